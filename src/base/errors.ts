@@ -1,0 +1,54 @@
+/**
+ * Errors: the three kinds, never mixed.
+ *
+ * The caller broke a rule or the world said no: a {@link DmaError}, with a stable `code`, an `errno` and the numbers.
+ * A promise inside this library was broken: {@link assert}, and stop. The *device* did something wrong: no exception
+ * at all, a fault event in a queue. Each folder keeps its errors in one `errors.ts`, one function per error.
+ */
+
+/** The error numbers this library answers with; values and meanings are Linux's. */
+export const ERRNO = {
+  EPERM: 1,
+  ENOENT: 2,
+  EIO: 5,
+  ENXIO: 6,
+  EAGAIN: 11,
+  ENOMEM: 12,
+  EFAULT: 14,
+  EBUSY: 16,
+  EEXIST: 17,
+  ENODEV: 19,
+  EINVAL: 22,
+  ENOSPC: 28,
+  ERANGE: 34,
+  EOVERFLOW: 75,
+  EOPNOTSUPP: 95,
+  EADDRINUSE: 98,
+  ETIMEDOUT: 110,
+  EREMOTEIO: 121,
+  ECANCELED: 125,
+} as const;
+
+export type Errno = keyof typeof ERRNO;
+export type ErrorCode = `ERR_DMA_${string}`;
+
+/** What the caller asked for could not be done. `message` says what was asked, what is true, and what to do. */
+export class DmaError extends Error {
+  override readonly name = "DmaError";
+  readonly code: ErrorCode;
+  readonly errno: Errno;
+  /** The numbers of the message, for programs. */
+  readonly details: Readonly<Record<string, unknown>>;
+
+  constructor(code: ErrorCode, errno: Errno, message: string, details: object = {}) {
+    super(message);
+    this.code = code;
+    this.errno = errno;
+    this.details = details as Readonly<Record<string, unknown>>;
+  }
+}
+
+/** Stops at a broken promise of this library itself. Never used for what a caller or a file may do wrong. */
+export function assert(condition: unknown, message: string): asserts condition {
+  if (!condition) throw new Error(`broken invariant: ${message}`);
+}

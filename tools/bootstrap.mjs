@@ -1,0 +1,93 @@
+/**
+ * The one door for a newcomer: `npm start`, `npm test`, `npm run check`, `npm run bench`, `npm run golden`.
+ *
+ * Plain JavaScript that any Node can read, so that a Node that is too old is told so; installs what is missing (from
+ * npm's cache where it can), builds what is stale, and then runs the command.
+ */
+import { spawnSync } from "node:child_process";
+import { existsSync, readdirSync, readFileSync, statSync, utimesSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+const NEEDED = [20, 19];
+const [major, minor] = process.versions.node.split(".").map(Number);
+if (major < NEEDED[0] || (major === NEEDED[0] && minor < NEEDED[1])) {
+  console.error(
+    `dmalink needs Node ${NEEDED.join(".")} or newer; this is Node ${process.versions.node} (${process.execPath}).\n` +
+      "Install a newer one (Debian: apt install nodejs from backports, or https://nodejs.org) and try again.",
+  );
+  process.exit(3);
+}
+
+const top = dirname(dirname(fileURLToPath(import.meta.url)));
+process.chdir(top);
+const [command, ...rest] = process.argv.slice(2);
+const windows = process.platform === "win32";
+
+function run(program, args, options = {}) {
+  const result = spawnSync(program, args, { stdio: "inherit", shell: windows, ...options });
+  if (result.error) {
+    console.error(`could not run ${program}: ${result.error.message}`);
+    process.exit(3);
+  }
+  if (result.signal) process.exit(130);
+  return result.status ?? 1;
+}
+
+function must(program, args, options) {
+  const status = run(program, args, options);
+  if (status !== 0) process.exit(status);
+}
+
+/** Newest change below `path`, in milliseconds. */
+function newest(path) {
+  const stat = statSync(path);
+  if (!stat.isDirectory()) return stat.mtimeMs;
+  return Math.max(0, ...readdirSync(path).map((name) => newest(join(path, name))));
+}
+
+function install() {
+  const mark = "node_modules/.dmalink-installed";
+  const wanted = readFileSync("package-lock.json", "utf8");
+  if (existsSync(mark) && readFileSync(mark, "utf8") === wanted) return;
+  console.error("installing what dmalink needs (npm ci, once; under a minute) ...");
+  const args = ["ci", "--prefer-offline", "--no-audit", "--no-fund", "--loglevel=error"];
+  if (run("npm", args, { stdio: ["ignore", 2, 2] }) !== 0) {
+    console.error(
+      "npm ci failed: see above. Without a network it works only when npm's cache already holds these packages\n" +
+        "(they are in it after one successful install on this machine).",
+    );
+    process.exit(3);
+  }
+  writeFileSync(mark, wanted);
+}
+
+function build() {
+  const mark = "dist/.built";
+  const stale = !existsSync(mark) || statSync(mark).mtimeMs < Math.max(newest("src"), newest("tsdown.config.ts"));
+  if (!stale) return;
+  console.error("building ...");
+  must("npx", ["--no-install", "tsdown", "--logLevel", "error"], { stdio: ["ignore", 2, 2] });
+  writeFileSync(mark, "");
+  utimesSync(mark, new Date(), new Date());
+}
+
+const tsx = (file, args) => run(process.execPath, ["--import", "tsx", file, ...args]);
+
+install();
+if (command === "start") {
+  build();
+  const args = rest.length > 0 ? rest : ["compare", "examples/traces/strict-mix7030.dat.gz"];
+  process.exit(run(process.execPath, ["dist/apps/cli/main.js", ...args]));
+} else if (command === "test") {
+  build(); // some tests run the built program, as a user would
+  process.exit(run("npx", ["--no-install", "vitest", "run", ...rest]));
+} else if (command === "check") {
+  build();
+  process.exit(tsx("tools/check.ts", rest));
+} else if (command === "bench" || command === "golden" || command === "floors") {
+  process.exit(tsx(`tools/${command}.ts`, rest));
+} else {
+  console.error(`bootstrap: no command ${command}`);
+  process.exit(2);
+}
