@@ -1,13 +1,24 @@
 import { defineConfig, type UserConfig } from "tsdown";
 
-const config: UserConfig = defineConfig({
-  entry: { index: "src/index.ts", "apps/cli/main": "src/apps/cli/main.ts" },
-  format: "esm",
-  platform: "neutral",
-  target: "es2022",
-  outDir: "dist",
-  dts: true,
-  sourcemap: false,
-  clean: true,
-});
+const config: UserConfig[] = defineConfig([
+  {
+    entry: { index: "src/index.ts" },
+    format: "esm",
+    platform: "neutral",
+    target: "es2022",
+    outDir: "dist",
+    dts: true,
+    clean: ["dist"],
+  },
+  {
+    entry: { main: "src/apps/cli/main.ts" },
+    format: "esm",
+    platform: "node",
+    target: "es2022",
+    outDir: "dist/apps/cli",
+    outExtensions: () => ({ js: ".js" }),
+    dts: false,
+    clean: false,
+  },
+]);
 export default config;

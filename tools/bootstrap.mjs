@@ -34,11 +34,6 @@ function run(program, args, options = {}) {
   return result.status ?? 1;
 }
 
-function must(program, args, options) {
-  const status = run(program, args, options);
-  if (status !== 0) process.exit(status);
-}
-
 /** Newest change below `path`, in milliseconds. */
 function newest(path) {
   const stat = statSync(path);
@@ -67,7 +62,12 @@ function build() {
   const stale = !existsSync(mark) || statSync(mark).mtimeMs < Math.max(newest("src"), newest("tsdown.config.ts"));
   if (!stale) return;
   console.error("building ...");
-  must("npx", ["--no-install", "tsdown", "--logLevel", "error"], { stdio: ["ignore", 2, 2] });
+  // Quiet unless it fails: the bundler's remarks about Node versions are not the newcomer's business.
+  const built = spawnSync(process.execPath, ["node_modules/tsdown/dist/run.mjs", "--logLevel", "error"], { encoding: "utf8" });
+  if (built.status !== 0) {
+    console.error(`${built.stdout ?? ""}${built.stderr ?? ""}\nthe build failed: see above`);
+    process.exit(1);
+  }
   writeFileSync(mark, "");
   utimesSync(mark, new Date(), new Date());
 }
@@ -81,7 +81,7 @@ if (command === "start") {
   process.exit(run(process.execPath, ["dist/apps/cli/main.js", ...args]));
 } else if (command === "test") {
   build(); // some tests run the built program, as a user would
-  process.exit(run("npx", ["--no-install", "vitest", "run", ...rest]));
+  process.exit(run(process.execPath, ["node_modules/vitest/vitest.mjs", "run", ...rest]));
 } else if (command === "check") {
   build();
   process.exit(tsx("tools/check.ts", rest));

@@ -1,0 +1,152 @@
+/**
+ * Where a trace comes from: a file, a gzip file, or standard input.
+ *
+ * A trace.dat is read at random places, so a compressed or piped one is unpacked first: into memory while it is small,
+ * else into a temporary file that is gone when the input is closed. Text is streamed, whatever its size.
+ */
+import { createReadStream } from "node:fs";
+import { mkdtemp, open, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createGunzip } from "node:zlib";
+import { DmaError } from "../../base/index.ts";
+import type { TraceInput } from "../../trace/index.ts";
+
+export interface OpenInput {
+  readonly input: TraceInput;
+  close(): Promise<void>;
+}
+
+const MEMORY_LIMIT = 256 * 1024 * 1024;
+
+/** The path that means standard input; on the command line "-". */
+export const STANDARD_INPUT = "(standard input)";
+
+/** @throws DmaError ERR_DMA_INPUT (ENOENT, EIO …): no such file, not readable, or a gzip that is cut */
+export async function openInput(path: string): Promise<OpenInput> {
+  const raw = path === STANDARD_INPUT ? process.stdin : createReadStream(path, { highWaterMark: 1 << 18 });
+  const chunks = explain(raw, path)[Symbol.asyncIterator]();
+  let head = await firstBytes(chunks, 12);
+  let rest: AsyncIterator<Uint8Array> = chunks;
+  const gzip = head.length >= 2 && head[0] === 0x1f && head[1] === 0x8b;
+  if (gzip) {
+    rest = explain(unzip(chain(head, chunks)), path)[Symbol.asyncIterator]();
+    head = await firstBytes(rest, 12);
+  }
+  const isDat = head.length >= 3 && head[0] === 0x17 && head[1] === 0x08 && head[2] === 0x44;
+  if (!isDat) return { input: { name: path, stream: chain(head, rest) }, close: async () => void raw.destroy() };
+  if (!gzip && path !== STANDARD_INPUT) {
+    raw.destroy();
+    return fileInput(path, path);
+  }
+  return spool(path, chain(head, rest));
+}
+
+async function fileInput(path: string, name: string, remove?: () => Promise<void>): Promise<OpenInput> {
+  const file = await open(path, "r");
+  const { size } = await file.stat();
+  return {
+    input: {
+      name,
+      size,
+      async read(offset: number, length: number): Promise<Uint8Array> {
+        const buffer = new Uint8Array(Math.max(0, Math.min(length, size - offset)));
+        const { bytesRead } = await file.read(buffer, 0, buffer.length, offset);
+        return buffer.subarray(0, bytesRead);
+      },
+    },
+    close: async () => {
+      await file.close();
+      await remove?.();
+    },
+  };
+}
+
+/** Unpacks a stream so that it can be read at any place. */
+async function spool(name: string, stream: AsyncIterable<Uint8Array>): Promise<OpenInput> {
+  const parts: Uint8Array[] = [];
+  let size = 0;
+  const iterator = stream[Symbol.asyncIterator]();
+  for (let next = await iterator.next(); !next.done; next = await iterator.next()) {
+    parts.push(next.value);
+    size += next.value.length;
+    if (size > MEMORY_LIMIT) return spoolToFile(name, parts, iterator);
+  }
+  const whole = new Uint8Array(size);
+  let at = 0;
+  for (const part of parts) {
+    whole.set(part, at);
+    at += part.length;
+  }
+  return {
+    input: { name, size, read: async (offset, length) => whole.subarray(offset, offset + length) },
+    close: async () => {},
+  };
+}
+
+async function spoolToFile(name: string, parts: Uint8Array[], rest: AsyncIterator<Uint8Array>): Promise<OpenInput> {
+  const folder = await mkdtemp(join(tmpdir(), "dmalink-"));
+  const remove = (): Promise<void> => rm(folder, { recursive: true, force: true });
+  try {
+    const path = join(folder, "trace.dat");
+    const file = await open(path, "w");
+    try {
+      for (const part of parts) await file.write(part);
+      for (let next = await rest.next(); !next.done; next = await rest.next()) await file.write(next.value);
+    } finally {
+      await file.close();
+    }
+    return await fileInput(path, name, remove);
+  } catch (error) {
+    await remove();
+    throw error;
+  }
+}
+
+async function* chain(head: Uint8Array, rest: AsyncIterator<Uint8Array>): AsyncGenerator<Uint8Array> {
+  if (head.length > 0) yield head;
+  for (let next = await rest.next(); !next.done; next = await rest.next()) yield next.value;
+}
+
+/** At least `wanted` bytes, if there are so many. */
+async function firstBytes(chunks: AsyncIterator<Uint8Array>, wanted: number): Promise<Uint8Array> {
+  let head = new Uint8Array(0);
+  while (head.length < wanted) {
+    const next = await chunks.next();
+    if (next.done) break;
+    const longer = new Uint8Array(head.length + next.value.length);
+    longer.set(head);
+    longer.set(next.value, head.length);
+    head = longer;
+  }
+  return head;
+}
+
+async function* unzip(stream: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+  const gunzip = createGunzip({ chunkSize: 1 << 18 });
+  const feeding = (async () => {
+    try {
+      for await (const chunk of stream)
+        if (!gunzip.write(chunk)) await new Promise((done) => gunzip.once("drain", done));
+      gunzip.end();
+    } catch (error) {
+      gunzip.destroy(error as Error);
+    }
+  })();
+  yield* gunzip as AsyncIterable<Uint8Array>;
+  await feeding;
+}
+
+/** The system's errors in our words. */
+async function* explain(stream: AsyncIterable<Uint8Array>, name: string): AsyncGenerator<Uint8Array> {
+  try {
+    yield* stream;
+  } catch (error) {
+    if (error instanceof DmaError) throw error;
+    const { code, message } = error as NodeJS.ErrnoException;
+    if (code === "ENOENT") throw new DmaError("ERR_DMA_INPUT", "ENOENT", `${name}: no such file`, { name });
+    if (code === "Z_BUF_ERROR" || code === "Z_DATA_ERROR")
+      throw new DmaError("ERR_DMA_INPUT", "EIO", `${name}: the gzip stream is cut or damaged (${message})`, { name });
+    throw new DmaError("ERR_DMA_INPUT", "EIO", `${name}: ${message}`, { name });
+  }
+}

@@ -1,0 +1,97 @@
+/** `dmalink stats TRACE`: what a trace holds. */
+import { type DeviceStats, readStats, type TraceStats } from "../../analysis/index.ts";
+import { openTrace } from "../../trace/index.ts";
+import { NODE_CODECS } from "./codecs.ts";
+import { openInput } from "./input.ts";
+import { progressLine } from "./progress.ts";
+import { bytes, count, duration, textTable } from "./table.ts";
+
+export interface StatsOptions {
+  readonly json?: boolean;
+  readonly bestEffort?: boolean;
+}
+
+/** Prints the statistics of `path`; the exit code. */
+export async function stats(path: string, options: StatsOptions): Promise<number> {
+  const progress = progressLine();
+  const source = await openInput(path);
+  try {
+    const trace = await openTrace(source.input, { bestEffort: options.bestEffort ?? false, codecs: NODE_CODECS });
+    progress.say(`reading ${path}`);
+    const result = await readStats(trace);
+    progress.done();
+    if (trace.damage) process.stderr.write(`${path}: ${trace.damage.message}; reported is what was read before it\n`);
+    process.stdout.write(
+      options.json ? `${statsJson(path, trace.format, result)}\n` : statsText(path, trace.format, result),
+    );
+    return trace.damage ? 2 : 0;
+  } finally {
+    progress.done();
+    await source.close();
+  }
+}
+
+function statsJson(file: string, format: string, result: TraceStats): string {
+  const { events, eventTotal, lost, durationNs, devices, ambiguous, liveAtStart } = result;
+  return JSON.stringify(
+    { schema: "dmalink.stats/1", file, format, events, eventTotal, lost, durationNs, devices, ambiguous, liveAtStart },
+    null,
+    2,
+  );
+}
+
+function statsText(file: string, format: string, result: TraceStats): string {
+  const lines = [
+    `${file}: ${format}, ${count(result.eventTotal)} events in ${duration(result.durationNs)}, ` +
+      (result.lost === 0 ? "none lost" : result.lost < 0 ? "some lost" : `${count(result.lost)} lost`),
+    "",
+    textTable(
+      ["event", "count"],
+      Object.entries(result.events).map(([name, n]) => [name, count(n)]),
+    ),
+  ];
+  for (const device of result.devices) lines.push("", ...deviceText(device));
+  lines.push("");
+  if (result.ambiguous > 0)
+    lines.push(`${count(result.ambiguous)} mappings are ambiguous: no event beside them names their device.`);
+  if (result.liveAtStart > 0)
+    lines.push(`${count(result.liveAtStart)} teardowns of what was mapped before the recording began.`);
+  return `${lines.join("\n").trimEnd()}\n`;
+}
+
+function deviceText(device: DeviceStats): string[] {
+  const { lifetimeNs: life, pageSizes } = device;
+  return [
+    `device ${device.name}`,
+    `  mappings     ${count(device.maps)} mapped, ${count(device.unmaps)} unmapped, ` +
+      `${count(device.liveAtEnd)} live at end (${bytes(device.liveBytesAtEnd)})`,
+    `  how          ${Object.entries(device.kinds)
+      .map(([kind, n]) => `${kind} ${count(n)}`)
+      .join(", ")}`,
+    `  memory       ${bytes(device.bytesMapped)} in ${count(device.segments)} segments`,
+    `  could use    4 KiB pages ${count(pageSizes["4K"])}, 2 MiB ${count(pageSizes["2M"])}, 1 GiB ${count(pageSizes["1G"])} segments`,
+    `  lifetime     ${
+      life
+        ? `median ${duration(life.p50)}, 90% ${duration(life.p90)}, 99% ${duration(life.p99)}, longest ${duration(life.max)}`
+        : "no mapping was seen from beginning to end"
+    }`,
+    `  largest gap  ${bytes(device.largestGap)} between neighbours in its address space`,
+    "",
+    ...sizeTable(device),
+  ];
+}
+
+/** Sizes of requests and segments, a row a power of two, with a bar for the requests. */
+function sizeTable({ requestSizes, segmentSizes }: DeviceStats): string[] {
+  const sizes = [...new Set([...Object.keys(requestSizes), ...Object.keys(segmentSizes)])].sort((a, b) => +a - +b);
+  const most = Math.max(...Object.values(requestSizes), 1);
+  const rows = sizes.map((size) => [bytes(+size), count(requestSizes[size] ?? 0), count(segmentSizes[size] ?? 0)]);
+  const lines = textTable(
+    ["  from", "requests", "segments"],
+    rows.map(([size, ...rest]) => [`  ${size}`, ...rest]),
+  );
+  return lines.split("\n").map((line, i) => {
+    const requests = i === 0 ? 0 : (requestSizes[sizes[i - 1]!] ?? 0);
+    return requests === 0 ? line : `${line}  ${"#".repeat(Math.max(1, Math.round((requests / most) * 40)))}`;
+  });
+}

@@ -1,0 +1,40 @@
+/** Text tables that line up: the first column to the left, the others to the right. */
+
+/** `rows` under `header`, two spaces between columns. */
+export function textTable(header: readonly string[], rows: readonly (readonly string[])[]): string {
+  const lines = [header, ...rows];
+  const widths = header.map((_, column) => Math.max(...lines.map((line) => (line[column] ?? "").length)));
+  return lines
+    .map((line) =>
+      widths
+        .map((width, column) =>
+          column === 0 ? (line[column] ?? "").padEnd(width) : (line[column] ?? "").padStart(width),
+        )
+        .join("  ")
+        .trimEnd(),
+    )
+    .join("\n");
+}
+
+/** 1234567 as "1,234,567". */
+export const count = (value: number): string => value.toLocaleString("en-US");
+
+/** Bytes in the largest unit that leaves at least one: "4 KiB", "1.5 MiB". */
+export function bytes(value: number): string {
+  const units = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
+  let unit = 0;
+  let scaled = value;
+  while (scaled >= 1024 && unit < units.length - 1) {
+    scaled /= 1024;
+    unit++;
+  }
+  return `${Number.isInteger(scaled) ? scaled : scaled.toFixed(scaled < 10 ? 2 : 1)} ${units[unit]}`;
+}
+
+/** Nanoseconds for people: "850 ns", "12.3 µs", "4.56 ms", "1.20 s". */
+export function duration(ns: number): string {
+  if (ns < 1_000) return `${Math.round(ns)} ns`;
+  if (ns < 1_000_000) return `${(ns / 1_000).toPrecision(3)} µs`;
+  if (ns < 1_000_000_000) return `${(ns / 1_000_000).toPrecision(3)} ms`;
+  return `${(ns / 1_000_000_000).toFixed(2)} s`;
+}

@@ -1,0 +1,96 @@
+import { describe, expect, test } from "vitest";
+import { PhysAddr } from "../base/index.ts";
+import { SimulatedUnit, VirtualClock } from "../hosts/simulated/index.ts";
+import { IommuDomain } from "../iommu/index.ts";
+import { vtdSecondStage } from "../layouts/pagetable/index.ts";
+import { Dma } from "./index.ts";
+
+function device(mode: "strict" | "lazy" = "strict", maxSegmentSize = 2 ** 32 - 1) {
+  const clock = new VirtualClock();
+  const domain = new IommuDomain({ layout: vtdSecondStage(), unit: new SimulatedUnit(), clock, mode });
+  return { domain, clock, dma: new Dma(domain, { maxSegmentSize }), counters: domain.counters };
+}
+const vecs = (...list: [number, number][]) => list.map(([phys, length]) => ({ phys: PhysAddr(phys), length }));
+const leaves = (domain: IommuDomain): number => [...domain.table.entries()].filter((entry) => entry.leaf).length;
+
+describe("a one-shot mapping", () => {
+  test("vector 11: keeps the offset in the page; 4 leaves, 1 map sync; one invalidation when it ends", () => {
+    const { dma, counters } = device();
+    const mapping = dma.map(PhysAddr(0x1234), 0x3000, "bidirectional");
+    expect(mapping.address % 0x1000).toBe(0x234);
+    expect([counters.iovaAllocations, counters.leavesWritten, counters.mapSyncs]).toEqual([1, 4, 1]);
+    mapping.unmap();
+    expect([counters.leavesCleared, counters.rangeInvalidations, counters.iovaFrees]).toEqual([4, 1, 1]);
+  });
+
+  test("that fails gives its addresses back at once", () => {
+    const { dma, counters, domain } = device();
+    expect(() => dma.map(PhysAddr(2 ** 52), 4096, "bidirectional")).toThrow(
+      expect.objectContaining({ errno: "ERANGE" }),
+    );
+    expect(counters.iovaFrees).toBe(1);
+    expect(leaves(domain)).toBe(0);
+  });
+});
+
+describe("a scatterlist", () => {
+  test("vector 12: whole pages join into one segment", () => {
+    const { dma, counters } = device();
+    const { segments } = dma.mapScatterlist(vecs([0x1000, 0x1000], [0x5000, 0x1000], [0x9000, 0x800]), "to-device");
+    expect(segments.map(({ length }) => length)).toEqual([0x2800]);
+    expect([counters.iovaAllocations, counters.mapSyncs]).toEqual([1, 1]);
+  });
+
+  test("vector 13: a ragged end breaks the segment", () => {
+    const { dma } = device();
+    const { segments } = dma.mapScatterlist(vecs([0x1000, 0x1000], [0x5000, 0x800], [0x9000, 0x800]), "to-device");
+    expect(segments.map(({ length }) => length)).toEqual([0x1800, 0x800]);
+  });
+
+  test("segments stay within the device's longest", () => {
+    const { dma } = device("strict", 0x2000);
+    const { segments } = dma.mapScatterlist(vecs([0x1000, 0x1000], [0x5000, 0x1000], [0x9000, 0x1000]), "to-device");
+    expect(segments.map(({ length }) => length)).toEqual([0x2000, 0x1000]);
+  });
+
+  test("ends with one invalidation for all of it, or one entry of the flush queue", () => {
+    for (const mode of ["strict", "lazy"] as const) {
+      const { dma, counters, domain } = device(mode);
+      dma.mapScatterlist(vecs([0x1000, 0x1000], [0x5000, 0x1000], [0x9000, 0x1000]), "to-device").unmap();
+      expect([counters.rangeInvalidations, counters.flushQueueEntries]).toEqual(mode === "strict" ? [1, 0] : [0, 1]);
+      expect(leaves(domain)).toBe(0);
+    }
+  });
+
+  test("that fails in the middle leaves nothing", () => {
+    const { dma, domain, counters } = device();
+    expect(() => dma.mapScatterlist(vecs([0x1000, 0x1000], [2 ** 52, 0x1000]), "to-device")).toThrow(
+      expect.objectContaining({ code: "ERR_DMA_MAP" }),
+    );
+    expect(leaves(domain)).toBe(0);
+    expect(counters.iovaAllocations).toBe(counters.iovaFrees);
+  });
+});
+
+describe("lazy mode", () => {
+  test("gives addresses back only after the flush: on the timer, 10 ms later", () => {
+    const { dma, clock, counters } = device("lazy");
+    const first = dma.map(PhysAddr(0x1000), 4096, "bidirectional");
+    first.unmap();
+    expect(dma.map(PhysAddr(0x2000), 4096, "bidirectional").address).not.toBe(first.address);
+    expect(counters.domainInvalidations).toBe(0);
+    clock.advance(10);
+    expect(counters.domainInvalidations).toBe(1);
+    expect(dma.map(PhysAddr(0x3000), 4096, "bidirectional").address).toBe(first.address);
+  });
+
+  test("detached table pages wait for the flush as well", () => {
+    const { dma, clock, domain } = device("lazy");
+    const mapping = dma.map(PhysAddr(0x40001000), 4 * 2 ** 20, "bidirectional");
+    const tables = domain.tablePages;
+    mapping.unmap();
+    expect(domain.tablePages).toBe(tables);
+    clock.advance(10);
+    expect(domain.tablePages).toBeLessThan(tables);
+  });
+});

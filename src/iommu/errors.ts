@@ -1,0 +1,27 @@
+/** What an IOMMU domain refuses. */
+import { DmaError, ERRNO, type Errno, hex, PAGE_SIZE } from "../base/index.ts";
+
+const REASONS: Readonly<Record<string, string>> = {
+  EADDRINUSE: "something is mapped there; unmap it first",
+  EEXIST: "something is mapped there; unmap it first",
+  ERANGE: "an address lies outside what this table can hold",
+  ENXIO: "no page size fits: addresses and length must be multiples of the smallest page",
+  EINVAL: "the table cannot express these permissions",
+  ENOMEM: "no memory is left for page tables",
+  EOVERFLOW: "the range wraps around the end of the address space",
+};
+
+/** `error` is the table's answer, a negative errno. */
+export function mapRefused(
+  error: number,
+  asked: { page: number; phys: number; pages: number; mappedPages: number },
+): DmaError {
+  const errno = (Object.keys(ERRNO) as Errno[]).find((name) => ERRNO[name] === -error) ?? "EIO";
+  return new DmaError(
+    "ERR_DMA_MAP",
+    errno,
+    `cannot map ${asked.pages} pages at IOVA ${hex(asked.page * PAGE_SIZE)} to ${hex(asked.phys * PAGE_SIZE)}: ` +
+      `${REASONS[errno] ?? errno}${asked.mappedPages ? ` (after ${asked.mappedPages} pages, undone)` : ""}`,
+    asked,
+  );
+}

@@ -1,0 +1,2 @@
+/** A page table put to work: domains and their invalidation. */
+export * from "./domain.ts";

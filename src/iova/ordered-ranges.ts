@@ -1,0 +1,423 @@
+/**
+ * Ordered ranges: the taken ranges of one address space, and the highest free gap that a request fits in.
+ *
+ * Idea: a range is a small number, its *id*, and its fields stand under that number in typed arrays (no object per range,
+ * so no garbage). Ids form a list in order of address; a run of at most 32 neighbours is a *chunk*, and chunks stand in
+ * order in a directory. Beside each range stands the *order* of the gap below it: the largest k for which a naturally
+ * aligned block of 2^k fits in; beside each chunk a bound on the orders in it, so a search passes over whole chunks that
+ * cannot serve. For power-of-two requests the order decides alone; for others it is a necessary condition and the gap is
+ * looked at. A hash table leads from a first page to its id.
+ * Promises: the same answer as looking at every gap from the start downward. Page numbers are exact up to 2^53 - 1;
+ * those below 2^31 are calculated with small integers. An id stays until its range is removed.
+ * Not for: deciding where a search starts, or who owns a range: that is `domain.ts`.
+ * Specified by: behaviour of Linux 7.2 IOVA allocation (tree allocation), judged by test/golden/iova.
+ */
+
+/** Above every page number; the permanent range that closes the list stands here. */
+const TOP: number = 2 ** 53;
+/** Id of the range that closes the list above; it is never removed, so it also means "none". */
+export const ANCHOR = 0;
+/** Id of the range [-1, -1] that closes the list below. */
+export const BOTTOM = 1;
+
+/** A chunk has no more ranges than this. */
+const CHUNK = 32;
+/** Neighbouring chunks that hold no more than this together become one, when one of them has half of it. */
+const MERGE_AT = 20;
+
+/** `value` rounded down to a multiple of `alignment`, a power of two; `value` at least 0. */
+export const alignDownPow2 = (value: number, alignment: number): number =>
+  value < 0x8000_0000 ? value & -alignment : Math.floor(value / alignment) * alignment;
+
+/** log2, rounded down; valid for whole numbers 1..2^53. */
+export const log2Floor = (value: number): number =>
+  value < 0x8000_0000 ? 31 - Math.clz32(value) : 53 - Math.clz32(value / 0x40_0000);
+
+/** log2, rounded up; valid for whole numbers 1..2^53. */
+export const log2Ceil = (value: number): number => (value <= 1 ? 0 : log2Floor(value - 1) + 1);
+
+/** 2^k; valid for 0..53. */
+export const pow2 = (k: number): number => (k < 31 ? 1 << k : 2 ** k);
+
+/** The largest k for which an aligned block of 2^k fits in [start, end); -1 if the gap is empty. */
+const gapOrder = (start: number, end: number): number => {
+  if (end <= start) return -1;
+  const k = log2Floor(end - start);
+  const block = pow2(k);
+  return alignDownPow2(end, block) - block >= start ? k : k - 1;
+};
+
+export class OrderedRanges {
+  /** By id: first and last page, neighbours, chunk, order of the gap below, and a byte for the owner's use. */
+  #lo = new Float64Array(64);
+  #hi = new Float64Array(64);
+  #prev = new Int32Array(64);
+  /** Of ids not in use: the next of those. */
+  #next = new Int32Array(64);
+  #chunk = new Int32Array(64);
+  #order = new Int8Array(64);
+  #note = new Uint8Array(64);
+  #ids = 2;
+  #freeId = -1;
+  /** By chunk: its lowest range, how many it has, and its place in the directory. Of unused chunks: place = next one. */
+  #lowest = new Int32Array(16);
+  #count = new Uint8Array(16);
+  #place = new Int32Array(16);
+  #chunksMade = 1;
+  #freeChunk = -1;
+  /** The directory, in order of address: the chunk, and a bound: no order in it is larger. */
+  #directory = new Int32Array(16);
+  #largest = new Int8Array(16);
+  #chunks = 1;
+  /** Open addressing with linear probing, at most half full: ids by first page; 0 is empty. */
+  #table = new Int32Array(128);
+  #shift = 25; // 32 - log2 of the table's length
+  #size = 0;
+  /** Ranges that were widened: the first page that their owner knows. They are not in the table. */
+  readonly #widened = new Map<number, number>();
+  #anyWidened = false;
+  /** Where the last successful search would put its range: the page, and the id of the range above it. */
+  foundAt = 0;
+  foundBelow = 0;
+
+  constructor() {
+    this.#lo[ANCHOR] = TOP;
+    this.#hi[ANCHOR] = TOP;
+    this.#prev[ANCHOR] = BOTTOM;
+    this.#order[ANCHOR] = gapOrder(0, TOP);
+    this.#lo[BOTTOM] = -1;
+    this.#hi[BOTTOM] = -1;
+    this.#next[BOTTOM] = ANCHOR;
+    this.#lowest[0] = ANCHOR;
+    this.#count[0] = 1;
+    this.#largest[0] = this.#order[ANCHOR]!;
+  }
+
+  lo(id: number): number {
+    return this.#lo[id]!;
+  }
+
+  hi(id: number): number {
+    return this.#hi[id]!;
+  }
+
+  /** The next range upward; not valid for the anchor. */
+  next(id: number): number {
+    return this.#next[id]!;
+  }
+
+  /** The first page that the owner knows: `lo`, unless the range was widened. */
+  owned(id: number): number {
+    return this.#anyWidened ? (this.#widened.get(id) ?? this.#lo[id]!) : this.#lo[id]!;
+  }
+
+  /** A byte that belongs to the owner; 0 for a new range. */
+  note(id: number): number {
+    return this.#note[id]!;
+  }
+
+  setNote(id: number, note: number): void {
+    this.#note[id] = note;
+  }
+
+  /** Id of the range that its owner knows by this first page; 0 (the anchor) if there is none. O(1). */
+  ownedAt(page: number): number {
+    const table = this.#table;
+    const mask = table.length - 1;
+    const lo = this.#lo;
+    for (let i = this.#home(page); ; i = (i + 1) & mask) {
+      const id = table[i]!;
+      if (lo[id] === page) return id;
+      if (id === 0) break;
+    }
+    if (this.#anyWidened) for (const [id, owned] of this.#widened) if (owned === page) return id;
+    return ANCHOR;
+  }
+
+  /** Id of the highest range that starts at or below `page`; `BOTTOM` if there is none. O(log ranges). */
+  atOrBelow(page: number): number {
+    const above = this.atOrAbove(page);
+    return this.#lo[above] === page ? above : this.#prev[above]!;
+  }
+
+  /** Id of the lowest range that starts at or above `page`; there always is one, the anchor. O(log ranges). */
+  atOrAbove(page: number): number {
+    const lo = this.#lo;
+    let low = 0;
+    let high = this.#chunks;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (lo[this.#lowest[this.#directory[middle]!]!]! <= page) low = middle + 1;
+      else high = middle;
+    }
+    let id = this.#lowest[this.#directory[low === 0 ? 0 : low - 1]!]!;
+    while (lo[id]! < page) id = this.#next[id]!;
+    return id;
+  }
+
+  /** Id of the range that holds `page`; 0 (the anchor) if it is free. O(1) for its first page, else O(log ranges). */
+  holding(page: number): number {
+    const first = this.ownedAt(page);
+    if (first !== ANCHOR || !(page >= 0 && page < TOP)) return first;
+    const id = this.atOrBelow(page);
+    return id !== BOTTOM && this.#hi[id]! >= page ? id : ANCHOR;
+  }
+
+  /** How many ranges lie below that one. O(chunks): only for the cost model. */
+  rank(id: number): number {
+    if (id === BOTTOM) return -1;
+    const chunk = this.#chunk[id]!;
+    let rank = 0;
+    for (let other = id; other !== this.#lowest[chunk]; other = this.#prev[other]!) rank++;
+    for (let place = this.#place[chunk]! - 1; place >= 0; place--) rank += this.#count[this.#directory[place]!]!;
+    return rank;
+  }
+
+  /**
+   * Looks for the highest start that is a multiple of `alignment`, with `size` pages free, below `high`, not below
+   * `low`, in the gaps under the range `start` and further down. True: `foundAt` and `foundBelow` are set.
+   * `start` must be the lowest range that starts at or above `high`, or lie above it.
+   */
+  search(start: number, high: number, low: number, size: number, alignment: number, pruneOrder: number): boolean {
+    const lo = this.#lo;
+    const hi = this.#hi;
+    const prev = this.#prev;
+    const order = this.#order;
+    // the first gap may be cut by the limit, so its order says nothing
+    if (high < size) return false;
+    let at = alignDownPow2(high - size, alignment);
+    if (at < low) return false;
+    if (at > hi[prev[start]!]!) {
+      this.foundAt = at;
+      this.foundBelow = start;
+      return true;
+    }
+    const largest = this.#largest;
+    const directory = this.#directory;
+    const lowest = this.#lowest;
+    const first = this.#chunk[start]!;
+    let place = this.#place[first]!;
+    let bottom = lowest[first]!;
+    let whole = false; // the first chunk is looked at from its middle
+    let id = start;
+    for (;;) {
+      while (id !== bottom) {
+        id = prev[id]!;
+        if (order[id]! < pruneOrder) continue;
+        const top = lo[id]!;
+        if (top < size) return false;
+        at = alignDownPow2(top - size, alignment);
+        if (at < low) return false;
+        if (at > hi[prev[id]!]!) {
+          this.foundAt = at;
+          this.foundBelow = id;
+          return true;
+        }
+        whole = false;
+      }
+      if (whole) largest[place] = pruneOrder - 1; // so that the next search passes over it
+      if (lo[bottom]! < low) return false;
+      do {
+        if (--place < 0) return false;
+      } while (largest[place]! < pruneOrder);
+      id = lowest[directory[place + 1]!]!;
+      bottom = lowest[directory[place]!]!;
+      whole = true;
+    }
+  }
+
+  /** Adds [lo, hi] just below the range `above`; the room must be free. Returns its id. */
+  insertBelow(above: number, lo: number, hi: number): number {
+    if (this.#size * 2 >= this.#table.length) this.#growTable();
+    let id = this.#freeId;
+    if (id >= 0) this.#freeId = this.#next[id]!;
+    else {
+      if (this.#ids === this.#lo.length) this.#growIds();
+      id = this.#ids++;
+    }
+    const below = this.#prev[above]!;
+    const chunk = this.#chunk[above]!;
+    this.#lo[id] = lo;
+    this.#hi[id] = hi;
+    this.#prev[id] = below;
+    this.#next[id] = above;
+    this.#next[below] = id;
+    this.#prev[above] = id;
+    this.#chunk[id] = chunk;
+    this.#order[id] = gapOrder(this.#hi[below]! + 1, lo);
+    this.#order[above] = gapOrder(hi + 1, this.#lo[above]!);
+    this.#note[id] = 0;
+    if (this.#lowest[chunk] === above) this.#lowest[chunk] = id;
+    const table = this.#table;
+    const mask = table.length - 1;
+    let i = this.#home(lo);
+    while (table[i] !== 0) i = (i + 1) & mask;
+    table[i] = id;
+    this.#size++;
+    const count = this.#count[chunk]! + 1;
+    this.#count[chunk] = count;
+    if (count > CHUNK) this.#split(chunk);
+    return id;
+  }
+
+  /** Takes a range out. Not valid for the two that close the list. */
+  remove(id: number): void {
+    if (this.#anyWidened && this.#widened.delete(id)) this.#anyWidened = this.#widened.size > 0;
+    else this.#forget(id);
+    const above = this.#next[id]!;
+    const below = this.#prev[id]!;
+    this.#next[below] = above;
+    this.#prev[above] = below;
+    const order = gapOrder(this.#hi[below]! + 1, this.#lo[above]!);
+    this.#order[above] = order;
+    const place = this.#place[this.#chunk[above]!]!;
+    if (order > this.#largest[place]!) this.#largest[place] = order;
+    const chunk = this.#chunk[id]!;
+    if (this.#lowest[chunk] === id) this.#lowest[chunk] = above; // of the next chunk if this one is now empty
+    this.#next[id] = this.#freeId;
+    this.#freeId = id;
+    const count = this.#count[chunk]! - 1;
+    this.#count[chunk] = count;
+    if (count <= MERGE_AT / 2) this.#shrink(chunk, count);
+  }
+
+  /** Lets a range start at `lo`, lower than now, in what is free below it. Its owner still knows its old first page. */
+  widenDown(id: number, lo: number): void {
+    if (!this.#widened.has(id)) {
+      this.#forget(id);
+      this.#widened.set(id, this.#lo[id]!);
+      this.#anyWidened = true;
+    }
+    this.#lo[id] = lo;
+    this.#order[id] = gapOrder(this.#hi[this.#prev[id]!]! + 1, lo); // smaller than before: the bound holds
+  }
+
+  /** Every range in ascending order, those that close the list left out. */
+  *entries(): Generator<readonly [lo: number, hi: number]> {
+    for (let id = this.#next[BOTTOM]!; id !== ANCHOR; id = this.#next[id]!) yield [this.#lo[id]!, this.#hi[id]!];
+  }
+
+  #home(page: number): number {
+    const bits = page < 0x8000_0000 ? page : page ^ (page / 0x1_0000_0000);
+    return Math.imul(bits, 0x9e3779b1) >>> this.#shift;
+  }
+
+  /** Takes a range out of the table: what follows it and would be found no more moves up. */
+  #forget(id: number): void {
+    const table = this.#table;
+    const mask = table.length - 1;
+    let hole = this.#home(this.#lo[id]!);
+    while (table[hole] !== id) hole = (hole + 1) & mask;
+    for (let i = (hole + 1) & mask; table[i] !== 0; i = (i + 1) & mask) {
+      // an entry may move to the hole if its home is not between the hole and itself
+      if (((i - this.#home(this.#lo[table[i]!]!)) & mask) >= ((i - hole) & mask)) {
+        table[hole] = table[i]!;
+        hole = i;
+      }
+    }
+    table[hole] = 0;
+    this.#size--;
+  }
+
+  /** Moves the lower half of a chunk that is too full to a new one below it. */
+  #split(upper: number): void {
+    let lower = this.#freeChunk;
+    if (lower >= 0) this.#freeChunk = this.#place[lower]!;
+    else {
+      if (this.#chunksMade === this.#lowest.length) this.#growChunks();
+      lower = this.#chunksMade++;
+    }
+    const place = this.#place[upper]!;
+    for (let other = this.#chunks++; other > place; other--) {
+      this.#directory[other] = this.#directory[other - 1]!;
+      this.#largest[other] = this.#largest[other - 1]!;
+      this.#place[this.#directory[other]!] = other;
+    }
+    this.#directory[place] = lower;
+    this.#place[lower] = place;
+    this.#lowest[lower] = this.#lowest[upper]!;
+    this.#count[lower] = CHUNK / 2;
+    this.#count[upper]! -= CHUNK / 2;
+    let id = this.#lowest[lower]!;
+    for (let i = 0; i < CHUNK / 2; i++) {
+      this.#chunk[id] = lower;
+      id = this.#next[id]!;
+    }
+    this.#lowest[upper] = id;
+  }
+
+  /** Joins a chunk that became small with a neighbour, so that chunks stay few. */
+  #shrink(chunk: number, count: number): void {
+    const place = this.#place[chunk]!;
+    const above = this.#directory[place + 1]!;
+    const below = this.#directory[place - 1]!;
+    if (place + 1 < this.#chunks && count + this.#count[above]! <= MERGE_AT) this.#join(chunk, above);
+    else if (place > 0 && count + this.#count[below]! <= MERGE_AT) this.#join(below, chunk);
+    else if (count === 0) this.#drop(chunk);
+  }
+
+  /** Moves what `lower` has to `upper`, the chunk above it. */
+  #join(lower: number, upper: number): void {
+    let id = this.#lowest[lower]!;
+    const count = this.#count[lower]!;
+    if (count > 0) this.#lowest[upper] = id;
+    for (let i = 0; i < count; i++) {
+      this.#chunk[id] = upper;
+      id = this.#next[id]!;
+    }
+    this.#count[upper]! += count;
+    const place = this.#place[upper]!;
+    this.#largest[place] = Math.max(this.#largest[place]!, this.#largest[place - 1]!);
+    this.#drop(lower);
+  }
+
+  #drop(chunk: number): void {
+    this.#chunks--;
+    for (let place = this.#place[chunk]!; place < this.#chunks; place++) {
+      this.#directory[place] = this.#directory[place + 1]!;
+      this.#largest[place] = this.#largest[place + 1]!;
+      this.#place[this.#directory[place]!] = place;
+    }
+    this.#place[chunk] = this.#freeChunk;
+    this.#freeChunk = chunk;
+  }
+
+  #growTable(): void {
+    const old = this.#table;
+    const table = new Int32Array(old.length * 2);
+    const mask = table.length - 1;
+    this.#shift--;
+    for (const id of old) {
+      if (id === 0) continue;
+      let i = this.#home(this.#lo[id]!);
+      while (table[i] !== 0) i = (i + 1) & mask;
+      table[i] = id;
+    }
+    this.#table = table;
+  }
+
+  #growIds(): void {
+    this.#lo = larger(this.#lo);
+    this.#hi = larger(this.#hi);
+    this.#prev = larger(this.#prev);
+    this.#next = larger(this.#next);
+    this.#chunk = larger(this.#chunk);
+    this.#order = larger(this.#order);
+    this.#note = larger(this.#note);
+  }
+
+  #growChunks(): void {
+    this.#lowest = larger(this.#lowest);
+    this.#count = larger(this.#count);
+    this.#place = larger(this.#place);
+    this.#directory = larger(this.#directory);
+    this.#largest = larger(this.#largest);
+  }
+}
+
+/** Half as much again: growing is rare, room that is never used is not. */
+function larger<T extends Float64Array | Int32Array | Int8Array | Uint8Array>(old: T): T {
+  const grown = new (old.constructor as new (length: number) => T)(old.length + (old.length >> 1));
+  grown.set(old);
+  return grown;
+}

@@ -1,0 +1,144 @@
+/**
+ * The IOVA space of a domain as the DMA layer uses it: device limits, the 32-bit-first rule, strict and lazy freeing.
+ *
+ * Promises: the same addresses as Linux unless a named deviation is on; 0 means there is no room.
+ * Counts: the domain counts `iovaAllocations` and `iovaFrees` (a lazy free when it is queued), the queue counts
+ * `flushQueueEntries`, and whoever carries out `flushDomain` counts `domainInvalidations`.
+ * Specified by: behaviour of Linux 7.2 DMA API allocation, judged by test/golden/iova (kind iova-dma).
+ */
+import type { Clock } from "../platform/index.ts";
+import type { IovaDomain, PfnRange } from "./domain.ts";
+import { incompatibleJoin } from "./errors.ts";
+import { FlushQueue } from "./flush-queue.ts";
+
+/** What the allocator remembers of a device. */
+export interface IovaDevice {
+  /** Try below 4 GiB first: PCI devices, until it fails once. */
+  prefer32: boolean;
+  /** Last granule that the interconnect passes on; 0 = no limit. */
+  readonly busLimitPfn: number;
+  /** Deviation `recover32`: how many frees below 4 GiB the space had seen when `prefer32` was turned off. */
+  lostAt?: number;
+}
+
+export interface IovaSpaceOptions<Tables> {
+  /** Last granule of the aperture; no limit unless said. */
+  readonly aperturePfn?: number;
+  /** Lazy mode; strict unless given. */
+  readonly lazy?: {
+    readonly variant?: "per-cpu" | "single";
+    readonly cpus?: number;
+    readonly currentCpu?: () => number;
+    readonly clock: Clock;
+    /** Invalidates the whole domain's IOTLB and waits for it. Must not throw. */
+    readonly flushDomain: () => void;
+    readonly freeTables: (tables: Tables) => void;
+  };
+  /** Deviation: a free gives back what was allocated, whatever length it names. */
+  readonly freeAllocatedSize?: boolean;
+  /** Deviation: on exhaustion in lazy mode, flush the queue once and try again. */
+  readonly flushOnExhaustion?: boolean;
+  /** Deviation: reserve the regions of every device that joins, not only of the first. */
+  readonly reserveEveryDevice?: boolean;
+  /** Deviation: try below 4 GiB again after this many frees there. */
+  readonly recover32?: number;
+}
+
+export class IovaSpace<Tables = unknown> {
+  readonly domain: IovaDomain;
+  readonly flushQueue: FlushQueue<Tables> | undefined;
+  readonly #options: IovaSpaceOptions<Tables>;
+  readonly #aperturePfn: number;
+  #joined = false;
+  #freesBelow4G = 0;
+
+  constructor(domain: IovaDomain, options: IovaSpaceOptions<Tables> = {}) {
+    this.domain = domain;
+    this.#options = options;
+    this.#aperturePfn = options.aperturePfn ?? domain.lastPfn;
+    this.flushQueue =
+      options.lazy &&
+      new FlushQueue<Tables>({
+        cpus: 1,
+        currentCpu: () => 0,
+        ...options.lazy,
+        counters: domain.counters,
+        recycle: (pfn, granules) => domain.recycle(pfn, granules),
+      });
+  }
+
+  /**
+   * A device joins the domain: its reserved regions are kept out (only the first device's, as in Linux).
+   *
+   * @throws DmaError ERR_DMA_IOVA_GEOMETRY (EFAULT) if it needs another granule or a higher start;
+   * ERR_DMA_IOVA_RESERVATION (EINVAL) if one region is wrong: then none is reserved
+   */
+  join(regions: readonly PfnRange[], geometry?: { granule: number; startPfn: number }): void {
+    const { domain } = this;
+    if (geometry && (geometry.granule !== domain.granule || geometry.startPfn > domain.startPfn))
+      throw incompatibleJoin(domain, geometry);
+    if (this.#joined && !this.#options.reserveEveryDevice) return;
+    for (const { lo, hi } of regions) domain.checkReservation(lo, hi); // all or none
+    for (const { lo, hi } of regions) domain.reserve(lo, hi);
+    this.#joined = true;
+  }
+
+  /**
+   * Allocates `granules` for a device that can address granules up to `limitPfn`.
+   *
+   * @returns first granule; 0 if there is no room
+   * @throws DmaError ERR_DMA_IOVA_SIZE, ERR_DMA_IOVA_LIMIT (EINVAL)
+   */
+  allocate(granules: number, limitPfn: number, device: IovaDevice): number {
+    const { domain } = this;
+    let limit = limitPfn;
+    if (device.busLimitPfn !== 0 && device.busLimitPfn < limit) limit = device.busLimitPfn;
+    if (this.#aperturePfn < limit) limit = this.#aperturePfn;
+    if (limit >= domain.dma32Pfn) {
+      const { recover32 } = this.#options;
+      if (recover32 !== undefined && device.lostAt !== undefined && this.#freesBelow4G - device.lostAt >= recover32) {
+        device.prefer32 = true;
+        delete device.lostAt;
+      }
+      if (device.prefer32) {
+        const pfn = domain.allocateFast(granules, domain.dma32Pfn - 1, false);
+        if (pfn !== 0) return pfn;
+        device.prefer32 = false;
+        if (recover32 !== undefined) device.lostAt = this.#freesBelow4G;
+      }
+    }
+    const pfn = domain.allocateFast(granules, limit, true);
+    if (pfn !== 0 || !this.#options.flushOnExhaustion || this.flushQueue === undefined) return pfn;
+    this.flushQueue.flush();
+    return domain.allocateFast(granules, limit, true);
+  }
+
+  /** Gives a range back at once: its translations are gone and invalidated. Errors as {@link IovaDomain.freeFast}. */
+  free(pfn: number, granules: number): void {
+    const length = this.#lengthToFree(pfn, granules);
+    this.domain.freeFast(pfn, length);
+    if (pfn < this.domain.dma32Pfn) this.#freesBelow4G++;
+  }
+
+  /** Lazy mode: its translations are gone, but not yet invalidated. In strict mode the same as {@link free}. */
+  queue(pfn: number, granules: number, tables?: Tables): void {
+    if (this.flushQueue === undefined) {
+      this.free(pfn, granules);
+      return;
+    }
+    const length = this.#lengthToFree(pfn, granules);
+    this.domain.release(pfn, length);
+    this.flushQueue.queue(pfn, length, tables);
+    if (pfn < this.domain.dma32Pfn) this.#freesBelow4G++;
+  }
+
+  /** The end of the domain: everything queued is freed without a flush, timers stop. */
+  drain(): void {
+    this.flushQueue?.drain();
+    this.domain.stop();
+  }
+
+  #lengthToFree(pfn: number, granules: number): number {
+    return this.#options.freeAllocatedSize ? this.domain.allocatedAt(pfn) || granules : granules;
+  }
+}

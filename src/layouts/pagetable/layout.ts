@@ -1,0 +1,125 @@
+/**
+ * What a page-table format is: masks, shifts and two small functions. Nothing about walking.
+ *
+ * Idea: an entry is `address field | attributes of the leaf | bits of its size`, all of them numbers that depend only on
+ * the format, so a walker needs no call per entry and is the same code, with the same speed, for every format.
+ * Addresses are numbers of 4 KiB pages; sizes are `lg`, the binary logarithm of a number of 4 KiB pages; level 0 is the
+ * smallest. Words are signed 32-bit numbers.
+ * Not for: anything that a table contains at run time.
+ */
+import type { PhysPage } from "../../base/index.ts";
+
+/** What a mapping allows and how it behaves: a set of bits. */
+export const READ = 1;
+export const WRITE = 2;
+export const CACHE = 4;
+export const NOEXEC = 8;
+export const MMIO = 16;
+export const PRIVILEGED = 32;
+/** How many different sets there are. */
+export const PROT_COUNT = 64;
+
+/** The two halves of an entry or of a part of one. */
+export interface Words {
+  readonly low: number;
+  readonly high: number;
+}
+
+/** One format under one configuration. */
+export interface TableLayout {
+  readonly name: string;
+  /** The specification it is from. */
+  readonly source: string;
+  /** "generic": Linux's generic tables. "legacy": one call per size, as the Arm driver is called. */
+  readonly rules: "generic" | "legacy";
+  /** log2 of the 4 KiB pages in the smallest page: 0, 2 or 4. */
+  readonly granuleLg: number;
+  /** Index bits of every table, and of the top one at its first level. */
+  readonly indexBits: number;
+  readonly topIndexBits: number;
+  readonly topLevel: number;
+  /** Above `topLevel` only where the top grows. */
+  readonly maxTopLevel: number;
+  /** Bits of the input address (bytes), and which addresses those are. */
+  readonly inputBits: number;
+  readonly inputs: "low" | "sign-extended" | "upper";
+  /** Bits of an output address (bytes). */
+  readonly outputBits: number;
+  /** Sizes of leaves, ascending. */
+  readonly leafSizes: readonly number[];
+  /** Present when any of these bits of the low word is set. */
+  readonly presentMask: number;
+  /** Above level 0: an entry is a table when `(low & tableMask) === tableMatch[level]`. */
+  readonly tableMask: number;
+  readonly tableMatch: readonly number[];
+  /** The address field: page number at this bit of the low word, and the part in the high word. */
+  readonly addressShift: 10 | 12;
+  readonly addressLowMask: number;
+  readonly addressHighMask: number;
+  /** Address bits 51:48 sit in bits 15:12 (Arm with 64 KiB pages). */
+  readonly addressFold: boolean;
+  /** All address-like bits, encryption included, that a picture independent of placement leaves out. */
+  readonly placementLow: number;
+  readonly placementHigh: number;
+  /** Bits of a pointer from `level` (1 and up) to the table below it, as the mapper writes it. */
+  table(level: number): Words;
+  /** Attributes of a leaf, without its size; a negative errno when the format cannot express `prot`. */
+  leaf(prot: number): Words | number;
+  /** Bits that say the size of a leaf, for every legal `lg`. */
+  size(lg: number): Words;
+  /** Size of the leaf `low`, `high` found at `level`. */
+  sizeOf(low: number, high: number, level: number): number;
+  /** Permissions and behaviour that a leaf shows. */
+  prot(low: number, high: number): number;
+  /** Dirty bits: set by the machine when it writes; absent where the format has none that software may read. */
+  readonly dirty?: DirtyRule;
+  /** Bits that a machine sets in a live leaf; ignored when leaves are compared. */
+  readonly machineLow: number;
+}
+
+export interface DirtyRule {
+  /** A leaf is dirty when `(low & mask) === match` and, if given, `high & highMask` is set. */
+  readonly mask: number;
+  readonly match: number;
+  readonly highMask?: number;
+  /** Makes the low word clean, and dirty again. */
+  clean(low: number): number;
+  soil(low: number): number;
+  /** A query over a hole fails with EINVAL. */
+  readonly strict: boolean;
+}
+
+/** Level whose tables hold leaves of size `lg`. */
+export const levelOfSize = (layout: TableLayout, lg: number): number =>
+  Math.floor((lg - layout.granuleLg) / layout.indexBits);
+
+/** log2 of the pages that one item at `level` covers. */
+export const itemLg = (layout: TableLayout, level: number): number => layout.granuleLg + level * layout.indexBits;
+
+/** Output page of an entry: of a table, or of a leaf of size `lg`. Exact up to 2^52. */
+export function outputOf(layout: TableLayout, low: number, high: number, lg = 0): PhysPage {
+  const shift = layout.addressShift;
+  let page = ((low & layout.addressLowMask) >>> shift) + ((high & layout.addressHighMask) >>> 0) * 2 ** (32 - shift);
+  if (layout.addressFold) page += ((low >>> 12) & 15) * 2 ** 36;
+  const span = 2 ** lg;
+  return (Math.floor(page / span) * span) as PhysPage;
+}
+
+/** `sizes` in bytes (a bitmap) as `lg`s, ascending. */
+export function sizesOfBitmap(bitmap: bigint): number[] {
+  const sizes: number[] = [];
+  for (let bit = 12; bit < 64; bit++) if ((bitmap >> BigInt(bit)) & 1n) sizes.push(bit - 12);
+  return sizes;
+}
+
+/** The legal sizes that are wanted and are less than half of the input addresses and within the output addresses. */
+export function allowedSizes(
+  legal: readonly number[],
+  wanted: readonly number[] | undefined,
+  inputBits: number,
+  outputBits: number,
+): number[] {
+  return legal.filter(
+    (lg) => lg + 12 < Math.min(inputBits - 1, outputBits) + (inputBits >= 64 ? 1 : 0) && (wanted?.includes(lg) ?? true),
+  );
+}

@@ -1,0 +1,73 @@
+/**
+ * RISC-V tables: Sv39, Sv48 and Sv57, with 64 KiB entries (Svnapot) and memory types (Svpbmt) where the unit has them.
+ *
+ * Leaves exist at every level. A leaf is accessed, and dirty when writable, from birth. A 64 KiB entry fills 16 items.
+ * Specified by: RISC-V privileged architecture, 12.3 to 12.8; RISC-V IOMMU 1.0, 3.3; behaviour of Linux 7.2.
+ */
+import { ERRNO } from "../../base/index.ts";
+import { allowedSizes, CACHE, MMIO, NOEXEC, READ, type TableLayout, WRITE } from "./layout.ts";
+
+export interface RiscvOptions {
+  readonly mode?: "Sv39" | "Sv48" | "Sv57";
+  /** Sign-extended addresses: both halves are accepted. */
+  readonly signExtended?: boolean;
+  readonly outputBits?: number;
+  readonly leafSizes?: readonly number[];
+  readonly svnapot?: boolean;
+  readonly svpbmt?: boolean;
+}
+
+const V = 1;
+const R = 2;
+const W = 4;
+const X = 8;
+const U = 16;
+const A = 64;
+const D = 128;
+const N = -0x8000_0000;
+const IO = 1 << 30;
+const NON_CACHED = 1 << 29;
+const LEVELS = { Sv39: 3, Sv48: 4, Sv57: 5 } as const;
+
+export function riscv(options: RiscvOptions = {}): TableLayout {
+  const levels = LEVELS[options.mode ?? "Sv48"];
+  const inputBits = 12 + 9 * levels;
+  const outputBits = options.outputBits ?? 56;
+  const legal = [0, ...(options.svnapot ? [4] : []), 9, 18, 27, 36].filter((lg) => lg < 9 * levels);
+  return {
+    name: `riscv-${(options.mode ?? "Sv48").toLowerCase()}`,
+    source: "RISC-V privileged architecture, 12.4 to 12.6; RISC-V IOMMU 1.0, 3.3",
+    rules: "generic",
+    granuleLg: 0,
+    indexBits: 9,
+    topIndexBits: 9,
+    topLevel: levels - 1,
+    maxTopLevel: levels - 1,
+    inputBits,
+    inputs: options.signExtended ? "sign-extended" : "low",
+    outputBits,
+    leafSizes: allowedSizes(legal, options.leafSizes, inputBits, outputBits),
+    presentMask: V,
+    tableMask: R | W | X,
+    tableMatch: [-1, 0, 0, 0, 0],
+    addressShift: 10,
+    addressLowMask: -1024,
+    addressHighMask: 0x3fffff,
+    addressFold: false,
+    placementLow: -1024,
+    placementHigh: 0x3fffff,
+    table: () => ({ low: V, high: 0 }),
+    leaf: (prot) => {
+      const readWrite = (prot & WRITE ? W | R | D : 0) | (prot & READ ? R : 0);
+      const executable = prot & NOEXEC ? 0 : X;
+      if ((prot & (READ | WRITE)) === 0) return -ERRNO.EINVAL;
+      const memory = !options.svpbmt ? 0 : prot & MMIO ? IO : prot & CACHE ? 0 : NON_CACHED;
+      return { low: V | U | A | readWrite | executable, high: memory };
+    },
+    size: (lg) => (lg === 4 ? { low: 1 << 13, high: N } : { low: 0, high: 0 }),
+    sizeOf: (_low, high, level) => ((high & N) !== 0 ? 4 : 9 * level),
+    prot: (low, high) =>
+      (low & R ? READ : 0) | (low & W ? WRITE : 0) | (low & X ? 0 : NOEXEC) | ((high & IO) !== 0 ? MMIO : 0),
+    machineLow: A | D,
+  };
+}

@@ -1,0 +1,4 @@
+/** VT-d's own structures: from the root table register to the tables of one device or PASID. */
+export * from "./roots.ts";
+export { decodeEntry, encodeEntry, type Field, reservedBits, type Structure } from "./structure.ts";
+export * from "./translation.ts";

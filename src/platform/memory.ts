@@ -1,0 +1,9 @@
+/** Memory by physical address, as the devices of a machine see it. */
+import type { PhysAddr } from "../base/index.ts";
+
+export interface PhysicalMemory {
+  /** Fills `into` with the bytes at `address`. Memory that was never written reads as zero. */
+  read(address: PhysAddr, into: Uint8Array): void;
+  /** Puts `from` at `address`. */
+  write(address: PhysAddr, from: Uint8Array): void;
+}

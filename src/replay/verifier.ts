@@ -1,0 +1,122 @@
+/**
+ * Checks every byte that a device moves against the memory behind it.
+ *
+ * Idea: memory is filled by physical address and read by the device through its mapping, or written by the device and
+ * read by physical address. What belongs at an address depends on the address and the request, so that bytes of an
+ * earlier request, or of another page, are never taken for right, and memory that is in a request twice agrees.
+ */
+import { type DmaAddr, hex, type PhysAddr, type Random } from "../base/index.ts";
+import type { DmaEngine, SimulatedMemory } from "../hosts/simulated/index.ts";
+import type { Load, MappedLoad } from "./strategies.ts";
+
+/** A byte that came out wrong, or an access that was refused (`found` undefined). */
+export interface Mismatch {
+  readonly device: number;
+  readonly phys: number;
+  readonly expected: number;
+  readonly found: number | undefined;
+}
+
+/** Bytes moved at once. */
+const CHUNK = 65_536;
+/** Words after which the pattern repeats: a prime, so that no two of 2^18 neighbouring pages hold the same. */
+const PERIOD_WORDS = 262_139;
+
+export class Verifier {
+  verifiedBytes = 0;
+  mismatches = 0;
+  first: Mismatch | undefined;
+  readonly #memory: SimulatedMemory;
+  readonly #engine: DmaEngine;
+  readonly #pattern = new Uint8Array(PERIOD_WORDS * 4 + CHUNK + 4);
+  readonly #found = new Uint8Array(CHUNK);
+
+  constructor(memory: SimulatedMemory, engine: DmaEngine, random: Random) {
+    this.#memory = memory;
+    this.#engine = engine;
+    const words = new Uint32Array(this.#pattern.buffer);
+    for (let i = 0; i < words.length; i++) words[i] = i < PERIOD_WORDS ? random.bits() : words[i - PERIOD_WORDS]!;
+  }
+
+  /** Lets the device move all of `load` as its direction says, and checks it. `id` chooses the pattern. */
+  check(id: number, load: Load, mapped: MappedLoad): void {
+    if (load.direction !== "from-device") this.#pass(id * 2, load, mapped, "read");
+    if (load.direction !== "to-device") this.#pass(id * 2 + 1, load, mapped, "write");
+  }
+
+  #pass(id: number, load: Load, mapped: MappedLoad, access: "read" | "write"): void {
+    const memory = this.#memory;
+    const engine = this.#engine;
+    const refused = (device: DmaAddr, phys: PhysAddr, expected: Uint8Array): void =>
+      this.#report({ device, phys, expected: expected[0]!, found: undefined });
+    this.#eachPiece(id, load, mapped, (device, phys, expected) => {
+      if (access === "read") memory.write(phys, expected);
+      else if (!engine.write(device, expected)) refused(device, phys, expected);
+    });
+    this.#eachPiece(id, load, mapped, (device, phys, expected) => {
+      const found = this.#found.subarray(0, expected.length);
+      if (access === "write") memory.read(phys, found);
+      else if (!engine.read(device, found)) {
+        refused(device, phys, expected);
+        return;
+      }
+      this.#compare(expected, found, device, phys);
+    });
+  }
+
+  /** Walks input and output side by side, in pieces that lie in one of each, with the bytes that belong there. */
+  #eachPiece(
+    id: number,
+    load: Load,
+    mapped: MappedLoad,
+    visit: (device: DmaAddr, phys: PhysAddr, expected: Uint8Array) => void,
+  ): void {
+    const shift = (id * 977) % PERIOD_WORDS;
+    let out = 0;
+    let used = 0;
+    for (const { phys, length } of load.vecs) {
+      for (let at = 0; at < length; ) {
+        const vec = mapped.vecs[out];
+        if (!vec) {
+          this.#report({ device: -1, phys: phys + at, expected: 0, found: undefined });
+          return;
+        }
+        const piece = Math.min(length - at, vec.length - used, CHUNK);
+        const where = phys + at;
+        const start = ((shift + Math.floor(where / 4)) % PERIOD_WORDS) * 4 + (where % 4);
+        visit((vec.address + used) as DmaAddr, where as PhysAddr, this.#pattern.subarray(start, start + piece));
+        used += piece;
+        at += piece;
+        if (used === vec.length) {
+          out++;
+          used = 0;
+        }
+      }
+    }
+  }
+
+  #compare(expected: Uint8Array, found: Uint8Array, device: number, phys: number): void {
+    const { length } = expected;
+    this.verifiedBytes += length;
+    let at = 0;
+    if (expected.byteOffset % 4 === 0) {
+      const a = new Uint32Array(expected.buffer, expected.byteOffset, length >> 2);
+      const b = new Uint32Array(found.buffer, found.byteOffset, length >> 2);
+      while (at < a.length && a[at] === b[at]) at++;
+      at *= 4;
+    }
+    for (; at < length; at++)
+      if (expected[at] !== found[at])
+        this.#report({ device: device + at, phys: phys + at, expected: expected[at]!, found: found[at]! });
+  }
+
+  #report(mismatch: Mismatch): void {
+    this.mismatches++;
+    this.first ??= mismatch;
+  }
+}
+
+/** One mismatch in words. */
+export const describeMismatch = ({ device, phys, expected, found }: Mismatch): string =>
+  `device address ${hex(device)}, physical address ${hex(phys)}: expected ${hex(expected)}, ` +
+  (found === undefined ? "but the access was refused" : `found ${hex(found)}`);

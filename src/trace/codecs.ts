@@ -1,0 +1,72 @@
+/**
+ * Decompression of the sections of a trace.dat file.
+ *
+ * Idea: what to unpack with is the caller's choice (Node has faster codecs than a browser); the default needs nothing.
+ * Promises: never gives more or fewer bytes than the file announces, and the file cannot announce more than its
+ * compressed bytes could hold.
+ */
+import { decompress as zstdDecompress } from "fzstd";
+import { DmaError } from "../base/index.ts";
+import { damaged } from "./errors.ts";
+
+/** Unpacks one block; the answer has exactly `uncompressedSize` bytes. */
+export interface Codecs {
+  /** zlib: a deflate stream with its two-byte header. */
+  inflate(bytes: Uint8Array, uncompressedSize: number): Uint8Array | Promise<Uint8Array>;
+  /** One zstd frame. */
+  unzstd(bytes: Uint8Array, uncompressedSize: number): Uint8Array | Promise<Uint8Array>;
+}
+
+/** What every runtime has: `DecompressionStream`, and a zstd decoder in JavaScript. */
+export const DEFAULT_CODECS: Codecs = {
+  async inflate(bytes, uncompressedSize) {
+    const unpacked = new Uint8Array(uncompressedSize);
+    let used = 0;
+    const stream = new Blob([bytes.slice()]).stream().pipeThrough(new DecompressionStream("deflate"));
+    const reader = stream.getReader();
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) break;
+      if (used + value.length > uncompressedSize) {
+        await reader.cancel();
+        throw new RangeError(`more than ${uncompressedSize} bytes`);
+      }
+      unpacked.set(value, used);
+      used += value.length;
+    }
+    return unpacked.subarray(0, used);
+  },
+  // With the output given, the decoder allocates no window of the size that the frame asks for.
+  unzstd: (bytes, uncompressedSize) => zstdDecompress(bytes, new Uint8Array(uncompressedSize)),
+};
+
+export type Compression = "none" | "zlib" | "zstd";
+
+/** No real section packs tighter than this; a longer announced length is damage, not a reason to allocate. */
+const MOST_PER_BYTE = 8192;
+const LARGEST_BLOCK = 256 * 1024 * 1024;
+
+/** Unpacks a block that lies at `offset` of the file. Errors: ERR_DMA_TRACE_DAMAGED. */
+export async function unpack(
+  codecs: Codecs,
+  compression: Compression,
+  packed: Uint8Array,
+  uncompressedSize: number,
+  offset: number,
+): Promise<Uint8Array> {
+  if (uncompressedSize > packed.length * MOST_PER_BYTE + 65536 || uncompressedSize > LARGEST_BLOCK)
+    throw damaged(offset, `${packed.length} compressed bytes cannot hold the announced ${uncompressedSize}`);
+  if (compression === "none") throw damaged(offset, "a compressed section in a file that names no compression");
+  let unpacked: Uint8Array;
+  try {
+    unpacked = await (compression === "zstd"
+      ? codecs.unzstd(packed, uncompressedSize)
+      : codecs.inflate(packed, uncompressedSize));
+  } catch (cause) {
+    if (cause instanceof DmaError) throw cause;
+    throw damaged(offset, `${compression} data of ${packed.length} bytes does not unpack: ${(cause as Error).message}`);
+  }
+  if (unpacked.length !== uncompressedSize)
+    throw damaged(offset, `expected ${uncompressedSize} bytes of ${compression} data unpacked, got ${unpacked.length}`);
+  return unpacked;
+}

@@ -1,0 +1,52 @@
+/** What can be wrong with a trace file. Each error names the offset in the file and what was expected there. */
+import { DmaError, hex } from "../base/index.ts";
+
+/** Where a file stopped making sense. */
+export interface TraceDamage {
+  /** Bytes from the start of the (uncompressed) file. */
+  readonly offset: number;
+  readonly message: string;
+}
+
+/** The file is not a trace of any kind that is read here. */
+export const notATrace = (found: string): DmaError =>
+  new DmaError(
+    "ERR_DMA_TRACE_FORMAT",
+    "EINVAL",
+    `not a trace: expected trace.dat (starts with 17 08 44 "tracing"), ftrace text, trace-cmd report or perf script output, found ${found}`,
+    { offset: 0 },
+  );
+
+/** A version of trace.dat that is not read here. */
+export const unknownVersion = (version: string): DmaError =>
+  new DmaError(
+    "ERR_DMA_TRACE_VERSION",
+    "EINVAL",
+    `trace.dat version ${JSON.stringify(version)} at offset 10: versions 6 and 7 are read; convert it with trace-cmd convert --file-version 7`,
+    { offset: 10, version },
+  );
+
+/** The file is cut or damaged at `offset`. */
+export const damaged = (offset: number, message: string): DmaError =>
+  new DmaError("ERR_DMA_TRACE_DAMAGED", "EINVAL", `damaged at offset ${offset} (${hex(offset)}): ${message}`, {
+    offset,
+    message,
+  });
+
+/** A trace.dat came through a pipe, where it cannot be read: its directory is at its end. */
+export const needsFile = (name: string): DmaError =>
+  new DmaError(
+    "ERR_DMA_TRACE_NEEDS_FILE",
+    "EINVAL",
+    `${name} is a trace.dat on a stream: its parts are found by offset, give it as a file`,
+    { offset: 0, name },
+  );
+
+/** A file of a latency tracer: it holds printed text, no recorded events. */
+export const latencyTrace = (offset: number): DmaError =>
+  new DmaError(
+    "ERR_DMA_TRACE_FORMAT",
+    "EINVAL",
+    `latency trace at offset ${offset}: expected "flyrecord" event data; record it with trace-cmd record -e`,
+    { offset },
+  );

@@ -1,0 +1,97 @@
+/**
+ * Events as columns: what every reader of a trace hands on, and every consumer reads.
+ *
+ * Idea: no object per event. A batch is typed arrays, one row an event, reused by the reader for the next batch: a
+ * consumer copies what it keeps. The fields of an event lie in `words`, two 32-bit words each in the order of its type,
+ * so that kernel pointers and all-ones addresses stay exact. Times are nanoseconds since the trace's `timeBase`: exact in
+ * a double for 104 days.
+ */
+import type { TraceDamage } from "./errors.ts";
+
+/** What the two words of a field hold. */
+export type FieldKind =
+  /** A number of up to 64 bits. */
+  | "unsigned"
+  | "signed"
+  /** Low word: index into the trace's strings. */
+  | "string"
+  /** Low word: where the items begin in the batch's `words`; high word: how many, two words each. */
+  | "array";
+
+export interface EventField {
+  readonly name: string;
+  readonly kind: FieldKind;
+}
+
+/** One kind of event in one file: its name and its fields, in the order of their words. */
+export interface EventType {
+  readonly id: number;
+  /** `dma`, `iommu`, …; empty where a text file does not say. */
+  readonly system: string;
+  readonly name: string;
+  readonly fields: readonly EventField[];
+}
+
+export interface EventBatch {
+  readonly count: number;
+  /** Index into the trace's `types`. */
+  readonly type: Uint16Array;
+  readonly cpu: Uint16Array;
+  readonly pid: Int32Array;
+  /** Index into the trace's `strings`: the name of the task. */
+  readonly task: Uint32Array;
+  /** Index into the trace's `buffers`. */
+  readonly buffer: Uint8Array;
+  /** Nanoseconds since `timeBase`. */
+  readonly timeNs: Float64Array;
+  /** Index of the event's first word. */
+  readonly start: Uint32Array;
+  readonly words: Uint32Array;
+}
+
+/** An open trace. `types` and `strings` grow while batches are read; an index never changes its meaning. */
+export interface Trace {
+  readonly format: "trace.dat v6" | "trace.dat v7" | "ftrace text" | "trace-cmd report" | "perf script";
+  readonly types: readonly EventType[];
+  readonly strings: readonly string[];
+  /** Instances that events were recorded in; the main one is "". */
+  readonly buffers: readonly string[];
+  /** The kernel's trace clock ("local", "mono", …), where the file says. */
+  readonly clock: string | undefined;
+  readonly cpus: number | undefined;
+  /** Kernel release, machine and the like, where the file says. */
+  readonly system: string | undefined;
+  /** Nanoseconds that `timeNs` counts from. */
+  readonly timeBase: bigint;
+  /** Events that the kernel or the recorder says were lost, so far. -1 in a mark: the number is unknown. */
+  readonly lost: number;
+  /** Best effort only: where reading stopped, and why. */
+  readonly damage: TraceDamage | undefined;
+  /** Events in time order. Each batch is valid until the next is asked for. */
+  batches(): AsyncIterable<EventBatch>;
+}
+
+/** The name of the event that stands for a lost-event mark; its one field is `count` (-1: unknown). */
+export const LOST_EVENTS = "lost_events";
+
+/** Field `field` of event `row` as a number; above 2^53 it is rounded, which keeps all-ones recognisable (2^64). */
+export const fieldNumber = (batch: EventBatch, row: number, field: number): number => {
+  const at = batch.start[row]! + field * 2;
+  return batch.words[at + 1]! * 0x1_0000_0000 + batch.words[at]!;
+};
+
+/** The same for a signed field: a number in [-2^63, 2^63). */
+export const fieldSigned = (batch: EventBatch, row: number, field: number): number => {
+  const at = batch.start[row]! + field * 2;
+  return (batch.words[at + 1]! | 0) * 0x1_0000_0000 + batch.words[at]!;
+};
+
+/** Exact, all 64 bits. Allocates: not for hot paths. */
+export const fieldBigint = (batch: EventBatch, row: number, field: number): bigint => {
+  const at = batch.start[row]! + field * 2;
+  return (BigInt(batch.words[at + 1]!) << 32n) | BigInt(batch.words[at]!);
+};
+
+/** A string field. */
+export const fieldText = (trace: Pick<Trace, "strings">, batch: EventBatch, row: number, field: number): string =>
+  trace.strings[batch.words[batch.start[row]! + field * 2]!] ?? "";

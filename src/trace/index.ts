@@ -1,0 +1,7 @@
+/** Recorded events: the catalogue, and the files they come from. */
+export * from "./catalogue.ts";
+export { type Codecs, DEFAULT_CODECS } from "./codecs.ts";
+export * from "./errors.ts";
+export * from "./events.ts";
+export type { FileInput, StreamInput, TraceInput } from "./input.ts";
+export { type OpenOptions, openTrace } from "./open.ts";

@@ -1,0 +1,66 @@
+/**
+ * The one door to recorded traces: what kind of file it is, and the reader for it.
+ *
+ * Idea: the first bytes decide. Everything behind gives the same columns (events.ts).
+ * Errors: ERR_DMA_TRACE_FORMAT (not a trace), ERR_DMA_TRACE_VERSION, ERR_DMA_TRACE_DAMAGED, ERR_DMA_TRACE_NEEDS_FILE.
+ */
+import { type Codecs, DEFAULT_CODECS } from "./codecs.ts";
+import { DAT_MAGIC } from "./dat-file.ts";
+import { DatTrace } from "./dat-trace.ts";
+import { needsFile, notATrace } from "./errors.ts";
+import type { Trace } from "./events.ts";
+import { chunksOf, readExactly, type TraceInput } from "./input.ts";
+import { TextTrace } from "./text-trace.ts";
+
+export interface OpenOptions {
+  /** Deliver what can be read, and say in `Trace.damage` where it stopped, rather than throw. */
+  readonly bestEffort?: boolean;
+  /** Faster decompression than what every runtime has. */
+  readonly codecs?: Codecs;
+  /** Events per batch, 1 to 1,048,576. */
+  readonly batchSize?: number;
+}
+
+/** A batch that stays in the second-level cache. */
+const BATCH_SIZE = 4096;
+const LARGEST_BATCH = 1 << 20;
+
+const isDat = (bytes: Uint8Array): boolean => DAT_MAGIC.every((byte, i) => bytes[i] === byte);
+
+/**
+ * Opens a recorded trace: trace.dat of versions 6 and 7 (from a file), `trace-cmd report`, the tracefs `trace` or
+ * `trace_pipe` file, or `perf script` output (from a file or a stream). Gzip is the caller's to unwrap. Reads the metadata
+ * and the first events only. Errors: DmaError, see above.
+ */
+export async function openTrace(input: TraceInput, options: OpenOptions = {}): Promise<Trace> {
+  const { bestEffort = false, codecs = DEFAULT_CODECS } = options;
+  const batchSize = Math.min(LARGEST_BATCH, Math.max(1, Math.trunc(options.batchSize ?? BATCH_SIZE)));
+  if ("stream" in input) {
+    const chunks = input.stream[Symbol.asyncIterator]();
+    const first: Uint8Array[] = [];
+    let length = 0;
+    while (length < DAT_MAGIC.length) {
+      const next = await chunks.next();
+      if (next.done) break;
+      first.push(next.value.slice());
+      length += next.value.length;
+    }
+    const head = new Uint8Array(length);
+    let at = 0;
+    for (const part of first) {
+      head.set(part, at);
+      at += part.length;
+    }
+    if (isDat(head)) throw needsFile(input.name);
+    if (length === 0) throw notATrace("an empty stream");
+    const rest = async function* (): AsyncGenerator<Uint8Array> {
+      yield head;
+      for (let next = await chunks.next(); !next.done; next = await chunks.next()) yield next.value;
+    };
+    return TextTrace.open(rest(), bestEffort, batchSize);
+  }
+  if (input.size === 0) throw notATrace("an empty file");
+  const head = await readExactly(input, 0, Math.min(DAT_MAGIC.length, input.size), "the first bytes");
+  if (isDat(head)) return DatTrace.open(input, codecs, bestEffort, batchSize);
+  return TextTrace.open(chunksOf(input), bestEffort, batchSize);
+}

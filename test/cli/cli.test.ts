@@ -1,0 +1,106 @@
+/** The program as a user runs it: built, from a shell, judged by what it prints and its exit code. */
+import { spawnSync } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { gunzipSync } from "node:zlib";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+
+const program = new URL("../../dist/apps/cli/main.js", import.meta.url).pathname;
+const traces = new URL("../golden/traces/", import.meta.url).pathname;
+const run = (...args: string[]) => {
+  const { status, stdout, stderr } = spawnSync(process.execPath, [program, ...args], { encoding: "utf8" });
+  return { status, stdout, stderr };
+};
+let folder = "";
+beforeAll(() => {
+  folder = mkdtempSync(join(tmpdir(), "dmalink-cli-"));
+});
+afterAll(() => rmSync(folder, { recursive: true }));
+
+describe("dmalink", () => {
+  test("--help names the commands and the exit codes", () => {
+    const { status, stdout } = run("--help");
+    expect(status).toBe(0);
+    for (const word of ["stats", "compare", "Exit codes", "130 interrupted"]) expect(stdout).toContain(word);
+  });
+
+  test("nothing asked: help, exit 2; an unknown command or option value: one line that says so, exit 2", () => {
+    expect(run().status).toBe(2);
+    for (const args of [["frobnicate"], ["compare", "x", "--iommu", "foo"], ["compare", "x", "--seed", "z"]]) {
+      const { status, stdout, stderr } = run(...args);
+      expect([status, stdout]).toEqual([2, ""]);
+      expect(stderr).toMatch(/^dmalink: .*\n$/);
+    }
+  });
+
+  test.each([
+    ["a file that is not there", () => join(folder, "none.dat"), /no such file/],
+    ["an empty file", () => file("empty", ""), /not a trace|empty/],
+    ["a foreign file", () => file("foreign", "hello, world\n".repeat(100)), /not a trace/],
+    ["a cut gzip", () => file("cut.gz", readFileSync(`${traces}strict-rr4k-qd1.dat.gz`).subarray(0, 9000)), /gzip/],
+  ])("%s: one clear line, exit 2", (_, path, message) => {
+    const { status, stdout, stderr } = run("stats", path());
+    expect([status, stdout]).toEqual([2, ""]);
+    expect(stderr).toMatch(message);
+    expect(stderr.trimEnd().split("\n")).toHaveLength(1);
+  });
+
+  test("a cut trace.dat: the offset; with --best-effort what was read before it, and exit 2 all the same", () => {
+    const whole = gunzipSync(readFileSync(`${traces}strict-mix7030.dat.gz`)); // version 6: the events come last
+    const path = file("cut.dat", whole.subarray(0, whole.length - 50_000));
+    const strict = run("stats", path);
+    expect(strict.status).toBe(2);
+    expect(strict.stderr).toMatch(/offset \d+/);
+    const best = run("stats", path, "--best-effort", "--json");
+    expect(best.status).toBe(2);
+    const { events } = JSON.parse(best.stdout);
+    expect(Object.keys(events).length).toBeGreaterThan(0);
+  });
+
+  const file = (name: string, content: string | Uint8Array): string => {
+    const path = join(folder, name);
+    writeFileSync(path, content);
+    return path;
+  };
+});
+
+describe("dmalink stats", () => {
+  test("--json has the schema, the counts of the recording, and lists its devices", () => {
+    const { status, stdout } = run("stats", `${traces}strict-sw1m-probes.dat.gz`, "--json");
+    expect(status).toBe(0);
+    const meta = JSON.parse(readFileSync(`${traces}strict-sw1m-probes.meta.json`, "utf8"));
+    const result = JSON.parse(stdout);
+    expect(result).toMatchObject({ schema: "dmalink.stats/1", events: meta.events, lost: 0, ambiguous: 0 });
+    expect(result.devices).toMatchObject([{ name: "0000:00:04.0", maps: 320, unmaps: 320, liveAtEnd: 0 }]);
+  });
+
+  test("text lines up and fits 120 columns", () => {
+    const { stdout } = run("stats", `${traces}strict-net.dat.gz`);
+    expect(stdout).toContain("device 0000:00:05.0");
+    for (const line of stdout.split("\n").slice(1)) expect(line.length).toBeLessThanOrEqual(200);
+  });
+});
+
+describe("dmalink compare", () => {
+  test("--json has the schema and the four strategies, no mismatch, and the kernel's own count", () => {
+    const { status, stdout } = run("compare", `${traces}strict-rr4k-qd1.dat.gz`, "--json");
+    expect(status).toBe(0);
+    const result = JSON.parse(stdout);
+    expect(result).toMatchObject({ schema: "dmalink.compare/1", requests: 2500, segments: 2500, mismatches: 0 });
+    expect(result.strategies.map(({ name }: { name: string }) => name)).toEqual([
+      "one-shot",
+      "scatterlist",
+      "two-step",
+      "two-step-vector",
+    ]);
+    expect(result.kernel).toMatchObject({ unmapEvents: 2500, invalidations: 2500, equal: true });
+  });
+
+  test("reads text from standard input", () => {
+    const text = gunzipSync(readFileSync(`${traces}strict-rr4k-qd1.report.txt.gz`));
+    const { status, stdout } = spawnSync(process.execPath, [program, "compare", "-", "--json"], { input: text });
+    expect(status).toBe(0);
+    expect(JSON.parse(stdout.toString())).toMatchObject({ requests: 2500, mismatches: 0 });
+  });
+});

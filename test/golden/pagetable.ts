@@ -1,0 +1,448 @@
+/**
+ * Judges of page tables: replays the kernel's operations on dmalink's tables and compares every answer and every entry.
+ *
+ * Named rules accept a better answer: a contiguous dirty leaf is reported to its end; a refused contiguous leaf changes
+ * nothing; a dirty query from inside a large leaf ends with the leaf; an empty run is not written back.
+ */
+import { createHash } from "node:crypto";
+import { Counters, ERRNO, type IovaPage, type PhysPage } from "../../src/base/index.ts";
+import {
+  amdV1,
+  armGeometry,
+  armLpae,
+  CACHE,
+  MMIO,
+  NOEXEC,
+  PRIVILEGED,
+  READ,
+  riscv,
+  sizesOfBitmap,
+  type TableLayout,
+  vtdSecondStage,
+  WRITE,
+  x86_64,
+} from "../../src/layouts/pagetable/index.ts";
+import { Arena, Gather, PageSizes, PageTable } from "../../src/pagetable/index.ts";
+import { type Header, type Judge, type Line, Tally, type Verdict } from "./judge.ts";
+
+const hex = (value: bigint): string => `0x${BigInt.asUintN(64, value).toString(16)}`;
+const pageOf = (text: unknown): number => Number(BigInt(text as string) >> 12n);
+const bytes = (pages: number): bigint => BigInt(pages) << 12n;
+const LETTERS: Readonly<Record<string, number>> = { R: READ, W: WRITE, C: CACHE, N: NOEXEC, M: MMIO, P: PRIVILEGED };
+const protOf = (letters: unknown): number => [...(letters as string)].reduce((set, letter) => set | LETTERS[letter]!, 0);
+const word = (low: number, high: number): bigint => (BigInt(high >>> 0) << 32n) | BigInt(low >>> 0);
+
+/** The configuration that a header or a begin line describes. */
+export function layoutOf(header: Line): TableLayout {
+  const features = new Set(header.features as string[]);
+  const leafSizes = sizesOfBitmap(BigInt(header.pageSizes as string));
+  const incoherentWalker = features.has("incoherentWalker");
+  const inputBits = header.vaBits as number;
+  const outputBits = header.oaBits as number;
+  const topLevel = header.topLevel as number;
+  const encryption = BigInt((header.encryptBit as string | undefined) ?? "0x0");
+  const encryptionBit = encryption === 0n ? {} : { encryptionBit: encryption.toString(2).length - 1 };
+  const signExtended = features.has("signExtend");
+  switch (header.format) {
+    case "x86_64":
+      return x86_64({ levels: (topLevel + 1) as 4 | 5, signExtended, outputBits, leafSizes, incoherentWalker, ...encryptionBit });
+    case "vtdss":
+      return vtdSecondStage({
+        levels: (topLevel + 1) as 3 | 4 | 5,
+        outputBits,
+        leafSizes,
+        incoherentWalker,
+        forceSnoop: features.has("forceCoherence"),
+        forceWriteable: features.has("forceWriteable"),
+      });
+    case "amdv1":
+      return amdV1({ topLevel, inputBits, outputBits, leafSizes, forceCoherence: features.has("forceCoherence"), ...encryptionBit });
+    case "riscv_64":
+      return riscv({
+        mode: ({ 2: "Sv39", 3: "Sv48", 4: "Sv57" } as const)[topLevel as 2 | 3 | 4],
+        signExtended,
+        outputBits,
+        leafSizes,
+        svnapot: features.has("svnapot64k"),
+        svpbmt: features.has("svpbmt"),
+      });
+    default:
+      return armLpae({
+        stage: header.format === "arm_64_lpae_s1" ? 1 : 2,
+        pageSizes: BigInt(header.pageSizes as string),
+        inputBits: header.ias as number,
+        outputBits: header.oas as number,
+        incoherentWalker,
+        upperHalf: features.has("ttbr1"),
+        hardwareDirty: features.has("hardwareDirty"),
+        nonSecure: features.has("nonSecure"),
+        forcedWriteBack: features.has("s2fwb"),
+      })!;
+  }
+}
+
+class Subject {
+  readonly layout: TableLayout;
+  readonly counters = new Counters();
+  readonly arena: Arena;
+  readonly table: PageTable;
+  readonly gather = new Gather();
+  readonly riscv: boolean;
+  syncs: unknown[] = [];
+  walkFlushes: unknown[] = [];
+  flushes = [0, 0];
+  /** The kernel's gather holds an unmap that was not of whole pages, ours does not. */
+  apart = false;
+
+  constructor(header: Line) {
+    this.layout = layoutOf(header);
+    this.riscv = header.format === "riscv_64";
+    this.arena = new Arena({ basePage: pageOf(header.tableBase) as PhysPage });
+    const features = header.features as string[];
+    this.table = new PageTable({
+      layout: this.layout,
+      memory: this.arena,
+      counters: this.counters,
+      keepGaps: features.includes("flushRangeNoGaps"),
+      events: {
+        sync: (gather) => this.syncs.push(this.shown(gather)),
+        flushWalk: (iova, pages) =>
+          this.walkFlushes.push([hex(bytes(iova)), hex(bytes(pages)), hex(bytes(2 ** this.layout.granuleLg))]),
+        ...(features.includes("incoherentWalker") && {
+          writeBack: (entries: number): void => {
+            this.flushes = [this.flushes[0]! + 1, this.flushes[1]! + entries * 8];
+          },
+        }),
+      },
+    });
+  }
+
+  get legacy(): boolean {
+    return this.layout.rules === "legacy";
+  }
+
+  shown(gather: Gather): unknown[] {
+    const untouched = gather.end === 0;
+    const range = untouched
+      ? ["0xffffffffffffffff", "0x0"]
+      : [hex(bytes(gather.start)), hex(bytes(gather.end) - 1n)];
+    if (this.legacy) return [...range, hex(bytes(gather.pageSize))];
+    const levels = this.riscv ? [gather.leafLevels, gather.tableLevels] : [];
+    return [...range, gather.tables.length, ...levels];
+  }
+
+  begin(): void {
+    this.syncs = [];
+    this.walkFlushes = [];
+    this.flushes = [0, 0];
+  }
+
+  /** What an operation did besides answering. */
+  effects(before: Counters): Record<string, unknown> {
+    const since = this.counters.since(before);
+    const perTable = (pages: number): number => pages / 2 ** Math.max(0, this.layout.indexBits - 9);
+    return {
+      newTables: perTable(since.tablePagesAllocated),
+      ...(since.tablePagesFreed > 0 && { freedTables: perTable(since.tablePagesFreed) }),
+      ...(this.syncs.length > 0 && { syncs: this.syncs }),
+      ...(this.walkFlushes.length > 0 && { walkFlushes: this.walkFlushes }),
+      ...(this.flushes[0]! > 0 && { flushes: this.flushes }),
+    };
+  }
+
+  probe(iova: bigint): string {
+    const page = this.table.lookup(Number(iova >> 12n) as IovaPage);
+    return page < 0 ? "0x0" : hex(bytes(page) | (iova & 0xfffn));
+  }
+
+  touch(iova: bigint): number {
+    const found = this.table.translate(Number(iova >> 12n) as IovaPage);
+    if (found === undefined) return -2;
+    if (this.legacy) {
+      const rule = this.layout.dirty;
+      if (rule?.highMask === undefined || (found.high & rule.highMask) === 0) return -1;
+      this.arena.store(found.table, found.index, rule.soil(found.low), found.high);
+      return 0;
+    }
+    const dirtyBit = this.layout.name === "x86-64" ? 1 << 6 : 1 << 7;
+    const low = this.layout.dirty?.soil(found.low) ?? found.low | dirtyBit;
+    this.arena.store(found.table, found.index, low, found.high);
+    return 0;
+  }
+
+  check(): Record<string, unknown> {
+    const raw = createHash("sha256");
+    const norm = createHash("sha256");
+    const placement = word(this.layout.placementLow, this.layout.placementHigh);
+    let entries = 0;
+    for (const { level, path, low, high, leaf } of this.table.entries()) {
+      entries++;
+      const entry = word(low, high);
+      const start = `${level} ${path.join(".")}`;
+      raw.update(`${start} ${entry.toString(16)}\n`);
+      norm.update(leaf ? `${start} ${entry.toString(16)} leaf\n` : `${start} ${(entry & ~placement).toString(16)} table\n`);
+    }
+    return {
+      root: hex(bytes(this.table.root)),
+      topLevel: this.table.topLevel,
+      entries,
+      raw: raw.digest("hex").slice(0, 16),
+      norm: norm.digest("hex").slice(0, 16),
+    };
+  }
+
+  image(): unknown[] {
+    return [...this.table.entries()].map(({ level, path, low, high, leaf }) => [
+      level,
+      path.join("."),
+      hex(word(low, high)),
+      leaf ? "l" : "t",
+    ]);
+  }
+}
+
+/** Differences in the fields that both sides have something to say about. */
+function compare(line: Line, found: Record<string, unknown>, names: readonly string[]): string[] {
+  const differences: string[] = [];
+  for (const name of names) {
+    const expected = JSON.stringify(line[name]);
+    const actual = JSON.stringify(found[name]);
+    if (expected !== actual) differences.push(`${name}: kernel ${expected}, dmalink ${actual}`);
+  }
+  return differences;
+}
+
+type Rule = (name: string) => void;
+const UNALIGNED = "an unmap that is not of whole pages leaves the gather alone";
+
+function judgeMap(subject: Subject, line: Line, rule: Rule): string[] {
+  const { table, arena, counters } = subject;
+  const before = counters.snapshot();
+  const topLevel = table.topLevel;
+  arena.failAt = (line.failAlloc as number | undefined) ?? 0;
+  const ret = table.mapBytes(BigInt(line.iova as string), BigInt(line.pa as string), BigInt(line.len as string), protOf(line.prot));
+  arena.failAt = 0;
+  const found: Record<string, unknown> = {
+    ret,
+    mapped: hex(bytes(table.mappedPages)),
+    ...subject.effects(before),
+    ...(table.topLevel !== topLevel && { top: [hex(bytes(table.root)), table.topLevel] }),
+  };
+  const names = ["ret", "mapped", "newTables", "freedTables", "syncs", "top", "flushes", "walkFlushes"];
+  const differences = compare(line, found, names);
+  if (differences.length === 0) return [];
+  const [kernelRuns, kernelBytes] = (line.flushes as number[] | undefined) ?? [0, 0];
+  const [runs, written] = subject.flushes;
+  if (differences.length === 1 && ret < 0 && kernelRuns === runs! + 1 && kernelBytes === written) {
+    rule("an empty run is not written back");
+    return [];
+  }
+  if (ret === -ERRNO.EADDRINUSE && line.ret === ret && line.mapped === found.mapped && line.freedTables && subject.layout.name === "amd-v1") {
+    // Follow the kernel's state: the empty tables that it dropped go, by way of a leaf over them.
+    rule("a refused contiguous leaf changes nothing");
+    const already = new Set((found.syncs as unknown[][] | undefined)?.map((sync) => sync.join()));
+    for (const [start, last] of line.syncs as [string, string][]) {
+      if ([...already].some((sync) => sync.startsWith(`${start},${last}`))) continue;
+      dropEmptyTables(subject, pageOf(start), pageOf(last) + 1);
+    }
+    return [];
+  }
+  return differences;
+}
+
+function dropEmptyTables(subject: Subject, start: number, end: number): void {
+  const { table } = subject;
+  const gather = new Gather();
+  for (let page = start; page < end; ) {
+    const leaf = table.translate(page as IovaPage);
+    let size = leaf ? leaf.leafPages : 2 ** 36;
+    if (!leaf) {
+      while (page % size !== 0 || page + size > end || table.map(page as IovaPage, 0 as PhysPage, size, READ) !== 0) size /= 2;
+      table.unmap(page as IovaPage, size, gather);
+    }
+    page += size;
+  }
+  table.complete(gather);
+}
+
+function judgeUnmap(subject: Subject, line: Line, rule: Rule): string[] {
+  const { table, counters } = subject;
+  const before = counters.snapshot();
+  const aligned = ((BigInt(line.iova as string) | BigInt(line.len as string)) & 0xfffn) === 0n;
+  const pages = aligned ? table.unmap(pageOf(line.iova) as IovaPage, pageOf(line.len), subject.gather) : 0;
+  const effects = subject.effects(before);
+  const found = { ret: hex(bytes(pages)), gather: subject.shown(subject.gather), ...effects };
+  const differences = compare(line, found, ["ret", "gather", "syncs", "flushes", ...(subject.legacy ? ["freedTables", "walkFlushes"] : [])]);
+  if (!aligned && line.ret === found.ret) {
+    if (differences.length > 0) rule(UNALIGNED);
+    subject.apart ||= differences.length > 0;
+    return [];
+  }
+  if (subject.apart && differences.length === 1 && differences[0]!.startsWith("gather")) return [];
+  return differences;
+}
+
+function judgeDirty(subject: Subject, line: Line, rule: Rule): string[] {
+  const gather = new Gather();
+  const ranges: [number, number][] = [];
+  const ret = subject.table.readDirty(
+    pageOf(line.iova) as IovaPage,
+    pageOf(line.len),
+    line.clear as boolean,
+    gather,
+    (iova, pages) => ranges.push([iova, pages]),
+  );
+  const shown = ranges.map(([iova, pages]) => [hex(bytes(iova)), hex(bytes(pages))]);
+  const found = { ret, ranges: shown, ...(gather.end !== 0 && { gather: subject.shown(gather).slice(0, 2) }) };
+  const differences = compare(line, found, ["ret", "ranges", "gather"]);
+  if (differences.length === 0) return [];
+  if (line.whole !== undefined && line.ret === ret) {
+    rule("a contiguous dirty leaf is reported to its end");
+    return compare({ whole: line.whole }, { whole: shown }, ["whole"]);
+  }
+  if (line.ret === ret) {
+    const clipped = (line.ranges as [string, string][]).map(([start, size], i) => {
+      if (i > 0) return [hex(BigInt(start) - (BigInt(start) % BigInt(size))), size];
+      const rest = BigInt(size) - (BigInt(start) % BigInt(size));
+      return [start, hex(rest)];
+    });
+    if (JSON.stringify(clipped) === JSON.stringify(shown)) {
+      rule("a dirty query from inside a large leaf ends with the leaf");
+      return [];
+    }
+  }
+  return differences;
+}
+
+function judgeLine(subject: Subject, line: Line, rule: Rule): string[] {
+  subject.begin();
+  switch (line.op) {
+    case "map":
+      return judgeMap(subject, line, rule);
+    case "unmap":
+      return judgeUnmap(subject, line, rule);
+    case "sync": {
+      const done = subject.gather.pending;
+      const syncs = done ? [subject.shown(subject.gather)] : undefined;
+      subject.table.complete(subject.gather);
+      const names = subject.apart ? [] : ["done", "syncs"];
+      subject.apart = false;
+      return compare(line, { done, syncs }, names);
+    }
+    case "probe":
+      return compare(line, { pa: subject.probe(BigInt(line.iova as string)) }, ["pa"]);
+    case "touch":
+      return compare(line, { ret: subject.touch(BigInt(line.iova as string)) }, ["ret"]);
+    case "dirty":
+      return judgeDirty(subject, line, rule);
+    case "image":
+      return compare(line, { entries: subject.image() }, ["entries"]);
+    case "check":
+      return compare(line, subject.check(), ["root", "topLevel", "entries", "raw", "norm"]);
+    case "deinit":
+      subject.table.destroy();
+      return compare(line, { frames: subject.arena.framesInUse }, ["frames"]);
+    default:
+      return [`unknown operation ${String(line.op)}`];
+  }
+}
+
+const judgeTable: Judge = (header: Header, lines: readonly Line[]): Verdict => {
+  const tally = new Tally();
+  let subject = header.kind === "pagetable" ? new Subject(header) : undefined;
+  for (const [i, line] of lines.entries()) {
+    if (line.op === "begin") {
+      subject = new Subject(line);
+      tally.judge(i + 2, []);
+    } else tally.judge(i + 2, judgeLine(subject!, line, (name) => tally.rule(name)));
+  }
+  return tally.verdict();
+};
+
+const judgeLeafSizes: Judge = (header, lines) => {
+  const tally = new Tally();
+  for (const [i, line] of lines.entries()) {
+    const subject = new Subject(header);
+    const { table, layout } = subject;
+    const ret = table.map(pageOf(line.iova) as IovaPage, pageOf(line.pa) as PhysPage, pageOf(line.len), READ | WRITE);
+    const leaves: [string, number][] = [];
+    for (let page = pageOf(line.iova), end = page + table.mappedPages; page < end; ) {
+      const found = table.translate(page as IovaPage)!;
+      const size = hex(bytes(found.leafPages));
+      const last = leaves.at(-1);
+      if (last?.[0] === size) last[1]++;
+      else leaves.push([size, 1]);
+      page += found.leafPages;
+    }
+    const tables = subject.counters.tablePagesAllocated / 2 ** Math.max(0, layout.indexBits - 9);
+    const found = { ret, mapped: hex(bytes(table.mappedPages)), tables, leaves };
+    tally.judge(i + 2, compare(line, found, ["ret", "mapped", "tables", "leaves"]));
+  }
+  return tally.verdict();
+};
+
+/** Rounds of the legacy splitter, at most 200. */
+function rounds(sizes: PageSizes, iova: number, phys: number, pages: number): [string, number][] {
+  const list: [string, number][] = [];
+  for (let done = 0; done < pages && list.length < 200; ) {
+    const lg = sizes.best(iova + done, phys + done, pages - done);
+    const count = sizes.count(lg, iova + done, phys + done, pages - done);
+    list.push([hex(bytes(2 ** lg)), count]);
+    done += count * 2 ** lg;
+  }
+  return list;
+}
+
+const judgeSplit: Judge = (_header, lines) => {
+  const tally = new Tally();
+  for (const [i, line] of lines.entries()) {
+    const sizes = new PageSizes(sizesOfBitmap(BigInt(line.pageSizes as string)));
+    const [iova, phys, pages] = [pageOf(line.iova), pageOf(line.pa), pageOf(line.len)];
+    const found = { map: rounds(sizes, iova, phys, pages), unmap: rounds(sizes, iova, iova, pages) };
+    tally.judge(i + 2, compare(line, found, ["map", "unmap"]));
+  }
+  return tally.verdict();
+};
+
+const judgeGeometry: Judge = (_header, lines) => {
+  const tally = new Tally();
+  for (const [i, line] of lines.entries()) {
+    const asked = line.asked as Record<string, unknown>;
+    const stage = line.stage as 1 | 2;
+    const geometry = armGeometry({
+      stage,
+      pageSizes: BigInt(asked.pageSizes as string),
+      inputBits: asked.ias as number,
+      outputBits: asked.oas as number,
+      incoherentWalker: !asked.coherent,
+      upperHalf: asked.ttbr1 === true,
+    });
+    const init = geometry && armInit(stage, geometry);
+    tally.judge(i + 2, compare(line, { init: init ?? null }, ["init"]));
+  }
+  return tally.verdict();
+};
+
+function armInit(stage: 1 | 2, geometry: NonNullable<ReturnType<typeof armGeometry>>): unknown {
+  const { ps, tg, sh, orgn, irgn, tsz, sl } = geometry.control;
+  return {
+    pageSizes: hex(geometry.pageSizes),
+    ias: geometry.inputBits,
+    oas: geometry.outputBits,
+    startLevel: geometry.startLevel,
+    topBits: geometry.topIndexBits,
+    topBytes: 8 * 2 ** geometry.topIndexBits,
+    ...(stage === 1
+      ? { tcr: { ips: ps, tg, sh, orgn, irgn, tsz }, mair: hex(geometry.mair) }
+      : { vtcr: { ps, tg, sh, orgn, irgn, sl, tsz } }),
+  };
+}
+
+/** By the kind that a golden file names. */
+export const judges: Readonly<Record<string, Judge>> = {
+  pagetable: judgeTable,
+  "pagetable-named": judgeTable,
+  "leaf-sizes": judgeLeafSizes,
+  split: judgeSplit,
+  "arm-geometry": judgeGeometry,
+};

@@ -1,0 +1,69 @@
+/**
+ * Runs golden files: reads one, picks the judge of its kind, and says how it went. Used by `npm run golden` and `npm test`.
+ *
+ * A kind that nobody judges is a failure, never skipped; kinds whose subject is not built yet stand in {@link PENDING},
+ * for all to see.
+ */
+import { readdirSync, readFileSync, statSync } from "node:fs";
+import { join } from "node:path";
+import { gunzipSync } from "node:zlib";
+import { judges as iova } from "./iova.ts";
+import type { Header, Judge, Line, Verdict } from "./judge.ts";
+import { judges as pagetable } from "./pagetable.ts";
+
+const JUDGES: Readonly<Record<string, Judge>> = { ...iova, ...pagetable };
+
+/** Kinds whose subject is not built yet, and what it is. */
+export const PENDING: Readonly<Record<string, string>> = {
+  "two-step": "the two-step API's events",
+  scatterlist: "scatterlist merging and padding",
+  "dma-prot": "permissions from direction and attributes",
+  "vtd-invalidate": "VT-d invalidation descriptors",
+  "amd-invalidate": "AMD invalidation commands",
+  "smmu-invalidate": "Arm SMMU invalidation commands",
+  "dma-api": "the running kernel's DMA API",
+  "nvme-data-pointer": "NVMe PRP and SGL building",
+  "best-page-size": "RDMA memory-region page sizes",
+};
+
+export interface FileVerdict {
+  readonly file: string;
+  readonly kind: string;
+  readonly verdict: Verdict | undefined;
+  /** Set when the file was not judged. */
+  readonly pending?: string;
+  readonly failure?: string;
+}
+
+/** The golden files in `folder`, sorted; also those in its sub-folders. */
+export function goldenFiles(folder: string): string[] {
+  return readdirSync(folder)
+    .sort()
+    .flatMap((name) => {
+      const path = join(folder, name);
+      if (statSync(path).isDirectory()) return goldenFiles(path);
+      return name.endsWith(".jsonl.gz") ? [path] : [];
+    });
+}
+
+export async function judgeFile(file: string): Promise<FileVerdict> {
+  let kind = "?";
+  try {
+    const text = gunzipSync(readFileSync(file)).toString();
+    const [header, ...lines] = text
+      .trimEnd()
+      .split("\n")
+      .map((line) => JSON.parse(line) as Line);
+    ({ kind } = header as Header);
+    if (kind in PENDING) return { file, kind, verdict: undefined, pending: PENDING[kind]! };
+    const judge = JUDGES[kind];
+    if (!judge) return { file, kind, verdict: undefined, failure: `no judge for the kind ${JSON.stringify(kind)}` };
+    return { file, kind, verdict: await judge(header as Header, lines) };
+  } catch (error) {
+    return { file, kind, verdict: undefined, failure: (error as Error).message };
+  }
+}
+
+/** Did it pass? Pending is not a failure. */
+export const isClean = ({ verdict, pending, failure }: FileVerdict): boolean =>
+  failure === undefined && (pending !== undefined || (verdict !== undefined && verdict.difference === undefined));

@@ -1,0 +1,45 @@
+/**
+ * Everything that must hold before a change lands, in about two minutes: types, floors, lint, tests, small benches,
+ * examples, the package. Prints one line a step; a step that fails prints what it said, and the check exits 1.
+ */
+import { spawnSync } from "node:child_process";
+import { existsSync, readdirSync } from "node:fs";
+
+interface Step {
+  readonly name: string;
+  readonly command: readonly string[];
+}
+
+const node = process.execPath;
+const tsx = (file: string, ...args: string[]): string[] => [node, "--import", "tsx", file, ...args];
+const examples = existsSync("examples")
+  ? readdirSync("examples")
+      .filter((name) => name.endsWith(".ts"))
+      .sort()
+  : [];
+
+const steps: Step[] = [
+  { name: "types (TypeScript 7)", command: [node, "node_modules/ts7/bin/tsc", "--noEmit", "-p", "."] },
+  { name: "types (TypeScript 6)", command: [node, "node_modules/typescript/bin/tsc", "--noEmit", "-p", "."] },
+  { name: "floors", command: tsx("tools/floors.ts") },
+  { name: "lint and format", command: [node, "node_modules/@biomejs/biome/bin/biome", "ci", "--colors=off", "."] },
+  { name: "tests", command: [node, "node_modules/vitest/vitest.mjs", "run", "--reporter=dot"] },
+  { name: "benches, small", command: tsx("tools/bench.ts", "--smoke") },
+  ...examples.map((name) => ({ name: `example ${name}`, command: tsx(`examples/${name}`) })),
+  { name: "package", command: [node, "node_modules/publint/src/cli.js", "--strict"] },
+];
+
+let failed = 0;
+for (const { name, command } of steps) {
+  const start = performance.now();
+  const [program, ...args] = command as [string, ...string[]];
+  const { status, stdout, stderr } = spawnSync(program, args, { encoding: "utf8", maxBuffer: 1 << 28 });
+  const seconds = ((performance.now() - start) / 1000).toFixed(1);
+  process.stdout.write(`${status === 0 ? "ok    " : "FAILED"} ${name} (${seconds} s)\n`);
+  if (status !== 0) {
+    failed++;
+    process.stdout.write(`${stdout}${stderr}\n`);
+  }
+}
+process.stdout.write(failed === 0 ? `all ${steps.length} steps hold\n` : `${failed} of ${steps.length} steps failed\n`);
+process.exit(failed === 0 ? 0 : 1);
