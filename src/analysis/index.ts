@@ -2,3 +2,7 @@
 export * from "./read-requests.ts";
 export * from "./requests.ts";
 export * from "./stats.ts";
+export * from "./snapshot.ts";
+export * from "./superpages.ts";
+export * from "./table-tree.ts";
+export * from "./tables.ts";
