@@ -2,7 +2,13 @@ import { defineConfig, type UserConfig } from "tsdown";
 
 const config: UserConfig[] = defineConfig([
   {
-    entry: { index: "src/index.ts" },
+    entry: {
+      index: "src/index.ts",
+      sim: "src/hosts/simulated/index.ts",
+      trace: "src/trace/index.ts",
+      analysis: "src/analysis/index.ts",
+      replay: "src/replay/index.ts",
+    },
     format: "esm",
     platform: "neutral",
     target: "es2022",

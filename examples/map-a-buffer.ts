@@ -1,5 +1,6 @@
 /** One shot: map a buffer for a device that writes, unmap it, and count what three ways of mapping the same memory cost. */
-import { Dma, IommuDomain, PhysAddr, SimulatedUnit, VirtualClock, x86_64 } from "../src/index.ts";
+import { SimulatedUnit, VirtualClock } from "../src/hosts/simulated/index.ts";
+import { Dma, IommuDomain, PhysAddr, x86_64 } from "../src/index.ts";
 
 const vecs = Array.from({ length: 32 }, (_, i) => ({ phys: PhysAddr(0x1000_0000 + i * 0x3000), length: 4096 }));
 

@@ -1,15 +1,6 @@
 /** Two steps: reserve addresses once, link scattered memory, sync, let the device look; then see it refused. */
-import {
-  Dma,
-  DmaEngine,
-  hex,
-  IommuDomain,
-  PhysAddr,
-  SimulatedMemory,
-  SimulatedUnit,
-  VirtualClock,
-  vtdSecondStage,
-} from "../src/index.ts";
+import { DmaEngine, SimulatedMemory, SimulatedUnit, VirtualClock } from "../src/hosts/simulated/index.ts";
+import { Dma, hex, IommuDomain, PhysAddr, vtdSecondStage } from "../src/index.ts";
 
 // A machine: memory, an IOMMU that walks real VT-d tables, and a device behind it.
 const memory = new SimulatedMemory();

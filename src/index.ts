@@ -1,15 +1,14 @@
 /**
  * dmalink: the two-step DMA mapping API in TypeScript.
  *
- * Reserve address space once, then link, sync and unlink physical memory in it; with the IOVA allocator, the IOMMU page
- * tables, a simulated machine and a reader of recorded kernel traces below and around it.
+ * Reserve address space once, then link, sync and unlink physical memory in it. Below it: domains, IOVA allocation and
+ * page tables. A simulated machine is in `dmalink/sim`; recorded kernel traces are read in `dmalink/trace`, understood in
+ * `dmalink/analysis`, and replayed in `dmalink/replay`.
  */
-export * from "./analysis/index.ts";
 export * from "./base/index.ts";
-export { Dma, type DmaLimits, DmaMapping, type DmaVec, IovaRange, type PhysVec } from "./dma/index.ts";
-export * from "./hosts/simulated/index.ts";
-export { type DomainOptions, IommuDomain } from "./iommu/index.ts";
+export * from "./dma/index.ts";
+export * from "./iommu/index.ts";
+export * from "./iova/index.ts";
 export * from "./layouts/pagetable/index.ts";
-export { Arena, PageTable } from "./pagetable/index.ts";
-export * from "./replay/index.ts";
-export * from "./trace/index.ts";
+export * from "./pagetable/index.ts";
+export type * from "./platform/index.ts";

@@ -44,7 +44,7 @@ export interface UnfollowedTable {
   readonly kind: "missing" | "repeated" | "unreachable";
   readonly index: number;
   readonly level: number;
-  /** As the pointer says it. */
+  /** Where it should be in memory; "unreachable": the guest-physical page that the second stage does not map. */
   readonly page: PhysPage;
   readonly iova: IovaPage;
 }
@@ -90,10 +90,9 @@ export function readTree(
 
   const follow = (pointer: PhysPage, index: number, level: number, iova: IovaPage, allowed: number) => {
     const page = resolve(pointer);
-    const unfollowed = { index, level, page: pointer, iova };
-    if (page === -1) return { kind: "unreachable", ...unfollowed } as const;
-    if (!source.has(page)) return { kind: "missing", ...unfollowed } as const;
-    if (met.has(page)) return { kind: "repeated", ...unfollowed } as const;
+    if (page === -1) return { kind: "unreachable", index, level, page: pointer, iova } as const;
+    if (!source.has(page)) return { kind: "missing", index, level, page, iova } as const;
+    if (met.has(page)) return { kind: "repeated", index, level, page, iova } as const;
     met.add(page);
     return { kind: "table", index, level, page, iova, items: itemsOf(page, level, iova, allowed) } as const;
   };

@@ -8,7 +8,6 @@
  * Specified by: VT-d specification, 3.4 to 3.8 and chapter 9.
  */
 import type { PhysPage } from "../base/index.ts";
-import { type TableLayout, vtdSecondStage, x86_64 } from "../layouts/pagetable/index.ts";
 import {
   CONTEXT_ENTRY,
   decodeEntry,
@@ -23,49 +22,15 @@ import {
   SCALABLE_CONTEXT_ENTRY,
   SCALABLE_ROOT_ENTRY,
   type ScalableContextEntry,
-  type StageRoot,
   type Structure,
   TABLE_MODE,
   translationOfContext,
   translationOfPasid,
   type VtdTranslation,
 } from "../layouts/vtd/index.ts";
+import { type AddressSpace, type MissingPage, type PagedTranslation, readAddressSpace } from "./address-space.ts";
 import { deviceNotFound, reservedTableMode, rootTableMissing } from "./errors.ts";
 import { type TableSource, wordsAt } from "./snapshot.ts";
-import {
-  compose,
-  itemsIn,
-  lookUp,
-  type MalformedEntry,
-  type Mapping,
-  mappingsIn,
-  readTree,
-  type TableNode,
-  type UnfollowedTable,
-} from "./table-tree.ts";
-
-/** A page that should hold a table but is not in the snapshot. */
-export interface MissingPage {
-  /** "context table", "PASID directory", "page table" … */
-  readonly what: string;
-  readonly page: PhysPage;
-}
-
-/** What one set of page tables says. */
-export interface AddressSpace {
-  /** Stages in the order that a request meets them: one, or two when nested. */
-  readonly trees: readonly TableNode[];
-  /** From the device's addresses to memory, both stages together. */
-  readonly mappings: readonly Mapping[];
-  /** Table pages in use, found in the snapshot. */
-  readonly tablePages: number;
-  readonly missing: readonly MissingPage[];
-  readonly malformed: readonly MalformedEntry[];
-  /** Tables met before in the same tree: a loop, or shared; followed the first time only. */
-  readonly repeated: readonly UnfollowedTable[];
-  /** Nested: pages that the first stage maps to where the second maps nothing. */
-  readonly unmappedPages: number;
-}
 
 /** One device, or in scalable mode one PASID of it. */
 export interface DeviceTables {
@@ -326,11 +291,11 @@ class UnitReader {
     else this.#leftOut = true;
   }
 
-  #space(translation: Exclude<VtdTranslation, { kind: "pass-through" | "reserved" }>): AddressSpace {
+  #space(translation: PagedTranslation): AddressSpace {
     const key = JSON.stringify(translation);
     let space = this.#spaces.get(key);
     if (!space) {
-      space = readSpace(this.#source, translation);
+      space = readAddressSpace(this.#source, translation);
       this.#spaces.set(key, space);
     }
     return space;
@@ -341,59 +306,4 @@ function reservedProblems<T extends object>(structure: Structure<T>, reserved: r
   if (reserved.every((word) => word === 0n)) return [];
   const words = reserved.flatMap((word, i) => (word === 0n ? [] : [`0x${word.toString(16)} in word ${i}`]));
   return [`the ${structure.name} has reserved bits set (${words.join(", ")}): requests are refused`];
-}
-
-type Paged = Exclude<VtdTranslation, { kind: "pass-through" | "reserved" }>;
-
-function readSpace(source: TableSource, translation: Paged): AddressSpace {
-  const notes = { missing: [] as MissingPage[], malformed: [] as MalformedEntry[], repeated: [] as UnfollowedTable[] };
-  const read = (layout: TableLayout, root: StageRoot, resolve?: (page: PhysPage) => PhysPage | -1): TableNode[] => {
-    const tree = readTree(source, layout, root.table, resolve);
-    const items = tree.kind === "table" ? itemsIn(tree) : [tree];
-    for (const item of items)
-      if (item.kind === "malformed") notes.malformed.push(item);
-      else if (item.kind === "repeated") notes.repeated.push(item);
-      else if (item.kind === "missing") notes.missing.push({ what: "page table", page: item.page });
-      else if (item.kind === "unreachable") notes.missing.push({ what: "guest-physical page table", page: item.page });
-    return tree.kind === "table" ? [tree] : [];
-  };
-  const secondLayout = (root: StageRoot): TableLayout => vtdSecondStage({ levels: root.levels });
-  const firstLayout = (root: StageRoot): TableLayout =>
-    x86_64({ levels: root.levels === 5 ? 5 : 4, signExtended: true });
-
-  let trees: TableNode[];
-  let mappings: Mapping[];
-  let unmappedPages = 0;
-  if (translation.kind === "nested") {
-    const second = read(secondLayout(translation.second), translation.second);
-    const toMemory = second.flatMap(mappingsIn);
-    const first = read(firstLayout(translation.first), translation.first, (page) => lookUp(toMemory, page));
-    trees = [...first, ...second];
-    const composed = compose(first.flatMap(mappingsIn), toMemory);
-    mappings = composed.mappings;
-    unmappedPages = composed.unmapped;
-  } else {
-    trees =
-      translation.kind === "first-stage"
-        ? read(firstLayout(translation.first), translation.first)
-        : read(secondLayout(translation.second), translation.second);
-    mappings = trees.flatMap(mappingsIn);
-  }
-  return { trees, mappings, tablePages: trees.reduce((sum, tree) => sum + tablesIn(tree), 0), ...notes, unmappedPages };
-}
-
-function tablesIn(tree: TableNode): number {
-  let tables = 1;
-  for (const item of itemsIn(tree)) if (item.kind === "table") tables++;
-  return tables;
-}
-
-/** Leaves by their size in 4 KiB pages, ascending. Nested: translations, each as large as the smaller of its leaves. */
-export function leavesBySize(space: AddressSpace): { leafPages: number; leaves: number }[] {
-  const leaves = new Map<number, number>();
-  for (const { pages, leafPages } of space.mappings)
-    leaves.set(leafPages, (leaves.get(leafPages) ?? 0) + pages / leafPages);
-  return [...leaves]
-    .map(([leafPages, count]) => ({ leafPages, leaves: count }))
-    .sort((a, b) => a.leafPages - b.leafPages);
 }

@@ -7,7 +7,6 @@
  * Specified by: behaviour of Linux 7.2 DMA API; docs/two-step.md has the table of Linux names.
  */
 import {
-  alignUp,
   type DmaAddr,
   type Iova,
   IovaPage,
@@ -15,6 +14,7 @@ import {
   type PhysAddr,
   PhysPage,
   pageOffset,
+  pagesOf,
 } from "../base/index.ts";
 import type { IommuDomain } from "../iommu/index.ts";
 import type { IovaDevice } from "../iova/index.ts";
@@ -84,9 +84,9 @@ export class Dma {
    * @throws DmaError ERR_DMA_LENGTH (EINVAL)
    */
   tryReserveIova(asked: { length: number; physOffset?: number }): IovaRange | undefined {
-    const inside = (asked.physOffset ?? 0) % PAGE_SIZE;
+    const inside = pageOffset(asked.physOffset ?? 0);
     checkLength(asked.length);
-    const pages = alignUp(asked.length + inside, PAGE_SIZE) / PAGE_SIZE;
+    const pages = pagesOf(asked.length + inside);
     const page = this.domain.reserve(pages, this.#limitPage, this.#device);
     if (page === 0) return undefined;
     return new IovaRange(this.domain, page, pages, (page * PAGE_SIZE + inside) as Iova, asked.length);
@@ -101,7 +101,7 @@ export class Dma {
     checkLength(length);
     const { domain } = this;
     const inside = pageOffset(phys);
-    const pages = alignUp(length + inside, PAGE_SIZE) / PAGE_SIZE;
+    const pages = pagesOf(length + inside);
     const page = this.#reserve(pages);
     try {
       domain.map(page, PhysPage.of(phys), pages, permissions(direction, attributes));
@@ -128,7 +128,7 @@ export class Dma {
     let total = 0;
     for (const { phys, length } of list) {
       checkLength(length);
-      total += alignUp(pageOffset(phys) + length, PAGE_SIZE) / PAGE_SIZE;
+      total += pagesOf(pageOffset(phys) + length);
     }
     if (total === 0) throw badLength(0);
     const first = this.#reserve(total);
@@ -140,7 +140,7 @@ export class Dma {
         let pages = 0;
         do {
           const { phys, length } = list[i++]!;
-          pages += alignUp(pageOffset(phys) + length, PAGE_SIZE) / PAGE_SIZE;
+          pages += pagesOf(pageOffset(phys) + length);
         } while (i < list.length && PhysPage.of(list[i]!.phys) === start + pages);
         domain.map(IovaPage.add(first, mapped), start, pages, prot);
         mapped += pages;
@@ -171,8 +171,8 @@ export class Dma {
       const last = segments.at(-1);
       if (last && inside === 0 && endsOnPage && last.length + length <= this.#maxSegmentSize) last.length += length;
       else segments.push({ address: (page * PAGE_SIZE + inside) as DmaAddr, length });
-      page += alignUp(inside + length, PAGE_SIZE) / PAGE_SIZE;
-      endsOnPage = (inside + length) % PAGE_SIZE === 0;
+      page += pagesOf(inside + length);
+      endsOnPage = pageOffset(inside + length) === 0;
     }
     return segments;
   }

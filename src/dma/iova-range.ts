@@ -8,7 +8,7 @@
  * device waits for {@link IovaRange.sync}.
  * Specified by: behaviour of Linux 7.2 two-step DMA API.
  */
-import { alignUp, type Iova, IovaPage, PAGE_SIZE, type PhysAddr, PhysPage, pageOffset } from "../base/index.ts";
+import { type Iova, IovaPage, PAGE_SIZE, type PhysAddr, type PhysPage, pageOffset, pagesOf } from "../base/index.ts";
 import type { IommuDomain } from "../iommu/index.ts";
 import { LeafCursor } from "../pagetable/index.ts";
 import { linkMisplaced, linkPastEnd, linkUnaligned, rangeReleased, unlinkHole } from "./errors.ts";
@@ -51,14 +51,15 @@ export class IovaRange implements Disposable {
   link(offset: number, phys: PhysAddr, length: number, direction: Direction, attributes?: DmaAttributes): void {
     if (this.#released) throw rangeReleased("link");
     if (!(length > 0 && offset >= 0 && offset + length <= this.length)) throw linkPastEnd(offset, length, this.length);
-    const inside = pageOffset(phys);
+    const framePage = Math.floor(phys / PAGE_SIZE);
+    const inside = phys - framePage * PAGE_SIZE;
     if (offset > 0 && inside !== 0) throw linkUnaligned(offset, phys);
     const address = this.address + offset;
-    if (pageOffset(address) !== inside) throw linkMisplaced(offset, phys, address);
-    const first = (address - inside) / PAGE_SIZE;
-    const pages = alignUp(inside + length, PAGE_SIZE) / PAGE_SIZE;
-    this.#domain.map(first as IovaPage, PhysPage.of(phys), pages, permissions(direction, attributes), this.#cursor);
-    this.#note(first - this.#page, pages);
+    const page = Math.floor(address / PAGE_SIZE);
+    if (address - page * PAGE_SIZE !== inside) throw linkMisplaced(offset, phys, address);
+    const pages = Math.ceil((inside + length) / PAGE_SIZE);
+    this.#domain.map(page as IovaPage, framePage as PhysPage, pages, permissions(direction, attributes), this.#cursor);
+    this.#note(page - this.#page, pages);
   }
 
   /**
@@ -74,10 +75,11 @@ export class IovaRange implements Disposable {
     for (let i = 0; i < vecs.length; i++) {
       const { phys, length } = vecs[i]!;
       if (!(length > 0 && at >= 0 && at + length <= this.length)) throw linkPastEnd(at, length, this.length);
-      const inside = phys % PAGE_SIZE;
+      const framePage = Math.floor(phys / PAGE_SIZE);
+      const inside = phys - framePage * PAGE_SIZE;
       if (at > 0 && inside !== 0) throw linkUnaligned(at, phys);
-      if ((this.address + at) % PAGE_SIZE !== inside) throw linkMisplaced(at, phys, this.address + at);
-      runs.add((phys - inside) / PAGE_SIZE, Math.ceil((inside + length) / PAGE_SIZE));
+      if (pageOffset(this.address + at) !== inside) throw linkMisplaced(at, phys, this.address + at);
+      runs.add(framePage, Math.ceil((inside + length) / PAGE_SIZE));
       at += length;
     }
     if (runs.count === 0) return;
@@ -91,7 +93,7 @@ export class IovaRange implements Disposable {
   sync(offset = 0, length: number = this.length - offset): void {
     if (this.#released) throw rangeReleased("sync");
     const first = IovaPage.of((this.address + offset) as Iova);
-    const end = alignUp(this.address + offset + length, PAGE_SIZE) / PAGE_SIZE;
+    const end = pagesOf(this.address + offset + length);
     this.#domain.sync(first, end - first);
   }
 
@@ -104,7 +106,7 @@ export class IovaRange implements Disposable {
     if (this.#released) throw rangeReleased("unlink");
     if (!(length > 0 && offset >= 0 && offset + length <= this.length)) throw linkPastEnd(offset, length, this.length);
     const first = IovaPage.of((this.address + offset) as Iova);
-    const pages = alignUp(this.address + offset + length, PAGE_SIZE) / PAGE_SIZE - first;
+    const pages = pagesOf(this.address + offset + length) - first;
     for (let page = 0; page < pages; page++)
       if (this.#domain.table.lookup(IovaPage.add(first, page)) < 0) throw unlinkHole(offset, length);
     this.#linked -= this.#domain.unmapNow(first, pages);

@@ -1,12 +1,12 @@
 /**
  * Ordered ranges: the taken ranges of one address space, and the highest free gap that a request fits in.
  *
- * Idea: a range is a small number, its *id*, and its fields stand under that number in typed arrays (no object per range,
- * so no garbage). Ids form a list in order of address; a run of at most 32 neighbours is a *chunk*, and chunks stand in
- * order in a directory. Beside each range stands the *order* of the gap below it: the largest k for which a naturally
- * aligned block of 2^k fits in; beside each chunk a bound on the orders in it, so a search passes over whole chunks that
- * cannot serve. For power-of-two requests the order decides alone; for others it is a necessary condition and the gap is
- * looked at. A hash table leads from a first page to its id.
+ * Idea: a range is a small number, its *id*, and its fields stand side by side under that number in two typed arrays (no
+ * object per range, so no garbage). Ids form a list in order of address; a run of at most 16 neighbours is a *chunk*, and chunks stand in
+ * order in a directory. Beside each range stands the *fit* of the gap below it: the size of the largest size-aligned
+ * request that it takes (every smaller one fits too), rounded down to six significant bits; beside each chunk a bound on
+ * the fits in it, so a search passes over whole chunks that cannot serve. A gap whose fit is enough is then looked at
+ * exactly. A hash table leads from a first page to its id.
  * Promises: the same answer as looking at every gap from the start downward. Page numbers are exact up to 2^53 - 1;
  * those below 2^31 are calculated with small integers. An id stays until its range is removed.
  * Not for: deciding where a search starts, or who owns a range: that is `domain.ts`.
@@ -15,15 +15,25 @@
 
 /** Above every page number; the permanent range that closes the list stands here. */
 const TOP: number = 2 ** 53;
+/** Ids are multiples of this: the range's place in `links`; its pages stand at half of it. */
+const STEP = 4;
 /** Id of the range that closes the list above; it is never removed, so it also means "none". */
 export const ANCHOR = 0;
 /** Id of the range [-1, -1] that closes the list below. */
-export const BOTTOM = 1;
+export const BOTTOM: number = STEP;
+
+/** What stands in `links` from an id on: the neighbours (of ids not in use, NEXT is the next of those), the chunk, and the fit of the gap below with the owner's note in the low 8 bits. */
+const PREV = 0;
+const NEXT = 1;
+const CHUNK_OF = 2;
+const FIT = 3;
+const NOTE_BITS = 8;
+const NOTE_MASK = 0xff;
 
 /** A chunk has no more ranges than this. */
-const CHUNK = 32;
+const CHUNK = 16;
 /** Neighbouring chunks that hold no more than this together become one, when one of them has half of it. */
-const MERGE_AT = 20;
+const MERGE_AT = 10;
 
 /** `value` rounded down to a multiple of `alignment`, a power of two; `value` at least 0. */
 export const alignDownPow2 = (value: number, alignment: number): number =>
@@ -39,25 +49,36 @@ export const log2Ceil = (value: number): number => (value <= 1 ? 0 : log2Floor(v
 /** 2^k; valid for 0..53. */
 export const pow2 = (k: number): number => (k < 31 ? 1 << k : 2 ** k);
 
-/** The largest k for which an aligned block of 2^k fits in [start, end); -1 if the gap is empty. */
-const gapOrder = (start: number, end: number): number => {
-  if (end <= start) return -1;
-  const k = log2Floor(end - start);
-  const block = pow2(k);
-  return alignDownPow2(end, block) - block >= start ? k : k - 1;
+/** A size as six significant bits: 32 log2(size), with the logarithm taken as linear between powers of two. Monotone. */
+export const fitCode = (size: number): number => {
+  const exponent = log2Floor(size);
+  const bits = exponent < 31 ? size << (31 - exponent) : (size / 2 ** (exponent - 30)) << 1;
+  return (exponent << 5) + ((bits >>> 26) & 31);
+};
+
+/** The code of the largest request that fits in [start, end) aligned to its size rounded up; -1 if the gap is empty. */
+const gapFit = (start: number, end: number): number => {
+  const length = end - start;
+  if (length <= 0) return -1;
+  if (end < 0x4000_0000) {
+    let block = 1 << (31 - Math.clz32(length));
+    if ((end & -block) - block < start) block >>= 1; // now the largest aligned block that fits
+    // more than that block fits where the next larger alignment has a start, up to the end of the gap
+    const more = end - ((start + 2 * block - 1) & (-2 * block));
+    const fit = more > block ? more : block;
+    const shift = Math.clz32(fit);
+    return ((31 - shift) << 5) + (((fit << shift) >>> 26) & 31);
+  }
+  let block = 2 ** log2Floor(length);
+  if (alignDownPow2(end, block) - block < start) block /= 2;
+  return fitCode(Math.max(block, end - Math.ceil(start / (2 * block)) * 2 * block));
 };
 
 export class OrderedRanges {
-  /** By id: first and last page, neighbours, chunk, order of the gap below, and a byte for the owner's use. */
-  #lo = new Float64Array(64);
-  #hi = new Float64Array(64);
-  #prev = new Int32Array(64);
-  /** Of ids not in use: the next of those. */
-  #next = new Int32Array(64);
-  #chunk = new Int32Array(64);
-  #order = new Int8Array(64);
-  #note = new Uint8Array(64);
-  #ids = 2;
+  /** First and last page of id at id / 2 and id / 2 + 1. */
+  #pages = new Float64Array(32 * 2);
+  #links = new Int32Array(32 * STEP);
+  #nextId = 2 * STEP;
   #freeId = -1;
   /** By chunk: its lowest range, how many it has, and its place in the directory. Of unused chunks: place = next one. */
   #lowest = new Int32Array(16);
@@ -65,9 +86,9 @@ export class OrderedRanges {
   #place = new Int32Array(16);
   #chunksMade = 1;
   #freeChunk = -1;
-  /** The directory, in order of address: the chunk, and a bound: no order in it is larger. */
+  /** The directory, in order of address: the chunk, and a bound: no fit in it is larger. */
   #directory = new Int32Array(16);
-  #largest = new Int8Array(16);
+  #largest = new Int16Array(16);
   #chunks = 1;
   /** Open addressing with linear probing, at most half full: ids by first page; 0 is empty. */
   #table = new Int32Array(128);
@@ -81,77 +102,71 @@ export class OrderedRanges {
   foundBelow = 0;
 
   constructor() {
-    this.#lo[ANCHOR] = TOP;
-    this.#hi[ANCHOR] = TOP;
-    this.#prev[ANCHOR] = BOTTOM;
-    this.#order[ANCHOR] = gapOrder(0, TOP);
-    this.#lo[BOTTOM] = -1;
-    this.#hi[BOTTOM] = -1;
-    this.#next[BOTTOM] = ANCHOR;
+    const pages = this.#pages;
+    const links = this.#links;
+    pages.fill(TOP, ANCHOR >> 1, (ANCHOR >> 1) + 2);
+    pages.fill(-1, BOTTOM >> 1, (BOTTOM >> 1) + 2);
+    links[ANCHOR + PREV] = BOTTOM;
+    links[BOTTOM + NEXT] = ANCHOR;
+    const fit = gapFit(0, TOP);
+    links[ANCHOR + FIT] = fit << NOTE_BITS;
     this.#lowest[0] = ANCHOR;
     this.#count[0] = 1;
-    this.#largest[0] = this.#order[ANCHOR]!;
+    this.#largest[0] = fit;
   }
 
   lo(id: number): number {
-    return this.#lo[id]!;
+    return this.#pages[id >> 1]!;
   }
 
   hi(id: number): number {
-    return this.#hi[id]!;
+    return this.#pages[(id >> 1) + 1]!;
   }
 
   /** The next range upward; not valid for the anchor. */
   next(id: number): number {
-    return this.#next[id]!;
+    return this.#links[id + NEXT]!;
   }
 
   /** The first page that the owner knows: `lo`, unless the range was widened. */
   owned(id: number): number {
-    return this.#anyWidened ? (this.#widened.get(id) ?? this.#lo[id]!) : this.#lo[id]!;
+    return this.#anyWidened ? (this.#widened.get(id) ?? this.lo(id)) : this.lo(id);
   }
 
-  /** A byte that belongs to the owner; 0 for a new range. */
+  /** A number of 0 to 255 that belongs to the owner; 0 for a new range. */
   note(id: number): number {
-    return this.#note[id]!;
+    return this.#links[id + FIT]! & NOTE_MASK;
   }
 
   setNote(id: number, note: number): void {
-    this.#note[id] = note;
+    this.#links[id + FIT] = (this.#links[id + FIT]! & ~NOTE_MASK) | note;
   }
 
   /** Id of the range that its owner knows by this first page; 0 (the anchor) if there is none. O(1). */
   ownedAt(page: number): number {
-    const table = this.#table;
-    const mask = table.length - 1;
-    const lo = this.#lo;
-    for (let i = this.#home(page); ; i = (i + 1) & mask) {
-      const id = table[i]!;
-      if (lo[id] === page) return id;
-      if (id === 0) break;
-    }
-    if (this.#anyWidened) for (const [id, owned] of this.#widened) if (owned === page) return id;
-    return ANCHOR;
+    const id = this.#table[this.#home(page)]!;
+    if (this.#pages[id >> 1] === page) return id;
+    return id === 0 && !this.#anyWidened ? ANCHOR : this.#probe(page);
   }
 
   /** Id of the highest range that starts at or below `page`; `BOTTOM` if there is none. O(log ranges). */
   atOrBelow(page: number): number {
     const above = this.atOrAbove(page);
-    return this.#lo[above] === page ? above : this.#prev[above]!;
+    return this.lo(above) === page ? above : this.#links[above + PREV]!;
   }
 
   /** Id of the lowest range that starts at or above `page`; there always is one, the anchor. O(log ranges). */
   atOrAbove(page: number): number {
-    const lo = this.#lo;
+    const pages = this.#pages;
     let low = 0;
     let high = this.#chunks;
     while (low < high) {
       const middle = (low + high) >> 1;
-      if (lo[this.#lowest[this.#directory[middle]!]!]! <= page) low = middle + 1;
+      if (pages[this.#lowest[this.#directory[middle]!]! >> 1]! <= page) low = middle + 1;
       else high = middle;
     }
     let id = this.#lowest[this.#directory[low === 0 ? 0 : low - 1]!]!;
-    while (lo[id]! < page) id = this.#next[id]!;
+    while (pages[id >> 1]! < page) id = this.#links[id + NEXT]!;
     return id;
   }
 
@@ -160,15 +175,15 @@ export class OrderedRanges {
     const first = this.ownedAt(page);
     if (first !== ANCHOR || !(page >= 0 && page < TOP)) return first;
     const id = this.atOrBelow(page);
-    return id !== BOTTOM && this.#hi[id]! >= page ? id : ANCHOR;
+    return id !== BOTTOM && this.hi(id) >= page ? id : ANCHOR;
   }
 
   /** How many ranges lie below that one. O(chunks): only for the cost model. */
   rank(id: number): number {
     if (id === BOTTOM) return -1;
-    const chunk = this.#chunk[id]!;
+    const chunk = this.#links[id + CHUNK_OF]!;
     let rank = 0;
-    for (let other = id; other !== this.#lowest[chunk]; other = this.#prev[other]!) rank++;
+    for (let other = id; other !== this.#lowest[chunk]; other = this.#links[other + PREV]!) rank++;
     for (let place = this.#place[chunk]! - 1; place >= 0; place--) rank += this.#count[this.#directory[place]!]!;
     return rank;
   }
@@ -176,18 +191,17 @@ export class OrderedRanges {
   /**
    * Looks for the highest start that is a multiple of `alignment`, with `size` pages free, below `high`, not below
    * `low`, in the gaps under the range `start` and further down. True: `foundAt` and `foundBelow` are set.
-   * `start` must be the lowest range that starts at or above `high`, or lie above it.
+   * `start` must be the lowest range that starts at or above `high`, or lie above it. Gaps of less than `fit` are passed.
    */
-  search(start: number, high: number, low: number, size: number, alignment: number, pruneOrder: number): boolean {
-    const lo = this.#lo;
-    const hi = this.#hi;
-    const prev = this.#prev;
-    const order = this.#order;
-    // the first gap may be cut by the limit, so its order says nothing
+  search(start: number, high: number, low: number, size: number, alignment: number, fit: number): boolean {
+    const pages = this.#pages;
+    const links = this.#links;
+    // the first gap may be cut by the limit, so its fit says nothing
     if (high < size) return false;
     let at = alignDownPow2(high - size, alignment);
     if (at < low) return false;
-    if (at > hi[prev[start]!]!) {
+    let id = links[start + PREV]!;
+    if (at > pages[(id >> 1) + 1]!) {
       this.foundAt = at;
       this.foundBelow = start;
       return true;
@@ -195,32 +209,34 @@ export class OrderedRanges {
     const largest = this.#largest;
     const directory = this.#directory;
     const lowest = this.#lowest;
-    const first = this.#chunk[start]!;
+    const first = links[start + CHUNK_OF]!;
+    const enough = fit << NOTE_BITS;
     let place = this.#place[first]!;
     let bottom = lowest[first]!;
     let whole = false; // the first chunk is looked at from its middle
-    let id = start;
+    let above = start;
     for (;;) {
-      while (id !== bottom) {
-        id = prev[id]!;
-        if (order[id]! < pruneOrder) continue;
-        const top = lo[id]!;
+      while (above !== bottom) {
+        above = links[above + PREV]!;
+        if (links[above + FIT]! < enough) continue;
+        const top = pages[above >> 1]!;
         if (top < size) return false;
         at = alignDownPow2(top - size, alignment);
         if (at < low) return false;
-        if (at > hi[prev[id]!]!) {
+        id = links[above + PREV]!;
+        if (at > pages[(id >> 1) + 1]!) {
           this.foundAt = at;
-          this.foundBelow = id;
+          this.foundBelow = above;
           return true;
         }
         whole = false;
       }
-      if (whole) largest[place] = pruneOrder - 1; // so that the next search passes over it
-      if (lo[bottom]! < low) return false;
+      if (whole) largest[place] = fit - 1; // so that the next search passes over it
+      if (pages[bottom >> 1]! < low) return false;
       do {
         if (--place < 0) return false;
-      } while (largest[place]! < pruneOrder);
-      id = lowest[directory[place + 1]!]!;
+      } while (largest[place]! < fit);
+      above = lowest[directory[place + 1]!]!;
       bottom = lowest[directory[place]!]!;
       whole = true;
     }
@@ -230,23 +246,25 @@ export class OrderedRanges {
   insertBelow(above: number, lo: number, hi: number): number {
     if (this.#size * 2 >= this.#table.length) this.#growTable();
     let id = this.#freeId;
-    if (id >= 0) this.#freeId = this.#next[id]!;
+    if (id >= 0) this.#freeId = this.#links[id + NEXT]!;
     else {
-      if (this.#ids === this.#lo.length) this.#growIds();
-      id = this.#ids++;
+      if (this.#nextId === this.#links.length) this.#growIds();
+      id = this.#nextId;
+      this.#nextId += STEP;
     }
-    const below = this.#prev[above]!;
-    const chunk = this.#chunk[above]!;
-    this.#lo[id] = lo;
-    this.#hi[id] = hi;
-    this.#prev[id] = below;
-    this.#next[id] = above;
-    this.#next[below] = id;
-    this.#prev[above] = id;
-    this.#chunk[id] = chunk;
-    this.#order[id] = gapOrder(this.#hi[below]! + 1, lo);
-    this.#order[above] = gapOrder(hi + 1, this.#lo[above]!);
-    this.#note[id] = 0;
+    const pages = this.#pages;
+    const links = this.#links;
+    const below = links[above + PREV]!;
+    const chunk = links[above + CHUNK_OF]!;
+    pages[id >> 1] = lo;
+    pages[(id >> 1) + 1] = hi;
+    links[id + PREV] = below;
+    links[id + NEXT] = above;
+    links[below + NEXT] = id;
+    links[above + PREV] = id;
+    links[id + CHUNK_OF] = chunk;
+    links[id + FIT] = gapFit(pages[(below >> 1) + 1]! + 1, lo) << NOTE_BITS;
+    links[above + FIT] = (gapFit(hi + 1, pages[above >> 1]!) << NOTE_BITS) | (links[above + FIT]! & NOTE_MASK);
     if (this.#lowest[chunk] === above) this.#lowest[chunk] = id;
     const table = this.#table;
     const mask = table.length - 1;
@@ -264,17 +282,19 @@ export class OrderedRanges {
   remove(id: number): void {
     if (this.#anyWidened && this.#widened.delete(id)) this.#anyWidened = this.#widened.size > 0;
     else this.#forget(id);
-    const above = this.#next[id]!;
-    const below = this.#prev[id]!;
-    this.#next[below] = above;
-    this.#prev[above] = below;
-    const order = gapOrder(this.#hi[below]! + 1, this.#lo[above]!);
-    this.#order[above] = order;
-    const place = this.#place[this.#chunk[above]!]!;
-    if (order > this.#largest[place]!) this.#largest[place] = order;
-    const chunk = this.#chunk[id]!;
+    const pages = this.#pages;
+    const links = this.#links;
+    const above = links[id + NEXT]!;
+    const below = links[id + PREV]!;
+    links[below + NEXT] = above;
+    links[above + PREV] = below;
+    const fit = gapFit(pages[(below >> 1) + 1]! + 1, pages[above >> 1]!);
+    links[above + FIT] = (fit << NOTE_BITS) | (links[above + FIT]! & NOTE_MASK);
+    const place = this.#place[links[above + CHUNK_OF]!]!;
+    if (fit > this.#largest[place]!) this.#largest[place] = fit;
+    const chunk = links[id + CHUNK_OF]!;
     if (this.#lowest[chunk] === id) this.#lowest[chunk] = above; // of the next chunk if this one is now empty
-    this.#next[id] = this.#freeId;
+    links[id + NEXT] = this.#freeId;
     this.#freeId = id;
     const count = this.#count[chunk]! - 1;
     this.#count[chunk] = count;
@@ -285,16 +305,18 @@ export class OrderedRanges {
   widenDown(id: number, lo: number): void {
     if (!this.#widened.has(id)) {
       this.#forget(id);
-      this.#widened.set(id, this.#lo[id]!);
+      this.#widened.set(id, this.lo(id));
       this.#anyWidened = true;
     }
-    this.#lo[id] = lo;
-    this.#order[id] = gapOrder(this.#hi[this.#prev[id]!]! + 1, lo); // smaller than before: the bound holds
+    const links = this.#links;
+    this.#pages[id >> 1] = lo;
+    // smaller than before: the bound of the chunk holds
+    links[id + FIT] = (gapFit(this.hi(links[id + PREV]!) + 1, lo) << NOTE_BITS) | (links[id + FIT]! & NOTE_MASK);
   }
 
   /** Every range in ascending order, those that close the list left out. */
   *entries(): Generator<readonly [lo: number, hi: number]> {
-    for (let id = this.#next[BOTTOM]!; id !== ANCHOR; id = this.#next[id]!) yield [this.#lo[id]!, this.#hi[id]!];
+    for (let id = this.next(BOTTOM); id !== ANCHOR; id = this.next(id)) yield [this.lo(id), this.hi(id)];
   }
 
   #home(page: number): number {
@@ -302,15 +324,25 @@ export class OrderedRanges {
     return Math.imul(bits, 0x9e3779b1) >>> this.#shift;
   }
 
+  /** {@link ownedAt} where the first look was not enough. */
+  #probe(page: number): number {
+    const table = this.#table;
+    const mask = table.length - 1;
+    for (let i = this.#home(page); table[i] !== 0; i = (i + 1) & mask)
+      if (this.lo(table[i]!) === page) return table[i]!;
+    for (const [id, owned] of this.#widened) if (owned === page) return id;
+    return ANCHOR;
+  }
+
   /** Takes a range out of the table: what follows it and would be found no more moves up. */
   #forget(id: number): void {
     const table = this.#table;
     const mask = table.length - 1;
-    let hole = this.#home(this.#lo[id]!);
+    let hole = this.#home(this.lo(id));
     while (table[hole] !== id) hole = (hole + 1) & mask;
     for (let i = (hole + 1) & mask; table[i] !== 0; i = (i + 1) & mask) {
       // an entry may move to the hole if its home is not between the hole and itself
-      if (((i - this.#home(this.#lo[table[i]!]!)) & mask) >= ((i - hole) & mask)) {
+      if (((i - this.#home(this.lo(table[i]!))) & mask) >= ((i - hole) & mask)) {
         table[hole] = table[i]!;
         hole = i;
       }
@@ -340,8 +372,8 @@ export class OrderedRanges {
     this.#count[upper]! -= CHUNK / 2;
     let id = this.#lowest[lower]!;
     for (let i = 0; i < CHUNK / 2; i++) {
-      this.#chunk[id] = lower;
-      id = this.#next[id]!;
+      this.#links[id + CHUNK_OF] = lower;
+      id = this.#links[id + NEXT]!;
     }
     this.#lowest[upper] = id;
   }
@@ -362,8 +394,8 @@ export class OrderedRanges {
     const count = this.#count[lower]!;
     if (count > 0) this.#lowest[upper] = id;
     for (let i = 0; i < count; i++) {
-      this.#chunk[id] = upper;
-      id = this.#next[id]!;
+      this.#links[id + CHUNK_OF] = upper;
+      id = this.#links[id + NEXT]!;
     }
     this.#count[upper]! += count;
     const place = this.#place[upper]!;
@@ -389,7 +421,7 @@ export class OrderedRanges {
     this.#shift--;
     for (const id of old) {
       if (id === 0) continue;
-      let i = this.#home(this.#lo[id]!);
+      let i = this.#home(this.lo(id));
       while (table[i] !== 0) i = (i + 1) & mask;
       table[i] = id;
     }
@@ -397,13 +429,10 @@ export class OrderedRanges {
   }
 
   #growIds(): void {
-    this.#lo = larger(this.#lo);
-    this.#hi = larger(this.#hi);
-    this.#prev = larger(this.#prev);
-    this.#next = larger(this.#next);
-    this.#chunk = larger(this.#chunk);
-    this.#order = larger(this.#order);
-    this.#note = larger(this.#note);
+    this.#links = larger(this.#links);
+    const pages = new Float64Array(this.#links.length / 2);
+    pages.set(this.#pages);
+    this.#pages = pages;
   }
 
   #growChunks(): void {
@@ -415,9 +444,10 @@ export class OrderedRanges {
   }
 }
 
-/** Half as much again: growing is rare, room that is never used is not. */
-function larger<T extends Float64Array | Int32Array | Int8Array | Uint8Array>(old: T): T {
-  const grown = new (old.constructor as new (length: number) => T)(old.length + (old.length >> 1));
+/** Half as much again, as a multiple of 8: growing is rare, room that is never used is not. */
+function larger<T extends Float64Array | Int32Array | Int16Array | Uint8Array>(old: T): T {
+  const length = Math.ceil((old.length * 1.5) / 8) * 8;
+  const grown = new (old.constructor as new (length: number) => T)(length);
   grown.set(old);
   return grown;
 }

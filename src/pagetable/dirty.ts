@@ -8,6 +8,7 @@
  */
 import { ERRNO, type IovaPage } from "../base/index.ts";
 import type { Gather } from "./gather.ts";
+import { offsetIn } from "./page-sizes.ts";
 import type { Tree } from "./tree.ts";
 
 const FRAME_WORDS = 1024;
@@ -32,7 +33,7 @@ export function readDirty(
   while (page < end) {
     let offset = tree.root * FRAME_WORDS;
     let level = tree.topLevel;
-    if (layout.maxTopLevel > layout.topLevel && page >= 2 ** (9 * (level + 1))) return 0;
+    if (!tree.reaches(page)) return 0;
     let at = offset + tree.indexAt(page, level) * 2;
     while (tree.isPresent(words[at]!) && tree.isTable(words[at]!, level)) {
       offset = tree.frameOf(words[at]!) * FRAME_WORDS;
@@ -43,13 +44,14 @@ export function readDirty(
     const item = 2 ** itemLg;
     if (!tree.isPresent(words[at]!)) {
       if (rule.strict) return -ERRNO.EINVAL;
-      page += item - (page % item);
+      page += item - offsetIn(page, itemLg);
       continue;
     }
-    const size = 2 ** layout.sizeOf(words[at]!, words[at + 1]!, level);
+    const lg = tree.leafLg(words[at]!, words[at + 1]!, level);
+    const size = 2 ** lg;
     const items = size / item;
     const first = offset + (tree.indexAt(page, level) & ~(items - 1)) * 2;
-    const leafEnd = page - (page % size) + size;
+    const leafEnd = page - offsetIn(page, lg) + size;
     let dirty = false;
     for (let i = 0; i < items; i++) {
       const isDirty =

@@ -7,18 +7,123 @@
  * Specified by: behaviour of Linux 7.2 (generic page tables; Arm's driver behind the legacy splitter).
  */
 import { ERRNO } from "../base/index.ts";
-import { POW2 } from "./page-sizes.ts";
+import type { Gather } from "./gather.ts";
+import { offsetIn, POW2 } from "./page-sizes.ts";
 import type { LeafCursor, Tree } from "./tree.ts";
 
 const FRAME_WORDS = 1024;
 
-/** 0, or a negative errno. */
+/** 0, or a negative errno. A page in the cursor's table needs no walk; whatever is out of the ordinary goes the long way. */
 export function map(tree: Tree, iova: number, phys: number, pages: number, prot: number, cursor: LeafCursor): number {
+  if (pages === 1 && cursor.epoch === tree.epoch) {
+    const index = iova - cursor.firstPage;
+    const low = tree.pageLow[prot]!;
+    const { presentMask } = tree;
+    if (index >= 0 && index < 512 && (low & presentMask) !== 0 && phys >= 0 && phys < tree.outputLimit) {
+      const { words } = tree.arena;
+      const at = cursor.offset + (index | 0) * 2;
+      if ((words[at]! & presentMask) === 0) {
+        words[at + 1] = tree.highOf(phys) | tree.pageHigh[prot]!;
+        words[at] = (phys << tree.shift) | low;
+        tree.counters.leavesWritten++;
+        tree.mappedPages = 1;
+        return 0;
+      }
+    }
+  }
+  return mapRange(tree, iova, phys, pages, prot, cursor);
+}
+
+/** Maps `count` runs one after the other. 0, or a negative errno; `tree.mappedPages` counts over all of them. */
+export function mapRuns(
+  tree: Tree,
+  iova: number,
+  physPages: Float64Array,
+  pages: Int32Array,
+  count: number,
+  prot: number,
+  cursor: LeafCursor,
+): number {
+  let mapped = 0;
+  let run = 0;
+  while (run < count) {
+    const runs = mapRunsInTable(tree, iova + mapped, physPages, pages, run, count, prot, cursor);
+    mapped += tree.mappedPages;
+    run += runs;
+    if (run === count) break;
+    const error = mapRange(tree, iova + mapped, physPages[run]!, pages[run]!, prot, cursor);
+    mapped += tree.mappedPages;
+    if (error !== 0) {
+      tree.mappedPages = mapped;
+      return error;
+    }
+    run++;
+  }
+  tree.mappedPages = mapped;
+  return 0;
+}
+
+/**
+ * How many of the runs from `first` on could be mapped as single pages in the cursor's table: whole runs only, the first
+ * that cannot is left as it was. `tree.mappedPages` has their pages.
+ */
+function mapRunsInTable(
+  tree: Tree,
+  iova: number,
+  physPages: Float64Array,
+  pages: Int32Array,
+  first: number,
+  count: number,
+  prot: number,
+  cursor: LeafCursor,
+): number {
+  tree.mappedPages = 0;
+  const start = iova - cursor.firstPage;
+  const low = tree.pageLow[prot]!;
+  const high = tree.pageHigh[prot]!;
+  const presentMask = tree.presentMask | 0; // "| 0": as plain integers from here on, not checked at each use
+  const plainPages = tree.plainPages | 0;
+  const shift = tree.shift | 0;
+  const upShift = tree.upShift | 0;
+  const highMask = tree.highMask | 0;
+  const { highScale, outputLimit } = tree;
+  if (cursor.epoch !== tree.epoch || !(start >= 0 && start < 512) || (low & presentMask) === 0) return 0;
+  const { words } = tree.arena;
+  const from = cursor.offset + (start | 0) * 2;
+  const end = cursor.offset + 1024;
+  let at = from;
+  let run = first;
+  for (; run < count && at < end; run++) {
+    const phys = physPages[run]!;
+    const length = pages[run]!;
+    if (length === 1 && phys >= 0 && phys < outputLimit) {
+      if ((words[at]! & presentMask) !== 0) break;
+      words[at + 1] = (phys < 0x8000_0000 ? ((phys | 0) >>> upShift) & highMask : (phys * highScale) & highMask) | high;
+      words[at] = (phys << shift) | low;
+      at += 2;
+      continue;
+    }
+    const stop = at + length * 2;
+    if (length < 1 || length > plainPages || stop > end || !(phys >= 0 && phys + length < outputLimit + 1)) break;
+    let next = at;
+    while (next < stop && (words[next]! & presentMask) === 0) next += 2;
+    if (next < stop) break;
+    for (let page = phys; at < stop; at += 2, page++) {
+      words[at + 1] = tree.highOf(page) | high;
+      words[at] = (page << shift) | low;
+    }
+  }
+  const mapped = (at - from) >> 1;
+  tree.mappedPages = mapped;
+  tree.counters.leavesWritten += mapped;
+  return run - first;
+}
+
+function mapRange(tree: Tree, iova: number, phys: number, pages: number, prot: number, cursor: LeafCursor): number {
   tree.mappedPages = 0;
   const refused = refusal(tree, iova, phys, pages, prot);
   if (refused !== 0) return refused;
-  const { layout } = tree;
-  if (layout.maxTopLevel > layout.topLevel) {
+  if (tree.grows) {
     const error = growTop(tree, iova, phys, pages);
     if (error !== 0) return error;
   }
@@ -26,9 +131,9 @@ export function map(tree: Tree, iova: number, phys: number, pages: number, prot:
   let done = 0;
   while (done < pages && error === 0) {
     const left = pages - done;
-    const lg = left === 1 && layout.granuleLg === 0 ? 0 : tree.sizes.best(iova + done, phys + done, left);
+    const lg = left === 1 && tree.granuleLg === 0 ? 0 : tree.sizes.best(iova + done, phys + done, left);
     if (lg < 0) {
-      error = layout.rules === "legacy" ? -ERRNO.EINVAL : -ERRNO.ENXIO;
+      error = tree.legacy ? -ERRNO.EINVAL : -ERRNO.ENXIO;
       break;
     }
     const count = left === 1 ? 1 : tree.sizes.count(lg, iova + done, phys + done, left);
@@ -40,18 +145,15 @@ export function map(tree: Tree, iova: number, phys: number, pages: number, prot:
 }
 
 function refusal(tree: Tree, iova: number, phys: number, pages: number, prot: number): number {
-  const { layout } = tree;
-  const legacy = layout.rules === "legacy";
+  const { legacy, granuleLg } = tree;
   const forbidden = tree.refusal[prot & 63]!;
   if (forbidden !== 0 && !legacy) return forbidden;
   if (pages < 1) return -ERRNO.EINVAL;
   if (iova + pages > 2 ** 52) return legacy ? -ERRNO.ERANGE : -ERRNO.EOVERFLOW;
-  if (!tree.contains(iova, pages) || phys + pages > tree.outputPages) return -ERRNO.ERANGE;
-  if (layout.granuleLg > 0) {
-    const granule = POW2[layout.granuleLg]!;
-    if (iova % granule !== 0 || phys % granule !== 0 || pages % granule !== 0) return -ERRNO.EINVAL;
-  }
-  return forbidden;
+  if (!tree.contains(iova, pages) || phys + pages > tree.outputLimit + 1) return -ERRNO.ERANGE;
+  const aligned =
+    offsetIn(iova, granuleLg) === 0 && offsetIn(phys, granuleLg) === 0 && offsetIn(pages, granuleLg) === 0;
+  return aligned ? forbidden : -ERRNO.EINVAL;
 }
 
 /** Maps at most `count` leaves of 2^lg pages, as far as one table goes; advances `tree.mappedPages`. */
@@ -64,58 +166,86 @@ function fillTable(
   prot: number,
   cursor: LeafCursor,
 ): number {
-  const { layout, counters } = tree;
-  const level = lg === layout.granuleLg ? 0 : Math.floor((lg - layout.granuleLg) / layout.indexBits);
+  const level = lg === tree.granuleLg ? 0 : Math.floor((lg - tree.granuleLg) / tree.indexBits);
   const index = tree.indexAt(iova, level);
   let offset: number;
-  if (level === 0) {
-    const firstPage = iova - index * POW2[layout.granuleLg]!;
-    if (cursor.firstPage === firstPage && cursor.epoch === tree.epoch) offset = cursor.offset;
-    else {
-      offset = tree.tableFor(iova, 0);
-      if (offset < 0) return offset;
+  const firstPage = iova - index;
+  if (level === 0 && tree.quick && cursor.firstPage === firstPage && cursor.epoch === tree.epoch)
+    offset = cursor.offset;
+  else {
+    offset = tree.tableFor(iova, level);
+    if (offset < 0) return offset;
+    if (level === 0 && tree.quick) {
       cursor.firstPage = firstPage;
       cursor.offset = offset;
       cursor.epoch = tree.epoch;
     }
-  } else {
-    offset = tree.tableFor(iova, level);
-    if (offset < 0) return offset;
   }
   const items = 1 << (lg - tree.levelLg[level]!);
   const leaves = Math.min(count, ((tree.entriesAt(level) - index) / items) | 0);
-  const low = tree.leafLow[prot]! | tree.sizeLow[lg]!;
-  const high = tree.leafHigh[prot]! | tree.sizeHigh[lg]!;
   const at = offset + index * 2;
-  if (layout.rules === "legacy") {
+  if (tree.legacy) {
     const error = makeRoomAtOnce(tree, at, level, leaves, iova);
     if (error !== 0) return error;
   }
   const size = POW2[lg]!;
-  const { words } = tree.arena;
-  const { presentMask } = tree;
-  let written = 0;
-  let error = 0;
-  for (; written < leaves; written++) {
-    const page = phys + written * size;
-    const entry = at + written * items * 2;
-    if (level === 0 && items === 1) {
-      if ((words[entry]! & presentMask) !== 0) error = -ERRNO.EADDRINUSE;
-    } else error = makeRoom(tree, entry, level, items, iova + written * size);
-    if (error !== 0) break;
-    const leafLow = tree.lowOf(page) | low;
-    const leafHigh = tree.highOf(page) | high;
-    for (let i = 0; i < items; i++) {
-      words[entry + i * 2 + 1] = leafHigh;
-      words[entry + i * 2] = leafLow;
-    }
-  }
+  const written = writeLeaves(tree, at, level, items, leaves, iova, phys, lg, prot);
   if (written > 0) {
-    counters.leavesWritten += written * items;
+    tree.counters.leavesWritten += written * items;
     tree.mappedPages += written * size;
     tree.events.writeBack?.(written * items);
   }
-  return error;
+  return written < leaves ? -ERRNO.EADDRINUSE : 0;
+}
+
+/** Writes leaves from word `at` on until something live is in the way; the number of leaves written. */
+function writeLeaves(
+  tree: Tree,
+  at: number,
+  level: number,
+  items: number,
+  leaves: number,
+  iova: number,
+  phys: number,
+  lg: number,
+  prot: number,
+): number {
+  const { words } = tree.arena;
+  const { presentMask, highStep } = tree;
+  const attributesLow = tree.leafLow[prot]! | tree.sizeLow[lg]!;
+  const attributesHigh = tree.leafHigh[prot]! | tree.sizeHigh[lg]!;
+  const size = POW2[lg]!;
+  const step = size << tree.shift; // what the low word grows by; 0 where a leaf is larger than the low word can say
+  let written = 0;
+  while (written < leaves) {
+    const page = phys + written * size;
+    const high = tree.highOf(page) | attributesHigh;
+    const alike = size > highStep ? 1 : (highStep + 1 - (page & highStep)) / size; // leaves with the same high word
+    const end = Math.min(leaves, written + alike);
+    let low = tree.lowOf(page) | attributesLow;
+    if (items === 1) {
+      let entry = at + written * 2;
+      for (; written < end; written++) {
+        if ((words[entry]! & presentMask) !== 0 && makeRoom(tree, entry, level, 1, iova + written * size) !== 0)
+          return written;
+        words[entry + 1] = high;
+        words[entry] = low;
+        entry += 2;
+        low = (low + step) | 0;
+      }
+      continue;
+    }
+    for (; written < end; written++) {
+      const entry = at + written * items * 2;
+      if (makeRoom(tree, entry, level, items, iova + written * size) !== 0) return written;
+      for (let i = 0; i < items; i++) {
+        words[entry + i * 2 + 1] = high;
+        words[entry + i * 2] = low;
+      }
+      low = (low + step) | 0;
+    }
+  }
+  return written;
 }
 
 /** Legacy rules: a live leaf refuses; a table is dropped with all below it, at once. In order, as they come. */
@@ -156,7 +286,7 @@ function makeRoom(tree: Tree, at: number, level: number, items: number, iova: nu
     tree.counters.tableEntriesWritten++;
     tree.events.writeBack?.(1);
     tree.addToGather(gather, iova + i * size, size);
-    detach(tree, tree.frameOf(low), level - 1);
+    detach(tree, tree.frameOf(low), level - 1, gather);
   }
   tree.epoch++;
   return 0;
@@ -172,16 +302,17 @@ function hasLeaf(tree: Tree, frame: number, level: number): boolean {
   return false;
 }
 
-function detach(tree: Tree, frame: number, level: number): void {
+/** Hands a table and everything below it to `gather`; its pointer is already gone. */
+export function detach(tree: Tree, frame: number, level: number, gather: Gather): void {
   if (level > 0) {
     const entries = tree.entriesAt(level);
     for (let i = 0; i < entries; i++) {
       const low = tree.arena.words[frame * FRAME_WORDS + i * 2]!;
-      if (tree.isPresent(low) && tree.isTable(low, level)) detach(tree, tree.frameOf(low), level - 1);
+      if (tree.isPresent(low) && tree.isTable(low, level)) detach(tree, tree.frameOf(low), level - 1, gather);
     }
   }
-  tree.mapGather.tables.push(frame);
-  tree.mapGather.tableLevels |= 1 << (level + 1);
+  gather.tables.push(frame);
+  gather.tableLevels |= 1 << (level + 1);
 }
 
 /** Makes the top high enough for the range and its first leaf. All new tops or none. */
@@ -210,5 +341,6 @@ function growTop(tree: Tree, iova: number, phys: number, pages: number): number 
     tree.root = frame;
     tree.topLevel = level;
   }
+  tree.noteTop();
   return 0;
 }

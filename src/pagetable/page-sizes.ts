@@ -8,6 +8,12 @@
 /** 2^n for n up to 63: `**` with a variable exponent costs a call. */
 export const POW2: Float64Array = Float64Array.from({ length: 64 }, (_, n) => 2 ** n);
 
+/** 2^-n likewise. */
+export const INVERSE: Float64Array = Float64Array.from({ length: 64 }, (_, n) => 2 ** -n);
+
+/** `page` modulo 2^lg. Exact for pages below 2^53; `%` on doubles is a call of tens of nanoseconds. */
+export const offsetIn = (page: number, lg: number): number => page - Math.floor(page * INVERSE[lg]!) * POW2[lg]!;
+
 /** Trailing zeros of a page number below 2^53; 53 for 0. */
 export function trailingZeros(value: number): number {
   const low = value | 0;
@@ -35,6 +41,11 @@ export class PageSizes {
       }
   }
 
+  /** log2 of the next larger size, or -1. */
+  next(lg: number): number {
+    return this.#next[lg]!;
+  }
+
   /** log2 of the best size at these pages, or -1 when none fits. `pages` is at least 1. */
   best(iova: number, phys: number, pages: number): number {
     let limit = log2Floor(pages);
@@ -51,8 +62,8 @@ export class PageSizes {
     const next = this.#next[lg]!;
     if (next >= 0) {
       const span = POW2[next]!;
-      const offset = iova % span;
-      if (offset === phys % span) {
+      const offset = offsetIn(iova, next);
+      if (offset === offsetIn(phys, next)) {
         const until = span - offset;
         if (until + span <= pages) return until / size;
       }

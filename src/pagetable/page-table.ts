@@ -2,7 +2,7 @@
  * Page table: one device address space in memory that an IOMMU walks.
  *
  * Idea: one tree, one code for every format (tree.ts); this class is its face in page numbers.
- * Promises: map, unmap and look-up allocate nothing; a refused request changes nothing; tables that an unmap detaches
+ * Promises: map, unmap and look-up make no objects; a refused request changes nothing; tables that an unmap detaches
  * wait in its gather until the caller says that the invalidation is done.
  * Not for: two overlapping operations at once; telling the IOTLB (the owner does).
  * Specified by: behaviour of Linux 7.2 page tables; judged by test/golden/pagetable.
@@ -13,8 +13,9 @@ import { outputOf, type TableLayout } from "../layouts/pagetable/index.ts";
 import type { Arena } from "./arena.ts";
 import { readDirty } from "./dirty.ts";
 import type { Gather } from "./gather.ts";
-import { map } from "./map.ts";
-import { type LeafCursor, type TableEvents, Tree } from "./tree.ts";
+import { map, mapRuns } from "./map.ts";
+import { collapse, split } from "./resize.ts";
+import { type LeafCursor, type TableEvents, Tree, upperBits } from "./tree.ts";
 import { unmap } from "./unmap.ts";
 
 export interface PageTableOptions {
@@ -72,32 +73,41 @@ export class PageTable {
     );
   }
 
-  /** Physical page of the top table, and its level; both change when the top grows. */
+  /** Physical page of the top table; another one once the top has grown (AMD v1). */
   get root(): PhysPage {
     return (this.#tree.arena.basePage + this.#tree.root) as PhysPage;
   }
 
+  /** Level of the top table: one less than the levels a walk takes. Grows with {@link root}. */
   get topLevel(): number {
     return this.#tree.topLevel;
   }
 
-  /** Pages that the last {@link map} mapped; after an error, the prefix that stands. */
+  /** Pages that the last {@link map}, {@link mapRuns} or {@link mapBytes} mapped; after an error, the prefix that stands. */
   get mappedPages(): number {
     return this.#tree.mappedPages;
   }
 
   /**
-   * Maps `pages` from `iova` to `phys`. 0, or: -EINVAL (no permission, or one the format lacks; no pages), -EOVERFLOW
-   * (wraps), -ERANGE (outside the input or output addresses), -ENXIO (no size fits), -EADDRINUSE (Arm: -EEXIST; a live
-   * leaf is there), -ENOMEM. `cursor` remembers the leaf table between calls. One store per page.
+   * Maps `pages` from page `iova` on to physical pages from `phys` on, by the largest leaves that fit; `prot` is a set of
+   * READ, WRITE and their kin. 0, or a negative errno, checked in this order before anything is written:
+   * -EINVAL (no permission or one the format lacks; no pages; not a multiple of the format's smallest page), -EOVERFLOW
+   * (past the last page there is), -ERANGE (outside the input or output addresses), -ENXIO (no size of leaf fits). While
+   * writing: -EADDRINUSE (a live leaf is there; Arm: -EEXIST), -ENOMEM. What {@link mappedPages} says then stands, and so
+   * do tables made on the way, empty until used, unmapped with their surroundings, or destroyed.
+   *
+   * Arm replaces a table by a block even if the table has live leaves, as Linux does: check before if that matters.
+   * Cost: one store per item written, a walk per table, none for a single page in the table that `cursor` remembers.
    */
   map(iova: IovaPage, phys: PhysPage, pages: number, prot: number, cursor: LeafCursor = this.#tree.cursor): number {
     return map(this.#tree, iova, phys, pages, prot, cursor);
   }
 
   /**
-   * Maps `count` runs, `physPages[i]` for `pages[i]` pages, at consecutive addresses from `iova`, in one call. Answers
-   * like {@link map}; `mappedPages` counts over all runs.
+   * Maps `count` runs, `physPages[i]` for `pages[i]` pages, at consecutive addresses from page `iova` on: the same as one
+   * {@link map} each, in one call. Errors as there; the first ends it, and `mappedPages` counts over all runs.
+   *
+   * Cost: one store per item; a walk per table.
    */
   mapRuns(
     iova: IovaPage,
@@ -107,17 +117,13 @@ export class PageTable {
     prot: number,
     cursor: LeafCursor = this.#tree.cursor,
   ): number {
-    let mapped = 0;
-    let error = 0;
-    for (let i = 0; i < count && error === 0; i++) {
-      error = map(this.#tree, iova + mapped, physPages[i]!, pages[i]!, prot, cursor);
-      mapped += this.#tree.mappedPages;
-    }
-    this.#tree.mappedPages = mapped;
-    return error;
+    return mapRuns(this.#tree, iova, physPages, pages, count, prot, cursor);
   }
 
-  /** Maps byte addresses of an ABI, refusing what is not whole pages: -ENXIO (Arm: -EINVAL), -EINVAL for no bytes. */
+  /**
+   * {@link map} for the byte addresses and the length of an ABI. What is not whole pages is refused: -ENXIO (Arm: -EINVAL);
+   * -EINVAL for no bytes. Cost: that of `map` and a few conversions from bigint.
+   */
   mapBytes(iova: bigint, phys: bigint, length: bigint, prot: number): number {
     const tree = this.#tree;
     tree.mappedPages = 0;
@@ -127,50 +133,45 @@ export class PageTable {
   }
 
   /**
-   * Unmaps from `iova`; the pages unmapped: fewer at a hole or inside a larger leaf, more when the last leaf reaches
-   * past the end. What must be invalidated is added to `gather`.
+   * Unmaps `pages` from page `iova` on; the pages unmapped: fewer where it meets a hole or starts inside a larger leaf
+   * (0 if at once, or for a range outside the addresses), more when the last leaf reaches past the end. No error, no
+   * failure. What must be invalidated is added to `gather`, tables that the range covers whole are detached into it.
+   * Arm: a table under a whole block goes with all it has; part of a block is refused (0).
+   *
+   * Cost: one pass over the entries, one walk.
    */
   unmap(iova: IovaPage, pages: number, gather: Gather): number {
     return unmap(this.#tree, iova, pages, gather);
   }
 
-  /** The invalidation of `gather` has been issued and is done: its tables are free, and it is empty. */
+  /**
+   * The invalidation of `gather` has been issued and is done: its tables are free for others, and it is empty. Nothing
+   * happens for an empty one. Cost: a few stores per table.
+   */
   complete(gather: Gather): void {
     this.#tree.counters.tablePagesFreed += gather.releaseTables(this.#tree.arena);
     gather.reset();
   }
 
-  /** The physical page behind `page`, or -1. Allocates nothing. */
+  /**
+   * The physical page that page `page` leads to, or -1 when it leads nowhere (also outside the addresses).
+   * Cost: one load per level.
+   */
   lookup(page: IovaPage): PhysPage | -1 {
-    const tree = this.#tree;
-    if (!reaches(tree, page)) return -1;
-    const { words } = tree.arena;
-    let offset = tree.root * FRAME_WORDS;
-    for (let level = tree.topLevel; level >= 0; level--) {
-      const at = offset + tree.indexAt(page, level) * 2;
-      const low = words[at]!;
-      if (!tree.isPresent(low)) return -1;
-      if (tree.isTable(low, level)) offset = tree.frameOf(low) * FRAME_WORDS;
-      else {
-        const lg = this.layout.sizeOf(low, words[at + 1]!, level);
-        const span = 2 ** lg;
-        return (outputOf(this.layout, low, words[at + 1]!, lg) + (page % span)) as PhysPage;
-      }
-    }
-    return -1;
+    return lookup(this.#tree, page) as PhysPage | -1;
   }
 
-  /** All that there is to say about one page, or undefined. */
+  /** All that there is to say about one page, or undefined when nothing is mapped there. Makes an object; not for hot paths. */
   translate(page: IovaPage): Translation | undefined {
     const tree = this.#tree;
     const { layout } = this;
-    if (!reaches(tree, page)) return undefined;
+    if (!tree.reaches(page)) return undefined;
     const { words } = tree.arena;
     let frame = tree.root;
     for (let level = tree.topLevel; level >= 0; level--) {
       const index = tree.indexAt(page, level);
-      const low = words[frame * FRAME_WORDS + index * 2]! | 0;
-      const high = words[frame * FRAME_WORDS + index * 2 + 1]! | 0;
+      const low = words[frame * FRAME_WORDS + index * 2]!;
+      const high = words[frame * FRAME_WORDS + index * 2 + 1]!;
       if (!tree.isPresent(low)) return undefined;
       if (tree.isTable(low, level)) {
         frame = tree.frameOf(low);
@@ -199,15 +200,16 @@ export class PageTable {
     return undefined;
   }
 
-  /** Every present entry, depth first, ascending. */
+  /** Every present entry, depth first, ascending; read-only. An object per entry: for tests, dumps and pictures. */
   *entries(): Generator<TableEntry> {
     yield* this.#below(this.#tree.root, this.#tree.topLevel, []);
   }
 
   /**
-   * Calls `report` for every dirty leaf in the range, with the pages from where the range meets it; with `clear` makes
-   * them clean and adds them to `gather`, which the caller must invalidate before it trusts the next reading.
-   * 0, or -EOPNOTSUPP (the format has no dirty bits), -ERANGE, -EINVAL (Arm: a hole; what came before is reported).
+   * Calls `report` for every dirty leaf in the `pages` from page `iova` on, with the pages from where the range meets it to
+   * the leaf's end; with `clear` makes them clean and adds them to `gather`, which the caller must invalidate before it
+   * trusts the next reading. 0, or -EOPNOTSUPP (the format has no dirty bits), -ERANGE, -EINVAL (no pages; Arm: a hole, what
+   * came before it is reported). Cost: a walk per leaf or hole.
    */
   readDirty(
     iova: IovaPage,
@@ -219,7 +221,32 @@ export class PageTable {
     return readDirty(this.#tree, iova, pages, clear, gather, report);
   }
 
-  /** Frees every table, whatever is mapped. The hardware must be off it, and flushed. */
+  /**
+   * The leaf that covers page `page` becomes leaves of the largest size of at most `leafPages` pages; nothing happens if it
+   * is small enough. Every address keeps its translation, permissions and dirty state at every moment; the leaf's range is
+   * added to `gather`. 0, or, with nothing changed: -ERANGE, -EINVAL (no leaf is that small), -ENOENT (nothing is mapped),
+   * -ENOMEM. An Arm unit must be able to change block sizes without a break (BBM level 2) if it is live.
+   *
+   * Cost: one store per new item; 512 tables to split 1 GiB into pages.
+   */
+  split(page: IovaPage, leafPages: number, gather: Gather): number {
+    return split(this.#tree, page, leafPages, gather);
+  }
+
+  /**
+   * Everything in [`page`, + `leafPages`) becomes one leaf, if it is mapped without a hole to consecutive, aligned physical
+   * pages with the same attributes; nothing happens if a leaf that large is there. Translation and permissions stay at
+   * every moment; the leaf is dirty if any was. Its range and the tables it replaces are added to `gather`. 0, or, with
+   * nothing changed: -EINVAL (not a size of this format, or `page` not aligned to it), -ERANGE, -ENOENT (a hole),
+   * -ENXIO (cannot be one leaf). Arm: as {@link split}; the tables are freed at once, as its other operations do.
+   *
+   * Cost: one load per entry below, one store per item.
+   */
+  collapse(page: IovaPage, leafPages: number, gather: Gather): number {
+    return collapse(this.#tree, page, leafPages, gather);
+  }
+
+  /** Frees every table, whatever is mapped; the page table is over. The hardware must be off it, and flushed. */
   destroy(): void {
     this.#tree.freeSubtree(this.#tree.root, this.#tree.topLevel);
   }
@@ -228,8 +255,8 @@ export class PageTable {
     const tree = this.#tree;
     const entries = tree.entriesAt(level);
     for (let index = 0; index < entries; index++) {
-      const low = tree.arena.words[frame * FRAME_WORDS + index * 2]! | 0;
-      const high = tree.arena.words[frame * FRAME_WORDS + index * 2 + 1]! | 0;
+      const low = tree.arena.words[frame * FRAME_WORDS + index * 2]!;
+      const high = tree.arena.words[frame * FRAME_WORDS + index * 2 + 1]!;
       if (!tree.isPresent(low)) continue;
       const leaf = !tree.isTable(low, level);
       const here = [...path, index];
@@ -239,8 +266,37 @@ export class PageTable {
   }
 }
 
-/** Can the tree say anything about `page`? A top that has not grown yet says nothing about what lies above it. */
-function reaches(tree: Tree, page: number): boolean {
-  if (!tree.contains(page, 1)) return false;
-  return tree.layout.maxTopLevel === tree.layout.topLevel || page < 2 ** (9 * (tree.topLevel + 1));
+function lookup(tree: Tree, page: number): number {
+  if (page >= 0 && page < tree.walkLimit && tree.nineBits) {
+    const table = tree.leafTable(page);
+    if (table >= 0) {
+      const { words } = tree.arena;
+      const at = table + ((page & 511) << 1);
+      const low = words[at]!;
+      const high = words[at + 1]!;
+      if ((low & tree.presentMask) === 0) return -1;
+      if ((low & tree.contiguousLow) === 0 && (high & tree.contiguousHigh) === 0) {
+        const upper = high & tree.highMask;
+        const lower = (low & tree.addressLowMask) >>> tree.shift;
+        return upper <= 255 ? (upper << tree.upShift) + lower : upper * (tree.highStep + 1) + lower;
+      }
+    }
+  }
+  return lookupAnywhere(tree, page);
+}
+
+/** The walk of {@link lookup} for every layout, and every size of leaf. */
+function lookupAnywhere(tree: Tree, page: number): number {
+  if (!tree.reaches(page)) return -1;
+  const { words } = tree.arena;
+  const lower = page | 0;
+  const upper = upperBits(page);
+  let offset = tree.root * FRAME_WORDS;
+  for (let level = tree.topLevel; ; level--) {
+    const at = offset + tree.indexIn(lower, upper, level) * 2;
+    const low = words[at]!;
+    if (!tree.isPresent(low)) return -1;
+    if (!tree.isTable(low, level)) return tree.physIn(low, words[at + 1]!, level, page);
+    offset = tree.tableAt(low);
+  }
 }

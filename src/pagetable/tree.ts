@@ -10,7 +10,7 @@ import { itemLg, PROT_COUNT, type TableLayout } from "../layouts/pagetable/index
 import type { Arena } from "./arena.ts";
 import { noRootTable } from "./errors.ts";
 import { Gather } from "./gather.ts";
-import { PageSizes } from "./page-sizes.ts";
+import { offsetIn, PageSizes } from "./page-sizes.ts";
 
 /** What a table tells its owner while it works. */
 export interface TableEvents {
@@ -22,7 +22,10 @@ export interface TableEvents {
   writeBack?(entries: number): void;
 }
 
-/** The leaf table that the last page went to; lets the next one skip the walk. Owned by whoever maps a range. */
+/**
+ * The leaf table that the last page went to; lets the next one skip the walk. Owned by whoever maps a range, for one table.
+ * Valid while `epoch` is the tree's; only tables of 512 single pages are remembered, and only for walkers that snoop.
+ */
 export class LeafCursor {
   /** Page of the first entry, the first word of the table, and the tree's epoch when it was found. */
   firstPage = -1;
@@ -31,6 +34,10 @@ export class LeafCursor {
 }
 
 const FRAME_WORDS = 1024;
+const FRAME_LG = 10;
+
+/** Bits 20 to 51 of a page. */
+export const upperBits = (page: number): number => (page < 0x8000_0000 ? (page | 0) >> 20 : (page * 2 ** -20) | 0);
 
 export class Tree {
   readonly layout: TableLayout;
@@ -52,25 +59,54 @@ export class Tree {
   readonly refusal: Int32Array = new Int32Array(PROT_COUNT);
   readonly sizeLow: Int32Array = new Int32Array(64);
   readonly sizeHigh: Int32Array = new Int32Array(64);
+  /** Leaves of the smallest size, complete but for the address; no bit set where the format refuses `prot`. */
+  readonly pageLow: Int32Array = new Int32Array(PROT_COUNT);
+  readonly pageHigh: Int32Array = new Int32Array(PROT_COUNT);
+  /** By level: log2 of the pages under one item, its inverse as a factor, the largest index. */
   readonly levelLg: Int32Array = new Int32Array(8);
   readonly inverse: Float64Array = new Float64Array(8);
+  readonly indexMask: Int32Array = new Int32Array(8);
   readonly tableMatch: Int32Array = new Int32Array(8);
   readonly tableLow: Int32Array = new Int32Array(8);
   readonly tableHigh: Int32Array = new Int32Array(8);
   readonly presentMask: number;
   readonly tableMask: number;
-  readonly indexMask: number;
-  readonly topMask: number;
-  readonly fixedTop: number;
+  readonly contiguousLow: number;
+  readonly contiguousHigh: number;
+  readonly legacy: boolean;
+  readonly grows: boolean;
+  readonly inputs: TableLayout["inputs"];
+  readonly granuleLg: number;
+  readonly indexBits: number;
+  /** Leaf tables have 512 single pages, and nobody waits to hear of each write: the short ways are open. */
+  readonly quick: boolean;
+  /** Runs of up to this many pages inside one leaf table are single pages, however they are aligned. */
+  readonly plainPages: number;
+  /** Pages after which the high word of an entry changes, less one. */
+  readonly highStep: number;
   /** Pages that the input and the output addresses have. */
   readonly inputPages: number;
-  readonly outputPages: number;
+  /** Less half a page: a field that is always a fraction stays a double, which is cheaper to compare with. */
+  readonly outputLimit: number;
+  /** A pointer from `level` has `(low & pointerMask) === pointerMatch + level * pointerStep`, and nothing else has. */
+  readonly pointerMask: number;
+  readonly pointerMatch: number;
+  readonly pointerStep: number;
+  /** Every table has 512 entries, the smallest pages are 4 KiB, and there are three levels or more. */
+  readonly nineBits: boolean;
+  /** Pages below this need no further check of their address before a walk; less half a page, as above. */
+  walkLimit = 0.5;
   readonly tableOrder: number;
   readonly topOrder: number;
   readonly shift: number;
+  readonly upShift: number;
   readonly highScale: number;
   readonly highMask: number;
   readonly fold: boolean;
+  readonly addressLowMask: number;
+  /** The bits of a leaf that are neither address nor size. */
+  readonly keepLow: number;
+  readonly keepHigh: number;
   readonly lowFrameMask: number;
   readonly baseLow: number;
 
@@ -90,14 +126,26 @@ export class Tree {
         this.leafHigh[prot] = leaf.high;
       }
     }
+    let sizeBitsLow = layout.addressFold ? 0xf000 : 0;
+    let sizeBitsHigh = 0;
     for (const lg of layout.leafSizes) {
       const { low, high } = layout.size(lg);
       this.sizeLow[lg] = low;
       this.sizeHigh[lg] = high;
+      sizeBitsLow |= low;
+      sizeBitsHigh |= high;
+    }
+    this.keepLow = ~(layout.addressLowMask | sizeBitsLow);
+    this.keepHigh = ~(layout.addressHighMask | sizeBitsHigh);
+    for (let prot = 0; prot < PROT_COUNT; prot++) {
+      if (this.refusal[prot] !== 0) continue;
+      this.pageLow[prot] = this.leafLow[prot]! | this.sizeLow[layout.granuleLg]!;
+      this.pageHigh[prot] = this.leafHigh[prot]! | this.sizeHigh[layout.granuleLg]!;
     }
     for (let level = 0; level < 8; level++) {
       this.levelLg[level] = itemLg(layout, level);
       this.inverse[level] = 2 ** -itemLg(layout, level);
+      this.indexMask[level] = 2 ** (level === layout.topLevel ? layout.topIndexBits : layout.indexBits) - 1;
       this.tableMatch[level] = layout.tableMatch[level] ?? -1;
       if (level === 0) continue;
       const table = layout.table(level);
@@ -106,34 +154,61 @@ export class Tree {
     }
     this.presentMask = layout.presentMask;
     this.tableMask = layout.tableMask;
-    this.indexMask = 2 ** layout.indexBits - 1;
-    this.topMask = 2 ** layout.topIndexBits - 1;
-    this.fixedTop = layout.topLevel;
+    this.contiguousLow = layout.contiguousLow;
+    this.contiguousHigh = layout.contiguousHigh;
+    this.legacy = layout.rules === "legacy";
+    this.grows = layout.maxTopLevel > layout.topLevel;
+    this.inputs = layout.inputs;
+    this.granuleLg = layout.granuleLg;
+    this.indexBits = layout.indexBits;
+    this.quick =
+      layout.granuleLg === 0 && layout.indexBits === 9 && layout.topLevel > 0 && events.writeBack === undefined;
+    const larger = this.sizes.next(layout.granuleLg);
+    this.plainPages = this.legacy ? 1 : Math.min(512, larger < 0 ? 512 : 2 ** larger - 1);
     this.inputPages = 2 ** (layout.inputBits - 12);
-    this.outputPages = 2 ** (layout.outputBits - 12);
+    this.outputLimit = 2 ** (layout.outputBits - 12) - 0.5;
+    this.pointerMask = layout.presentMask | layout.tableMask;
+    this.pointerStep = layout.maxTopLevel > 1 ? (this.tableLow[2]! - this.tableLow[1]!) | 0 : 0;
+    this.pointerMatch = ((this.tableLow[1]! & this.pointerMask) - this.pointerStep) | 0;
+    this.nineBits =
+      layout.granuleLg === 0 && layout.indexBits === 9 && layout.topIndexBits === 9 && layout.topLevel > 1;
     this.tableOrder = Math.max(0, layout.indexBits - 9);
     this.topOrder = Math.max(0, layout.topIndexBits - 9);
     this.shift = layout.addressShift;
+    this.upShift = 32 - this.shift;
     this.highScale = 2 ** (this.shift - 32);
+    this.highStep = 2 ** (32 - this.shift) - 1;
     this.highMask = layout.addressHighMask;
+    this.addressLowMask = layout.addressLowMask;
     this.fold = layout.addressFold;
     this.lowFrameMask = layout.addressLowMask >>> this.shift;
-    this.baseLow = arena.basePage % 2 ** 20;
+    this.baseLow = (arena.basePage % 2 ** 20) | 0;
     this.root = arena.allocate(this.topOrder);
     if (this.root < 0) throw noRootTable(1 << this.topOrder, arena.framesInUse);
     counters.tablePagesAllocated += 1 << this.topOrder;
+    this.noteTop();
+  }
+
+  /** Sets what follows from the level of the top table. */
+  noteTop(): void {
+    const { inputs, inputPages } = this;
+    const end = inputs === "upper" ? 0 : inputs === "low" ? inputPages : inputPages / 2;
+    this.walkLimit = Math.min(end, this.grows ? 2 ** (9 * (this.topLevel + 1)) : end) - 0.5;
   }
 
   /** Index of `page` in its table at `level`. */
   indexAt(page: number, level: number): number {
+    return this.indexIn(page | 0, upperBits(page), level);
+  }
+
+  /** The same of a page that is already split into its low 32 bits and {@link upperBits}. */
+  indexIn(lower: number, upper: number, level: number): number {
     const lg = this.levelLg[level]!;
-    const index = lg <= 18 ? page >>> lg : Math.floor(page * this.inverse[level]!);
-    if (level === this.fixedTop && level === this.topLevel) return index & this.topMask;
-    return index & this.indexMask;
+    return (lg <= 18 ? lower >>> lg : upper >>> (lg - 20)) & this.indexMask[level]!;
   }
 
   entriesAt(level: number): number {
-    return level === this.fixedTop && level === this.topLevel ? this.topMask + 1 : this.indexMask + 1;
+    return this.indexMask[level]! + 1;
   }
 
   isPresent(low: number): boolean {
@@ -150,13 +225,68 @@ export class Tree {
     return (((low >>> this.shift) & this.lowFrameMask) - this.baseLow) & 0xfffff;
   }
 
+  /** First word of the table that `low` points to. */
+  tableAt(low: number): number {
+    return this.frameOf(low) << FRAME_LG;
+  }
+
+  /**
+   * First word of the leaf table that covers `page`, or -1 when there is none. For trees with {@link nineBits}, and pages
+   * below {@link walkLimit}.
+   */
+  leafTable(page: number): number {
+    const { words } = this.arena;
+    const pointerMask = this.pointerMask | 0; // "| 0": as plain integers from here on, not checked at each use
+    const pointerMatch = this.pointerMatch | 0;
+    const pointerStep = this.pointerStep | 0;
+    const shift = this.shift | 0;
+    const baseLow = this.baseLow | 0;
+    const topLevel = this.topLevel | 0;
+    const lower = page | 0;
+    let offset = this.root << FRAME_LG;
+    if (topLevel > 2) {
+      const upper = upperBits(page);
+      for (let level = topLevel; level > 2; level--) {
+        const low = words[offset + (((upper >>> (level * 9 - 20)) & 511) << 1)]!;
+        if ((low & pointerMask) !== pointerMatch + level * pointerStep) return -1;
+        offset = (((low >>> shift) - baseLow) & 0xfffff) << FRAME_LG;
+      }
+    }
+    let low = words[offset + (((lower >>> 18) & 511) << 1)]!;
+    if ((low & pointerMask) !== pointerMatch + 2 * pointerStep) return -1;
+    offset = (((low >>> shift) - baseLow) & 0xfffff) << FRAME_LG;
+    low = words[offset + (((lower >>> 9) & 511) << 1)]!;
+    if ((low & pointerMask) !== pointerMatch + pointerStep) return -1;
+    return (((low >>> shift) - baseLow) & 0xfffff) << FRAME_LG;
+  }
+
   lowOf(page: number): number {
     const low = page << this.shift;
     return this.fold ? low | (Math.floor(page / 0x10_0000_0000) << 12) : low;
   }
 
   highOf(page: number): number {
-    return Math.floor(page * this.highScale) & this.highMask;
+    return page < 0x8000_0000 ? ((page | 0) >>> this.upShift) & this.highMask : (page * this.highScale) & this.highMask;
+  }
+
+  /** log2 of the pages of the leaf `low`, `high` found at `level`. */
+  leafLg(low: number, high: number, level: number): number {
+    const plain = (low & this.contiguousLow) === 0 && (high & this.contiguousHigh) === 0;
+    return plain ? this.levelLg[level]! : this.layout.sizeOf(low, high, level);
+  }
+
+  /** The physical page that `page` has in the leaf `low`, `high` found at `level`. */
+  physIn(low: number, high: number, level: number, page: number): number {
+    let phys = ((low & this.addressLowMask) >>> this.shift) + (high & this.highMask) * (this.highStep + 1);
+    if (this.fold) phys += ((low >>> 12) & 15) * 0x10_0000_0000;
+    const lg = this.leafLg(low, high, level);
+    return lg === 0 ? phys : phys - offsetIn(phys, lg) + offsetIn(page, lg);
+  }
+
+  /** Can the tree say anything about `page`? A top that has not grown yet says nothing about what lies above it. */
+  reaches(page: number): boolean {
+    if (!(page >= 0) || !this.contains(page, 1)) return false;
+    return !this.grows || page < 2 ** (9 * (this.topLevel + 1));
   }
 
   /** High word first: the entry appears as a whole when its low word does. `at` is the place in words. */
@@ -185,7 +315,7 @@ export class Tree {
         this.pointTo(entry, frame, at);
         offset = frame * FRAME_WORDS;
       } else if (this.isTable(low, at)) offset = this.frameOf(low) * FRAME_WORDS;
-      else if (this.layout.rules !== "legacy") return -ERRNO.EADDRINUSE;
+      else if (!this.legacy) return -ERRNO.EADDRINUSE;
       else {
         this.events.writeBack?.(1); // a block carries no mark that says it was written back
         return -ERRNO.EEXIST;
@@ -219,7 +349,7 @@ export class Tree {
 
   /** Are these pages inside the addresses this tree has? */
   contains(start: number, pages: number): boolean {
-    const { inputs } = this.layout;
+    const { inputs } = this;
     const end = start + pages;
     const all = 2 ** 52;
     if (inputs === "low") return end <= this.inputPages;

@@ -4,7 +4,8 @@
  * Idea: both versions come to one value, {@link DatFile}; only this file knows that they differ. Version 6 is one
  * sequence; version 7 is a chain of option sections that name the offsets of everything else.
  * Promises: no length or offset is trusted before it is checked against the file. Nothing is read that decoding does not
- * need (symbol tables are skipped). Not for: the pages themselves (cpu-stream.ts).
+ * need (symbol tables are skipped). Not for: the pages themselves (cpu-stream.ts); shifting a guest's clock onto its
+ * host's (stamps stay the guest's own).
  * Specified by: the trace.dat formats 6 and 7 of trace-cmd 3.
  */
 import { type Codecs, type Compression, unpack } from "./codecs.ts";
@@ -69,14 +70,20 @@ const OPTION = {
   bufferText: 22,
 } as const;
 
-const LARGEST_PAGE = 16 * 1024 * 1024;
+const LARGEST_PAGE = 1024 * 1024;
 const MOST_CPUS = 65536;
+const SECTION_HEADER = 16;
+/** A damaged file must not be walked header by header. */
+const MOST_SECTIONS = 4096;
 
 class DatReader {
   readonly #input: FileInput;
   readonly #codecs: Codecs;
   readonly file: DatFile;
   #filePageSize = 0;
+  #extentBytes = 0;
+  /** Version 7: where the first section begins; 0 before that is known. */
+  #firstSection = 0;
 
   constructor(input: FileInput, codecs: Codecs, version: 6 | 7) {
     this.#input = input;
@@ -178,8 +185,19 @@ class DatReader {
     for (let cpu = 0; cpu < cpus; cpu++) {
       const offset = await cursor.u64("the offset of a CPU's pages");
       const size = await cursor.u64("the size of a CPU's pages");
-      if (size > 0) this.file.extents.push({ cpu, buffer, offset, size, chunked: false, pageSize });
+      if (size > 0) this.#extent({ cpu, buffer, offset, size, chunked: false, pageSize });
     }
+  }
+
+  /** Pages of a CPU. All of them together fit into the file, so that memory per CPU is backed by bytes of that CPU. */
+  #extent(extent: CpuExtent): void {
+    this.#extentBytes += Math.max(0, Math.min(extent.size, this.#input.size - extent.offset));
+    if (this.#extentBytes > this.#input.size)
+      throw damaged(
+        Math.min(extent.offset, this.#input.size),
+        `the pages of CPU ${extent.cpu} overlap those of others`,
+      );
+    this.file.extents.push(extent);
   }
 
   #checkCpus(cpus: number, at: number): void {
@@ -199,13 +217,21 @@ class DatReader {
       );
     this.file.compression = compression === "" ? "none" : compression;
     const offsetOf = new Map<number, number>();
-    const buffers: { cursor: Cursor; end: number }[] = [];
+    const buffers: Cursor[] = [];
     const seen = new Set<number>();
-    for (let next = await cursor.u64("the offset of the options"); next !== 0; ) {
+    let next = await cursor.u64("the offset of the options");
+    this.#firstSection = cursor.position;
+    while (next !== 0) {
       if (seen.has(next)) throw damaged(next, "the chain of option sections runs in a circle");
       seen.add(next);
       next = await this.#optionSection(next, offsetOf, buffers);
     }
+    await this.#parts(offsetOf);
+    for (const option of buffers) await this.#bufferOption(option);
+  }
+
+  /** The formats and names, from the offsets of their sections. */
+  async #parts(offsetOf: ReadonlyMap<number, number>): Promise<void> {
     const part = async (id: number, what: string): Promise<Cursor> => {
       const offset = offsetOf.get(id);
       if (offset === undefined) throw damaged(this.#input.size, `expected an option that gives the offset of ${what}`);
@@ -215,7 +241,52 @@ class DatReader {
     await this.#ftraceFormats(await part(OPTION.ftraceEvents, "the formats of ftrace"));
     await this.#eventFormats(await part(OPTION.eventFormats, "the formats of the events"));
     if (offsetOf.has(OPTION.commandLines)) await this.#commandLines(await part(OPTION.commandLines, "the task names"));
-    for (const { cursor: option } of buffers) await this.#bufferOption(option);
+  }
+
+  /**
+   * A file whose end is missing has lost the options that say where the pages are. The sections still lie one behind the
+   * other, and packed pages say themselves how long they are. Pages that are not packed do not: those stay lost.
+   */
+  async recover(): Promise<void> {
+    const file = this.file;
+    if (this.#firstSection === 0 || file.extents.length > 0) return;
+    file.formats.length = 0;
+    file.tasks.clear();
+    const offsetOf = new Map<number, number>();
+    const buffers: { offset: number; end: number }[] = [];
+    let offset = this.#firstSection;
+    for (let count = 0; offset + SECTION_HEADER <= this.#input.size && count < MOST_SECTIONS; count++) {
+      const cursor = this.#cursor(offset);
+      const id = await cursor.u16("a section");
+      const packed = ((await cursor.u16("a section's flags")) & 1) !== 0;
+      await cursor.u32("a section's description");
+      const end = cursor.position + 8 + (await cursor.u64("a section's size"));
+      if (id === OPTION.buffer && packed) buffers.push({ offset, end: Math.min(end, this.#input.size) });
+      else if (id !== OPTION.done) offsetOf.set(id, offset);
+      else if (file.system === undefined) await this.#optionSection(offset, new Map(), []);
+      offset = end;
+    }
+    await this.#parts(offsetOf);
+    for (const { offset, end } of buffers) await this.#packedPages(offset, end);
+  }
+
+  /** The CPUs of a buffer section, one behind the other at page boundaries, by walking over their chunks. */
+  async #packedPages(section: number, end: number): Promise<void> {
+    const buffer = this.file.buffers.push("") - 1;
+    const pageSize = this.#pageSize(section);
+    const align = (offset: number): number => Math.ceil(offset / this.#filePageSize) * this.#filePageSize;
+    let start = align(section + SECTION_HEADER);
+    for (let cpu = 0; start + 4 <= end && cpu < MOST_CPUS; cpu++) {
+      const cursor = this.#cursor(start);
+      let size = 0;
+      for (let chunks = await cursor.u32("the number of chunks"); chunks > 0 && cursor.left >= 8; chunks--) {
+        const packedSize = await cursor.u32("a compressed size");
+        cursor.position += 4 + packedSize;
+        size += 8 + packedSize;
+      }
+      if (size > 0) this.#extent({ cpu, buffer, offset: start, size, chunked: true, pageSize });
+      start = align(Math.max(cursor.position, start + 4));
+    }
   }
 
   /** A section's data, unpacked where it is packed. */
@@ -236,11 +307,7 @@ class DatReader {
     return new Cursor(fileOfBytes(what, bytes), 0, bytes.length, this.file.littleEndian, offset);
   }
 
-  async #optionSection(
-    offset: number,
-    offsetOf: Map<number, number>,
-    buffers: { cursor: Cursor; end: number }[],
-  ): Promise<number> {
+  async #optionSection(offset: number, offsetOf: Map<number, number>, buffers: Cursor[]): Promise<number> {
     const cursor = await this.#section(offset, OPTION.done, "options");
     for (;;) {
       if (cursor.left <= 0) return 0;
@@ -250,7 +317,7 @@ class DatReader {
       const data = await cursor.bytes(size, `option ${id}`);
       const at = cursor.offset;
       const option = new Cursor(fileOfBytes("option", data.slice()), 0, size, this.file.littleEndian, at);
-      if (id === OPTION.buffer) buffers.push({ cursor: option, end: size });
+      if (id === OPTION.buffer) buffers.push(option);
       else if (id === OPTION.bufferText) throw latencyTrace(at);
       else if (id >= OPTION.headerInfo && id <= OPTION.commandLines)
         offsetOf.set(id, await option.u64("the offset of a section"));
@@ -275,7 +342,7 @@ class DatReader {
       const cpu = await option.u32("a CPU");
       const offset = await option.u64("the offset of a CPU's pages");
       const size = await option.u64("the size of a CPU's pages");
-      if (size > 0) this.file.extents.push({ cpu: cpu & 0xffff, buffer, offset, size, chunked, pageSize });
+      if (size > 0) this.#extent({ cpu: cpu & 0xffff, buffer, offset, size, chunked, pageSize });
     }
   }
 
@@ -366,6 +433,7 @@ export async function readDatFile(input: FileInput, codecs: Codecs, bestEffort: 
     const details = (error as { details?: { offset?: number; message?: string } }).details;
     if (!bestEffort || details?.offset === undefined) throw error;
     reader.file.damage = { offset: details.offset, message: details.message ?? (error as Error).message };
+    await reader.recover().catch(() => undefined); // the first damage is the one to report
   }
   return reader.file;
 }

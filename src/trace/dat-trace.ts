@@ -50,7 +50,6 @@ export class DatTrace implements Trace {
   readonly #taskOf = new Map<number, number>();
   #forgotten = 0;
   #idOffset = 0;
-  #idSize = 2;
   #pidOffset = 4;
   /** Bytes of the fields that every event begins with. */
   #commonSize = 8;
@@ -86,7 +85,7 @@ export class DatTrace implements Trace {
       if (field.name === "common_pid" && field.size === 4 && field.offset % 4 === 0) this.#pidOffset = field.offset;
       this.#commonSize = Math.max(this.#commonSize, field.offset + field.size);
     }
-    if (file.page && !file.damage) {
+    if (file.page) {
       const { littleEndian, compression, page } = file;
       this.#setting = { input, codecs, compression, littleEndian, page, base: 0n };
       for (const extent of file.extents) this.#streams.push(new CpuStream(extent, this.#setting));
@@ -96,13 +95,13 @@ export class DatTrace implements Trace {
   /** Reads the metadata and the first window of every CPU. Errors: as {@link readDatFile}. */
   static async open(input: FileInput, codecs: Codecs, bestEffort: boolean, batchSize: number): Promise<DatTrace> {
     const file = await readDatFile(input, codecs, bestEffort);
-    for (const { offset, size, cpu } of file.extents)
-      if (!bestEffort && offset + size > input.size)
-        throw damaged(
-          input.size,
-          `expected the pages of CPU ${cpu} up to offset ${offset + size}, the file ends at ${input.size}`,
-        );
     const trace = new DatTrace(input, file, codecs, bestEffort, batchSize);
+    for (const { offset, size, cpu } of file.extents)
+      if (offset + size > input.size)
+        trace.#note({
+          offset: input.size,
+          message: `expected the pages of CPU ${cpu} up to offset ${offset + size}, the file ends at ${input.size}`,
+        });
     await trace.#start();
     return trace;
   }

@@ -48,7 +48,8 @@ export interface PageFormat {
 }
 
 /** No sub-buffer, and so no event, is longer. */
-const LONGEST_PAGE = 16 * 1024 * 1024;
+const LONGEST_PAGE = 1024 * 1024;
+const MOST_FIELDS = 512;
 const FIELD = /^\s*field:([^;]+);\s*offset:(\d+);\s*size:(\d+);(?:\s*signed:(\d+);)?/;
 
 function itemSizeOf(type: string, longSize: number): number {
@@ -105,6 +106,7 @@ export function parseEventFormat(text: string, system: string, longSize: number,
     const field = fieldOf(line, longSize, at);
     if (field) fields.push(field);
   }
+  if (fields.length > MOST_FIELDS) throw damaged(at, `expected at most ${MOST_FIELDS} fields, found ${fields.length}`);
   const isCommon = (field: FormatField): boolean => field.name.startsWith("common_");
   return {
     system,

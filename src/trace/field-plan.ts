@@ -22,6 +22,9 @@ const LIST_DYNAMIC = 8;
 /** Numbers per step: what, offset, size, item size, offset that dynamic positions count from, signed. */
 const STEP = 6;
 
+/** Bytes that a dynamic list can have: its length has 16 bits. */
+const LONGEST_LIST = 65536;
+
 const kindOf = (field: FormatField): FieldKind =>
   field.shape === "scalar" ? (field.signed ? "signed" : "unsigned") : field.text ? "string" : "array";
 
@@ -50,8 +53,10 @@ export class FieldPlan {
   readonly type: EventType;
   /** Words of the fields themselves. */
   readonly wordCount: number;
-  /** Lists among the fields: each may need two words for every byte of the event. */
-  readonly lists: number;
+  /** Words of the items of fixed lists. */
+  readonly #fixedItems: number;
+  /** Words that dynamic lists need for every byte of the event. */
+  readonly #wordsPerByte: number;
   /** Bytes that every event of this type has. */
   readonly least: number;
   readonly #steps: Int32Array;
@@ -60,7 +65,15 @@ export class FieldPlan {
     const fields: EventField[] = format.fields.map((field) => ({ name: field.name, kind: kindOf(field) }));
     this.type = { id: format.id, system: format.system, name: format.name, fields };
     this.wordCount = fields.length * 2;
-    this.lists = fields.filter((field) => field.kind === "array").length;
+    const lists = format.fields.filter((field) => kindOf(field) === "array");
+    const wordsOf = (some: readonly FormatField[], bytes: (field: FormatField) => number): number =>
+      some.reduce((sum, field) => sum + (2 * bytes(field)) / field.itemSize, 0);
+    const known = (field: FormatField): boolean => field.shape === "fixed" && field.size > 0;
+    this.#fixedItems = Math.ceil(wordsOf(lists.filter(known), (field) => field.size));
+    this.#wordsPerByte = wordsOf(
+      lists.filter((field) => !known(field)),
+      () => 1,
+    );
     this.least = Math.max(
       0,
       ...format.fields.map((field) => field.offset + (field.shape === "fixed" ? 0 : field.size)),
@@ -70,7 +83,7 @@ export class FieldPlan {
 
   /** Words that an event of `length` bytes needs at most. */
   wordsFor(length: number): number {
-    return this.wordCount + this.lists * length * 2;
+    return this.wordCount + this.#fixedItems + Math.ceil(this.#wordsPerByte * Math.min(length, LONGEST_LIST));
   }
 
   /**

@@ -3,5 +3,5 @@ export * from "./catalogue.ts";
 export { type Codecs, DEFAULT_CODECS } from "./codecs.ts";
 export * from "./errors.ts";
 export * from "./events.ts";
-export type { FileInput, StreamInput, TraceInput } from "./input.ts";
+export { chunksOf, type FileInput, type StreamInput, type TraceInput } from "./input.ts";
 export { type OpenOptions, openTrace } from "./open.ts";

@@ -51,11 +51,17 @@ export async function openTrace(input: TraceInput, options: OpenOptions = {}): P
       head.set(part, at);
       at += part.length;
     }
-    if (isDat(head)) throw needsFile(input.name);
-    if (length === 0) throw notATrace("an empty stream");
+    if (isDat(head) || length === 0) {
+      await chunks.return?.();
+      throw length === 0 ? notATrace("an empty stream") : needsFile(input.name);
+    }
     const rest = async function* (): AsyncGenerator<Uint8Array> {
-      yield head;
-      for (let next = await chunks.next(); !next.done; next = await chunks.next()) yield next.value;
+      try {
+        yield head;
+        for (let next = await chunks.next(); !next.done; next = await chunks.next()) yield next.value;
+      } finally {
+        await chunks.return?.();
+      }
     };
     return TextTrace.open(rest(), bestEffort, batchSize);
   }

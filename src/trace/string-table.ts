@@ -22,6 +22,8 @@ export class StringTable {
   /** String i lies at [#starts[i], #starts[i + 1]) of #arena. */
   #starts = new Uint32Array(513);
   #arena = new Uint8Array(8192);
+  /** Index of {@link NOT_KEPT}; -1: the table was never full. */
+  #notKept = -1;
 
   intern(text: string): number {
     const bytes = encoder.encode(text);
@@ -43,6 +45,15 @@ export class StringTable {
     return this.#add(hash, slot, bytes, start, end);
   }
 
+  /** The length of string `index` where bytes at `at` begin with it; else 0. */
+  matchAt(index: number, bytes: Uint8Array, at: number): number {
+    const from = this.#starts[index]!;
+    const length = this.#starts[index + 1]! - from;
+    const arena = this.#arena;
+    for (let i = 0; i < length; i++) if (arena[from + i] !== bytes[at + i]) return 0;
+    return length;
+  }
+
   #equals(index: number, bytes: Uint8Array, start: number, end: number): boolean {
     const from = this.#starts[index]!;
     const length = end - start;
@@ -55,20 +66,17 @@ export class StringTable {
   #add(hash: number, slot: number, bytes: Uint8Array, start: number, end: number): number {
     const index = this.list.length;
     const from = this.#starts[index]!;
-    if (index >= MOST_STRINGS) return MOST_STRINGS - 1;
-    const full = index === MOST_STRINGS - 1 || from + (end - start) > MOST_BYTES;
-    if (full && index < MOST_STRINGS - 1) {
-      const known = this.list.indexOf(NOT_KEPT);
-      if (known >= 0) return known;
-    }
+    const full = index >= MOST_STRINGS || from + (end - start) > MOST_BYTES;
+    if (full && this.#notKept >= 0) return this.#notKept;
+    if (full) this.#notKept = index;
     const kept = full ? encoder.encode(NOT_KEPT) : bytes.subarray(start, end);
-    if (index + 2 > this.#starts.length) {
-      const starts = new Uint32Array(this.#starts.length * 2);
-      starts.set(this.#starts);
-      this.#starts = starts;
+    if (index + 1 === this.#hashes.length) {
       const hashes = new Int32Array(this.#hashes.length * 2);
       hashes.set(this.#hashes);
       this.#hashes = hashes;
+      const starts = new Uint32Array(hashes.length + 1);
+      starts.set(this.#starts);
+      this.#starts = starts;
     }
     if (from + kept.length > this.#arena.length) {
       const arena = new Uint8Array(Math.max(this.#arena.length * 2, from + kept.length));

@@ -8,6 +8,7 @@
  */
 import { StringTable } from "./string-table.ts";
 
+const NEWLINE = 10;
 const SPACE = 32;
 const OPEN_PAREN = 40;
 const CLOSE_PAREN = 41;
@@ -54,12 +55,12 @@ export class LineFront {
     this.buffers.intern("");
   }
 
-  /** Reads the front of the line [start, end); false where it is none. */
+  /** Reads the front of the line at `start`, which ends in a newline before `end`; false where it is none. */
   read(bytes: Uint8Array, start: number, end: number, strings: StringTable): boolean {
     const known = this.#known;
     const length = this.#knownLength;
     let at = start;
-    let same = length > 0 && end - start > length;
+    let same = length > 0;
     for (let i = 0; same && i < length; i++) same = bytes[start + i] === known[i];
     if (same) at = start + length;
     else {
@@ -68,14 +69,14 @@ export class LineFront {
       this.#knownLength = at - start <= LONGEST_FRONT ? at - start : 0;
       for (let i = 0; i < this.#knownLength; i++) known[i] = bytes[start + i]!;
     }
-    return this.#timeAndName(bytes, at, end);
+    return this.#timeAndName(bytes, at);
   }
 
   /** The offset behind `[CPU]`, or -1. */
   #taskAndCpu(bytes: Uint8Array, start: number, end: number, strings: StringTable): number {
     let from = this.#instance(bytes, start, end);
     while (from < end && bytes[from] === SPACE) from++;
-    for (let open = from + 1; open < end; open++) {
+    for (let open = from + 1; open < end && bytes[open] !== NEWLINE; open++) {
       if (bytes[open] !== OPEN_BRACKET || bytes[open - 1] !== SPACE || !isDigit(bytes[open + 1])) continue;
       let close = open + 1;
       let cpu = 0;
@@ -96,7 +97,7 @@ export class LineFront {
     this.buffer = 0;
     if (bytes[start] === SPACE) return start;
     let at = start;
-    while (at < end && bytes[at] !== SPACE) at++;
+    while (at < end && bytes[at]! > SPACE) at++;
     if (at === start || bytes[at - 1] !== COLON || at >= end) return start;
     const index = this.buffers.internBytes(bytes, start, at - 1);
     this.buffer = index > LAST_BUFFER ? 0 : index;
@@ -132,17 +133,17 @@ export class LineFront {
     return true;
   }
 
-  #timeAndName(bytes: Uint8Array, from: number, end: number): boolean {
+  #timeAndName(bytes: Uint8Array, from: number): boolean {
     let at = from;
-    while (at < end && bytes[at] === SPACE) at++;
-    this.flags = at < end && !isDigit(bytes[at]);
+    while (bytes[at] === SPACE) at++;
+    this.flags = !isDigit(bytes[at]);
     if (this.flags) {
-      while (at < end && bytes[at] !== SPACE) at++;
-      while (at < end && bytes[at] === SPACE) at++;
+      while (bytes[at]! > SPACE) at++;
+      while (bytes[at] === SPACE) at++;
     }
     const first = at;
     let seconds = 0;
-    for (; at < end; at++) {
+    for (; ; at++) {
       const digit = bytes[at]! - ZERO;
       if (digit < 0 || digit > 9) break;
       seconds = seconds * 10 + digit;
@@ -153,7 +154,7 @@ export class LineFront {
     if (bytes[at] === DOT) {
       const point = ++at;
       let fraction = 0;
-      for (; at < end; at++) {
+      for (; ; at++) {
         const digit = bytes[at]! - ZERO;
         if (digit < 0 || digit > 9) break;
         fraction = fraction * 10 + digit;
@@ -164,26 +165,26 @@ export class LineFront {
       this.nanoseconds = seconds; // a clock that counts, not seconds
       this.seconds = 0;
     }
-    if (bytes[at] !== COLON || at >= end) return false;
+    if (bytes[at] !== COLON) return false;
     at++;
-    while (at < end && bytes[at] === SPACE) at++;
+    while (bytes[at] === SPACE) at++;
     if (this.perf) {
       const period = at;
-      while (at < end && isDigit(bytes[at])) at++;
-      if (at > period && bytes[at] === SPACE) while (at < end && bytes[at] === SPACE) at++;
+      while (isDigit(bytes[at])) at++;
+      if (at > period && bytes[at] === SPACE) while (bytes[at] === SPACE) at++;
       else at = period;
     }
     this.nameStart = at;
-    while (at < end && bytes[at] !== SPACE && (bytes[at] !== COLON || (at + 1 < end && bytes[at + 1] !== SPACE))) at++;
+    while (bytes[at]! > SPACE && (bytes[at] !== COLON || bytes[at + 1]! > SPACE)) at++;
     if (at === this.nameStart) return false;
     this.nameEnd = at;
-    if (bytes[at] !== COLON || at >= end) {
+    if (bytes[at] !== COLON) {
       this.nameEnd = this.nameStart; // no name: the line of a function tracer
       this.payload = this.nameStart;
       return true;
     }
     at++;
-    while (at < end && bytes[at] === SPACE) at++;
+    while (bytes[at] === SPACE) at++;
     this.payload = at;
     return true;
   }

@@ -3,7 +3,8 @@
  *
  * Idea: one line per event and kernel generation, written as the kernel writes it; `compile` turns it into steps for the
  * line reader. The field list is the order of the binary event, so that text and trace.dat give the same columns. A
- * value without a field (`{:hex}`) is read and left out: it follows from the others.
+ * value without a field (`{:hex}`) is read and left out: it follows from the others. Allocation flags are printed by
+ * names whose bits differ from kernel to kernel: they stay text.
  * Specified by: the print formats of Linux 6.12 to 7.2 and of the `dma_iova_*` probes.
  */
 import type { EventField, FieldKind } from "./events.ts";
@@ -31,20 +32,31 @@ export type ValueShape =
   /** `(where <- from)`: the place of a probe. */
   | "site";
 
-export interface Step {
-  /** What stands before the value. */
-  readonly literal: Uint8Array;
-  readonly shape: ValueShape;
-  /** Index into the fields; -1: not kept. */
-  readonly field: number;
-}
-
 export interface Template {
   readonly fields: readonly EventField[];
-  readonly steps: readonly Step[];
-  /** What must follow the last value. */
-  readonly tail: Uint8Array;
+  /** All literals, one behind the other. */
+  readonly literals: Uint8Array;
+  /** {@link STEP} numbers a value: end of the literal before it, shape (index into {@link SHAPES}), field or -1. */
+  readonly steps: Int32Array;
 }
+
+export const STEP = 3;
+
+/** The shapes by number. */
+export const SHAPES: readonly ValueShape[] = [
+  "word",
+  "quoted",
+  "hex",
+  "decimal",
+  "number",
+  "pointer",
+  "direction",
+  "attrs",
+  "list",
+  "truncated",
+  "forced",
+  "site",
+];
 
 const KIND: Readonly<Record<ValueShape, FieldKind>> = {
   word: "string",
@@ -67,17 +79,19 @@ const encoder = new TextEncoder();
 function compile(order: string, template: string): Template {
   const names = order.split(" ");
   const kinds = new Map<string, FieldKind>();
-  const steps: Step[] = [];
+  const steps: number[] = [];
+  let literals = "";
   let from = 0;
   for (const match of template.matchAll(/\{(\w*):(\w+)\}/g)) {
     const shape = match[2] as ValueShape;
     const name = match[1]!;
     if (name !== "") kinds.set(name, KIND[shape]);
-    steps.push({ literal: encoder.encode(template.slice(from, match.index)), shape, field: names.indexOf(name) });
+    literals += template.slice(from, match.index);
+    steps.push(literals.length, SHAPES.indexOf(shape), names.indexOf(name));
     from = match.index + match[0].length;
   }
   const fields = names.map((name): EventField => ({ name, kind: kinds.get(name) ?? "unsigned" }));
-  return { fields, steps, tail: encoder.encode(template.slice(from)) };
+  return { fields, literals: encoder.encode(literals), steps: Int32Array.from(steps) };
 }
 
 const D = "{device:word} dir={dir:direction}";

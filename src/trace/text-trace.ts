@@ -70,6 +70,7 @@ export class TextTrace implements Trace {
   #from = 0;
   #to = 0;
   #offset = 0;
+  #next = 0;
   #ended = false;
   #baseSeconds = 0;
   #lastTime = 0;
@@ -90,7 +91,12 @@ export class TextTrace implements Trace {
   /** Reads up to the first event. Errors: ERR_DMA_TRACE_FORMAT where there is none. */
   static async open(chunks: AsyncIterable<Uint8Array>, bestEffort: boolean, batchSize: number): Promise<TextTrace> {
     const trace = new TextTrace(chunks[Symbol.asyncIterator](), bestEffort, batchSize);
-    await trace.#header();
+    try {
+      await trace.#header();
+    } catch (error) {
+      await trace.#chunks.return?.();
+      throw error;
+    }
     return trace;
   }
 
@@ -112,7 +118,7 @@ export class TextTrace implements Trace {
         }
         throw notATrace(this.#shown());
       }
-      if (this.#front.read(this.#window, start, this.#textEnd(start, end), this.#strings)) break;
+      if (newline >= 0 && this.#front.read(this.#window, start, newline, this.#strings)) break;
       const line = decoder.decode(this.#window.subarray(start, Math.min(end, start + 200)));
       if (line.startsWith("# tracer:") || line.startsWith("#           TASK")) {
         announced = true;
@@ -179,6 +185,14 @@ export class TextTrace implements Trace {
   async *batches(): AsyncGenerator<EventBatch> {
     assert(!this.#read, "a trace is read once");
     this.#read = true;
+    try {
+      yield* this.#batches();
+    } finally {
+      await this.#chunks.return?.(); // a consumer may leave early: the stream is not its own to close
+    }
+  }
+
+  async *#batches(): AsyncGenerator<EventBatch> {
     const columns = new Columns(this.#batchSize);
     for (;;) {
       const state = this.#lines(columns);
@@ -206,20 +220,24 @@ export class TextTrace implements Trace {
 
   /** Takes the whole lines of the window. NO_ROOM: the batch is full. WRONG: the line at #from makes no sense. */
   #lines(columns: Columns): number {
-    const window = this.#window;
-    this.#values.bytes = window;
-    for (;;) {
-      const newline = window.indexOf(NEWLINE, this.#from);
-      if (newline < 0 || newline >= this.#to) return TAKEN;
-      const state = this.#line(this.#from, this.#textEnd(this.#from, newline), columns);
+    const last = this.#window.lastIndexOf(NEWLINE, this.#to - 1);
+    this.#values.bytes = this.#window;
+    while (this.#from <= last) {
+      const state = this.#line(this.#from, last, columns);
       if (state !== TAKEN) return state;
-      this.#from = newline + 1;
+      this.#from = this.#next;
     }
+    return TAKEN;
   }
 
-  #line(start: number, end: number, columns: Columns): number {
+  /** Takes the line at `start`, and sets #next; the last newline of the window is at `last`. */
+  #line(start: number, last: number, columns: Columns): number {
     const front = this.#front;
-    if (!front.read(this.#window, start, end, this.#strings)) return this.#otherLine(start, end, columns);
+    if (!front.read(this.#window, start, last, this.#strings)) {
+      const newline = this.#window.indexOf(NEWLINE, start);
+      this.#next = newline + 1;
+      return this.#otherLine(start, this.#textEnd(start, newline), columns);
+    }
     const index = this.#names.internBytes(this.#window, front.nameStart, front.nameEnd);
     const event = this.#events[index] ?? this.#newEvent(index);
     const row = columns.count;
@@ -228,14 +246,17 @@ export class TextTrace implements Trace {
     for (let i = 0; i < event.templates.length && type < 0; i++) {
       const template = event.templates[i]!;
       if (!columns.fits(template.fields.length * 2)) return NO_ROOM;
-      if (this.#values.match(template, front.payload, end, columns, this.#strings)) {
+      if (this.#values.match(template, front.payload, columns, this.#strings)) {
         type = event.templateTypes[i]!;
         if (type < 0) type = event.templateTypes[i] = this.#newType(event, template.fields);
       }
     }
     this.#afterRaw = type < 0;
-    if (type < 0) {
-      const state = this.#raw(event, front.payload, end, columns);
+    if (type >= 0) this.#next = this.#values.at + 1;
+    else {
+      const newline = this.#window.indexOf(NEWLINE, front.payload);
+      this.#next = newline + 1;
+      const state = this.#raw(event, front.payload, this.#textEnd(front.payload, newline), columns);
       if (state !== TAKEN) return state;
       type = this.#rawType;
     }

@@ -2,13 +2,16 @@
  * Values in the payload of a text line, read from the bytes into two words each.
  *
  * Idea: a position that moves over one line; nothing becomes a string before the string table has not seen it. Each
- * method answers whether the value is there; `low` and `high` then hold it.
+ * method answers whether the value is there; `low` and `high` then hold it. A line ends in a newline, and no value holds
+ * one, so nothing has to look for the end of the line first.
  */
 import { ATTRIBUTE_BITS, DIRECTION_NAMES } from "./catalogue.ts";
 import type { Columns } from "./columns.ts";
 import type { StringTable } from "./string-table.ts";
-import type { Template, ValueShape } from "./text-templates.ts";
+import { SHAPES, STEP, type Template } from "./text-templates.ts";
 
+const NEWLINE = 10;
+const RETURN = 13;
 const SPACE = 32;
 const QUOTE = 34;
 const OPEN_PAREN = 40;
@@ -37,97 +40,107 @@ const FORCE = encoder.encode("FORCE");
 const NORMAL = encoder.encode("NORMAL");
 const NIL = [encoder.encode("(nil)"), encoder.encode("(null)")];
 
+const WORD = SHAPES.indexOf("word");
+const QUOTED = SHAPES.indexOf("quoted");
+const HEX = SHAPES.indexOf("hex");
+const DECIMAL = SHAPES.indexOf("decimal");
+const NUMBER = SHAPES.indexOf("number");
+const POINTER = SHAPES.indexOf("pointer");
+const DIRECTION = SHAPES.indexOf("direction");
+const ATTRS = SHAPES.indexOf("attrs");
+const LIST = SHAPES.indexOf("list");
+const TRUNCATION = SHAPES.indexOf("truncated");
+const FORCED = SHAPES.indexOf("forced");
+
 export class ValueReader {
+  /** Text that ends in a newline. */
   bytes: Uint8Array = new Uint8Array(0);
   at = 0;
-  end = 0;
   low = 0;
   high = 0;
+  /** The string of the last word: as a rule the next one is the same device. */
+  #lastWord = 0;
 
-  /** Reads the payload [at, end) by `template` behind the words in use; false: the line is of another form. */
-  match(template: Template, at: number, end: number, columns: Columns, strings: StringTable): boolean {
-    this.at = at;
-    this.end = end;
+  /**
+   * Reads the payload at `at` by `template` behind the words in use. False: the line is of another form. True: `at` is
+   * the offset of the line's newline.
+   */
+  match(template: Template, at: number, columns: Columns, strings: StringTable): boolean {
+    const bytes = this.bytes;
     const used = columns.used;
-    const { steps, fields, tail } = template;
+    const { steps, fields, literals } = template;
     columns.used = used + fields.length * 2;
-    for (let i = 0; i < steps.length; i++) {
-      const { literal, shape, field } = steps[i]!;
-      if (!this.skip(literal) || !this.#value(shape, columns, strings)) {
+    let literal = 0;
+    this.at = at;
+    for (let step = 0; step < steps.length; step += STEP) {
+      const literalEnd = steps[step]!;
+      let position = this.at;
+      while (literal < literalEnd && bytes[position] === literals[literal]) {
+        literal++;
+        position++;
+      }
+      this.at = position;
+      if (literal < literalEnd || !this.#value(steps[step + 1]!, columns, strings)) {
         columns.used = used;
         return false;
       }
+      const field = steps[step + 2]!;
       if (field >= 0) {
         columns.words[used + field * 2] = this.low;
         columns.words[used + field * 2 + 1] = this.high;
       }
     }
-    if (this.skip(tail)) {
-      while (this.at < this.end && this.bytes[this.at] === SPACE) this.at++;
-      if (this.at === this.end) return true;
-    }
+    while (bytes[this.at] === SPACE || bytes[this.at] === RETURN) this.at++;
+    if (bytes[this.at] === NEWLINE) return true;
     columns.used = used;
     return false;
   }
 
   /** Steps over `literal` where it stands next. */
-  skip(literal: Uint8Array): boolean {
+  #skip(literal: Uint8Array): boolean {
     const at = this.at;
-    const length = literal.length;
-    if (at + length > this.end) return false;
     const bytes = this.bytes;
-    for (let i = 0; i < length; i++) if (bytes[at + i] !== literal[i]) return false;
-    this.at = at + length;
+    for (let i = 0; i < literal.length; i++) if (bytes[at + i] !== literal[i]) return false;
+    this.at = at + literal.length;
     return true;
   }
 
-  #value(shape: ValueShape, columns: Columns, strings: StringTable): boolean {
-    switch (shape) {
-      case "hex":
-        return this.hex();
-      case "decimal":
-        return this.decimal();
-      case "word":
-        return this.#word(strings);
-      case "direction":
-        return this.#direction();
-      case "attrs":
-        return this.#attrs();
-      case "quoted":
-        return this.#quoted(strings);
-      case "pointer":
-        return this.#pointer();
-      case "number":
-        return this.#number();
-      case "list":
-        return this.#list(columns);
-      case "site":
-        return this.#site();
-      case "truncated":
-        this.low = this.skip(TRUNCATED) ? 1 : 0;
-        this.high = 0;
-        return true;
-      case "forced":
-        this.low = this.skip(FORCE) ? 1 : 0;
-        this.high = 0;
-        return this.low === 1 || this.skip(NORMAL);
-    }
+  #value(shape: number, columns: Columns, strings: StringTable): boolean {
+    if (shape === HEX) return this.#hex();
+    if (shape === DECIMAL) return this.#decimal();
+    if (shape === WORD) return this.#word(strings);
+    if (shape === DIRECTION) return this.#direction();
+    if (shape === ATTRS) return this.#attrs();
+    if (shape === QUOTED) return this.#quoted(strings);
+    if (shape === POINTER) return this.#pointer();
+    if (shape === NUMBER) return this.#number();
+    if (shape === LIST) return this.#list(columns);
+    if (shape === TRUNCATION) return this.#flag(TRUNCATED, undefined);
+    if (shape === FORCED) return this.#flag(FORCE, NORMAL);
+    return this.#site();
+  }
+
+  /** 1 for `yes`; 0 for `no`, or for nothing where there is no `no`. */
+  #flag(yes: Uint8Array, no: Uint8Array | undefined): boolean {
+    this.low = this.#skip(yes) ? 1 : 0;
+    this.high = 0;
+    return this.low === 1 || no === undefined || this.#skip(no);
   }
 
   /** Hexadecimal of 1 to 16 digits, with or without 0x. */
-  hex(): boolean {
+  #hex(): boolean {
     const bytes = this.bytes;
-    const end = this.end;
     let at = this.at;
-    if (bytes[at] === ZERO && bytes[at + 1] === SMALL_X && at + 2 < end) at += 2;
+    if (bytes[at] === ZERO && bytes[at + 1] === SMALL_X) at += 2;
     const from = at;
     let low = 0;
     let high = 0;
-    for (; at < end; at++) {
+    for (;;) {
       const digit = DIGITS[bytes[at]!]!;
       if (digit < 0) break;
-      if (at - from >= 8) high = (high << 4) | (low >>> 28);
+      high = (high << 4) | (low >>> 28);
       low = (low << 4) | digit;
+      at++;
     }
     if (at === from || at - from > 16) return false;
     this.low = low >>> 0;
@@ -137,19 +150,19 @@ export class ValueReader {
   }
 
   /** Decimal of up to 64 bits. */
-  decimal(): boolean {
+  #decimal(): boolean {
     const bytes = this.bytes;
-    const end = this.end;
     const from = this.at;
     let at = from;
     let value = 0;
-    for (; at < end; at++) {
+    for (;;) {
       const digit = bytes[at]! - ZERO;
       if (digit < 0 || digit > 9) break;
       value = value * 10 + digit;
+      at++;
     }
     // `0x…`: a probe that prints in hexadecimal.
-    if (at === from + 1 && value === 0 && bytes[at] === SMALL_X) return this.hex();
+    if (at === from + 1 && value === 0 && bytes[at] === SMALL_X) return this.#hex();
     if (at === from || at - from > 20) return false;
     this.at = at;
     if (at - from <= EXACT_DIGITS) {
@@ -164,41 +177,55 @@ export class ValueReader {
   }
 
   #number(): boolean {
-    if (this.bytes[this.at] !== MINUS || this.at >= this.end) return this.decimal();
+    if (this.bytes[this.at] !== MINUS) return this.#decimal();
     this.at++;
-    if (!this.decimal()) return false;
+    if (!this.#decimal()) return false;
     this.high = ~this.high + (this.low === 0 ? 1 : 0);
     this.low = -this.low | 0;
     return true;
   }
 
   #pointer(): boolean {
-    if (this.bytes[this.at] !== OPEN_PAREN) return this.hex();
+    if (this.bytes[this.at] !== OPEN_PAREN) return this.#hex();
     this.low = 0;
     this.high = 0;
-    return NIL.some((nil) => this.skip(nil));
+    return NIL.some((nil) => this.#skip(nil));
   }
 
   #word(strings: StringTable): boolean {
+    const bytes = this.bytes;
+    const length = strings.matchAt(this.#lastWord, bytes, this.at);
+    if (length > 0 && bytes[this.at + length]! <= SPACE) {
+      this.low = this.#lastWord;
+      this.high = 0;
+      this.at += length;
+      return true;
+    }
     const from = this.at;
     let at = from;
-    while (at < this.end && this.bytes[at] !== SPACE) at++;
-    return this.#text(strings, from, at, at);
-  }
-
-  #text(strings: StringTable, from: number, to: number, next: number): boolean {
-    this.low = strings.internBytes(this.bytes, from, to);
+    while (bytes[at]! > SPACE) at++;
+    this.low = this.#lastWord = strings.internBytes(bytes, from, at);
     this.high = 0;
-    this.at = next;
+    this.at = at;
     return true;
   }
 
   #quoted(strings: StringTable): boolean {
-    if (this.bytes[this.at] !== QUOTE) return this.#word(strings);
+    const bytes = this.bytes;
+    if (bytes[this.at] !== QUOTE) return this.#word(strings);
     const from = this.at + 1;
-    let at = from;
-    while (at < this.end && this.bytes[at] !== QUOTE) at++;
-    return at < this.end && this.#text(strings, from, at, at + 1);
+    const length = strings.matchAt(this.#lastWord, bytes, from);
+    let at = from + length;
+    if (length === 0 || bytes[at] !== QUOTE) {
+      at = from;
+      while (bytes[at] !== QUOTE && bytes[at] !== NEWLINE) at++;
+      if (bytes[at] !== QUOTE) return false;
+      this.#lastWord = strings.internBytes(bytes, from, at);
+    }
+    this.low = this.#lastWord;
+    this.high = 0;
+    this.at = at + 1;
+    return true;
   }
 
   #direction(): boolean {
@@ -206,17 +233,17 @@ export class ValueReader {
       if (this.bytes[this.at] === DIRECTIONS[direction]![0]) {
         this.low = direction;
         this.high = 0;
-        return this.skip(DIRECTIONS[direction]!);
+        return this.#skip(DIRECTIONS[direction]!);
       }
-    return this.decimal();
+    return this.#decimal();
   }
 
   #attrs(): boolean {
     let low = 0;
     let high = 0;
-    while (this.at < this.end && this.bytes[this.at] !== SPACE) {
+    while (this.bytes[this.at]! > SPACE) {
       if (DIGITS[this.bytes[this.at]!]! >= 0 && this.bytes[this.at]! < 58) {
-        if (!this.hex()) return false; // bits without a name
+        if (!this.#hex()) return false; // bits without a name
         low |= this.low;
         high |= this.high;
       } else {
@@ -224,7 +251,7 @@ export class ValueReader {
         if (bit < 0) return false;
         low |= 1 << bit;
       }
-      if (this.bytes[this.at] === BAR && this.at < this.end) this.at++;
+      if (this.bytes[this.at] === BAR) this.at++;
       else break;
     }
     this.low = low >>> 0;
@@ -235,9 +262,9 @@ export class ValueReader {
   #attribute(): number {
     for (const { name, bit } of ATTRIBUTES) {
       const from = this.at;
-      if (!this.skip(name)) continue;
-      const next = this.at < this.end ? this.bytes[this.at]! : SPACE;
-      if (next === SPACE || next === BAR) return bit;
+      if (!this.#skip(name)) continue;
+      const next = this.bytes[this.at]!;
+      if (next <= SPACE || next === BAR) return bit;
       this.at = from; // only the beginning of a longer name
     }
     return -1;
@@ -248,15 +275,14 @@ export class ValueReader {
     this.at++;
     const start = columns.used;
     let count = 0;
-    while (this.at < this.end && this.bytes[this.at] !== CLOSE_BRACE) {
-      if (!this.hex()) return false;
+    while (this.bytes[this.at] !== CLOSE_BRACE) {
+      if (!this.#hex()) return false;
       columns.grow(2);
       columns.words[columns.used++] = this.low;
       columns.words[columns.used++] = this.high;
       count++;
       if (this.bytes[this.at] === COMMA) this.at++;
     }
-    if (this.at >= this.end) return false;
     this.at++;
     this.low = start;
     this.high = count;
@@ -265,7 +291,11 @@ export class ValueReader {
 
   #site(): boolean {
     if (this.bytes[this.at] !== OPEN_PAREN) return false;
-    while (this.at < this.end && this.bytes[this.at] !== CLOSE_PAREN) this.at++;
-    return this.at++ < this.end;
+    const bytes = this.bytes;
+    let at = this.at;
+    while (bytes[at] !== CLOSE_PAREN && bytes[at] !== NEWLINE) at++;
+    if (bytes[at] === NEWLINE) return false;
+    this.at = at + 1;
+    return true;
   }
 }

@@ -17,7 +17,7 @@ const golden = (name: string): Uint8Array => new Uint8Array(gunzipSync(readFileS
 const SAMPLES: Readonly<Record<string, () => Uint8Array>> = {
   "trace.dat v6": () => golden("strict-reload-e1000e.dat.gz"),
   "trace.dat v7, zstd": () => golden("strict-reload-nvme.dat.gz"),
-  "trace-cmd report": () => golden("strict-reload-nvme.report.txt.gz").slice(0, 20_000),
+  "trace-cmd report": () => withLastLine(golden("strict-reload-nvme.report.txt.gz").slice(0, 20_000)),
   "tracefs text": () => withLastLine(golden("lazy-mix7030-ftrace.ftrace.txt.gz").slice(0, 20_000)),
 };
 
@@ -103,20 +103,21 @@ describe.each(Object.entries(SAMPLES))("a damaged %s", (name, sample) => {
 
   test("cut anywhere: an error that names the cut, and best effort keeps what was before it", async () => {
     const whole = await outcomeOf(original, false);
+    expect(whole.error).toBeUndefined();
     let last = 0;
     const step = Math.max(1, Math.floor(original.length / 40));
     for (let length = 1; length < original.length; length += step) {
       const cut = original.slice(0, length);
-      if (cut[length - 1] === 10 && name.includes("t")) continue; // whole lines are a whole text
       const strict = await outcomeOf(cut, false);
       const lenient = await outcomeOf(cut, true);
-      if (!name.startsWith("trace.dat v6") || strict.error) expect(strict.error).toBeInstanceOf(DmaError);
+      // What is read behind the last event (names of sections, the rest of a page) may be missing; an event may not.
+      if (!strict.error) expect(strict.events).toBe(name.includes("dat") ? whole.events : lenient.events);
+      else expect(strict.error.details.offset as number).toBeLessThanOrEqual(length);
+      expect(lenient.events).toBeGreaterThanOrEqual(last);
       expect(lenient.events).toBeLessThanOrEqual(whole.events);
-      if (name !== "trace.dat v7, zstd") {
-        expect(lenient.events).toBeGreaterThanOrEqual(last);
-        last = lenient.events;
-      }
+      last = lenient.events;
     }
+    expect(last).toBeGreaterThan(whole.events / 2);
   });
 });
 

@@ -42,7 +42,7 @@ async function countsOf(trace: Trace): Promise<Record<string, number>> {
 /** Allocation flags are a number in the binary event and kernel-dependent names in print: no role uses them. */
 const PRINTED_BY_NAME = new Set(["dma_alloc.flags", "dma_alloc_pages.flags", "dma_alloc_sgt.flags"]);
 
-function valueOf(trace: Trace, batch: EventBatch, row: number, field: number): unknown {
+function fieldValue(trace: Trace, batch: EventBatch, row: number, field: number): unknown {
   const { kind } = trace.types[batch.type[row]!]!.fields[field]!;
   if (kind === "string") return fieldText(trace, batch, row, field);
   if (kind !== "array") return fieldBigint(batch, row, field);
@@ -57,7 +57,7 @@ function shown(trace: Trace, batch: EventBatch, row: number): string {
   const where = `${trace.strings[batch.task[row]!]}-${batch.pid[row]} [${batch.cpu[row]}] ${type.name}`;
   if (!known(type)) return where;
   const fields = type.fields.map(({ name, kind }, field) =>
-    PRINTED_BY_NAME.has(`${type.name}.${name}`) ? name : `${name}:${kind}=${valueOf(trace, batch, row, field)}`,
+    PRINTED_BY_NAME.has(`${type.name}.${name}`) ? name : `${name}:${kind}=${fieldValue(trace, batch, row, field)}`,
   );
   return `${where} ${fields.join(" ")}`;
 }

@@ -52,6 +52,23 @@ async function run(argv: string[]): Promise<number> {
         });
     });
 
+  cli
+    .command("tables <snapshot>", "decode page tables dumped from a machine, from the VT-d root pointer down")
+    .option("--root <address>", "root table address or RTADDR register, if no NAME.json lies beside the snapshot")
+    .option("--device <bdf>", "this device only: 0000:00:04.0")
+    .option("--tree", "draw the tree")
+    .option("--json", json)
+    .example("  dmalink tables machine.snap.gz --tree")
+    .action((snapshot: string, options: Record<string, unknown>) => {
+      work = async () =>
+        (await import("./tables.ts")).tables(snapshot, {
+          ...(options.root !== undefined && { root: String(options.root) }),
+          ...(options.device !== undefined && { device: String(options.device) }),
+          json: !!options.json,
+          tree: !!options.tree,
+        });
+    });
+
   cli.help((sections) => [
     ...sections,
     ...(cli.matchedCommand ? [] : [{ title: "Example", body: "  $ dmalink compare trace.dat.gz --mode lazy" }]),

@@ -65,6 +65,8 @@ export function amdV1(options: AmdV1Options = {}): TableLayout {
     presentMask: PR,
     tableMask: NEXT_LEVEL,
     tableMatch: [-1, 1 << 9, 2 << 9, 3 << 9, 4 << 9, 5 << 9],
+    contiguousLow: NEXT_LEVEL,
+    contiguousHigh: 0,
     addressShift: 12,
     addressLowMask: -4096,
     addressHighMask: 0xfffff & ~encryption,

@@ -148,6 +148,8 @@ export function armLpae(options: ArmOptions): TableLayout | undefined {
     presentMask: VALID,
     tableMask: NOT_BLOCK,
     tableMatch: [-1, NOT_BLOCK, NOT_BLOCK, NOT_BLOCK],
+    contiguousLow: 0,
+    contiguousHigh: 0,
     addressShift: 12,
     addressLowMask: lowMask,
     addressHighMask: 0xffff,

@@ -52,6 +52,9 @@ export interface TableLayout {
   /** Above level 0: an entry is a table when `(low & tableMask) === tableMatch[level]`. */
   readonly tableMask: number;
   readonly tableMatch: readonly number[];
+  /** A leaf of several items has any of these bits, and no other leaf does; 0 where every leaf is one item. */
+  readonly contiguousLow: number;
+  readonly contiguousHigh: number;
   /** The address field: page number at this bit of the low word, and the part in the high word. */
   readonly addressShift: 10 | 12;
   readonly addressLowMask: number;
@@ -99,8 +102,10 @@ export const itemLg = (layout: TableLayout, level: number): number => layout.gra
 /** Output page of an entry: of a table, or of a leaf of size `lg`. Exact up to 2^52. */
 export function outputOf(layout: TableLayout, low: number, high: number, lg = 0): PhysPage {
   const shift = layout.addressShift;
-  let page = ((low & layout.addressLowMask) >>> shift) + ((high & layout.addressHighMask) >>> 0) * 2 ** (32 - shift);
+  const pagesAbove = shift === 12 ? 0x10_0000 : 0x40_0000; // pages for one in the high word
+  let page = ((low & layout.addressLowMask) >>> shift) + ((high & layout.addressHighMask) >>> 0) * pagesAbove;
   if (layout.addressFold) page += ((low >>> 12) & 15) * 2 ** 36;
+  if (lg === 0) return page as PhysPage;
   const span = 2 ** lg;
   return (Math.floor(page / span) * span) as PhysPage;
 }

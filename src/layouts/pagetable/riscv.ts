@@ -50,6 +50,8 @@ export function riscv(options: RiscvOptions = {}): TableLayout {
     presentMask: V,
     tableMask: R | W | X,
     tableMatch: [-1, 0, 0, 0, 0],
+    contiguousLow: 0,
+    contiguousHigh: N,
     addressShift: 10,
     addressLowMask: -1024,
     addressHighMask: 0x3fffff,

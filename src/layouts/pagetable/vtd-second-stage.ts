@@ -43,6 +43,8 @@ export function vtdSecondStage(options: VtdSecondStageOptions = {}): TableLayout
     presentMask: READ | WRITE,
     tableMask: PS,
     tableMatch: [0, 0, 0, 0, 0],
+    contiguousLow: 0,
+    contiguousHigh: 0,
     addressShift: 12,
     addressLowMask: -4096,
     addressHighMask: 0xfffff,

@@ -50,6 +50,8 @@ export function x86_64(options: X86Options = {}): TableLayout {
     presentMask: P,
     tableMask: PS,
     tableMatch: [0, 0, 0, 0, 0],
+    contiguousLow: 0,
+    contiguousHigh: 0,
     addressShift: 12,
     addressLowMask: -4096,
     addressHighMask: 0xfffff & ~encryption,
