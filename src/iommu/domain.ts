@@ -36,8 +36,8 @@ export interface DomainOptions {
   readonly countSteps?: boolean;
 }
 
-/** Where a domain's own table memory lies: 2 PiB, above any RAM. */
-const TABLE_MEMORY = (2 ** 39) as PhysPage;
+/** Where a domain's own table memory lies: 128 TiB, above any RAM and within what every format can point to. */
+const TABLE_MEMORY = (2 ** 35) as PhysPage;
 /** IOVAs are safe integers: 53 bits of bytes (docs/decisions/0001-addresses.md). */
 const WIDEST_PAGE_BITS = 41;
 

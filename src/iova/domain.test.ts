@@ -217,6 +217,7 @@ describe("misuse of an IOVA domain", () => {
       expect(() => domain.allocateFast(1, limit, true)).toThrow(refused("LIMIT"));
       expect(() => domain.allocateTree(1, limit, true)).toThrow(refused("LIMIT"));
     }
+    expect(() => domain.allocateFast(1.5, 100.5, true)).toThrow(refused("SIZE"));
     for (const wrong of [77, 0, -1, Number.NaN, 0xfee00, pfn + 1])
       expect(() => domain.freeFast(wrong, 1)).toThrow(refused("NOT_ALLOCATED")); // reservations too
     expect(() => domain.freeFast(77, 1)).toThrow(/0x4d.*never allocated/);

@@ -119,27 +119,18 @@ export class IovaDomain {
    * @throws DmaError ERR_DMA_IOVA_SIZE, ERR_DMA_IOVA_LIMIT (EINVAL)
    */
   allocateFast(granules: number, limitPfn: number, drainOnFailure: boolean): number {
-    if (!(limitPfn >= 0 && Number.isInteger(limitPfn))) throw badLimit(limitPfn);
-    let size = granules;
-    if (granules <= LARGEST_CACHED) {
-      if (!(granules >= 1 && Number.isInteger(granules))) throw badSize(granules, this.lastPfn);
-      const sizeClass = granules === 1 ? 0 : 32 - Math.clz32(granules - 1);
-      size = 1 << sizeClass;
-      const cpu = this.#currentCpu === undefined ? 0 : this.#currentCpu();
-      const id = this.#cache.get(sizeClass, limitPfn + 1 - size, cpu);
-      if (id !== ANCHOR) {
-        this.#ranges.setNote(id, size);
-        this.counters.iovaAllocations++;
-        return this.#cache.foundAt;
-      }
-    } else this.#checkSize(granules);
-    let pfn = this.#allocate(size, limitPfn, true);
-    if (pfn === 0 && drainOnFailure) {
-      this.#cache.drain();
-      pfn = this.#allocate(size, limitPfn, true);
-    }
-    if (pfn !== 0) this.counters.iovaAllocations++;
-    return pfn;
+    // what is wrong or long is looked at below; the rest is the shortest way to a magazine
+    const short = granules >= 1 && granules <= LARGEST_CACHED && Number.isInteger(granules);
+    if (!(short && limitPfn >= 0 && Number.isInteger(limitPfn)))
+      return this.#allocateOrDrain(granules, limitPfn, drainOnFailure);
+    const sizeClass = 32 - Math.clz32(granules - 1);
+    const size = 1 << sizeClass;
+    const cpu = this.#currentCpu === undefined ? 0 : this.#currentCpu();
+    const id = this.#cache.get(sizeClass, limitPfn + 1 - size, cpu);
+    if (id === ANCHOR) return this.#allocateOrDrain(size, limitPfn, drainOnFailure);
+    this.#ranges.setNote(id, size);
+    this.counters.iovaAllocations++;
+    return this.#cache.foundAt;
   }
 
   /**
@@ -183,8 +174,7 @@ export class IovaDomain {
    * @throws DmaError ERR_DMA_IOVA_SIZE, ERR_DMA_IOVA_LIMIT (EINVAL)
    */
   allocateTree(granules: number, limitPfn: number, sizeAligned: boolean): number {
-    this.#checkSize(granules);
-    if (!(limitPfn >= 0 && Number.isInteger(limitPfn))) throw badLimit(limitPfn);
+    this.#checkRequest(granules, limitPfn);
     return this.#allocate(granules, limitPfn, sizeAligned);
   }
 
@@ -268,9 +258,21 @@ export class IovaDomain {
     };
   }
 
-  #checkSize(granules: number): void {
+  #checkRequest(granules: number, limitPfn: number): void {
     if (!(granules >= 1 && granules <= this.lastPfn && Number.isInteger(granules)))
       throw badSize(granules, this.lastPfn);
+    if (!(limitPfn >= 0 && Number.isInteger(limitPfn))) throw badLimit(limitPfn);
+  }
+
+  #allocateOrDrain(size: number, limitPfn: number, drainOnFailure: boolean): number {
+    this.#checkRequest(size, limitPfn);
+    let pfn = this.#allocate(size, limitPfn, true);
+    if (pfn === 0 && drainOnFailure) {
+      this.#cache.drain();
+      pfn = this.#allocate(size, limitPfn, true);
+    }
+    if (pfn !== 0) this.counters.iovaAllocations++;
+    return pfn;
   }
 
   #allocate(size: number, limitPfn: number, sizeAligned: boolean): number {
@@ -329,6 +331,8 @@ export class IovaDomain {
   }
 
   #checkFree(id: number, pfn: number, granules: number): void {
+    const note = this.#ranges.note(id);
+    if (note === granules && granules >= 1 && granules <= LARGEST_CACHED) return; // nearly always
     const allocated = this.#granulesInUse(id);
     if (allocated === 0) throw notAllocated(pfn);
     if (!(granules >= 1 && granules <= allocated && Number.isInteger(granules)))

@@ -1,8 +1,8 @@
 /**
  * Ordered ranges: the taken ranges of one address space, and the highest free gap that a request fits in.
  *
- * Idea: a range is a small number, its *id*, and its fields stand side by side under that number in two typed arrays (no
- * object per range, so no garbage). Ids form a list in order of address; a run of at most 16 neighbours is a *chunk*, and chunks stand in
+ * Idea: a range is a small number, its *id*, and its fields stand under that number in typed arrays (no object per range,
+ * so no garbage). Ids form a list in order of address; a run of at most 16 neighbours is a *chunk*, and chunks stand in
  * order in a directory. Beside each range stands the *fit* of the gap below it: the size of the largest size-aligned
  * request that it takes (every smaller one fits too), rounded down to six significant bits; beside each chunk a bound on
  * the fits in it, so a search passes over whole chunks that cannot serve. A gap whose fit is enough is then looked at
@@ -15,20 +15,10 @@
 
 /** Above every page number; the permanent range that closes the list stands here. */
 const TOP: number = 2 ** 53;
-/** Ids are multiples of this: the range's place in `links`; its pages stand at half of it. */
-const STEP = 4;
 /** Id of the range that closes the list above; it is never removed, so it also means "none". */
 export const ANCHOR = 0;
 /** Id of the range [-1, -1] that closes the list below. */
-export const BOTTOM: number = STEP;
-
-/** What stands in `links` from an id on: the neighbours (of ids not in use, NEXT is the next of those), the chunk, and the fit of the gap below with the owner's note in the low 8 bits. */
-const PREV = 0;
-const NEXT = 1;
-const CHUNK_OF = 2;
-const FIT = 3;
-const NOTE_BITS = 8;
-const NOTE_MASK = 0xff;
+export const BOTTOM = 1;
 
 /** A chunk has no more ranges than this. */
 const CHUNK = 16;
@@ -75,10 +65,16 @@ const gapFit = (start: number, end: number): number => {
 };
 
 export class OrderedRanges {
-  /** First and last page of id at id / 2 and id / 2 + 1. */
-  #pages = new Float64Array(32 * 2);
-  #links = new Int32Array(32 * STEP);
-  #nextId = 2 * STEP;
+  /** By id: first and last page, neighbours, chunk, fit of the gap below, and a byte for the owner's use. */
+  #lo = new Float64Array(64);
+  #hi = new Float64Array(64);
+  #prev = new Int32Array(64);
+  /** Of ids not in use: the next of those. */
+  #next = new Int32Array(64);
+  #chunk = new Int32Array(64);
+  #fit = new Int16Array(64);
+  #note = new Uint8Array(64);
+  #ids = 2;
   #freeId = -1;
   /** By chunk: its lowest range, how many it has, and its place in the directory. Of unused chunks: place = next one. */
   #lowest = new Int32Array(16);
@@ -102,71 +98,69 @@ export class OrderedRanges {
   foundBelow = 0;
 
   constructor() {
-    const pages = this.#pages;
-    const links = this.#links;
-    pages.fill(TOP, ANCHOR >> 1, (ANCHOR >> 1) + 2);
-    pages.fill(-1, BOTTOM >> 1, (BOTTOM >> 1) + 2);
-    links[ANCHOR + PREV] = BOTTOM;
-    links[BOTTOM + NEXT] = ANCHOR;
-    const fit = gapFit(0, TOP);
-    links[ANCHOR + FIT] = fit << NOTE_BITS;
+    this.#lo[ANCHOR] = TOP;
+    this.#hi[ANCHOR] = TOP;
+    this.#prev[ANCHOR] = BOTTOM;
+    this.#fit[ANCHOR] = gapFit(0, TOP);
+    this.#lo[BOTTOM] = -1;
+    this.#hi[BOTTOM] = -1;
+    this.#next[BOTTOM] = ANCHOR;
     this.#lowest[0] = ANCHOR;
     this.#count[0] = 1;
-    this.#largest[0] = fit;
+    this.#largest[0] = this.#fit[ANCHOR]!;
   }
 
   lo(id: number): number {
-    return this.#pages[id >> 1]!;
+    return this.#lo[id]!;
   }
 
   hi(id: number): number {
-    return this.#pages[(id >> 1) + 1]!;
+    return this.#hi[id]!;
   }
 
   /** The next range upward; not valid for the anchor. */
   next(id: number): number {
-    return this.#links[id + NEXT]!;
+    return this.#next[id]!;
   }
 
   /** The first page that the owner knows: `lo`, unless the range was widened. */
   owned(id: number): number {
-    return this.#anyWidened ? (this.#widened.get(id) ?? this.lo(id)) : this.lo(id);
+    return this.#anyWidened ? (this.#widened.get(id) ?? this.#lo[id]!) : this.#lo[id]!;
   }
 
-  /** A number of 0 to 255 that belongs to the owner; 0 for a new range. */
+  /** A byte that belongs to the owner; 0 for a new range. */
   note(id: number): number {
-    return this.#links[id + FIT]! & NOTE_MASK;
+    return this.#note[id]!;
   }
 
   setNote(id: number, note: number): void {
-    this.#links[id + FIT] = (this.#links[id + FIT]! & ~NOTE_MASK) | note;
+    this.#note[id] = note;
   }
 
   /** Id of the range that its owner knows by this first page; 0 (the anchor) if there is none. O(1). */
   ownedAt(page: number): number {
     const id = this.#table[this.#home(page)]!;
-    if (this.#pages[id >> 1] === page) return id;
-    return id === 0 && !this.#anyWidened ? ANCHOR : this.#probe(page);
+    return this.#lo[id]! === page ? id : this.#probe(page);
   }
 
   /** Id of the highest range that starts at or below `page`; `BOTTOM` if there is none. O(log ranges). */
   atOrBelow(page: number): number {
     const above = this.atOrAbove(page);
-    return this.lo(above) === page ? above : this.#links[above + PREV]!;
+    return this.#lo[above] === page ? above : this.#prev[above]!;
   }
 
   /** Id of the lowest range that starts at or above `page`; there always is one, the anchor. O(log ranges). */
   atOrAbove(page: number): number {
-    const pages = this.#pages;
+    const lo = this.#lo;
     let low = 0;
     let high = this.#chunks;
     while (low < high) {
       const middle = (low + high) >> 1;
-      if (pages[this.#lowest[this.#directory[middle]!]! >> 1]! <= page) low = middle + 1;
+      if (lo[this.#lowest[this.#directory[middle]!]!]! <= page) low = middle + 1;
       else high = middle;
     }
     let id = this.#lowest[this.#directory[low === 0 ? 0 : low - 1]!]!;
-    while (pages[id >> 1]! < page) id = this.#links[id + NEXT]!;
+    while (lo[id]! < page) id = this.#next[id]!;
     return id;
   }
 
@@ -175,15 +169,15 @@ export class OrderedRanges {
     const first = this.ownedAt(page);
     if (first !== ANCHOR || !(page >= 0 && page < TOP)) return first;
     const id = this.atOrBelow(page);
-    return id !== BOTTOM && this.hi(id) >= page ? id : ANCHOR;
+    return id !== BOTTOM && this.#hi[id]! >= page ? id : ANCHOR;
   }
 
   /** How many ranges lie below that one. O(chunks): only for the cost model. */
   rank(id: number): number {
     if (id === BOTTOM) return -1;
-    const chunk = this.#links[id + CHUNK_OF]!;
+    const chunk = this.#chunk[id]!;
     let rank = 0;
-    for (let other = id; other !== this.#lowest[chunk]; other = this.#links[other + PREV]!) rank++;
+    for (let other = id; other !== this.#lowest[chunk]; other = this.#prev[other]!) rank++;
     for (let place = this.#place[chunk]! - 1; place >= 0; place--) rank += this.#count[this.#directory[place]!]!;
     return rank;
   }
@@ -194,14 +188,15 @@ export class OrderedRanges {
    * `start` must be the lowest range that starts at or above `high`, or lie above it. Gaps of less than `fit` are passed.
    */
   search(start: number, high: number, low: number, size: number, alignment: number, fit: number): boolean {
-    const pages = this.#pages;
-    const links = this.#links;
+    const lo = this.#lo;
+    const hi = this.#hi;
+    const prev = this.#prev;
+    const fits = this.#fit;
     // the first gap may be cut by the limit, so its fit says nothing
     if (high < size) return false;
     let at = alignDownPow2(high - size, alignment);
     if (at < low) return false;
-    let id = links[start + PREV]!;
-    if (at > pages[(id >> 1) + 1]!) {
+    if (at > hi[prev[start]!]!) {
       this.foundAt = at;
       this.foundBelow = start;
       return true;
@@ -209,34 +204,32 @@ export class OrderedRanges {
     const largest = this.#largest;
     const directory = this.#directory;
     const lowest = this.#lowest;
-    const first = links[start + CHUNK_OF]!;
-    const enough = fit << NOTE_BITS;
+    const first = this.#chunk[start]!;
     let place = this.#place[first]!;
     let bottom = lowest[first]!;
     let whole = false; // the first chunk is looked at from its middle
-    let above = start;
+    let id = start;
     for (;;) {
-      while (above !== bottom) {
-        above = links[above + PREV]!;
-        if (links[above + FIT]! < enough) continue;
-        const top = pages[above >> 1]!;
+      while (id !== bottom) {
+        id = prev[id]!;
+        if (fits[id]! < fit) continue;
+        const top = lo[id]!;
         if (top < size) return false;
         at = alignDownPow2(top - size, alignment);
         if (at < low) return false;
-        id = links[above + PREV]!;
-        if (at > pages[(id >> 1) + 1]!) {
+        if (at > hi[prev[id]!]!) {
           this.foundAt = at;
-          this.foundBelow = above;
+          this.foundBelow = id;
           return true;
         }
         whole = false;
       }
       if (whole) largest[place] = fit - 1; // so that the next search passes over it
-      if (pages[bottom >> 1]! < low) return false;
+      if (lo[bottom]! < low) return false;
       do {
         if (--place < 0) return false;
       } while (largest[place]! < fit);
-      above = lowest[directory[place + 1]!]!;
+      id = lowest[directory[place + 1]!]!;
       bottom = lowest[directory[place]!]!;
       whole = true;
     }
@@ -246,25 +239,23 @@ export class OrderedRanges {
   insertBelow(above: number, lo: number, hi: number): number {
     if (this.#size * 2 >= this.#table.length) this.#growTable();
     let id = this.#freeId;
-    if (id >= 0) this.#freeId = this.#links[id + NEXT]!;
+    if (id >= 0) this.#freeId = this.#next[id]!;
     else {
-      if (this.#nextId === this.#links.length) this.#growIds();
-      id = this.#nextId;
-      this.#nextId += STEP;
+      if (this.#ids === this.#lo.length) this.#growIds();
+      id = this.#ids++;
     }
-    const pages = this.#pages;
-    const links = this.#links;
-    const below = links[above + PREV]!;
-    const chunk = links[above + CHUNK_OF]!;
-    pages[id >> 1] = lo;
-    pages[(id >> 1) + 1] = hi;
-    links[id + PREV] = below;
-    links[id + NEXT] = above;
-    links[below + NEXT] = id;
-    links[above + PREV] = id;
-    links[id + CHUNK_OF] = chunk;
-    links[id + FIT] = gapFit(pages[(below >> 1) + 1]! + 1, lo) << NOTE_BITS;
-    links[above + FIT] = (gapFit(hi + 1, pages[above >> 1]!) << NOTE_BITS) | (links[above + FIT]! & NOTE_MASK);
+    const below = this.#prev[above]!;
+    const chunk = this.#chunk[above]!;
+    this.#lo[id] = lo;
+    this.#hi[id] = hi;
+    this.#prev[id] = below;
+    this.#next[id] = above;
+    this.#next[below] = id;
+    this.#prev[above] = id;
+    this.#chunk[id] = chunk;
+    this.#fit[id] = gapFit(this.#hi[below]! + 1, lo);
+    this.#fit[above] = gapFit(hi + 1, this.#lo[above]!);
+    this.#note[id] = 0;
     if (this.#lowest[chunk] === above) this.#lowest[chunk] = id;
     const table = this.#table;
     const mask = table.length - 1;
@@ -282,19 +273,17 @@ export class OrderedRanges {
   remove(id: number): void {
     if (this.#anyWidened && this.#widened.delete(id)) this.#anyWidened = this.#widened.size > 0;
     else this.#forget(id);
-    const pages = this.#pages;
-    const links = this.#links;
-    const above = links[id + NEXT]!;
-    const below = links[id + PREV]!;
-    links[below + NEXT] = above;
-    links[above + PREV] = below;
-    const fit = gapFit(pages[(below >> 1) + 1]! + 1, pages[above >> 1]!);
-    links[above + FIT] = (fit << NOTE_BITS) | (links[above + FIT]! & NOTE_MASK);
-    const place = this.#place[links[above + CHUNK_OF]!]!;
+    const above = this.#next[id]!;
+    const below = this.#prev[id]!;
+    this.#next[below] = above;
+    this.#prev[above] = below;
+    const fit = gapFit(this.#hi[below]! + 1, this.#lo[above]!);
+    this.#fit[above] = fit;
+    const place = this.#place[this.#chunk[above]!]!;
     if (fit > this.#largest[place]!) this.#largest[place] = fit;
-    const chunk = links[id + CHUNK_OF]!;
+    const chunk = this.#chunk[id]!;
     if (this.#lowest[chunk] === id) this.#lowest[chunk] = above; // of the next chunk if this one is now empty
-    links[id + NEXT] = this.#freeId;
+    this.#next[id] = this.#freeId;
     this.#freeId = id;
     const count = this.#count[chunk]! - 1;
     this.#count[chunk] = count;
@@ -305,18 +294,16 @@ export class OrderedRanges {
   widenDown(id: number, lo: number): void {
     if (!this.#widened.has(id)) {
       this.#forget(id);
-      this.#widened.set(id, this.lo(id));
+      this.#widened.set(id, this.#lo[id]!);
       this.#anyWidened = true;
     }
-    const links = this.#links;
-    this.#pages[id >> 1] = lo;
-    // smaller than before: the bound of the chunk holds
-    links[id + FIT] = (gapFit(this.hi(links[id + PREV]!) + 1, lo) << NOTE_BITS) | (links[id + FIT]! & NOTE_MASK);
+    this.#lo[id] = lo;
+    this.#fit[id] = gapFit(this.#hi[this.#prev[id]!]! + 1, lo); // smaller than before: the bound holds
   }
 
   /** Every range in ascending order, those that close the list left out. */
   *entries(): Generator<readonly [lo: number, hi: number]> {
-    for (let id = this.next(BOTTOM); id !== ANCHOR; id = this.next(id)) yield [this.lo(id), this.hi(id)];
+    for (let id = this.#next[BOTTOM]!; id !== ANCHOR; id = this.#next[id]!) yield [this.#lo[id]!, this.#hi[id]!];
   }
 
   #home(page: number): number {
@@ -329,7 +316,7 @@ export class OrderedRanges {
     const table = this.#table;
     const mask = table.length - 1;
     for (let i = this.#home(page); table[i] !== 0; i = (i + 1) & mask)
-      if (this.lo(table[i]!) === page) return table[i]!;
+      if (this.#lo[table[i]!]! === page) return table[i]!;
     for (const [id, owned] of this.#widened) if (owned === page) return id;
     return ANCHOR;
   }
@@ -338,11 +325,11 @@ export class OrderedRanges {
   #forget(id: number): void {
     const table = this.#table;
     const mask = table.length - 1;
-    let hole = this.#home(this.lo(id));
+    let hole = this.#home(this.#lo[id]!);
     while (table[hole] !== id) hole = (hole + 1) & mask;
     for (let i = (hole + 1) & mask; table[i] !== 0; i = (i + 1) & mask) {
       // an entry may move to the hole if its home is not between the hole and itself
-      if (((i - this.#home(this.lo(table[i]!))) & mask) >= ((i - hole) & mask)) {
+      if (((i - this.#home(this.#lo[table[i]!]!)) & mask) >= ((i - hole) & mask)) {
         table[hole] = table[i]!;
         hole = i;
       }
@@ -372,8 +359,8 @@ export class OrderedRanges {
     this.#count[upper]! -= CHUNK / 2;
     let id = this.#lowest[lower]!;
     for (let i = 0; i < CHUNK / 2; i++) {
-      this.#links[id + CHUNK_OF] = lower;
-      id = this.#links[id + NEXT]!;
+      this.#chunk[id] = lower;
+      id = this.#next[id]!;
     }
     this.#lowest[upper] = id;
   }
@@ -394,8 +381,8 @@ export class OrderedRanges {
     const count = this.#count[lower]!;
     if (count > 0) this.#lowest[upper] = id;
     for (let i = 0; i < count; i++) {
-      this.#links[id + CHUNK_OF] = upper;
-      id = this.#links[id + NEXT]!;
+      this.#chunk[id] = upper;
+      id = this.#next[id]!;
     }
     this.#count[upper]! += count;
     const place = this.#place[upper]!;
@@ -421,7 +408,7 @@ export class OrderedRanges {
     this.#shift--;
     for (const id of old) {
       if (id === 0) continue;
-      let i = this.#home(this.lo(id));
+      let i = this.#home(this.#lo[id]!);
       while (table[i] !== 0) i = (i + 1) & mask;
       table[i] = id;
     }
@@ -429,10 +416,13 @@ export class OrderedRanges {
   }
 
   #growIds(): void {
-    this.#links = larger(this.#links);
-    const pages = new Float64Array(this.#links.length / 2);
-    pages.set(this.#pages);
-    this.#pages = pages;
+    this.#lo = larger(this.#lo);
+    this.#hi = larger(this.#hi);
+    this.#prev = larger(this.#prev);
+    this.#next = larger(this.#next);
+    this.#chunk = larger(this.#chunk);
+    this.#fit = larger(this.#fit);
+    this.#note = larger(this.#note);
   }
 
   #growChunks(): void {
@@ -444,10 +434,9 @@ export class OrderedRanges {
   }
 }
 
-/** Half as much again, as a multiple of 8: growing is rare, room that is never used is not. */
+/** Half as much again: growing is rare, room that is never used is not. */
 function larger<T extends Float64Array | Int32Array | Int16Array | Uint8Array>(old: T): T {
-  const length = Math.ceil((old.length * 1.5) / 8) * 8;
-  const grown = new (old.constructor as new (length: number) => T)(length);
+  const grown = new (old.constructor as new (length: number) => T)(old.length + (old.length >> 1));
   grown.set(old);
   return grown;
 }
