@@ -238,7 +238,7 @@ static struct result iova_fast(uint64_t units, uint32_t largest)
 	space_init(&s);
 	start = now_ns();
 	for (uint64_t i = 0; i < pairs; i++) {
-		uint32_t size = 1 + (uint32_t)(i * 7) % largest;
+		uint32_t size = 1 + ((uint32_t)(i * 7) & (largest - 1));
 		int64_t pfn = fast_alloc(&s, size, DMA32 - 1);
 
 		fast_free(&s, pfn, size);
@@ -277,6 +277,303 @@ static struct result iova_tree_1(uint64_t units) { return iova_tree(units, 1, 1)
 static struct result iova_tree_mixed(uint64_t units) { return iova_tree(units, 1, 256); }
 static struct result iova_tree_256(uint64_t units) { return iova_tree(units, 256, 256); }
 
+/* ---- page tables: x86-64, four levels, from its specification ---- */
+
+#define PT_ENTRIES 512
+#define PT_FRAMES 4096
+#define PT_LEAF 0x67u /* present, writable, user, accessed, dirty */
+#define PT_TABLE 0x27u
+#define PT_LARGE 0x80u
+#define PT_ADDRESS 0x000ffffffffff000u
+
+struct tables {
+	uint64_t (*frames)[PT_ENTRIES];
+	uint32_t spare[PT_FRAMES], waiting[PT_FRAMES];
+	uint32_t spares, waits;
+	uint64_t written, cleared; /* counted, as the benchmark counts */
+};
+
+/* the leaf table of the last page */
+struct cursor {
+	uint64_t first;
+	uint64_t *table;
+};
+
+static uint32_t pt_frame(struct tables *t)
+{
+	uint32_t frame;
+
+	if (t->spares == 0)
+		exit(3); /* the cases here never use as many */
+	frame = t->spare[--t->spares];
+	memset(t->frames[frame], 0, sizeof(t->frames[frame]));
+	return frame;
+}
+
+static struct tables *pt_new(void)
+{
+	struct tables *t = calloc(1, sizeof(*t));
+
+	t->frames = calloc(PT_FRAMES, sizeof(*t->frames));
+	for (uint32_t i = PT_FRAMES; i-- > 1;) /* frame 0 is the root */
+		t->spare[t->spares++] = i;
+	return t;
+}
+
+static uint64_t *pt_table(struct tables *t, uint64_t entry)
+{
+	return t->frames[(entry & PT_ADDRESS) >> 12];
+}
+
+/* the table at `level` that covers the page, made if need be; NULL where a large leaf is */
+static uint64_t *pt_descend(struct tables *t, uint64_t page, int level)
+{
+	uint64_t *table = t->frames[0];
+
+	for (int at = 3; at > level; at--) {
+		uint64_t *entry = &table[(page >> (9 * at)) & 511];
+
+		if (!(*entry & 1))
+			*entry = (uint64_t)pt_frame(t) << 12 | PT_TABLE;
+		else if (*entry & PT_LARGE)
+			return NULL;
+		table = pt_table(t, *entry);
+	}
+	return table;
+}
+
+static int pt_map_page(struct tables *t, struct cursor *c, uint64_t page, uint64_t phys)
+{
+	if (page - c->first >= PT_ENTRIES) {
+		c->table = pt_descend(t, page, 0);
+		c->first = page & ~(uint64_t)511;
+		if (c->table == NULL)
+			return -1;
+	}
+	if (c->table[page - c->first] & 1)
+		return -1;
+	c->table[page - c->first] = phys << 12 | PT_LEAF;
+	t->written++;
+	return 0;
+}
+
+static int pt_map(struct tables *t, uint64_t page, uint64_t phys, uint64_t pages)
+{
+	while (pages) {
+		uint64_t both = page | phys;
+		int level = pages >= 1 << 18 && !(both & ((1 << 18) - 1)) ? 2 : pages >= 512 && !(both & 511) ? 1 : 0;
+		uint64_t size = (uint64_t)1 << (9 * level), left = pages / size, index = (page / size) & 511;
+		uint64_t *table = pt_descend(t, page, level), count = PT_ENTRIES - index < left ? PT_ENTRIES - index : left;
+
+		if (table == NULL)
+			return -1;
+		for (uint64_t i = 0; i < count; i++) {
+			if (table[index + i] & 1)
+				return -1;
+			table[index + i] = (phys + i * size) << 12 | PT_LEAF | (level ? PT_LARGE : 0);
+		}
+		t->written += count;
+		page += count * size;
+		phys += count * size;
+		pages -= count * size;
+	}
+	return 0;
+}
+
+/* unmaps [page, end) of a table; where it got to */
+static uint64_t pt_clear(struct tables *t, uint64_t *table, int level, uint64_t page, uint64_t end)
+{
+	uint64_t size = (uint64_t)1 << (9 * level);
+
+	for (uint64_t index = (page / size) & 511; page < end && index < PT_ENTRIES; index++) {
+		uint64_t entry = table[index], next = (page | (size - 1)) + 1;
+
+		if (!(entry & 1))
+			break;
+		if (level && !(entry & PT_LARGE)) {
+			uint64_t reached = pt_clear(t, pt_table(t, entry), level - 1, page, end);
+
+			if (reached < end && reached < next)
+				return reached;
+			if (page == next - size && end >= next) {
+				table[index] = 0;
+				t->waiting[t->waits++] = (uint32_t)((entry & PT_ADDRESS) >> 12);
+			}
+			page = reached;
+			continue;
+		}
+		if (page != next - size)
+			break;
+		table[index] = 0;
+		t->cleared++;
+		page = next;
+	}
+	return page;
+}
+
+/* and gives the tables back that went, as after an invalidation */
+static void pt_unmap(struct tables *t, uint64_t page, uint64_t pages)
+{
+	pt_clear(t, t->frames[0], 3, page, page + pages);
+	while (t->waits)
+		t->spare[t->spares++] = t->waiting[--t->waits];
+}
+
+static uint64_t pt_lookup(struct tables *t, uint64_t page)
+{
+	uint64_t *table = t->frames[0];
+
+	for (int level = 3;; level--) {
+		uint64_t entry = table[(page >> (9 * level)) & 511], inside = ((uint64_t)1 << (9 * level)) - 1;
+
+		if (!(entry & 1))
+			return ~(uint64_t)0;
+		if (level == 0 || (entry & PT_LARGE))
+			return ((entry & PT_ADDRESS) >> 12) + (page & inside);
+		table = pt_table(t, entry);
+	}
+}
+
+static uint32_t pt_hash(struct tables *t, uint32_t hash, uint64_t page, uint64_t pages)
+{
+	for (uint64_t i = 0; i < pages; i++)
+		hash = fold(hash, (uint32_t)pt_lookup(t, page + i));
+	return hash;
+}
+
+#define PT_RANGES 64
+#define PT_FIRST 0xfc000
+#define PT_PHYS 0x100000
+
+static struct rng pt_pages(uint64_t *phys)
+{
+	struct rng r = rng_fork(SEED, "pages");
+
+	for (int i = 0; i < 4096; i++)
+		phys[i] = PT_PHYS + (uint64_t)rng_below(&r, 0x200000) * 2;
+	return r;
+}
+
+static struct result pt_linked(uint64_t units, int vector)
+{
+	struct tables *t = pt_new();
+	uint64_t phys[4096], requests = (units + 255) / 256, start;
+	uint32_t hash = HASH;
+
+	pt_pages(phys);
+	start = now_ns();
+	for (uint64_t request = 0; request < requests; request++) {
+		uint64_t page = PT_FIRST + request % PT_RANGES * 256;
+		const uint64_t *from = &phys[(request * 256) & 4095];
+		struct cursor c = { ~(uint64_t)0 / 2, NULL };
+
+		if (vector) {
+			for (int i = 0; i < 256;) { /* one walk for each table's part */
+				uint64_t *table = pt_descend(t, page + i, 0);
+				int index = (page + i) & 511, count = 512 - index < 256 - i ? 512 - index : 256 - i;
+
+				for (int n = 0; n < count; n++, i++) {
+					if (table[index + n] & 1)
+						exit(4);
+					table[index + n] = from[i] << 12 | PT_LEAF;
+				}
+				t->written += count;
+			}
+		} else {
+			for (int i = 0; i < 256; i++)
+				if (pt_map_page(t, &c, page + i, from[i]))
+					exit(4);
+		}
+		if (request == requests - 1)
+			hash = pt_hash(t, hash, page, 256);
+		pt_unmap(t, page, 256);
+	}
+	return (struct result){ now_ns() - start, requests * 256, hash };
+}
+
+static struct result pt_two_step(uint64_t units) { return pt_linked(units, 0); }
+static struct result pt_vector(uint64_t units) { return pt_linked(units, 1); }
+
+static struct result pt_512(uint64_t units)
+{
+	struct tables *t = pt_new();
+	uint64_t requests = (units + 511) / 512, start = now_ns();
+	uint32_t hash = HASH;
+
+	for (uint64_t request = 0; request < requests; request++) {
+		uint64_t page = PT_FIRST + (request & 31) * 512;
+
+		if (pt_map(t, page, PT_PHYS + 1 + request * 2, 512))
+			exit(4);
+		if (request == requests - 1)
+			hash = pt_hash(t, hash, page, 512);
+		pt_unmap(t, page, 512);
+	}
+	return (struct result){ now_ns() - start, requests * 512, hash };
+}
+
+static struct result pt_superpage(uint64_t units)
+{
+	struct tables *t = pt_new();
+	uint64_t requests = (units + 255) / 256, start = now_ns();
+	uint32_t hash = HASH;
+
+	for (uint64_t request = 0; request < requests; request++) {
+		uint64_t page = 0x40000 + (request & 1) * 0x20000;
+
+		if (pt_map(t, page, PT_PHYS + 512, 256 * 512))
+			exit(4);
+		if (request == requests - 1)
+			hash = pt_hash(t, hash, page + 511, 1024);
+		pt_unmap(t, page, 256 * 512);
+	}
+	return (struct result){ now_ns() - start, requests * 256, hash };
+}
+
+static struct result pt_lookups(uint64_t units, int random)
+{
+	struct tables *t = pt_new();
+	struct cursor c = { ~(uint64_t)0 / 2, NULL };
+	uint64_t phys[4096], start;
+	static uint32_t asked[65536];
+	struct rng r = pt_pages(phys);
+	uint32_t hash = HASH, pages = PT_RANGES * 256;
+
+	for (uint32_t i = 0; i < pages; i++)
+		pt_map_page(t, &c, PT_FIRST + i, phys[i & 4095]);
+	for (uint32_t i = 0; i < 65536; i++)
+		asked[i] = PT_FIRST + (random ? rng_below(&r, pages) : i % pages);
+	start = now_ns();
+	for (uint64_t i = 0; i < units; i++)
+		hash = fold(hash, (uint32_t)pt_lookup(t, asked[i & 65535]));
+	return (struct result){ now_ns() - start, units, hash };
+}
+
+static struct result pt_lookup_random(uint64_t units) { return pt_lookups(units, 1); }
+static struct result pt_lookup_sequential(uint64_t units) { return pt_lookups(units, 0); }
+
+static struct result pt_relink(uint64_t units)
+{
+	struct tables *t = pt_new();
+	struct cursor c = { ~(uint64_t)0 / 2, NULL };
+	uint64_t phys[4096], start;
+	uint32_t hash;
+
+	pt_pages(phys);
+	start = now_ns();
+	for (int i = 0; i < 256; i++)
+		pt_map_page(t, &c, PT_FIRST + i, phys[i]);
+	for (uint64_t i = 0; i < units; i++) {
+		uint64_t page = PT_FIRST + ((i * 97) & 255);
+
+		pt_unmap(t, page, 1);
+		pt_map_page(t, &c, page, phys[i & 4095]);
+	}
+	hash = pt_hash(t, HASH, PT_FIRST, 256);
+	pt_unmap(t, PT_FIRST, 256);
+	return (struct result){ now_ns() - start, units, hash };
+}
+
 /* ---- the table ---- */
 
 static const struct {
@@ -288,6 +585,13 @@ static const struct {
 	{ "iova-tree-1", iova_tree_1 },
 	{ "iova-tree-mixed", iova_tree_mixed },
 	{ "iova-tree-256", iova_tree_256 },
+	{ "pt-two-step", pt_two_step },
+	{ "pt-vector", pt_vector },
+	{ "pt-512", pt_512 },
+	{ "pt-superpage", pt_superpage },
+	{ "pt-lookup-random", pt_lookup_random },
+	{ "pt-lookup-sequential", pt_lookup_sequential },
+	{ "pt-relink", pt_relink },
 };
 
 int main(int argc, char **argv)

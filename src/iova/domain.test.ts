@@ -194,6 +194,32 @@ describe("the range cache of an IOVA domain", () => {
     expect(domain.inspect().cache[0]!.depot).toHaveLength(1);
   });
 
+  test("keeps a cached range that a reservation widened under the page it was freed by", () => {
+    const domain = new IovaDomain();
+    const [pfn, other] = [domain.allocateFast(4, M4, true), domain.allocateFast(64, M4, true)];
+    domain.freeFast(pfn, 4);
+    expect(domain.reserve(pfn - 8, pfn)).toEqual({ lo: pfn - 8, hi: pfn + 3 });
+    expect(domain.allocateFast(4, M4, true)).toBe(pfn);
+    expect(domain.allocatedAt(pfn)).toBe(4);
+    expect(domain.reserve(other - 1, other)).toEqual({ lo: other - 1, hi: other + 63 });
+    expect(domain.allocatedAt(other)).toBe(64); // what its owner knows
+    domain.freeFast(other, 64);
+    expect(domain.find(other - 1)).toBeUndefined();
+    domain.freeFast(pfn, 4);
+    domain.drainCache();
+    expect(domain.inspect().ranges).toEqual([]); // the reservation went with the range, as in Linux
+  });
+
+  test("unchecked: passes over the freeing of what was never allocated", () => {
+    const domain = new IovaDomain({ checked: false });
+    domain.freeFast(77, 1);
+    domain.freeFast(77, 64);
+    domain.release(77, 64);
+    domain.recycle(77, 64);
+    expect(domain.allocateFast(1, M4, true)).toBe(M4);
+    expect(domain.inspect().ranges).toEqual([[M4, M4]]);
+  });
+
   test("gives no cached range to a request that is larger than all the pages up to its limit", () => {
     const domain = new IovaDomain();
     domain.freeFast(domain.allocateFast(32, M4, true), 32);

@@ -51,7 +51,7 @@ export interface IovaDomainOptions {
   readonly clock?: Clock;
   /** Counts `iovaAllocations`, `iovaFrees` (calls of the fast pair) and, with `countSteps`, `iovaSteps`. */
   readonly counters?: Counters;
-  /** Count the gaps that Linux's walk would have looked at; makes tree allocations O(ranges / 32). Off unless said. */
+  /** Count the gaps that Linux's walk would have looked at; makes tree allocations O(ranges / 16). Off unless said. */
   readonly countSteps?: boolean;
   /** Refuse the freeing of what is not in use or too long. On unless said; off, that corrupts, as it does in Linux. */
   readonly checked?: boolean;
@@ -102,6 +102,7 @@ export class IovaDomain {
     this.#cache = new RangeCache({
       cpus,
       clock: options.clock,
+      ranges: this.#ranges,
       freeToTree: (id) => this.#remove(id),
       mayAllocate: options.mayAllocateMagazine ?? (() => true),
     });
@@ -130,7 +131,7 @@ export class IovaDomain {
     if (id === ANCHOR) return this.#allocateOrDrain(size, limitPfn, drainOnFailure);
     this.#ranges.setNote(id, size);
     this.counters.iovaAllocations++;
-    return this.#cache.foundAt;
+    return this.#ranges.owned(id);
   }
 
   /**
@@ -143,7 +144,7 @@ export class IovaDomain {
     const id = this.#ranges.ownedAt(pfn);
     if (this.#checked) this.#checkFree(id, pfn, granules);
     this.counters.iovaFrees++;
-    this.#recycle(id, pfn, granules);
+    this.#recycle(id, granules);
   }
 
   /**
@@ -159,7 +160,7 @@ export class IovaDomain {
 
   /** Second half of {@link freeFast}: a released range may be handed out again. */
   recycle(pfn: number, granules: number): void {
-    this.#recycle(this.#ranges.ownedAt(pfn), pfn, granules);
+    this.#recycle(this.#ranges.ownedAt(pfn), granules);
   }
 
   /** How many granules are in use at `pfn`; 0 if no allocation starts there. O(1). */
@@ -168,7 +169,7 @@ export class IovaDomain {
   }
 
   /**
-   * Allocates from the tree. O(ranges / 32) at worst, in steps of a nanosecond; nearer to where the last one went, less.
+   * Allocates from the tree. O(ranges / 16) at worst, in steps of a nanosecond; nearer to where the last one went, less.
    *
    * @param sizeAligned the start is a multiple of the size rounded up to a power of two
    * @throws DmaError ERR_DMA_IOVA_SIZE, ERR_DMA_IOVA_LIMIT (EINVAL)
@@ -324,10 +325,11 @@ export class IovaDomain {
   }
 
   /** The range that was freed as `granules` may be handed out again. */
-  #recycle(id: number, pfn: number, granules: number): void {
+  #recycle(id: number, granules: number): void {
+    if (id === ANCHOR) return; // an unchecked domain was given what is no range
     this.#ranges.setNote(id, IDLE);
     const cpu = this.#currentCpu === undefined ? 0 : this.#currentCpu();
-    if (!this.#cache.put(id, pfn, granules, cpu)) this.#remove(id);
+    if (!this.#cache.put(id, granules, cpu)) this.#remove(id);
   }
 
   #checkFree(id: number, pfn: number, granules: number): void {

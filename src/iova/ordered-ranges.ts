@@ -82,7 +82,7 @@ export class OrderedRanges {
   #place = new Int32Array(16);
   #chunksMade = 1;
   #freeChunk = -1;
-  /** The directory, in order of address: the chunk, and a bound: no fit in it is larger. */
+  /** The directory, highest addresses first, because allocation grows downward: the chunk, and a bound: no fit in it is larger. */
   #directory = new Int32Array(16);
   #largest = new Int16Array(16);
   #chunks = 1;
@@ -156,10 +156,10 @@ export class OrderedRanges {
     let high = this.#chunks;
     while (low < high) {
       const middle = (low + high) >> 1;
-      if (lo[this.#lowest[this.#directory[middle]!]!]! <= page) low = middle + 1;
-      else high = middle;
+      if (lo[this.#lowest[this.#directory[middle]!]!]! <= page) high = middle;
+      else low = middle + 1;
     }
-    let id = this.#lowest[this.#directory[low === 0 ? 0 : low - 1]!]!;
+    let id = this.#lowest[this.#directory[Math.min(low, this.#chunks - 1)]!]!;
     while (lo[id]! < page) id = this.#next[id]!;
     return id;
   }
@@ -178,7 +178,8 @@ export class OrderedRanges {
     const chunk = this.#chunk[id]!;
     let rank = 0;
     for (let other = id; other !== this.#lowest[chunk]; other = this.#prev[other]!) rank++;
-    for (let place = this.#place[chunk]! - 1; place >= 0; place--) rank += this.#count[this.#directory[place]!]!;
+    for (let place = this.#place[chunk]! + 1; place < this.#chunks; place++)
+      rank += this.#count[this.#directory[place]!]!;
     return rank;
   }
 
@@ -204,6 +205,7 @@ export class OrderedRanges {
     const largest = this.#largest;
     const directory = this.#directory;
     const lowest = this.#lowest;
+    const chunks = this.#chunks;
     const first = this.#chunk[start]!;
     let place = this.#place[first]!;
     let bottom = lowest[first]!;
@@ -227,9 +229,9 @@ export class OrderedRanges {
       if (whole) largest[place] = fit - 1; // so that the next search passes over it
       if (lo[bottom]! < low) return false;
       do {
-        if (--place < 0) return false;
+        if (++place === chunks) return false;
       } while (largest[place]! < fit);
-      id = lowest[directory[place + 1]!]!;
+      id = lowest[directory[place - 1]!]!;
       bottom = lowest[directory[place]!]!;
       whole = true;
     }
@@ -265,7 +267,7 @@ export class OrderedRanges {
     this.#size++;
     const count = this.#count[chunk]! + 1;
     this.#count[chunk] = count;
-    if (count > CHUNK) this.#split(chunk);
+    if (count > CHUNK) this.#split(chunk, id);
     return id;
   }
 
@@ -338,27 +340,32 @@ export class OrderedRanges {
     this.#size--;
   }
 
-  /** Moves the lower half of a chunk that is too full to a new one below it. */
-  #split(upper: number): void {
+  /**
+   * Moves the lower half of a chunk that became too full by `added` to a new one below it. Where ranges come one below
+   * the other, only that one moves, so that chunks stay full.
+   */
+  #split(upper: number, added: number): void {
     let lower = this.#freeChunk;
     if (lower >= 0) this.#freeChunk = this.#place[lower]!;
     else {
       if (this.#chunksMade === this.#lowest.length) this.#growChunks();
       lower = this.#chunksMade++;
     }
-    const place = this.#place[upper]!;
+    const place = this.#place[upper]! + 1;
+    const moved = place === this.#chunks && this.#lowest[upper] === added ? 1 : CHUNK / 2;
     for (let other = this.#chunks++; other > place; other--) {
       this.#directory[other] = this.#directory[other - 1]!;
       this.#largest[other] = this.#largest[other - 1]!;
       this.#place[this.#directory[other]!] = other;
     }
     this.#directory[place] = lower;
+    this.#largest[place] = this.#largest[place - 1]!;
     this.#place[lower] = place;
     this.#lowest[lower] = this.#lowest[upper]!;
-    this.#count[lower] = CHUNK / 2;
-    this.#count[upper]! -= CHUNK / 2;
+    this.#count[lower] = moved;
+    this.#count[upper]! -= moved;
     let id = this.#lowest[lower]!;
-    for (let i = 0; i < CHUNK / 2; i++) {
+    for (let i = 0; i < moved; i++) {
       this.#chunk[id] = lower;
       id = this.#next[id]!;
     }
@@ -368,10 +375,10 @@ export class OrderedRanges {
   /** Joins a chunk that became small with a neighbour, so that chunks stay few. */
   #shrink(chunk: number, count: number): void {
     const place = this.#place[chunk]!;
-    const above = this.#directory[place + 1]!;
-    const below = this.#directory[place - 1]!;
-    if (place + 1 < this.#chunks && count + this.#count[above]! <= MERGE_AT) this.#join(chunk, above);
-    else if (place > 0 && count + this.#count[below]! <= MERGE_AT) this.#join(below, chunk);
+    const above = this.#directory[place - 1]!;
+    const below = this.#directory[place + 1]!;
+    if (place > 0 && count + this.#count[above]! <= MERGE_AT) this.#join(chunk, above);
+    else if (place + 1 < this.#chunks && count + this.#count[below]! <= MERGE_AT) this.#join(below, chunk);
     else if (count === 0) this.#drop(chunk);
   }
 
@@ -386,7 +393,7 @@ export class OrderedRanges {
     }
     this.#count[upper]! += count;
     const place = this.#place[upper]!;
-    this.#largest[place] = Math.max(this.#largest[place]!, this.#largest[place - 1]!);
+    this.#largest[place] = Math.max(this.#largest[place]!, this.#largest[place + 1]!);
     this.#drop(lower);
   }
 

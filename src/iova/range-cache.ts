@@ -9,7 +9,7 @@
  * Specified by: behaviour of Linux 7.2 IOVA range caches, judged by test/golden/iova (kind iova-fast).
  */
 import type { Clock, Timer } from "../platform/index.ts";
-import { ANCHOR, log2Ceil } from "./ordered-ranges.ts";
+import { ANCHOR, log2Ceil, type OrderedRanges } from "./ordered-ranges.ts";
 
 /** Size classes: 2^0 to 2^5 granules. */
 export const CACHE_CLASSES = 6;
@@ -19,8 +19,6 @@ export const DEPOT_DELAY_MS = 100;
 
 class Magazine {
   readonly ids: Int32Array = new Int32Array(MAGAZINE_SIZE);
-  /** First pages; a plain array, because those below 2^31 are small integers in it. */
-  readonly pfns: number[] = new Array<number>(MAGAZINE_SIZE).fill(0);
   count = 0;
 }
 
@@ -45,6 +43,7 @@ export interface RangeCacheOptions {
   readonly cpus: number;
   /** Without one, depots are never trimmed. */
   readonly clock: Clock | undefined;
+  readonly ranges: OrderedRanges;
   /** Gives a range back to the tree. */
   readonly freeToTree: (id: number) => void;
   /** False: there is no memory for one more magazine now. */
@@ -57,38 +56,33 @@ export class RangeCache {
   readonly #depots: readonly Depot[];
   readonly #cpus: number;
   readonly #clock: Clock | undefined;
+  readonly #ranges: OrderedRanges;
   readonly #freeToTree: (id: number) => void;
   readonly #mayAllocate: () => boolean;
-  /** First page of the range that the last successful `get` gave. */
-  foundAt = 0;
   /** Empty magazines, to be used again. */
   readonly #spare: Magazine[] = [];
 
   constructor(options: RangeCacheOptions) {
     this.#cpus = options.cpus;
     this.#clock = options.clock;
+    this.#ranges = options.ranges;
     this.#freeToTree = options.freeToTree;
     this.#mayAllocate = options.mayAllocate;
     this.#pairs = Array.from({ length: CACHE_CLASSES * options.cpus }, () => new Pair());
     this.#depots = Array.from({ length: CACHE_CLASSES }, () => ({ magazines: [], trim: undefined }));
   }
 
-  /** Id of a cached range of 2^sizeClass granules that starts at `lastStart` or below (`foundAt`); 0 if there is none. */
+  /** Id of a cached range of 2^sizeClass granules that starts at `lastStart` or below; 0 if there is none. */
   get(sizeClass: number, lastStart: number, cpu: number): number {
     const pair = this.#pairs[sizeClass * this.#cpus + cpu]!;
     if (pair.loaded.count === 0 && !this.#reload(pair, sizeClass)) return ANCHOR;
     // the topmost one that will do; its place is filled with the last one
     const magazine = pair.loaded;
-    const pfns = magazine.pfns;
+    const ids = magazine.ids;
     for (let i = magazine.count - 1; i >= 0; i--) {
-      const pfn = pfns[i]!;
-      if (pfn <= lastStart) {
-        const ids = magazine.ids;
-        const id = ids[i]!;
-        const last = --magazine.count;
-        ids[i] = ids[last]!;
-        pfns[i] = pfns[last]!;
-        this.foundAt = pfn;
+      const id = ids[i]!;
+      if (this.#ranges.owned(id) <= lastStart) {
+        ids[i] = ids[--magazine.count]!;
         return id;
       }
     }
@@ -96,16 +90,13 @@ export class RangeCache {
   }
 
   /** Caches a range that was freed as `granules`; false if it is too long or there is no room. */
-  put(id: number, pfn: number, granules: number, cpu: number): boolean {
+  put(id: number, granules: number, cpu: number): boolean {
     if (granules > LARGEST_CACHED) return false;
     const sizeClass = log2Ceil(granules);
     const pair = this.#pairs[sizeClass * this.#cpus + cpu]!;
     if (pair.loaded.count === MAGAZINE_SIZE && !this.#unload(pair, sizeClass)) return false;
     const magazine = pair.loaded;
-    const count = magazine.count;
-    magazine.ids[count] = id;
-    magazine.pfns[count] = pfn;
-    magazine.count = count + 1;
+    magazine.ids[magazine.count++] = id;
     return true;
   }
 
@@ -139,7 +130,8 @@ export class RangeCache {
 
   /** What a class holds: [loaded, previous] per CPU, and the depot, newest magazine first. Entries bottom to top. */
   contents(sizeClass: number): { cpus: (readonly [number[], number[]])[]; depot: number[][] } {
-    const entries = (magazine: Magazine): number[] => magazine.pfns.slice(0, magazine.count);
+    const entries = (magazine: Magazine): number[] =>
+      Array.from(magazine.ids.subarray(0, magazine.count), (id) => this.#ranges.owned(id));
     return {
       cpus: this.#pairs
         .slice(sizeClass * this.#cpus, (sizeClass + 1) * this.#cpus)

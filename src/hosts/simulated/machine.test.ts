@@ -15,7 +15,7 @@ import { Arena, Gather, PageTable } from "../../pagetable/index.ts";
 import { DmaEngine, FAULT_LIMIT, SimulatedMemory, SimulatedUnit, VirtualClock } from "./index.ts";
 
 function machine(layout: TableLayout = vtdSecondStage()) {
-  const arena = new Arena({ basePage: (2 ** 39) as PhysPage });
+  const arena = new Arena({ basePage: (2 ** 35) as PhysPage });
   const table = new PageTable({ layout, memory: arena, counters: new Counters() });
   const unit = new SimulatedUnit();
   unit.attach("device", {
