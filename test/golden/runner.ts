@@ -7,20 +7,18 @@
 import { readdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { gunzipSync } from "node:zlib";
+import { judges as dmaProt } from "./dma-prot.ts";
+import { judges as invalidation } from "./invalidation.ts";
 import { judges as iova } from "./iova.ts";
 import type { Header, Judge, Line, Verdict } from "./judge.ts";
 import { judges as pagetable } from "./pagetable.ts";
 
-const JUDGES: Readonly<Record<string, Judge>> = { ...iova, ...pagetable };
+const JUDGES: Readonly<Record<string, Judge>> = { ...dmaProt, ...invalidation, ...iova, ...pagetable };
 
 /** Kinds whose subject is not built yet, and what it is. */
 export const PENDING: Readonly<Record<string, string>> = {
   "two-step": "the two-step API's events",
   scatterlist: "scatterlist merging and padding",
-  "dma-prot": "permissions from direction and attributes",
-  "vtd-invalidate": "VT-d invalidation descriptors",
-  "amd-invalidate": "AMD invalidation commands",
-  "smmu-invalidate": "Arm SMMU invalidation commands",
   "dma-api": "the running kernel's DMA API",
   "nvme-data-pointer": "NVMe PRP and SGL building",
   "best-page-size": "RDMA memory-region page sizes",
