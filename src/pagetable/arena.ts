@@ -22,10 +22,10 @@ export interface ArenaOptions {
 const FRAME_WORDS = 1024;
 
 export class Arena implements TableMemory {
-  readonly basePage: PhysPage;
-  readonly capacityFrames: number;
+  declare readonly basePage: PhysPage;
+  declare readonly capacityFrames: number;
   /** All words; replaced when the arena grows, so read it again after an allocation. */
-  words: Int32Array;
+  declare words: Int32Array; // declared, not defined: see tree.ts
   framesInUse = 0;
   /** Allocations until one fails on purpose: 1 is the next. 0: none. */
   failAt = 0;

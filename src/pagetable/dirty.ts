@@ -63,7 +63,7 @@ export function readDirty(
       if (clear) for (let i = 0; i < items; i++) words[first + i * 2] = rule.clean(words[first + i * 2]!);
       const length = (items > 1 ? Math.min(leafEnd, Math.ceil(end / item) * item) : leafEnd) - page;
       report(page as IovaPage, length);
-      if (clear || rule.strict) tree.addToGather(gather, page, length);
+      if (clear || rule.strict) gather.add(page, length); // one interval, gaps or not
       if (clear) tree.events.writeBack?.(items);
     }
     page = leafEnd;

@@ -34,92 +34,15 @@ export function map(tree: Tree, iova: number, phys: number, pages: number, prot:
   return mapRange(tree, iova, phys, pages, prot, cursor);
 }
 
-/** Maps `count` runs one after the other. 0, or a negative errno; `tree.mappedPages` counts over all of them. */
-export function mapRuns(
+/** The long way of {@link map}: any size, any layout, all checks. */
+export function mapRange(
   tree: Tree,
   iova: number,
-  physPages: Float64Array,
-  pages: Int32Array,
-  count: number,
+  phys: number,
+  pages: number,
   prot: number,
   cursor: LeafCursor,
 ): number {
-  let mapped = 0;
-  let run = 0;
-  while (run < count) {
-    const runs = mapRunsInTable(tree, iova + mapped, physPages, pages, run, count, prot, cursor);
-    mapped += tree.mappedPages;
-    run += runs;
-    if (run === count) break;
-    const error = mapRange(tree, iova + mapped, physPages[run]!, pages[run]!, prot, cursor);
-    mapped += tree.mappedPages;
-    if (error !== 0) {
-      tree.mappedPages = mapped;
-      return error;
-    }
-    run++;
-  }
-  tree.mappedPages = mapped;
-  return 0;
-}
-
-/**
- * How many of the runs from `first` on could be mapped as single pages in the cursor's table: whole runs only, the first
- * that cannot is left as it was. `tree.mappedPages` has their pages.
- */
-function mapRunsInTable(
-  tree: Tree,
-  iova: number,
-  physPages: Float64Array,
-  pages: Int32Array,
-  first: number,
-  count: number,
-  prot: number,
-  cursor: LeafCursor,
-): number {
-  tree.mappedPages = 0;
-  const start = iova - cursor.firstPage;
-  const low = tree.pageLow[prot]!;
-  const high = tree.pageHigh[prot]!;
-  const presentMask = tree.presentMask | 0; // "| 0": as plain integers from here on, not checked at each use
-  const plainPages = tree.plainPages | 0;
-  const shift = tree.shift | 0;
-  const upShift = tree.upShift | 0;
-  const highMask = tree.highMask | 0;
-  const { highScale, outputLimit } = tree;
-  if (cursor.epoch !== tree.epoch || !(start >= 0 && start < 512) || (low & presentMask) === 0) return 0;
-  const { words } = tree.arena;
-  const from = cursor.offset + (start | 0) * 2;
-  const end = cursor.offset + 1024;
-  let at = from;
-  let run = first;
-  for (; run < count && at < end; run++) {
-    const phys = physPages[run]!;
-    const length = pages[run]!;
-    if (length === 1 && phys >= 0 && phys < outputLimit) {
-      if ((words[at]! & presentMask) !== 0) break;
-      words[at + 1] = (phys < 0x8000_0000 ? ((phys | 0) >>> upShift) & highMask : (phys * highScale) & highMask) | high;
-      words[at] = (phys << shift) | low;
-      at += 2;
-      continue;
-    }
-    const stop = at + length * 2;
-    if (length < 1 || length > plainPages || stop > end || !(phys >= 0 && phys + length < outputLimit + 1)) break;
-    let next = at;
-    while (next < stop && (words[next]! & presentMask) === 0) next += 2;
-    if (next < stop) break;
-    for (let page = phys; at < stop; at += 2, page++) {
-      words[at + 1] = tree.highOf(page) | high;
-      words[at] = (page << shift) | low;
-    }
-  }
-  const mapped = (at - from) >> 1;
-  tree.mappedPages = mapped;
-  tree.counters.leavesWritten += mapped;
-  return run - first;
-}
-
-function mapRange(tree: Tree, iova: number, phys: number, pages: number, prot: number, cursor: LeafCursor): number {
   tree.mappedPages = 0;
   const refused = refusal(tree, iova, phys, pages, prot);
   if (refused !== 0) return refused;
@@ -150,7 +73,7 @@ function refusal(tree: Tree, iova: number, phys: number, pages: number, prot: nu
   if (forbidden !== 0 && !legacy) return forbidden;
   if (pages < 1) return -ERRNO.EINVAL;
   if (iova + pages > 2 ** 52) return legacy ? -ERRNO.ERANGE : -ERRNO.EOVERFLOW;
-  if (!tree.contains(iova, pages) || phys + pages > tree.outputLimit + 1) return -ERRNO.ERANGE;
+  if (!tree.contains(iova, pages) || !(phys >= 0 && phys + pages < tree.outputLimit + 1)) return -ERRNO.ERANGE;
   const aligned =
     offsetIn(iova, granuleLg) === 0 && offsetIn(phys, granuleLg) === 0 && offsetIn(pages, granuleLg) === 0;
   return aligned ? forbidden : -ERRNO.EINVAL;
@@ -224,15 +147,8 @@ function writeLeaves(
     const end = Math.min(leaves, written + alike);
     let low = tree.lowOf(page) | attributesLow;
     if (items === 1) {
-      let entry = at + written * 2;
-      for (; written < end; written++) {
-        if ((words[entry]! & presentMask) !== 0 && makeRoom(tree, entry, level, 1, iova + written * size) !== 0)
-          return written;
-        words[entry + 1] = high;
-        words[entry] = low;
-        entry += 2;
-        low = (low + step) | 0;
-      }
+      written += fillFree(words, at + written * 2, end - written, presentMask, low, high, step);
+      if (written < end && makeRoom(tree, at + written * 2, level, 1, iova + written * size) !== 0) return written;
       continue;
     }
     for (; written < end; written++) {
@@ -246,6 +162,28 @@ function writeLeaves(
     }
   }
   return written;
+}
+
+/** Writes `count` leaves of one item each, up to an entry that is present; how many. The low word grows by `step`. */
+function fillFree(
+  words: Int32Array,
+  at: number,
+  count: number,
+  presentMask: number,
+  low: number,
+  high: number,
+  step: number,
+): number {
+  let entry = at | 0;
+  let next = low | 0;
+  for (let i = 0; i < count; i++) {
+    if ((words[entry]! & presentMask) !== 0) return i;
+    words[entry + 1] = high;
+    words[entry] = next;
+    next = (next + step) | 0;
+    entry = (entry + 2) | 0;
+  }
+  return count;
 }
 
 /** Legacy rules: a live leaf refuses; a table is dropped with all below it, at once. In order, as they come. */

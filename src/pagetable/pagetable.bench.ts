@@ -109,8 +109,9 @@ function superpages(work: Work, units: number): Result {
 
 /** 64 MiB mapped by single pages; the addresses to look up drawn beforehand. */
 function lookups(layout: TableLayout, order: "random" | "sequential"): (random: Random) => (units: number) => Result {
-  return (random) => {
+  return (seed) => {
     const work = new Work(layout);
+    const random = seed.fork("pages");
     const phys = shuffledPages(random);
     const pages = RANGES * 256;
     for (let i = 0; i < pages; i++) work.table.map((0xf_c000 + i) as IovaPage, phys[i & 4095] as PhysPage, 1, PROT);
@@ -119,9 +120,10 @@ function lookups(layout: TableLayout, order: "random" | "sequential"): (random: 
       (_, i) => 0xf_c000 + (order === "random" ? random.below(pages) : i % pages),
     );
     return (units) => {
-      let hash = HASH;
-      for (let i = 0; i < units; i++) hash = fold(hash, work.table.lookup(asked[i & 65_535] as IovaPage));
-      return { units, hash };
+      let hash = HASH | 0; // `fold`, as a signed number: the unsigned one would cost as much as the look-up
+      for (let i = 0; i < units; i++)
+        hash = Math.imul(hash ^ work.table.lookup(asked[i & 65_535] as IovaPage), 0x01000193);
+      return { units, hash: hash >>> 0 };
     };
   };
 }
@@ -147,7 +149,7 @@ const onEach = (measured: Measured): Contender[] =>
     name,
     prepare: (random) => {
       const work = new Work(layout());
-      const phys = shuffledPages(random);
+      const phys = shuffledPages(random.fork("pages"));
       return (units) => measured(work, phys, units);
     },
   }));
@@ -155,7 +157,7 @@ const onEach = (measured: Measured): Contender[] =>
 /** Every format and both ways to link, in turn, in one process and in one call site. */
 function mixed(random: Random): (units: number) => Result {
   const works = FORMATS.map(([, layout]) => new Work(layout()));
-  const phys = shuffledPages(random);
+  const phys = shuffledPages(random.fork("pages"));
   return (units) => {
     let [hash, done] = [HASH, 0];
     for (let turn = 0; done < units; turn++) {
@@ -168,46 +170,51 @@ function mixed(random: Random): (units: number) => Result {
   };
 }
 
+/** All formats, and C for the first of them. */
+const benchOf = (
+  name: string,
+  native: string,
+  measured: Measured,
+  more: Pick<Bench, "unit" | "full" | "goal">,
+): Bench => ({
+  name: `pagetable: ${name}`,
+  smoke: 4096,
+  contenders: [...onEach(measured), { name: "C", native }],
+  ...more,
+});
+
 export const benches: readonly Bench[] = [
-  {
-    name: "pagetable: link 256 pages one by one, unmap",
+  benchOf("link 256 pages one by one, unmap", "pt-two-step", twoStep, {
     unit: "page",
-    smoke: 4096,
     full: 4_000_000,
-    contenders: onEach(twoStep),
-  },
-  {
-    name: "pagetable: link 256 pages as a vector, unmap",
+    goal: { number: 1, peer: "C", atMost: 3 },
+  }),
+  benchOf("link 256 pages as a vector, unmap", "pt-vector", vector, {
     unit: "page",
-    smoke: 4096,
     full: 4_000_000,
-    contenders: onEach(vector),
-  },
-  {
-    name: "pagetable: map and unmap 512 pages",
+    goal: { number: 3, peer: "C", atMost: 1.3 },
+  }),
+  benchOf("map and unmap 512 pages", "pt-512", (work, _phys, units) => whole(work, units), {
     unit: "page",
-    smoke: 4096,
     full: 8_000_000,
-    contenders: onEach((work, _phys, units) => whole(work, units)),
-  },
-  {
-    name: "pagetable: map and unmap 256 x 2 MiB",
+  }),
+  benchOf("map and unmap 256 x 2 MiB", "pt-superpage", (work, _phys, units) => superpages(work, units), {
     unit: "superpage",
-    smoke: 4096,
     full: 4_000_000,
-    contenders: onEach((work, _phys, units) => superpages(work, units)),
-    sameHash: true,
-  },
+  }),
   ...(["random", "sequential"] as const).map(
     (order): Bench => ({
       name: `pagetable: look up, ${order}`,
       unit: "look-up",
       smoke: 4096,
       full: 4_000_000,
-      contenders: FORMATS.map(([name, layout]) => ({ name, prepare: lookups(layout(), order) })),
+      contenders: [
+        ...FORMATS.map(([name, layout]) => ({ name, prepare: lookups(layout(), order) })),
+        { name: "C", native: `pt-lookup-${order}` },
+      ],
     }),
   ),
-  { name: "pagetable: unmap and map one page", unit: "page", smoke: 4096, full: 1_000_000, contenders: onEach(relink) },
+  benchOf("unmap and map one page", "pt-relink", relink, { unit: "page", full: 1_000_000 }),
   {
     name: "pagetable: three formats, both ways to link",
     unit: "page",

@@ -39,20 +39,24 @@ const FRAME_LG = 10;
 /** Bits 20 to 51 of a page. */
 export const upperBits = (page: number): number => (page < 0x8000_0000 ? (page | 0) >> 20 : (page * 2 ** -20) | 0);
 
+/**
+ * Fields without a value are only declared: defined, they would first hold `undefined`, and the engine would check at each
+ * use that they are small integers by now.
+ */
 export class Tree {
-  readonly layout: TableLayout;
-  readonly arena: Arena;
-  readonly counters: Counters;
-  readonly events: TableEvents;
-  readonly sizes: PageSizes;
+  declare readonly layout: TableLayout;
+  declare readonly arena: Arena;
+  declare readonly counters: Counters;
+  declare readonly events: TableEvents;
+  declare readonly sizes: PageSizes;
   /** Sync before a gather would span a gap. */
-  readonly keepGaps: boolean;
+  declare readonly keepGaps: boolean;
   readonly cursor: LeafCursor = new LeafCursor();
   readonly mapGather: Gather = new Gather();
   /** Grows when a table is detached, so that cursors into it end. */
   epoch = 0;
-  topLevel: number;
-  root: number;
+  declare topLevel: number;
+  declare root: number;
   mappedPages = 0;
   readonly leafLow: Int32Array = new Int32Array(PROT_COUNT);
   readonly leafHigh: Int32Array = new Int32Array(PROT_COUNT);
@@ -69,46 +73,48 @@ export class Tree {
   readonly tableMatch: Int32Array = new Int32Array(8);
   readonly tableLow: Int32Array = new Int32Array(8);
   readonly tableHigh: Int32Array = new Int32Array(8);
-  readonly presentMask: number;
-  readonly tableMask: number;
-  readonly contiguousLow: number;
-  readonly contiguousHigh: number;
-  readonly legacy: boolean;
-  readonly grows: boolean;
-  readonly inputs: TableLayout["inputs"];
-  readonly granuleLg: number;
-  readonly indexBits: number;
+  declare readonly presentMask: number;
+  declare readonly tableMask: number;
+  declare readonly contiguousLow: number;
+  declare readonly contiguousHigh: number;
+  declare readonly legacy: boolean;
+  declare readonly grows: boolean;
+  declare readonly inputs: TableLayout["inputs"];
+  declare readonly granuleLg: number;
+  declare readonly indexBits: number;
   /** Leaf tables have 512 single pages, and nobody waits to hear of each write: the short ways are open. */
-  readonly quick: boolean;
+  declare readonly quick: boolean;
   /** Runs of up to this many pages inside one leaf table are single pages, however they are aligned. */
-  readonly plainPages: number;
+  declare readonly plainPages: number;
   /** Pages after which the high word of an entry changes, less one. */
-  readonly highStep: number;
+  declare readonly highStep: number;
   /** Pages that the input and the output addresses have. */
-  readonly inputPages: number;
+  declare readonly inputPages: number;
   /** Less half a page: a field that is always a fraction stays a double, which is cheaper to compare with. */
-  readonly outputLimit: number;
+  declare readonly outputLimit: number;
   /** A pointer from `level` has `(low & pointerMask) === pointerMatch + level * pointerStep`, and nothing else has. */
-  readonly pointerMask: number;
-  readonly pointerMatch: number;
-  readonly pointerStep: number;
+  declare readonly pointerMask: number;
+  declare readonly pointerMatch: number;
+  declare readonly pointerStep: number;
   /** Every table has 512 entries, the smallest pages are 4 KiB, and there are three levels or more. */
-  readonly nineBits: boolean;
+  declare readonly nineBits: boolean;
+  /** Part of one leaf table may be cleared without a descent. */
+  declare readonly clearsQuickly: boolean;
   /** Pages below this need no further check of their address before a walk; less half a page, as above. */
   walkLimit = 0.5;
-  readonly tableOrder: number;
-  readonly topOrder: number;
-  readonly shift: number;
-  readonly upShift: number;
-  readonly highScale: number;
-  readonly highMask: number;
-  readonly fold: boolean;
-  readonly addressLowMask: number;
+  declare readonly tableOrder: number;
+  declare readonly topOrder: number;
+  declare readonly shift: number;
+  declare readonly upShift: number;
+  declare readonly highScale: number;
+  declare readonly highMask: number;
+  declare readonly fold: boolean;
+  declare readonly addressLowMask: number;
   /** The bits of a leaf that are neither address nor size. */
-  readonly keepLow: number;
-  readonly keepHigh: number;
-  readonly lowFrameMask: number;
-  readonly baseLow: number;
+  declare readonly keepLow: number;
+  declare readonly keepHigh: number;
+  declare readonly lowFrameMask: number;
+  declare readonly baseLow: number;
 
   constructor(layout: TableLayout, arena: Arena, counters: Counters, events: TableEvents, keepGaps: boolean) {
     this.layout = layout;
@@ -163,6 +169,9 @@ export class Tree {
     this.indexBits = layout.indexBits;
     this.quick =
       layout.granuleLg === 0 && layout.indexBits === 9 && layout.topLevel > 0 && events.writeBack === undefined;
+    this.nineBits =
+      layout.granuleLg === 0 && layout.indexBits === 9 && layout.topIndexBits === 9 && layout.topLevel > 1;
+    this.clearsQuickly = this.nineBits && !this.legacy && events.writeBack === undefined;
     const larger = this.sizes.next(layout.granuleLg);
     this.plainPages = this.legacy ? 1 : Math.min(512, larger < 0 ? 512 : 2 ** larger - 1);
     this.inputPages = 2 ** (layout.inputBits - 12);
@@ -170,8 +179,6 @@ export class Tree {
     this.pointerMask = layout.presentMask | layout.tableMask;
     this.pointerStep = layout.maxTopLevel > 1 ? (this.tableLow[2]! - this.tableLow[1]!) | 0 : 0;
     this.pointerMatch = ((this.tableLow[1]! & this.pointerMask) - this.pointerStep) | 0;
-    this.nineBits =
-      layout.granuleLg === 0 && layout.indexBits === 9 && layout.topIndexBits === 9 && layout.topLevel > 1;
     this.tableOrder = Math.max(0, layout.indexBits - 9);
     this.topOrder = Math.max(0, layout.topIndexBits - 9);
     this.shift = layout.addressShift;
@@ -231,7 +238,7 @@ export class Tree {
   }
 
   /**
-   * First word of the leaf table that covers `page`, or -1 when there is none. For trees with {@link nineBits}, and pages
+   * First word of the leaf table that covers `page`, or -1 when there is none: the walk, unrolled. For trees with {@link nineBits}, and pages
    * below {@link walkLimit}.
    */
   leafTable(page: number): number {
@@ -244,15 +251,24 @@ export class Tree {
     const topLevel = this.topLevel | 0;
     const lower = page | 0;
     let offset = this.root << FRAME_LG;
+    const upper = upperBits(page);
+    let low = 0;
     if (topLevel > 2) {
-      const upper = upperBits(page);
-      for (let level = topLevel; level > 2; level--) {
-        const low = words[offset + (((upper >>> (level * 9 - 20)) & 511) << 1)]!;
-        if ((low & pointerMask) !== pointerMatch + level * pointerStep) return -1;
+      if (topLevel > 3) {
+        if (topLevel > 4) {
+          low = words[offset + (((upper >>> 25) & 511) << 1)]!;
+          if ((low & pointerMask) !== pointerMatch + 5 * pointerStep) return -1;
+          offset = (((low >>> shift) - baseLow) & 0xfffff) << FRAME_LG;
+        }
+        low = words[offset + (((upper >>> 16) & 511) << 1)]!;
+        if ((low & pointerMask) !== pointerMatch + 4 * pointerStep) return -1;
         offset = (((low >>> shift) - baseLow) & 0xfffff) << FRAME_LG;
       }
+      low = words[offset + (((upper >>> 7) & 511) << 1)]!;
+      if ((low & pointerMask) !== pointerMatch + 3 * pointerStep) return -1;
+      offset = (((low >>> shift) - baseLow) & 0xfffff) << FRAME_LG;
     }
-    let low = words[offset + (((lower >>> 18) & 511) << 1)]!;
+    low = words[offset + (((lower >>> 18) & 511) << 1)]!;
     if ((low & pointerMask) !== pointerMatch + 2 * pointerStep) return -1;
     offset = (((low >>> shift) - baseLow) & 0xfffff) << FRAME_LG;
     low = words[offset + (((lower >>> 9) & 511) << 1)]!;
@@ -349,6 +365,7 @@ export class Tree {
 
   /** Are these pages inside the addresses this tree has? */
   contains(start: number, pages: number): boolean {
+    if (!(start >= 0)) return false;
     const { inputs } = this;
     const end = start + pages;
     const all = 2 ** 52;

@@ -16,13 +16,14 @@ const FILL_WORDS = 64;
 
 /** Pages unmapped. */
 export function unmap(tree: Tree, iova: number, pages: number, gather: Gather): number {
-  if (pages < 1 || iova + pages > 2 ** 52 || !tree.contains(iova, pages)) return 0;
-  if (tree.legacy) return unmapBySize(tree, iova, pages, gather);
-  if (tree.grows && iova + pages > POW2[9 * (tree.topLevel + 1)]!) return 0;
   const waiting = gather.tables.length;
-  let done =
-    tree.quick && tree.nineBits && pages < 512 && iova < tree.walkLimit ? clearInTable(tree, iova, pages, gather) : -1;
+  let done = -1;
+  if (tree.clearsQuickly && pages >= 1 && pages < 512 && iova >= 0 && iova < tree.walkLimit)
+    done = clearInTable(tree, iova, pages, gather);
   if (done < 0) {
+    if (pages < 1 || iova + pages > 2 ** 52 || !tree.contains(iova, pages)) return 0;
+    if (tree.legacy) return unmapBySize(tree, iova, pages, gather);
+    if (tree.grows && iova + pages > POW2[9 * (tree.topLevel + 1)]!) return 0;
     done = descend(tree, tree.root * FRAME_WORDS, tree.topLevel, iova, iova + pages, gather) - iova;
     if (gather.tables.length > waiting) tree.epoch++;
   }
@@ -72,7 +73,15 @@ function leafRun(tree: Tree, at: number, level: number, count: number): number {
     return count;
   }
   if (contiguousHigh === 0) {
-    for (let i = 0; i < count; i++) {
+    let i = 0;
+    for (let four = at; i + 4 <= count; i += 4, four = (four + 8) | 0) {
+      const a = words[four]!;
+      const b = words[four + 2]!;
+      const c = words[four + 4]!;
+      const d = words[four + 6]!;
+      if ((a & b & c & d & presentMask) === 0 || ((a | b | c | d) & contiguousLow) !== 0) break;
+    }
+    for (; i < count; i++) {
       const low = words[at + i * 2]!;
       if ((low & presentMask) === 0 || (low & contiguousLow) !== 0) return i;
     }

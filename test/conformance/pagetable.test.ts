@@ -292,7 +292,7 @@ describe.each(formats)("a page table on $name", (format) => {
         for (const step of list) trial.run(step);
         trial.finish();
       }),
-      { numRuns: span > 512 ? 12 : 60 },
+      { numRuns: span > 512 ? 15 : 120 },
     );
   });
 
@@ -319,7 +319,7 @@ describe.each(formats)("a page table on $name", (format) => {
 
   test("splits and collapses through every size, one entry image for one shape", () => {
     const machine = new Machine(layout);
-    const sizes = layout.leafSizes.filter((lg) => lg <= layout.granuleLg + layout.indexBits + 9).map((lg) => 2 ** lg);
+    const sizes = layout.leafSizes.filter((lg) => lg <= layout.granuleLg + layout.indexBits + 2).map((lg) => 2 ** lg);
     const largest = sizes.at(-1)!;
     const start = largest * 4;
     expect(machine.table.map(iova(start), phys(largest * 8), largest, RW)).toBe(0);
@@ -343,25 +343,54 @@ describe.each(formats)("a page table on $name", (format) => {
     machine.destroy();
   });
 
+  test("splits a leaf two levels up, level by level or at once, and collapses it again", () => {
+    const lg = layout.leafSizes.find((size) => size === layout.granuleLg + 2 * layout.indexBits);
+    if (lg === undefined || layout.indexBits > 9) return expect(layout.leafSizes.length).toBeGreaterThan(0); // no such leaf, or millions of entries
+    const machine = new Machine(layout);
+    const { table, gather } = machine;
+    const size = 2 ** lg;
+    const middle = 2 ** (layout.granuleLg + layout.indexBits);
+    table.map(iova(size), phys(size * 2), size, RW);
+    const [image, frames] = [machine.image(), machine.arena.framesInUse];
+    for (const below of [middle, granule]) {
+      expect(table.split(iova(size + 5), below, gather)).toBe(0);
+      expect([gather.start, gather.end]).toEqual([size, size * 2]);
+      for (const page of [0, 1, middle - 1, middle, size - 1]) {
+        expect(table.lookup(iova(size + page))).toBe(size * 2 + page);
+        expect(table.translate(iova(size + page))!.leafPages).toBe(below);
+      }
+      table.complete(gather);
+      expect(table.collapse(iova(size), size, gather)).toBe(0);
+      expect([gather.start, gather.end]).toEqual([size, size * 2]);
+      table.complete(gather);
+      expect([machine.image(), machine.arena.framesInUse]).toEqual([image, frames]);
+    }
+    machine.destroy();
+  });
+
   test("a split without memory for any of its tables changes nothing", () => {
-    const large = layout.leafSizes.find((lg) => lg >= layout.granuleLg + layout.indexBits);
+    // As many tables as there are levels between, or two side by side (AMD), so that some are there when one fails.
+    const larger = layout.leafSizes.filter((lg) => lg >= layout.granuleLg + layout.indexBits);
+    const large = (layout.indexBits > 9 ? undefined : larger[1]) ?? larger[0];
     if (large === undefined) return expect(layout.leafSizes).toEqual([layout.granuleLg]); // needs no table
     const machine = new Machine(layout);
     const size = 2 ** large;
-    machine.table.map(iova(size * 4), phys(size * 8), size, RW);
+    machine.table.map(iova(size), phys(size * 2), size, RW);
     const [image, frames] = [machine.image(), machine.arena.framesInUse];
-    for (let n = 1; ; n++) {
+    const perTable = 2 ** Math.max(0, layout.indexBits - 9);
+    for (const n of [1, 2, 3, 200, 513, 514]) {
       machine.arena.failAt = n;
-      const ret = machine.table.split(iova(size * 4), granule, machine.gather);
+      const ret = machine.table.split(iova(size), granule, machine.gather);
+      machine.arena.failAt = 0;
       if (ret === 0) {
-        expect(n).toBeGreaterThan(1);
+        expect(machine.arena.framesInUse).toBe(frames + (n - 1) * perTable);
         break;
       }
       expect(ret).toBe(-ERRNO.ENOMEM);
       expect([machine.image(), machine.arena.framesInUse]).toEqual([image, frames]);
       expect(machine.gather.pending).toBe(false);
     }
-    machine.arena.failAt = 0;
+    expect(machine.table.translate(iova(size))!.leafPages).toBe(granule);
     machine.table.complete(machine.gather);
     machine.destroy();
   });
@@ -437,6 +466,37 @@ describe.each(formats)("a page table on $name", (format) => {
     expect(table.split(iova(0), granule, machine.gather)).toBe(-ERRNO.ENOENT);
     expect(machine.image()).toEqual(image);
     machine.destroy();
+  });
+
+  test("a cursor is not believed once its table is gone, however it went", () => {
+    const size = span * granule;
+    const large = layout.leafSizes.includes(layout.granuleLg + layout.indexBits);
+    const endings: ((machine: Machine) => void)[] = [
+      (machine) => expect(machine.unmap(size, size)).toBe(size),
+      (machine) => {
+        if (large) expect(machine.table.collapse(iova(size), size, machine.gather)).toBe(0);
+        machine.table.complete(machine.gather);
+        machine.unmap(size, size);
+      },
+      (machine) => {
+        for (let page = size; page < 2 * size; page += granule) machine.unmap(page, granule);
+        expect(machine.table.map(iova(size), phys(size * 4), size, RW)).toBe(0); // a large leaf over the empty table
+        expect(machine.unmap(size, size)).toBe(size);
+      },
+    ];
+    for (const end of endings) {
+      const machine = new Machine(layout);
+      const cursor = new LeafCursor();
+      for (let n = 0; n < span; n++)
+        machine.table.map(iova(size + n * granule), phys(size * 4 + n * granule), granule, RW, cursor);
+      end(machine);
+      // Another table takes the frame; what the cursor remembers is now somebody else's.
+      expect(machine.table.map(iova(size * 3), phys(0), granule, RW)).toBe(0);
+      expect(machine.table.map(iova(size + granule), phys(granule), granule, RW, cursor)).toBe(0);
+      expect(machine.table.lookup(iova(size + granule))).toBe(granule);
+      expect(machine.table.lookup(iova(size * 3 + granule))).toBe(-1);
+      machine.destroy();
+    }
   });
 
   test("a vector of runs is the same as one map each, wherever it stops", () => {

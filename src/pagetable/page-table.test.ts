@@ -1,0 +1,68 @@
+/** What the page table promises beyond any format: its hot paths make no garbage. */
+import { describe, expect, test } from "vitest";
+import { Counters, type IovaPage, type PhysPage } from "../base/index.ts";
+import { amdV1, READ, vtdSecondStage, WRITE, x86_64 } from "../layouts/pagetable/index.ts";
+import { Arena } from "./arena.ts";
+import { Gather } from "./gather.ts";
+import { PageTable } from "./page-table.ts";
+import { LeafCursor } from "./tree.ts";
+
+/** Bytes of heap a call costs once it is hot: the median over many short stretches, so that a collection in one is no matter. */
+function bytesPerCall(calls: number, call: (i: number) => void): number {
+  const stretch = (): number => {
+    const before = process.memoryUsage().heapUsed;
+    for (let i = 0; i < calls; i++) call(i);
+    return (process.memoryUsage().heapUsed - before) / calls;
+  };
+  for (let i = 0; i < 60; i++) stretch();
+  const grown = Array.from({ length: 61 }, stretch).sort((a, b) => a - b);
+  return grown[30]!;
+}
+
+describe.each([
+  ["x86-64", x86_64()],
+  ["VT-d second stage", vtdSecondStage()],
+  ["AMD v1", amdV1()],
+])("%s: no garbage, for pages below 8 TiB", (_name, layout) => {
+  const table = new PageTable({
+    layout,
+    memory: new Arena({ basePage: 0x8000_0000 as PhysPage }),
+    counters: new Counters(),
+  });
+  const gather = new Gather();
+  const cursor = new LeafCursor();
+  const page = (i: number): IovaPage => (0xf_c000 + (i & 511)) as IovaPage;
+  const phys = (i: number): PhysPage => (0x10_0000 + (i & 4095) * 2) as PhysPage;
+  const physPages = Float64Array.from({ length: 64 }, (_, i) => phys(i));
+  const ones = new Int32Array(64).fill(1);
+
+  test("map a page, look it up, unmap it", () => {
+    const bytes = bytesPerCall(4096, (i) => {
+      table.map(page(i), phys(i), 1, READ | WRITE, cursor);
+      table.lookup(page(i));
+      table.unmap(page(i), 1, gather);
+      table.complete(gather);
+    });
+    expect(bytes).toBeLessThan(2);
+  });
+
+  test("map and unmap a vector, and a whole table's range", () => {
+    const bytes = bytesPerCall(512, (i) => {
+      table.mapRuns(page(0), physPages, ones, 64, READ | WRITE, cursor);
+      table.unmap(page(0), 64, gather);
+      table.map(page(512), phys(i), 512, READ | WRITE, cursor);
+      table.unmap(page(512), 512, gather);
+      table.complete(gather);
+    });
+    expect(bytes).toBeLessThan(2);
+  });
+});
+
+test("one small object a call would be noticed", () => {
+  const kept: object[] = [{}, {}];
+  expect(
+    bytesPerCall(4096, (i) => {
+      kept[i & 1] = { i };
+    }),
+  ).toBeGreaterThan(10);
+});
