@@ -63,7 +63,9 @@ function build() {
   if (!stale) return;
   console.error("building ...");
   // Quiet unless it fails: the bundler's remarks about Node versions are not the newcomer's business.
-  const built = spawnSync(process.execPath, ["node_modules/tsdown/dist/run.mjs", "--logLevel", "error"], { encoding: "utf8" });
+  const built = spawnSync(process.execPath, ["node_modules/tsdown/dist/run.mjs", "--logLevel", "error"], {
+    encoding: "utf8",
+  });
   if (built.status !== 0) {
     console.error(`${built.stdout ?? ""}${built.stderr ?? ""}\nthe build failed: see above`);
     process.exit(1);
@@ -77,8 +79,11 @@ const tsx = (file, args) => run(process.execPath, ["--import", "tsx", file, ...a
 install();
 if (command === "start") {
   build();
-  const args = rest.length > 0 ? rest : ["compare", "examples/traces/strict-mix7030.dat.gz"];
-  process.exit(run(process.execPath, ["dist/apps/cli/main.js", ...args]));
+  // Files that a user names lie where the user is, not where npm runs its scripts.
+  const asked = rest.length > 0;
+  const args = asked ? rest : ["compare", "examples/traces/strict-mix7030.dat.gz"];
+  const cwd = asked ? (process.env.INIT_CWD ?? top) : top;
+  process.exit(run(process.execPath, [join(top, "dist/apps/cli/main.js"), ...args], { cwd }));
 } else if (command === "test") {
   build(); // some tests run the built program, as a user would
   process.exit(run(process.execPath, ["node_modules/vitest/vitest.mjs", "run", ...rest]));

@@ -6,6 +6,7 @@
  *
  * A line per file: name, operations, passed, first difference. Exit 1 on any difference or unknown kind.
  */
+import { statSync } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { goldenFiles, isClean, judgeFile } from "../test/golden/runner.ts";
@@ -13,6 +14,11 @@ import { goldenFiles, isClean, judgeFile } from "../test/golden/runner.ts";
 const top = resolve(dirname(fileURLToPath(import.meta.url)), "..");
 const given = process.argv.slice(2);
 const folders = given.length > 0 ? given : [join(top, "test/golden")];
+for (const folder of folders)
+  if (!statSync(folder, { throwIfNoEntry: false })?.isDirectory()) {
+    process.stderr.write(`${folder} is not a folder: name folders with golden files (*.jsonl.gz)\n`);
+    process.exit(2);
+  }
 const files = folders.flatMap(goldenFiles);
 if (files.length === 0) {
   process.stderr.write(`no *.jsonl.gz in ${folders.join(", ")}\n`);

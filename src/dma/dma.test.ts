@@ -94,3 +94,36 @@ describe("lazy mode", () => {
     expect(domain.tablePages).toBeLessThan(tables);
   });
 });
+
+describe("what a caller without types may pass", () => {
+  test.each([-4096, -1, 0.5, Number.NaN, 2 ** 54])(
+    "a physical address of %s is refused, and nothing is left",
+    (phys) => {
+      const { dma, domain, counters } = device();
+      expect(() => dma.map(PhysAddr(phys), 4096, "to-device")).toThrow(expect.objectContaining({ errno: "EINVAL" }));
+      const range = dma.tryReserveIova({ length: 8192 })!;
+      expect(() => range.link(4096, PhysAddr(phys), 4096, "to-device")).toThrow(
+        expect.objectContaining({ name: "DmaError" }),
+      );
+      range.destroy();
+      expect(leaves(domain)).toBe(0);
+      expect(counters.iovaAllocations).toBe(counters.iovaFrees);
+    },
+  );
+
+  test("a direction that is none is refused everywhere", () => {
+    const { dma, domain } = device();
+    const sideways = "sideways" as never;
+    const refused = expect.objectContaining({ code: "ERR_DMA_DIRECTION" });
+    const range = dma.tryReserveIova({ length: 8192 })!;
+    expect(() => dma.map(PhysAddr(0x5000), 4096, sideways)).toThrow(refused);
+    expect(() => dma.mapScatterlist(vecs([0x5000, 4096]), sideways)).toThrow(refused);
+    expect(() => range.link(0, PhysAddr(0x5000), 4096, sideways)).toThrow(refused);
+    expect(() => range.linkVecs(0, vecs([0x5000, 4096]), sideways)).toThrow(refused);
+    expect(leaves(domain)).toBe(0);
+  });
+
+  test("a domain is strict or lazy, nothing else", () => {
+    expect(() => device("eager" as never)).toThrow(expect.objectContaining({ code: "ERR_DMA_DOMAIN" }));
+  });
+});

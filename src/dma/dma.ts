@@ -18,7 +18,7 @@ import {
 } from "../base/index.ts";
 import type { IommuDomain } from "../iommu/index.ts";
 import type { IovaDevice } from "../iova/index.ts";
-import { badLength, noAddressSpace } from "./errors.ts";
+import { badAddress, badDirection, badLength, noAddressSpace } from "./errors.ts";
 import { IovaRange } from "./iova-range.ts";
 import { permissions } from "./permissions.ts";
 import type { Direction, DmaAttributes, DmaVec, PhysVec } from "./vectors.ts";
@@ -95,10 +95,12 @@ export class Dma {
   /**
    * Maps `length` bytes at `phys` in one shot: reserves and links and syncs.
    *
-   * @throws DmaError ERR_DMA_LENGTH (EINVAL), ERR_DMA_IOVA_EXHAUSTED (ENOMEM), ERR_DMA_MAP
+   * @throws DmaError ERR_DMA_LENGTH, ERR_DMA_ADDRESS, ERR_DMA_DIRECTION (EINVAL), ERR_DMA_IOVA_EXHAUSTED (ENOMEM), ERR_DMA_MAP
    */
   map(phys: PhysAddr, length: number, direction: Direction, attributes?: DmaAttributes): DmaMapping {
     checkLength(length);
+    checkAddress(phys);
+    checkDirection(direction);
     const { domain } = this;
     const inside = pageOffset(phys);
     const pages = pagesOf(length + inside);
@@ -128,9 +130,11 @@ export class Dma {
     let total = 0;
     for (const { phys, length } of list) {
       checkLength(length);
+      checkAddress(phys);
       total += pagesOf(pageOffset(phys) + length);
     }
     if (total === 0) throw badLength(0);
+    checkDirection(direction);
     const first = this.#reserve(total);
     const prot = permissions(direction, attributes);
     let mapped = 0;
@@ -186,4 +190,12 @@ export class Dma {
 
 function checkLength(length: number): void {
   if (!(Number.isSafeInteger(length) && length > 0)) throw badLength(length);
+}
+
+function checkAddress(phys: number): void {
+  if (!(Number.isSafeInteger(phys) && phys >= 0)) throw badAddress(phys);
+}
+
+function checkDirection(direction: Direction): void {
+  if (permissions(direction) === 0) throw badDirection(direction);
 }

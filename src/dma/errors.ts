@@ -3,9 +3,24 @@ import { DmaError, hex, PAGE_SIZE } from "../base/index.ts";
 
 /** A length that no mapping can have. */
 export const badLength = (length: number): DmaError =>
-  new DmaError("ERR_DMA_LENGTH", "EINVAL", `cannot map ${length} bytes: a length is a whole number from 1 on`, {
+  new DmaError("ERR_DMA_LENGTH", "EINVAL", `a length of ${length} bytes: a whole number from 1 on is needed`, {
     length,
   });
+
+/** An address that memory cannot have. */
+export const badAddress = (phys: number): DmaError =>
+  new DmaError("ERR_DMA_ADDRESS", "EINVAL", `a physical address of ${phys}: a whole number from 0 to 2^53 is needed`, {
+    phys,
+  });
+
+/** A direction that is none. */
+export const badDirection = (direction: unknown): DmaError =>
+  new DmaError(
+    "ERR_DMA_DIRECTION",
+    "EINVAL",
+    `a direction of ${JSON.stringify(direction)}: "to-device", "from-device" or "bidirectional" is needed`,
+    { direction },
+  );
 
 /** No gap in the device's address space. */
 export const noAddressSpace = (length: number, limit: number): DmaError =>

@@ -11,7 +11,15 @@
 import { type Iova, IovaPage, PAGE_SIZE, type PhysAddr, type PhysPage, pageOffset, pagesOf } from "../base/index.ts";
 import type { IommuDomain } from "../iommu/index.ts";
 import { LeafCursor } from "../pagetable/index.ts";
-import { linkMisplaced, linkPastEnd, linkUnaligned, rangeReleased, unlinkHole } from "./errors.ts";
+import {
+  badAddress,
+  badDirection,
+  linkMisplaced,
+  linkPastEnd,
+  linkUnaligned,
+  rangeReleased,
+  unlinkHole,
+} from "./errors.ts";
 import { permissions } from "./permissions.ts";
 import type { Direction, DmaAttributes, PhysVec } from "./vectors.ts";
 
@@ -45,12 +53,13 @@ export class IovaRange implements Disposable {
    * inside a page, only the last may end inside one. Not promised to the device before {@link sync}.
    *
    * Cost: one entry a page (fewer with larger leaves), no invalidation.
-   * @throws DmaError ERR_DMA_LINK_RANGE (EINVAL), ERR_DMA_LINK_ALIGNMENT (EIO, ENXIO), ERR_DMA_MAP (EADDRINUSE, ERANGE,
+   * @throws DmaError ERR_DMA_LINK_RANGE, ERR_DMA_ADDRESS, ERR_DMA_DIRECTION (EINVAL), ERR_DMA_LINK_ALIGNMENT (EIO, ENXIO), ERR_DMA_MAP (EADDRINUSE, ERANGE,
    * ENOMEM), ERR_DMA_RELEASED (EINVAL)
    */
   link(offset: number, phys: PhysAddr, length: number, direction: Direction, attributes?: DmaAttributes): void {
     if (this.#released) throw rangeReleased("link");
     if (!(length > 0 && offset >= 0 && offset + length <= this.length)) throw linkPastEnd(offset, length, this.length);
+    if (!(phys >= 0)) throw badAddress(phys);
     const framePage = Math.floor(phys / PAGE_SIZE);
     const inside = phys - framePage * PAGE_SIZE;
     if (offset > 0 && inside !== 0) throw linkUnaligned(offset, phys);
@@ -58,7 +67,9 @@ export class IovaRange implements Disposable {
     const page = Math.floor(address / PAGE_SIZE);
     if (address - page * PAGE_SIZE !== inside) throw linkMisplaced(offset, phys, address);
     const pages = Math.ceil((inside + length) / PAGE_SIZE);
-    this.#domain.map(page as IovaPage, framePage as PhysPage, pages, permissions(direction, attributes), this.#cursor);
+    const prot = permissions(direction, attributes);
+    if (prot === 0) throw badDirection(direction);
+    this.#domain.map(page as IovaPage, framePage as PhysPage, pages, prot, this.#cursor);
     this.#note(page - this.#page, pages);
   }
 
@@ -75,6 +86,7 @@ export class IovaRange implements Disposable {
     for (let i = 0; i < vecs.length; i++) {
       const { phys, length } = vecs[i]!;
       if (!(length > 0 && at >= 0 && at + length <= this.length)) throw linkPastEnd(at, length, this.length);
+      if (!(phys >= 0)) throw badAddress(phys);
       const framePage = Math.floor(phys / PAGE_SIZE);
       const inside = phys - framePage * PAGE_SIZE;
       if (at > 0 && inside !== 0) throw linkUnaligned(at, phys);
@@ -85,6 +97,7 @@ export class IovaRange implements Disposable {
     if (runs.count === 0) return;
     const first = IovaPage.of((this.address + offset) as Iova);
     const prot = permissions(direction, attributes);
+    if (prot === 0) throw badDirection(direction);
     const pages = this.#domain.mapRuns(first, runs.physPages, runs.pages, runs.count, prot, this.#cursor);
     this.#note(first - this.#page, pages);
   }

@@ -14,7 +14,7 @@ import { type IovaDevice, IovaDomain, IovaSpace, type PfnRange } from "../iova/i
 import type { TableLayout } from "../layouts/pagetable/index.ts";
 import { Arena, Gather, type LeafCursor, PageTable, TableList } from "../pagetable/index.ts";
 import type { Clock, TranslationTables, TranslationUnit } from "../platform/index.ts";
-import { mapRefused } from "./errors.ts";
+import { badMode, mapRefused } from "./errors.ts";
 
 export interface DomainOptions {
   readonly layout: TableLayout;
@@ -55,8 +55,10 @@ export class IommuDomain {
   readonly #domainId: number;
   readonly #cachingMode: boolean;
 
+  /** @throws DmaError ERR_DMA_DOMAIN (EINVAL); ERR_DMA_TABLE_MEMORY (ENOMEM) if there is no room for the top table */
   constructor(options: DomainOptions) {
     const { layout, unit, clock, mode } = options;
+    if (mode !== "strict" && mode !== "lazy") throw badMode(mode);
     this.counters = options.counters ?? new Counters();
     this.mode = mode;
     this.#unit = unit;

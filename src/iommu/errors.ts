@@ -25,3 +25,7 @@ export function mapRefused(
     asked,
   );
 }
+
+/** A mode that is none. */
+export const badMode = (mode: unknown): DmaError =>
+  new DmaError("ERR_DMA_DOMAIN", "EINVAL", `a mode of ${JSON.stringify(mode)}: "strict" or "lazy" is needed`, { mode });

@@ -7,11 +7,8 @@ import {
   describeMismatch,
   type StrategyCost,
 } from "../../replay/index.ts";
-import { openTrace } from "../../trace/index.ts";
-import { NODE_CODECS } from "./codecs.ts";
-import { openInput } from "./input.ts";
-import { progressLine } from "./progress.ts";
-import { bytes, count, textTable } from "./table.ts";
+import { bytes, count, plural, textTable, wrap } from "./table.ts";
+import { sayDamage, withTrace } from "./trace.ts";
 
 export interface CompareCommandOptions extends Omit<CompareOptions, "nowNs" | "progress"> {
   readonly json?: boolean;
@@ -19,28 +16,35 @@ export interface CompareCommandOptions extends Omit<CompareOptions, "nowNs" | "p
 }
 
 /** Prints the comparison for `path`; the exit code: 1 if a byte came out wrong. */
-export async function compareCommand(path: string, options: CompareCommandOptions): Promise<number> {
-  const progress = progressLine();
-  const source = await openInput(path);
-  try {
-    const trace = await openTrace(source.input, { bestEffort: options.bestEffort ?? false, codecs: NODE_CODECS });
-    progress.say(`reading ${path}`);
+export function compareCommand(path: string, options: CompareCommandOptions): Promise<number> {
+  return withTrace(path, options, async (trace, progress) => {
     const requests = await readRequests(trace);
-    if (trace.damage) process.stderr.write(`${path}: ${trace.damage.message}; replayed is what was read before it\n`);
     const result = compare(requests, { ...options, nowNs: () => performance.now() * 1e6, progress: progress.say });
     progress.done();
-    const kernel = kernelCheck(requests, result, options.mode ?? "strict");
-    if (options.json) process.stdout.write(`${compareJson(path, result, requests, kernel)}\n`);
-    else process.stdout.write(compareText(path, result, requests, kernel, options));
+    sayDamage(path, trace);
+    const report: Report = {
+      path,
+      result,
+      requests,
+      kernel: kernelCheck(requests, result, options.mode ?? "strict"),
+      options,
+    };
+    process.stdout.write(options.json ? `${compareJson(report)}\n` : compareText(report, trace.damage !== undefined));
     if (result.firstMismatch)
       process.stderr.write(
         `mismatch under ${result.firstMismatch.strategy}: ${describeMismatch(result.firstMismatch)}\n`,
       );
     return result.mismatches > 0 ? 1 : trace.damage ? 2 : 0;
-  } finally {
-    progress.done();
-    await source.close();
-  }
+  });
+}
+
+/** Everything that is printed, in whatever form. */
+interface Report {
+  readonly path: string;
+  readonly result: Comparison;
+  readonly requests: Requests;
+  readonly kernel: KernelCheck | undefined;
+  readonly options: CompareCommandOptions;
 }
 
 /** The kernel's own invalidations of this load, held against what was counted for the way it mapped. */
@@ -60,12 +64,11 @@ function kernelCheck(requests: Requests, result: Comparison, mode: "strict" | "l
   const { invalidations } = result.strategies.find(({ name }) => name === "two-step")!;
   const expected = unmapEvents - unmapsOfUnseen;
   const equal = invalidations === expected;
-  const seen = unmapsOfUnseen > 0 ? `, ${count(unmapsOfUnseen)} of them for memory mapped before the recording` : "";
+  const seen = unmapsOfUnseen > 0 ? ` (${count(unmapsOfUnseen)} more for what is not in the recording)` : "";
   const explanation = equal
-    ? `The kernel's own trace has ${count(unmapEvents)} unmap events${seen}: two-step, as the kernel mapped, ` +
-      `invalidates ${count(invalidations)} times, the same.`
-    : `The kernel's own trace has ${count(unmapEvents)} unmap events${seen}; two-step here invalidates ` +
-      `${count(invalidations)} times. The difference: ${difference(requests)}.`;
+    ? `The kernel unmapped ${plural(expected, "time")} in this recording${seen}, in strict mode as many invalidations; two-step needs the same here.`
+    : `The kernel unmapped ${plural(expected, "time")} in this recording${seen}; two-step invalidates ${plural(invalidations, "time")} here. ` +
+      `The difference: ${difference(requests)}.`;
   return { unmapEvents, unmapsOfUnseen, strategy: "two-step", invalidations, equal, explanation };
 }
 
@@ -75,12 +78,16 @@ function difference({ mapsOverLive }: Requests): string {
     : "requests with gaps between their segments, which two-step maps one by one";
 }
 
-function compareJson(file: string, result: Comparison, requests: Requests, kernel: KernelCheck | undefined): string {
+function compareJson({ path, result, requests, kernel, options }: Report): string {
   const { firstMismatch, strategies, ...rest } = result;
+  const { iommu = "vtd", mode = "strict", seed = 1 } = options;
   return JSON.stringify(
     {
       schema: "dmalink.compare/1",
-      file,
+      file: path,
+      iommu,
+      mode,
+      seed,
       ...rest,
       liveAtStart: requests.liveAtStart,
       ambiguous: requests.ambiguous,
@@ -93,16 +100,11 @@ function compareJson(file: string, result: Comparison, requests: Requests, kerne
   );
 }
 
-function compareText(
-  file: string,
-  result: Comparison,
-  requests: Requests,
-  kernel: KernelCheck | undefined,
-  { iommu = "vtd", mode = "strict" }: CompareCommandOptions,
-): string {
+function compareText({ path, result, requests, kernel, options }: Report, damaged: boolean): string {
+  const { iommu = "vtd", mode = "strict" } = options;
   const { strategies } = result;
   if (result.requests === 0)
-    return `${file}: no mapping was recorded, so there is nothing to compare. Were dma:* or iommu:* events on?\n`;
+    return `${path}: no mapping was recorded, so there is nothing to compare. Were dma:* or iommu:* events on?\n`;
   const row = (label: string, cell: (cost: StrategyCost) => string): string[] => [label, ...strategies.map(cell)];
   const rows = [
     row("IOVA operations", (cost) => count(cost.iovaOps)),
@@ -113,12 +115,12 @@ function compareText(
     row("IOTLB invalidations", (cost) => count(cost.invalidations)),
     row("flush-queue entries", (cost) => count(cost.flushQueueEntries)),
     row("metadata bytes", (cost) => count(cost.metadataBytes)),
-    row("ns per page", (cost) => (cost.nsPerPage === undefined ? "-" : cost.nsPerPage.toFixed(1))),
+    row("ns per page, measured", (cost) => (cost.nsPerPage === undefined ? "-" : cost.nsPerPage.toFixed(1))),
   ];
   const lines = [
-    file,
-    `${count(result.requests)} requests, ${count(result.segments)} segments, ${bytes(result.bytes)} ` +
-      `(${count(result.pages)} pages); ${iommu} page tables, ${mode} mode`,
+    path,
+    `${plural(result.requests, "request")}, ${plural(result.segments, "segment")}, ${bytes(result.bytes)} ` +
+      `(${plural(result.pages, "page")} of 4 KiB); ${iommu} page tables, ${mode} mode`,
     `${bytes(result.verifiedBytes)} moved by the device through its translations and checked: ` +
       (result.mismatches === 0 ? "every byte right" : `${count(result.mismatches)} WRONG`),
     "",
@@ -129,19 +131,20 @@ function compareText(
   if (kernel) lines.push(kernel.explanation);
   if (requests.ambiguous > 0)
     lines.push(
-      `${count(requests.ambiguous)} requests are ambiguous: no event names their device; replayed on one device.`,
+      `${plural(requests.ambiguous, "request")} ambiguous: no event names the device; replayed on one device.`,
     );
   if (requests.liveAtStart > 0)
-    lines.push(`${count(requests.liveAtStart)} teardowns of what was mapped before the recording are left out.`);
-  if (result.liveAtEnd > 0)
     lines.push(
-      `${count(result.liveAtEnd)} requests were live at the end of the recording; their teardown is not counted.`,
+      `${plural(requests.liveAtStart, "teardown")} of what was mapped before the recording${damaged ? ", or in the part that is lost," : ""} left out.`,
     );
+  if (result.liveAtEnd > 0)
+    lines.push(`${plural(result.liveAtEnd, "request")} live at the end of the recording: the teardown is not counted.`);
   if (result.untimed > 0)
     lines.push(
-      `${count(result.untimed)} requests of a direct mapping have no recorded unmap: taken down right after use.`,
+      `${plural(result.untimed, "request")} of a direct mapping without a recorded unmap: taken down right after use. ` +
+        "Such a trace shows each segment by itself.",
     );
-  return `${lines.join("\n")}\n`;
+  return `${lines.map((line) => (line.includes("  ") ? line : wrap(line, 100))).join("\n")}\n`;
 }
 
 /** Two sentences that say what the table means for this load. */
@@ -151,10 +154,10 @@ function meaning({ strategies, requests, segments }: Comparison, mode: "strict" 
   const waits = (c: StrategyCost): number => (mode === "strict" ? c.invalidations : c.flushQueueEntries);
   const unit = mode === "strict" ? "IOTLB invalidations" : "flush-queue entries";
   const times = (a: number, b: number): string => (b === 0 ? "-" : (a / b).toFixed(1));
-  if (segments === requests)
+  if (segments < requests * 1.05)
     return [
-      "Every request is one segment, so all strategies map it the same way: two-step gains nothing for this load.",
-      `What would help is mapping less often: ${count(requests)} requests cost ${count(waits(twoStep))} ${unit}.`,
+      "Nearly every request is one segment, so all strategies map it the same way: two-step gains nothing for this load.",
+      `What would help is mapping less often: ${plural(requests, "request")} cost ${count(waits(twoStep))} ${unit}.`,
     ];
   return [
     `Two-step needs ${count(twoStep.iovaOps)} IOVA operations and ${count(waits(twoStep))} ${unit} where one-shot needs ` +

@@ -8,7 +8,7 @@ import { createReadStream } from "node:fs";
 import { mkdtemp, open, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { createGunzip } from "node:zlib";
+import { constants, createGunzip } from "node:zlib";
 import { DmaError } from "../../base/index.ts";
 import type { TraceInput } from "../../trace/index.ts";
 
@@ -23,14 +23,14 @@ const MEMORY_LIMIT = 256 * 1024 * 1024;
 export const STANDARD_INPUT = "(standard input)";
 
 /** @throws DmaError ERR_DMA_INPUT (ENOENT, EIO …): no such file, not readable, or a gzip that is cut */
-export async function openInput(path: string): Promise<OpenInput> {
+export async function openInput(path: string, options: { readonly bestEffort?: boolean } = {}): Promise<OpenInput> {
   const raw = path === STANDARD_INPUT ? process.stdin : createReadStream(path, { highWaterMark: 1 << 18 });
   const chunks = explain(raw, path)[Symbol.asyncIterator]();
   let head = await firstBytes(chunks, 12);
   let rest: AsyncIterator<Uint8Array> = chunks;
   const gzip = head.length >= 2 && head[0] === 0x1f && head[1] === 0x8b;
   if (gzip) {
-    rest = explain(unzip(chain(head, chunks)), path)[Symbol.asyncIterator]();
+    rest = explain(unzip(chain(head, chunks), options.bestEffort ?? false), path)[Symbol.asyncIterator]();
     head = await firstBytes(rest, 12);
   }
   const isDat = head.length >= 3 && head[0] === 0x17 && head[1] === 0x08 && head[2] === 0x44;
@@ -45,6 +45,7 @@ export async function openInput(path: string): Promise<OpenInput> {
 async function fileInput(path: string, name: string, remove?: () => Promise<void>): Promise<OpenInput> {
   const file = await open(path, "r");
   const { size } = await file.stat();
+  await remove?.().catch(() => {}); // an open file stays readable, and is gone however the program ends
   return {
     input: {
       name,
@@ -122,8 +123,10 @@ async function firstBytes(chunks: AsyncIterator<Uint8Array>, wanted: number): Pr
   return head;
 }
 
-async function* unzip(stream: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
-  const gunzip = createGunzip({ chunkSize: 1 << 18 });
+/** With `bestEffort` a stream that is cut ends where it is cut; what lies in it is then found cut by its own reader. */
+async function* unzip(stream: AsyncIterable<Uint8Array>, bestEffort: boolean): AsyncGenerator<Uint8Array> {
+  const finishFlush = bestEffort ? constants.Z_SYNC_FLUSH : constants.Z_FINISH;
+  const gunzip = createGunzip({ chunkSize: 1 << 18, finishFlush });
   const feeding = (async () => {
     try {
       for await (const chunk of stream)
@@ -145,8 +148,15 @@ async function* explain(stream: AsyncIterable<Uint8Array>, name: string): AsyncG
     if (error instanceof DmaError) throw error;
     const { code, message } = error as NodeJS.ErrnoException;
     if (code === "ENOENT") throw new DmaError("ERR_DMA_INPUT", "ENOENT", `${name}: no such file`, { name });
+    if (code === "EISDIR")
+      throw new DmaError("ERR_DMA_INPUT", "EINVAL", `${name} is a directory: name a file`, { name });
     if (code === "Z_BUF_ERROR" || code === "Z_DATA_ERROR")
-      throw new DmaError("ERR_DMA_INPUT", "EIO", `${name}: the gzip stream is cut or damaged (${message})`, { name });
+      throw new DmaError(
+        "ERR_DMA_INPUT",
+        "EIO",
+        `${name}: the gzip stream is cut or damaged (${message}); --best-effort reads what is before that`,
+        { name },
+      );
     throw new DmaError("ERR_DMA_INPUT", "EIO", `${name}: ${message}`, { name });
   }
 }

@@ -90,7 +90,8 @@ async function run(argv: string[]): Promise<number> {
     await cli.runMatchedCommand();
   } catch (error) {
     if (error instanceof UsageError || (error as Error).name === "CACError") {
-      process.stderr.write(`dmalink: ${(error as Error).message}; dmalink --help shows how it is used\n`);
+      const help = cli.matchedCommandName ? `dmalink ${cli.matchedCommandName} --help` : "dmalink --help";
+      process.stderr.write(`dmalink: ${(error as Error).message}; ${help} shows how it is used\n`);
       return 2;
     }
     throw error;
@@ -104,10 +105,11 @@ function oneOf<T extends string>(option: string, value: unknown, allowed: readon
   return found;
 }
 
-process.on("SIGINT", () => process.exit(130));
+// An interrupt ends the process at once, which a shell shows as 130: there is nothing to put back.
 process.stdout.on("error", (error: NodeJS.ErrnoException) => {
   if (error.code === "EPIPE") process.exit(0); // the reader has seen enough
-  throw error;
+  process.stderr.write(`dmalink: cannot write the answer: ${error.message}\n`);
+  process.exit(3);
 });
 try {
   process.exitCode = await run(process.argv);

@@ -1,10 +1,8 @@
 /** `dmalink stats TRACE`: what a trace holds. */
 import { type DeviceStats, readStats, type TraceStats } from "../../analysis/index.ts";
-import { openTrace } from "../../trace/index.ts";
-import { NODE_CODECS } from "./codecs.ts";
-import { openInput } from "./input.ts";
-import { progressLine } from "./progress.ts";
+import type { Trace } from "../../trace/index.ts";
 import { bytes, count, duration, textTable } from "./table.ts";
+import { sayDamage, withTrace } from "./trace.ts";
 
 export interface StatsOptions {
   readonly json?: boolean;
@@ -12,38 +10,47 @@ export interface StatsOptions {
 }
 
 /** Prints the statistics of `path`; the exit code. */
-export async function stats(path: string, options: StatsOptions): Promise<number> {
-  const progress = progressLine();
-  const source = await openInput(path);
-  try {
-    const trace = await openTrace(source.input, { bestEffort: options.bestEffort ?? false, codecs: NODE_CODECS });
-    progress.say(`reading ${path}`);
+export function stats(path: string, options: StatsOptions): Promise<number> {
+  return withTrace(path, options, async (trace, progress) => {
     const result = await readStats(trace);
     progress.done();
-    if (trace.damage) process.stderr.write(`${path}: ${trace.damage.message}; reported is what was read before it\n`);
-    process.stdout.write(
-      options.json ? `${statsJson(path, trace.format, result)}\n` : statsText(path, trace.format, result),
-    );
+    sayDamage(path, trace);
+    process.stdout.write(options.json ? `${statsJson(path, trace, result)}\n` : statsText(path, trace, result));
     return trace.damage ? 2 : 0;
-  } finally {
-    progress.done();
-    await source.close();
-  }
+  });
 }
 
-function statsJson(file: string, format: string, result: TraceStats): string {
+function statsJson(file: string, { format, damage }: Trace, result: TraceStats): string {
   const { events, eventTotal, lost, durationNs, devices, ambiguous, liveAtStart } = result;
   return JSON.stringify(
-    { schema: "dmalink.stats/1", file, format, events, eventTotal, lost, durationNs, devices, ambiguous, liveAtStart },
+    {
+      schema: "dmalink.stats/1",
+      file,
+      format,
+      ...(damage && { damage }),
+      events,
+      eventTotal,
+      lost,
+      durationNs,
+      devices,
+      ambiguous,
+      liveAtStart,
+    },
     null,
     2,
   );
 }
 
-function statsText(file: string, format: string, result: TraceStats): string {
+function statsText(file: string, trace: Trace, result: TraceStats): string {
   const lines = [
-    `${file}: ${format}, ${count(result.eventTotal)} events in ${duration(result.durationNs)}, ` +
-      (result.lost === 0 ? "none lost" : result.lost < 0 ? "some lost" : `${count(result.lost)} lost`),
+    `${file}: ${trace.format}, ${count(result.eventTotal)} events in ${duration(result.durationNs)}, ` +
+      (trace.damage
+        ? "the rest is lost"
+        : result.lost === 0
+          ? "none lost"
+          : result.lost < 0
+            ? "some lost"
+            : `${count(result.lost)} lost`),
     "",
     textTable(
       ["event", "count"],
@@ -55,7 +62,11 @@ function statsText(file: string, format: string, result: TraceStats): string {
   if (result.ambiguous > 0)
     lines.push(`${count(result.ambiguous)} mappings are ambiguous: no event beside them names their device.`);
   if (result.liveAtStart > 0)
-    lines.push(`${count(result.liveAtStart)} teardowns of what was mapped before the recording began.`);
+    lines.push(
+      `${count(result.liveAtStart)} teardowns of what was mapped before the recording began${trace.damage ? ", or in the part that is lost" : ""}.`,
+    );
+  if (result.devices.some((device) => device.liveAtEnd > 0) && !("unmap" in result.events || "map" in result.events))
+    lines.push("No iommu:* events: a direct mapping needs no unmap, so what is live at the end is no leak.");
   return `${lines.join("\n").trimEnd()}\n`;
 }
 
@@ -69,7 +80,7 @@ function deviceText(device: DeviceStats): string[] {
       .map(([kind, n]) => `${kind} ${count(n)}`)
       .join(", ")}`,
     `  memory       ${bytes(device.bytesMapped)} in ${count(device.segments)} segments`,
-    `  could use    4 KiB pages ${count(pageSizes["4K"])}, 2 MiB ${count(pageSizes["2M"])}, 1 GiB ${count(pageSizes["1G"])} segments`,
+    `  page size    4 KiB fits ${count(pageSizes["4K"])}, 2 MiB ${count(pageSizes["2M"])}, 1 GiB ${count(pageSizes["1G"])} segments`,
     `  lifetime     ${
       life
         ? `median ${duration(life.p50)}, 90% ${duration(life.p90)}, 99% ${duration(life.p99)}, longest ${duration(life.max)}`

@@ -38,3 +38,18 @@ export function duration(ns: number): string {
   if (ns < 1_000_000_000) return `${(ns / 1_000_000).toPrecision(3)} ms`;
   return `${(ns / 1_000_000_000).toFixed(2)} s`;
 }
+
+/** "1 request", "2 requests". */
+export const plural = (value: number, word: string): string => `${count(value)} ${word}${value === 1 ? "" : "s"}`;
+
+/** `text` in lines of at most `width` characters, broken between words. */
+export function wrap(text: string, width: number): string {
+  const lines = [""];
+  for (const word of text.split(" ")) {
+    const line = lines.at(-1)!;
+    if (line === "") lines[lines.length - 1] = word;
+    else if (line.length + 1 + word.length <= width) lines[lines.length - 1] = `${line} ${word}`;
+    else lines.push(word);
+  }
+  return lines.join("\n");
+}

@@ -35,8 +35,9 @@ const SIZE_LIMIT = 2 ** 30;
 export async function tables(file: string, options: TablesOptions): Promise<number> {
   try {
     const device = options.device === undefined ? undefined : parseDevice(options.device);
-    const registers = options.root === undefined ? await readRegisters(file) : { root: parseRoot(options.root) };
+    const root = options.root === undefined ? undefined : parseRoot(options.root);
     const snapshot = Snapshot.parse(await readWhole(file)); // its damage is told with the offset
+    const registers = root === undefined ? await readRegisters(file) : { root };
     const unit = readUnitTables(snapshot, {
       ...registers,
       ...(device && { device: { bus: device.bus, function: device.function }, segment: device.segment }),
@@ -89,7 +90,7 @@ async function readRegisters(file: string): Promise<Registers> {
   try {
     text = await readFile(path, "utf8");
   } catch {
-    throw badInput(`${path} is not there or not readable, so where the root table is is not known: ${cure}`, { path });
+    throw badInput(`${path} is not there, which would say where the root table is: ${cure}`, { path });
   }
   let registers: Record<string, unknown> | undefined;
   try {
