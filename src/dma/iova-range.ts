@@ -25,14 +25,14 @@ import type { Direction, DmaAttributes, PhysVec } from "./vectors.ts";
 
 export class IovaRange implements Disposable {
   /** First address; the caller's offsets count from here. */
-  readonly address: Iova;
+  declare readonly address: Iova; // "declare": a defined field holds undefined first, and is slower ever after
   /** Bytes asked for. */
-  readonly length: number;
+  declare readonly length: number;
   readonly #domain: IommuDomain;
-  readonly #page: IovaPage;
-  readonly #pages: number;
+  readonly #page: IovaPage = 0 as IovaPage;
+  readonly #pages: number = 0;
   /** Pages [#first, #end) of the range hold everything linked; #linked of them are. */
-  #first = Number.POSITIVE_INFINITY;
+  #first = NONE;
   #end = 0;
   #linked = 0;
   #released = false;
@@ -124,7 +124,7 @@ export class IovaRange implements Disposable {
       if (this.#domain.table.lookup(IovaPage.add(first, page)) < 0) throw unlinkHole(offset, length);
     this.#linked -= this.#domain.unmapNow(first, pages);
     if (this.#linked === 0) {
-      this.#first = Number.POSITIVE_INFINITY;
+      this.#first = NONE;
       this.#end = 0;
     }
   }
@@ -159,6 +159,9 @@ export class IovaRange implements Disposable {
     this.#linked += pages;
   }
 }
+
+/** Later than any page of a range. */
+const NONE = 2 ** 30;
 
 /** Runs of pages for one vector link, physically adjacent ones joined. Used up before the call returns. */
 class PageRuns {

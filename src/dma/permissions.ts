@@ -2,12 +2,6 @@
 import { CACHE, MMIO, PRIVILEGED, READ, WRITE } from "../layouts/pagetable/index.ts";
 import type { Direction, DmaAttributes } from "./vectors.ts";
 
-const ACCESS: Readonly<Record<Direction, number>> = {
-  bidirectional: READ | WRITE,
-  "to-device": READ,
-  "from-device": WRITE,
-};
-
 /**
  * The set of permission bits of a mapping.
  *
@@ -15,11 +9,14 @@ const ACCESS: Readonly<Record<Direction, number>> = {
  * @param coherent whether the device's accesses look into the CPU's caches; if not, the entry must not say so either
  */
 export function permissions(direction: Direction, attributes?: DmaAttributes, coherent: boolean = true): number {
-  const access: number | undefined = ACCESS[direction];
-  if (access === undefined) return 0;
-  let prot = access;
-  if (attributes?.mmio) prot |= MMIO;
+  // Compared, not looked up: this is asked for every link.
+  let prot: number;
+  if (direction === "to-device") prot = READ;
+  else if (direction === "from-device") prot = WRITE;
+  else if (direction === "bidirectional") prot = READ | WRITE;
+  else return 0;
+  if (attributes === undefined) return coherent ? prot | CACHE : prot;
+  if (attributes.mmio) prot |= MMIO;
   else if (coherent) prot |= CACHE;
-  if (attributes?.privileged) prot |= PRIVILEGED;
-  return prot;
+  return attributes.privileged ? prot | PRIVILEGED : prot;
 }

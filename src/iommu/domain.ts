@@ -45,9 +45,9 @@ const WIDEST_PAGE_BITS = 41;
 export const INTERRUPT_WINDOW: PfnRange = { lo: 0xfee00, hi: 0xfeeff };
 
 export class IommuDomain {
-  readonly counters: Counters;
-  readonly table: PageTable;
-  readonly mode: "strict" | "lazy";
+  declare readonly counters: Counters; // "declare": a defined field holds undefined first, and is slower ever after
+  declare readonly table: PageTable;
+  declare readonly mode: "strict" | "lazy";
   readonly #space: IovaSpace<TableList>;
   readonly #arena: Arena;
   readonly #gather = new Gather();

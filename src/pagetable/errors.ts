@@ -16,3 +16,11 @@ export const noRootTable = (frames: number, framesInUse: number): DmaError =>
     `no room for a top table of ${frames} frames (${framesInUse} in use): make the arena larger`,
     { frames, framesInUse },
   );
+
+export const arenaTooHigh = (name: string, lastPage: number, reachable: number): DmaError =>
+  new DmaError(
+    "ERR_DMA_TABLE_ARENA",
+    "ERANGE",
+    `tables of ${name} up to page ${hex(lastPage)}: their entries can point to page ${hex(reachable)} at most, so place the arena below that`,
+    { lastPage, reachable },
+  );

@@ -12,6 +12,7 @@ import { ERRNO } from "../base/index.ts";
 import { outputOf, type TableLayout } from "../layouts/pagetable/index.ts";
 import type { Arena } from "./arena.ts";
 import { readDirty } from "./dirty.ts";
+import { arenaTooHigh } from "./errors.ts";
 import type { Gather } from "./gather.ts";
 import { map } from "./map.ts";
 import { mapRuns } from "./map-runs.ts";
@@ -62,9 +63,18 @@ export class PageTable {
   readonly layout: TableLayout;
   readonly #tree: Tree;
 
-  /** Takes the top table; throws ERR_DMA_TABLE_MEMORY (ENOMEM) when there is no room for it. */
+  /**
+   * Takes the top table.
+   *
+   * @throws DmaError ERR_DMA_TABLE_MEMORY (ENOMEM) when there is no room for it, ERR_DMA_TABLE_ARENA (ERANGE) when entries of
+   * this layout cannot point to all of the memory
+   */
   constructor(options: PageTableOptions) {
-    this.layout = options.layout;
+    const { layout, memory } = options;
+    const lastPage = memory.basePage + memory.capacityFrames - 1;
+    const reachable = outputOf(layout, -1, -1); // an address field of all ones
+    if (lastPage > reachable) throw arenaTooHigh(layout.name, lastPage, reachable);
+    this.layout = layout;
     this.#tree = new Tree(
       options.layout,
       options.memory,

@@ -151,3 +151,14 @@ describe("virtual time", () => {
     expect(clock.nowMs()).toBe(5);
   });
 });
+
+describe("table memory", () => {
+  test("that a format's entries cannot point to is refused when the table is made", () => {
+    const layout = armLpae({ stage: 1, pageSizes: 0x40201000n, inputBits: 48, outputBits: 48 })!;
+    const memory = new Arena({ basePage: (2 ** 39) as PhysPage });
+    expect(() => new PageTable({ layout, memory, counters: new Counters() })).toThrow(
+      expect.objectContaining({ code: "ERR_DMA_TABLE_ARENA", errno: "ERANGE" }),
+    );
+    expect(memory.framesInUse).toBe(0);
+  });
+});
