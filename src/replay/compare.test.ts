@@ -69,6 +69,19 @@ describe("compare", () => {
     expect(compare(new RequestBuilder().finish())).toMatchObject({ requests: 0, bytes: 0, mismatches: 0 });
   });
 
+  test("what cannot be memory is left out and counted; a whole guest's memory is not too much", () => {
+    const builder = new RequestBuilder();
+    builder.map(1, 0, 0x10, 2 ** 60, 1);
+    builder.unmap(2, 0x10, 1);
+    builder.map(3, 0, 0x20, 0x5000, 2 ** 40);
+    builder.unmap(4, 0x20, 2 ** 40);
+    builder.map(5, 0, 0x100000, 2 ** 32, 2 ** 15);
+    builder.unmap(6, 0x100000, 2 ** 15);
+    const result = compare(builder.finish());
+    expect([result.requests, result.leftOut, result.mismatches]).toEqual([1, 2, 0]);
+    expect(result.verifiedBytes).toBe(2 ** 27 * 2 * STRATEGIES.length);
+  });
+
   test("a strategy that maps one page wrongly is found, with both addresses", () => {
     const twoStep = STRATEGIES.find(({ name }) => name === "two-step")! as { map: Strategy["map"] };
     const honest = twoStep.map;

@@ -55,6 +55,8 @@ export interface Comparison {
   readonly firstMismatch: (Mismatch & { readonly strategy: string }) | undefined;
   /** Requests still mapped at the end, as in the recording. */
   readonly liveAtEnd: number;
+  /** Requests of no length, of more than 16 GiB, or outside of what physical addresses can be: not replayed. */
+  readonly leftOut: number;
   /** Requests that a direct mapping never unmapped: taken down right after use here. */
   readonly untimed: number;
   readonly strategies: readonly StrategyCost[];
@@ -103,6 +105,7 @@ export function compare(recorded: Requests, options: CompareOptions = {}): Compa
     mismatches,
     firstMismatch,
     liveAtEnd: plan.loads.length - plan.atOnce.size - plan.order.filter((step) => step < 0).length,
+    leftOut: recorded.requests.length - plan.loads.length,
     untimed: plan.atOnce.size,
     strategies: STRATEGIES.map((strategy, i) => ({
       name: strategy.name,
@@ -136,10 +139,16 @@ function planOf({ requests, order }: Requests): Plan {
   };
 }
 
-/** Memory of no length or beyond what physical addresses can be is not replayed. */
-const isReplayable = ({ segments }: Request): boolean =>
+const LARGEST_REQUEST = 2 ** 34;
+const END_OF_MEMORY = 2 ** 51;
+
+/** A trace may say anything: what cannot be memory, or would take minutes to move, is left out, and counted. */
+const isReplayable = ({ segments, length }: Request): boolean =>
   segments.length > 0 &&
-  segments.every(({ phys, length }) => length > 0 && length < 2 ** 40 && phys + length <= 2 ** 51);
+  length <= LARGEST_REQUEST &&
+  segments.every(
+    (segment) => segment.length > 0 && segment.phys >= 0 && segment.phys + segment.length <= END_OF_MEMORY,
+  );
 
 const pagesOf = (load: Load): number =>
   load.vecs.reduce((sum, { phys, length }) => sum + pagesTouched(phys, length), 0);

@@ -139,6 +139,10 @@ function compareText({ path, result, requests, kernel, options }: Report, damage
     );
   if (result.liveAtEnd > 0)
     lines.push(`${plural(result.liveAtEnd, "request")} live at the end of the recording: the teardown is not counted.`);
+  if (result.leftOut > 0)
+    lines.push(
+      `${plural(result.leftOut, "request")} not replayed: no memory of a machine, or more than 16 GiB at once.`,
+    );
   if (result.untimed > 0)
     lines.push(
       `${plural(result.untimed, "request")} of a direct mapping without a recorded unmap: taken down right after use. ` +

@@ -29,6 +29,11 @@ export class SimulatedMemory implements PhysicalMemory {
     });
   }
 
+  /** Drops the pages that [address, address + length) touches: they read as zero again. */
+  forget(address: PhysAddr, length: number): void {
+    this.#eachPage(address, length, (page) => void this.#pages.delete(page));
+  }
+
   /** Pages that hold bytes of their own. */
   get touchedPages(): number {
     return this.#pages.size;
