@@ -69,7 +69,7 @@ describe("compare", () => {
     expect(compare(new RequestBuilder().finish())).toMatchObject({ requests: 0, bytes: 0, mismatches: 0 });
   });
 
-  test("what cannot be memory is left out and counted; a whole guest's memory is not too much", () => {
+  test("what cannot be memory is left out and counted; 128 MiB at once is not too much", () => {
     const builder = new RequestBuilder();
     builder.map(1, 0, 0x10, 2 ** 60, 1);
     builder.unmap(2, 0x10, 1);

@@ -55,7 +55,7 @@ export interface Comparison {
   readonly firstMismatch: (Mismatch & { readonly strategy: string }) | undefined;
   /** Requests still mapped at the end, as in the recording. */
   readonly liveAtEnd: number;
-  /** Requests of no length, of more than 16 GiB, or outside of what physical addresses can be: not replayed. */
+  /** Requests of no length, of more than 256 MiB, or outside of what physical addresses can be: not replayed. */
   readonly leftOut: number;
   /** Requests that a direct mapping never unmapped: taken down right after use here. */
   readonly untimed: number;
@@ -139,7 +139,7 @@ function planOf({ requests, order }: Requests): Plan {
   };
 }
 
-const LARGEST_REQUEST = 2 ** 34;
+const LARGEST_REQUEST = 2 ** 28;
 const END_OF_MEMORY = 2 ** 51;
 
 /** A trace may say anything: what cannot be memory, or would take minutes to move, is left out, and counted. */

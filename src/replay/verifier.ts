@@ -17,7 +17,7 @@ export interface Mismatch {
   readonly found: number | undefined;
 }
 
-/** The memory of a larger request is forgotten piece by piece, so that a guest's whole RAM can be checked. */
+/** The memory of a larger request is forgotten piece by piece, so that memory stays bounded. */
 const KEPT_BYTES = 64 * 1024 * 1024;
 /** Bytes moved at once. */
 const CHUNK = 65_536;

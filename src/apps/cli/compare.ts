@@ -141,7 +141,7 @@ function compareText({ path, result, requests, kernel, options }: Report, damage
     lines.push(`${plural(result.liveAtEnd, "request")} live at the end of the recording: the teardown is not counted.`);
   if (result.leftOut > 0)
     lines.push(
-      `${plural(result.leftOut, "request")} not replayed: no memory of a machine, or more than 16 GiB at once.`,
+      `${plural(result.leftOut, "request")} not replayed: no memory of a machine, or more than 256 MiB at once.`,
     );
   if (result.untimed > 0)
     lines.push(
