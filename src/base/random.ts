@@ -73,11 +73,6 @@ export class Random {
     return items[this.below(items.length)]!;
   }
 
-  /** Each item with even odds. */
-  subset<T>(items: readonly T[]): Set<T> {
-    return new Set(items.filter(() => this.chance(1, 2)));
-  }
-
   /** Reorders `items` in place. */
   shuffle<T>(items: T[]): T[] {
     for (let i = items.length - 1; i > 0; i--) {

@@ -58,7 +58,7 @@ export interface Comparison {
   /** Requests of no length, of more than 256 MiB, or outside of what physical addresses can be: not replayed. */
   readonly leftOut: number;
   /** Requests that a direct mapping never unmapped: taken down right after use here. */
-  readonly untimed: number;
+  readonly neverUnmapped: number;
   readonly strategies: readonly StrategyCost[];
 }
 
@@ -106,7 +106,7 @@ export function compare(recorded: Requests, options: CompareOptions = {}): Compa
     firstMismatch,
     liveAtEnd: plan.loads.length - plan.atOnce.size - plan.order.filter((step) => step < 0).length,
     leftOut: recorded.requests.length - plan.loads.length,
-    untimed: plan.atOnce.size,
+    neverUnmapped: plan.atOnce.size,
     strategies: STRATEGIES.map((strategy, i) => ({
       name: strategy.name,
       summary: strategy.summary,

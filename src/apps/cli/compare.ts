@@ -143,9 +143,9 @@ function compareText({ path, result, requests, kernel, options }: Report, damage
     lines.push(
       `${plural(result.leftOut, "request")} not replayed: no memory of a machine, or more than 256 MiB at once.`,
     );
-  if (result.untimed > 0)
+  if (result.neverUnmapped > 0)
     lines.push(
-      `${plural(result.untimed, "request")} of a direct mapping without a recorded unmap: taken down right after use. ` +
+      `${plural(result.neverUnmapped, "request")} of a direct mapping without a recorded unmap: taken down right after use. ` +
         "Such a trace shows each segment by itself.",
     );
   return `${lines.map((line) => (line.includes("  ") ? line : wrap(line, 100))).join("\n")}\n`;

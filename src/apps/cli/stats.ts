@@ -80,7 +80,7 @@ function deviceText(device: DeviceStats): string[] {
       .map(([kind, n]) => `${kind} ${count(n)}`)
       .join(", ")}`,
     `  memory       ${bytes(device.bytesMapped)} in ${count(device.segments)} segments`,
-    `  page size    4 KiB fits ${count(pageSizes["4K"])}, 2 MiB ${count(pageSizes["2M"])}, 1 GiB ${count(pageSizes["1G"])} segments`,
+    `  largest page 4 KiB fits ${count(pageSizes["4K"])} segments, 2 MiB ${count(pageSizes["2M"])}, 1 GiB ${count(pageSizes["1G"])}`,
     `  lifetime     ${
       life
         ? `median ${duration(life.p50)}, 90% ${duration(life.p90)}, 99% ${duration(life.p99)}, longest ${duration(life.max)}`
