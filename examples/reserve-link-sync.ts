@@ -1,13 +1,13 @@
 /** Two steps: reserve addresses once, link scattered memory, sync, let the device look; then see it refused. */
 import { DmaEngine, SimulatedMemory, SimulatedUnit, VirtualClock } from "../src/hosts/simulated/index.ts";
-import { Dma, hex, IommuDomain, PhysAddr, vtdSecondStage } from "../src/index.ts";
+import { Dma, hex, IommuDomain, PhysAddr, requesterId, vtdSecondStage } from "../src/index.ts";
 
 // A machine: memory, an IOMMU that walks real VT-d tables, and a device behind it.
 const memory = new SimulatedMemory();
 const unit = new SimulatedUnit();
 const domain = new IommuDomain({ layout: vtdSecondStage(), unit, clock: new VirtualClock(), mode: "strict" });
-unit.attach("disk", domain.tables);
-const disk = new DmaEngine("disk", unit, memory);
+unit.attach(requesterId("01:00.0"), domain.tables);
+const disk = new DmaEngine(requesterId("01:00.0"), unit, memory);
 
 // Three pages, anywhere in memory.
 const pages = [0x12345000, 0x7fee1000, 0x3d0b000].map(PhysAddr);

@@ -11,4 +11,4 @@ export * from "./iommu/index.ts";
 export * from "./iova/index.ts";
 export * from "./layouts/pagetable/index.ts";
 export * from "./pagetable/index.ts";
-export type * from "./platform/index.ts";
+export * from "./platform/index.ts";

@@ -1,5 +1,6 @@
 /** Addresses, errors, counters and chance: what every floor above speaks. */
 export * from "./addresses.ts";
 export * from "./counters.ts";
+export * from "./direction.ts";
 export * from "./errors.ts";
 export * from "./random.ts";

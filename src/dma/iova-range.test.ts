@@ -10,8 +10,8 @@ function machine(mode: "strict" | "lazy" = "strict", layout = vtdSecondStage()) 
   const clock = new VirtualClock();
   const memory = new SimulatedMemory();
   const domain = new IommuDomain({ layout, unit, clock, mode });
-  unit.attach("device", domain.tables);
-  const engine = new DmaEngine("device", unit, memory);
+  unit.attach(0x100, domain.tables);
+  const engine = new DmaEngine(0x100, unit, memory);
   const dma = new Dma(domain);
   const counters: Counters = domain.counters;
   const reaches = (address: number): boolean => engine.read(address as DmaAddr, new Uint8Array(1));

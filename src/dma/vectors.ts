@@ -1,6 +1,8 @@
 /** Input and output of a mapping: never the same type. */
 import type { DmaAddr, PhysAddr } from "../base/index.ts";
 
+export type { Direction } from "../base/index.ts";
+
 /** Input: a run of physical memory. Bytes. */
 export interface PhysVec {
   readonly phys: PhysAddr;
@@ -12,9 +14,6 @@ export interface DmaVec {
   readonly address: DmaAddr;
   readonly length: number;
 }
-
-/** Who moves the data: the device reads (`to-device`), writes (`from-device`), or both. */
-export type Direction = "bidirectional" | "to-device" | "from-device";
 
 /** How a mapping differs from plain cacheable memory. */
 export interface DmaAttributes {

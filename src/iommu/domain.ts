@@ -30,8 +30,6 @@ export interface DomainOptions {
   readonly lastPage?: number;
   /** Ranges never given out (interrupt window, bridge windows). Pages, inclusive. */
   readonly reserved?: readonly PfnRange[];
-  /** Mapping invalidates too: the unit caches entries that are not present. */
-  readonly cachingMode?: boolean;
   /** Count the steps that Linux's allocator would have walked. */
   readonly countSteps?: boolean;
 }
@@ -53,7 +51,6 @@ export class IommuDomain {
   readonly #gather = new Gather();
   readonly #unit: TranslationUnit;
   readonly #domainId: number;
-  readonly #cachingMode: boolean;
 
   /** @throws DmaError ERR_DMA_DOMAIN (EINVAL); ERR_DMA_TABLE_MEMORY (ENOMEM) if there is no room for the top table */
   constructor(options: DomainOptions) {
@@ -63,7 +60,6 @@ export class IommuDomain {
     this.mode = mode;
     this.#unit = unit;
     this.#domainId = options.domainId ?? 1;
-    this.#cachingMode = options.cachingMode ?? false;
     this.#arena = options.tableMemory ?? new Arena({ basePage: TABLE_MEMORY });
     this.table = new PageTable({ layout, memory: this.#arena, counters: this.counters });
     const domain = new IovaDomain({
@@ -144,9 +140,7 @@ export class IommuDomain {
   /** New entries become visible: needed once after the last map and before the device is told. */
   sync(page: IovaPage, pages: number): void {
     this.counters.mapSyncs++;
-    if (!this.#cachingMode) return;
-    this.counters.rangeInvalidations++;
-    this.#unit.invalidateRange(this.#domainId, page, (page + pages) as IovaPage, true);
+    if (this.#unit.syncMap(this.#domainId, page, (page + pages) as IovaPage)) this.counters.rangeInvalidations++;
   }
 
   /** Clears entries and invalidates before it returns, in lazy mode too. The addresses stay reserved. Pages cleared. */

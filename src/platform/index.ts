@@ -1,5 +1,10 @@
 /** What the stack asks of a machine. Interfaces only. */
+export * from "./caches.ts";
 export * from "./clock.ts";
+export * from "./device.ts";
+export * from "./encryption.ts";
 export * from "./memory.ts";
+export * from "./pages.ts";
+export * from "./pci.ts";
 export * from "./table-memory.ts";
 export * from "./translation.ts";

@@ -17,13 +17,21 @@ export interface TranslationTables {
   topLevel(): number;
 }
 
+/** Who asks: what a device puts on the bus as its own name (see {@link requesterId}), or a stream id on Arm. */
+export type Requester = number;
+
 export interface TranslationUnit {
-  /** From now on requests of `device` are translated by `tables`. */
-  attach(device: string, tables: TranslationTables): void;
-  /** From now on requests of `device` are refused. Forgets what was cached for its domain. */
-  detach(device: string): void;
+  /** From now on requests of `requester` are translated by `tables`. */
+  attach(requester: Requester, tables: TranslationTables): void;
+  /** From now on requests of `requester` are refused. Forgets what was cached for its domain. */
+  detach(requester: Requester): void;
   /** Forgets translations of pages [start, end) of a domain; with `leavesOnly` cached table pointers may stay. */
   invalidateRange(domainId: number, start: IovaPage, end: IovaPage, leavesOnly: boolean): void;
   /** Forgets everything of a domain. */
   invalidateDomain(domainId: number): void;
+  /**
+   * Pages [start, end) are newly mapped: a unit that remembers absent entries (caching mode) forgets them; any other
+   * does nothing. True if something was invalidated.
+   */
+  syncMap(domainId: number, start: IovaPage, end: IovaPage): boolean;
 }

@@ -164,8 +164,8 @@ class Machine {
 
   constructor(layout: TableLayout, mode: "strict" | "lazy", countSteps: boolean) {
     this.#domain = new IommuDomain({ layout, unit: this.#unit, clock: this.#clock, mode, countSteps });
-    this.#unit.attach("device", this.#domain.tables);
-    this.engine = new DmaEngine("device", this.#unit, this.memory);
+    this.#unit.attach(0x100, this.#domain.tables);
+    this.engine = new DmaEngine(0x100, this.#unit, this.memory);
     this.#dma = new Dma(this.#domain, { maxSegmentSize: 2 ** 32 - 1 });
   }
 

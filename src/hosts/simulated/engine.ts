@@ -5,16 +5,17 @@
  * as a device sees an aborted transaction; the fault is in the unit's queue.
  */
 import { type DmaAddr, IovaPage, PAGE_SIZE, PhysAddr } from "../../base/index.ts";
-import type { PhysicalMemory } from "../../platform/index.ts";
+import type { PhysicalMemory, Requester } from "../../platform/index.ts";
 import type { SimulatedUnit } from "./unit.ts";
 
 export class DmaEngine {
-  readonly name: string;
+  /** Its name on the bus. */
+  readonly requester: Requester;
   readonly #unit: SimulatedUnit;
   readonly #memory: PhysicalMemory;
 
-  constructor(name: string, unit: SimulatedUnit, memory: PhysicalMemory) {
-    this.name = name;
+  constructor(requester: Requester, unit: SimulatedUnit, memory: PhysicalMemory) {
+    this.requester = requester;
     this.#unit = unit;
     this.#memory = memory;
   }
@@ -42,7 +43,7 @@ export class DmaEngine {
     for (let at = 0; at < length; ) {
       const offset = (address + at) % PAGE_SIZE;
       const piece = Math.min(PAGE_SIZE - offset, length - at);
-      const page = this.#unit.translate(this.name, IovaPage.of((address + at) as DmaAddr), access);
+      const page = this.#unit.translate(this.requester, IovaPage.of((address + at) as DmaAddr), access);
       if (page < 0) return false;
       move(PhysAddr(page * PAGE_SIZE + offset), at, piece);
       at += piece;

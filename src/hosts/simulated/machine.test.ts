@@ -14,11 +14,13 @@ import {
 import { Arena, Gather, PageTable } from "../../pagetable/index.ts";
 import { DmaEngine, FAULT_LIMIT, SimulatedMemory, SimulatedUnit, VirtualClock } from "./index.ts";
 
+const DEVICE = 0x100;
+
 function machine(layout: TableLayout = vtdSecondStage()) {
   const arena = new Arena({ basePage: (2 ** 35) as PhysPage });
   const table = new PageTable({ layout, memory: arena, counters: new Counters() });
   const unit = new SimulatedUnit();
-  unit.attach("device", {
+  unit.attach(DEVICE, {
     domainId: 7,
     layout,
     memory: arena,
@@ -26,7 +28,7 @@ function machine(layout: TableLayout = vtdSecondStage()) {
     topLevel: () => table.topLevel,
   });
   const memory = new SimulatedMemory();
-  return { table, unit, memory, engine: new DmaEngine("device", unit, memory) };
+  return { table, unit, memory, engine: new DmaEngine(DEVICE, unit, memory) };
 }
 const page = (n: number) => n as IovaPage;
 const frame = (n: number) => n as PhysPage;
@@ -34,44 +36,44 @@ const frame = (n: number) => n as PhysPage;
 describe("the simulated IOMMU", () => {
   test("refuses a device that nobody attached", () => {
     const { unit } = machine();
-    expect(unit.translate("stranger", page(1), "read")).toBe(-1);
-    expect(unit.faults).toEqual([{ device: "stranger", page: 1, access: "read", reason: "not-attached" }]);
+    expect(unit.translate(0x200, page(1), "read")).toBe(-1);
+    expect(unit.faults).toEqual([{ requester: 0x200, page: 1, access: "read", reason: "not-attached" }]);
   });
 
   test("keeps a translation until it is invalidated, whatever became of the tables", () => {
     const { table, unit } = machine();
     table.map(page(5), frame(9), 1, READ | WRITE);
-    expect(unit.translate("device", page(5), "read")).toBe(9);
+    expect(unit.translate(DEVICE, page(5), "read")).toBe(9);
     const gather = new Gather();
     table.unmap(page(5), 1, gather);
-    expect(unit.translate("device", page(5), "read")).toBe(9); // stale, as hardware is
+    expect(unit.translate(DEVICE, page(5), "read")).toBe(9); // stale, as hardware is
     unit.invalidateRange(7, page(5), page(6));
-    expect(unit.translate("device", page(5), "read")).toBe(-1);
+    expect(unit.translate(DEVICE, page(5), "read")).toBe(-1);
   });
 
   test("forgets only what it is told to", () => {
     const { table, unit } = machine();
     for (const at of [5, 6, 7]) table.map(page(at), frame(at + 10), 1, READ);
-    for (const at of [5, 6, 7]) unit.translate("device", page(at), "read");
+    for (const at of [5, 6, 7]) unit.translate(DEVICE, page(at), "read");
     table.unmap(page(5), 3, new Gather());
     unit.invalidateRange(7, page(6), page(7));
-    expect([5, 6, 7].map((at) => unit.translate("device", page(at), "read"))).toEqual([15, -1, 17]);
+    expect([5, 6, 7].map((at) => unit.translate(DEVICE, page(at), "read"))).toEqual([15, -1, 17]);
     unit.invalidateDomain(8); // another domain's
-    expect(unit.translate("device", page(5), "read")).toBe(15);
+    expect(unit.translate(DEVICE, page(5), "read")).toBe(15);
     unit.invalidateDomain(7);
-    expect(unit.translate("device", page(5), "read")).toBe(-1);
+    expect(unit.translate(DEVICE, page(5), "read")).toBe(-1);
   });
 
   test("does not remember that something was absent", () => {
     const { table, unit } = machine();
-    expect(unit.translate("device", page(5), "read")).toBe(-1);
+    expect(unit.translate(DEVICE, page(5), "read")).toBe(-1);
     table.map(page(5), frame(9), 1, READ);
-    expect(unit.translate("device", page(5), "read")).toBe(9);
+    expect(unit.translate(DEVICE, page(5), "read")).toBe(9);
   });
 
   test("logs so many faults and no more, and counts the rest", () => {
     const { unit } = machine();
-    for (let i = 0; i < FAULT_LIMIT + 3; i++) unit.translate("device", page(i + 1), "write");
+    for (let i = 0; i < FAULT_LIMIT + 3; i++) unit.translate(DEVICE, page(i + 1), "write");
     expect([unit.faults.length, unit.faultsLost]).toEqual([FAULT_LIMIT, 3]);
   });
 
@@ -95,7 +97,7 @@ describe("the simulated IOMMU", () => {
               table.map(page(at + 1), frame(to), pages, READ | WRITE | CACHE);
             }
             for (let at = 0; at < 3800; at += 7)
-              expect(unit.translate("device", page(at), "read")).toBe(table.lookup(page(at)));
+              expect(unit.translate(DEVICE, page(at), "read")).toBe(table.lookup(page(at)));
           },
         ),
         { numRuns: 40 },

@@ -8,13 +8,13 @@
  */
 import type { IovaPage, PhysPage } from "../../base/index.ts";
 import { outputOf, READ, WRITE } from "../../layouts/pagetable/index.ts";
-import type { TranslationTables, TranslationUnit } from "../../platform/index.ts";
+import type { Requester, TranslationTables, TranslationUnit } from "../../platform/index.ts";
 
 export type FaultReason = "not-attached" | "not-present" | "not-permitted";
 
 /** A request that the unit refused. */
 export interface Fault {
-  readonly device: string;
+  readonly requester: Requester;
   readonly page: IovaPage;
   readonly access: "read" | "write";
   readonly reason: FaultReason;
@@ -26,22 +26,32 @@ interface Cached {
   readonly prot: number;
 }
 
+export interface UnitOptions {
+  /** The unit also remembers that an entry is absent, as units of virtual machines do. */
+  readonly cachingMode?: boolean;
+}
+
 export class SimulatedUnit implements TranslationUnit {
+  readonly #cachingMode: boolean;
   /** Refused requests, oldest first. The unit logs no more than {@link FAULT_LIMIT}. */
   readonly faults: Fault[] = [];
   #faultsLost = 0;
-  readonly #attached = new Map<string, TranslationTables>();
+  readonly #attached = new Map<Requester, TranslationTables>();
   readonly #iotlb = new Map<number, Map<IovaPage, Cached>>();
   /** Walks of the tables, for those who count. */
   walks = 0;
 
-  attach(device: string, tables: TranslationTables): void {
-    this.#attached.set(device, tables);
+  constructor(options: UnitOptions = {}) {
+    this.#cachingMode = options.cachingMode ?? false;
   }
 
-  detach(device: string): void {
-    const tables = this.#attached.get(device);
-    this.#attached.delete(device);
+  attach(requester: Requester, tables: TranslationTables): void {
+    this.#attached.set(requester, tables);
+  }
+
+  detach(requester: Requester): void {
+    const tables = this.#attached.get(requester);
+    this.#attached.delete(requester);
     if (tables) this.#iotlb.delete(tables.domainId);
   }
 
@@ -57,15 +67,20 @@ export class SimulatedUnit implements TranslationUnit {
     this.#iotlb.delete(domainId);
   }
 
+  syncMap(domainId: number, start: IovaPage, end: IovaPage): boolean {
+    if (this.#cachingMode) this.invalidateRange(domainId, start, end);
+    return this.#cachingMode;
+  }
+
   /** Requests refused after the queue was full. */
   get faultsLost(): number {
     return this.#faultsLost;
   }
 
-  /** Where an access of `device` to `page` goes; -1, and a fault in the queue, if it may not. */
-  translate(device: string, page: IovaPage, access: "read" | "write"): PhysPage | -1 {
-    const tables = this.#attached.get(device);
-    if (!tables) return this.#refuse(device, page, access, "not-attached");
+  /** Where an access of `requester` to `page` goes; -1, and a fault in the queue, if it may not. */
+  translate(requester: Requester, page: IovaPage, access: "read" | "write"): PhysPage | -1 {
+    const tables = this.#attached.get(requester);
+    if (!tables) return this.#refuse(requester, page, access, "not-attached");
     let cache = this.#iotlb.get(tables.domainId);
     if (!cache) {
       cache = new Map();
@@ -74,11 +89,11 @@ export class SimulatedUnit implements TranslationUnit {
     let found = cache.get(page);
     if (!found) {
       found = this.#walk(tables, page);
-      if (!found) return this.#refuse(device, page, access, "not-present");
+      if (!found) return this.#refuse(requester, page, access, "not-present");
       cache.set(page, found);
     }
     const needed = access === "read" ? READ : WRITE;
-    if ((found.prot & needed) === 0) return this.#refuse(device, page, access, "not-permitted");
+    if ((found.prot & needed) === 0) return this.#refuse(requester, page, access, "not-permitted");
     return found.page;
   }
 
@@ -104,8 +119,8 @@ export class SimulatedUnit implements TranslationUnit {
     return undefined;
   }
 
-  #refuse(device: string, page: IovaPage, access: "read" | "write", reason: FaultReason): -1 {
-    if (this.faults.length < FAULT_LIMIT) this.faults.push({ device, page, access, reason });
+  #refuse(requester: Requester, page: IovaPage, access: "read" | "write", reason: FaultReason): -1 {
+    if (this.faults.length < FAULT_LIMIT) this.faults.push({ requester, page, access, reason });
     else this.#faultsLost++;
     return -1;
   }

@@ -1,0 +1,56 @@
+/**
+ * A device, as its driver sees it: registers, interrupts, configuration space, and memory for buffers.
+ *
+ * Idea: a driver holds one of these and a DMA front door, nothing else, so that the same driver runs on a simulated
+ * device and on a real one. Promises: after `removed`, reads answer all ones and writes do nothing, as on a bus whose
+ * device is gone; nothing throws.
+ */
+import type { PhysAddr } from "../base/index.ts";
+
+/** A memory BAR's registers. Offsets are bytes, naturally aligned; little endian. */
+export interface Registers {
+  readonly length: number;
+  read32(offset: number): number;
+  write32(offset: number, value: number): void;
+}
+
+/** Memory that the CPU and devices share. Where it lies is fixed until it is freed. */
+export interface HostBuffer {
+  /** What mapping calls take. On a host without physical addresses it is the process's own virtual address. */
+  readonly phys: PhysAddr;
+  readonly length: number;
+  /** The bytes themselves: a view, not a copy. */
+  readonly bytes: Uint8Array;
+  /** A second time does nothing. The view must not be used any more. */
+  free(): void;
+}
+
+export interface HostMemory {
+  /**
+   * Zeroed memory, page aligned, physically contiguous as far as devices can tell.
+   *
+   * @throws DmaError ENOMEM
+   */
+  allocate(length: number): HostBuffer;
+}
+
+export interface PciDevice {
+  /** `ssss:bb:dd.f` */
+  readonly name: string;
+  readonly requester: number;
+  readonly memory: HostMemory;
+  /** The registers behind a memory BAR; undefined if the device has none there. */
+  bar(index: number): Registers | undefined;
+  readConfig(offset: number, bytes: 1 | 2 | 4): number;
+  writeConfig(offset: number, bytes: 1 | 2 | 4, value: number): void;
+  /** Without it the device cannot start a transfer of its own. */
+  setBusMaster(on: boolean): void;
+  /** Calls back once for each message of `vector`; the returned function stops that. Vectors count from 0. */
+  onInterrupt(vector: number, callback: () => void): () => void;
+  /** Interrupt vectors the device has; 0 if it must be polled. */
+  readonly vectors: number;
+  /** Function-level reset: when it resolves, no transfer of before is under way. */
+  reset(): Promise<void>;
+  readonly removed: boolean;
+  onRemoved(callback: () => void): () => void;
+}

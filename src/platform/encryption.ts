@@ -1,0 +1,13 @@
+/**
+ * Private and shared pages of a confidential guest.
+ *
+ * A private page can be read only inside the guest's trust boundary; a device outside sees only shared pages. Converting
+ * a page loses its contents.
+ */
+import type { PhysPage } from "../base/index.ts";
+
+export interface MemoryEncryption {
+  isPrivate(page: PhysPage): boolean;
+  /** False if the machine could not convert: the pages must not be used again then. */
+  convert(page: PhysPage, pages: number, to: "shared" | "private"): boolean;
+}
