@@ -7,7 +7,7 @@ const vecs = Array.from({ length: 32 }, (_, i) => ({ phys: PhysAddr(0x1000_0000 
 function cost(way: (dma: Dma) => void): string {
   const unit = new SimulatedUnit();
   const domain = new IommuDomain({ layout: x86_64(), unit, clock: new VirtualClock(), mode: "strict" });
-  way(new Dma(domain));
+  way(new Dma({ domain }));
   const { iovaAllocations, mapSyncs, invalidations } = domain.counters;
   return `${String(iovaAllocations).padStart(2)} allocations, ${String(mapSyncs).padStart(2)} syncs, ${String(invalidations).padStart(2)} invalidations`;
 }

@@ -14,7 +14,7 @@ const pages = [0x12345000, 0x7fee1000, 0x3d0b000].map(PhysAddr);
 const text = "scattered in memory, in one piece for the device";
 for (const [i, page] of pages.entries()) memory.write(page, new TextEncoder().encode(text.slice(i * 16, i * 16 + 16)));
 
-const dma = new Dma(domain);
+const dma = new Dma({ domain });
 const range = dma.tryReserveIova({ length: 3 * 4096 });
 if (!range) throw new Error("no address space");
 for (const [i, page] of pages.entries()) range.link(i * 4096, page, 4096, "to-device");

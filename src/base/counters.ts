@@ -24,6 +24,11 @@ export class Counters {
   domainInvalidations = 0;
   /** Ranges parked in a flush queue (lazy mode). */
   flushQueueEntries = 0;
+  /** Bytes copied into and out of bounce buffers (BC). */
+  bouncedBytes = 0;
+  /** CPU cache maintenance: ranges, and barriers that complete them (CMO, CMOB). */
+  cacheOperations = 0;
+  cacheBarriers = 0;
   /** Bytes of bookkeeping that the caller's strategy needs per request (scatterlist entries, per-segment records). */
   metadataBytes = 0;
 

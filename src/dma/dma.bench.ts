@@ -43,7 +43,7 @@ function contender(name: string, way: Way, layout: TableLayout): Contender {
     name,
     prepare: (random: Random) => {
       const domain = new IommuDomain({ layout, unit: new SimulatedUnit(), clock: new VirtualClock(), mode: "strict" });
-      const dma = new Dma(domain, { maxSegmentSize: 2 ** 32 - 1 });
+      const dma = new Dma({ domain, maxSegmentSize: 2 ** 32 - 1 });
       const frames = random.shuffle(Array.from({ length: PAGES }, (_, i) => i * 2));
       const vecs = frames.map((frame) => ({ phys: PhysAddr((0x40000 + frame) * 4096), length: 4096 }));
       return (units) => {

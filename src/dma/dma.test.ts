@@ -8,7 +8,12 @@ import { Dma } from "./index.ts";
 function device(mode: "strict" | "lazy" = "strict", maxSegmentSize = 2 ** 32 - 1) {
   const clock = new VirtualClock();
   const domain = new IommuDomain({ layout: vtdSecondStage(), unit: new SimulatedUnit(), clock, mode });
-  return { domain, clock, dma: new Dma(domain, { maxSegmentSize }), counters: domain.counters };
+  return {
+    domain,
+    clock,
+    dma: new Dma({ domain, ...(maxSegmentSize && { maxSegmentSize }) }),
+    counters: domain.counters,
+  };
 }
 const vecs = (...list: [number, number][]) => list.map(([phys, length]) => ({ phys: PhysAddr(phys), length }));
 const leaves = (domain: IommuDomain): number => [...domain.table.entries()].filter((entry) => entry.leaf).length;

@@ -1,190 +1,409 @@
 /**
  * The front door: DMA mapping for one device.
  *
- * Idea: three ways to make memory reachable, over one domain, so that they can be compared: one-shot ({@link Dma.map}),
- * a scatterlist ({@link Dma.mapScatterlist}), and two steps ({@link Dma.tryReserveIova}, then link and sync).
- * Promises: a failed call leaves nothing behind; what it returns gives itself back and cannot fail doing so.
+ * Idea: with a domain the device is translated, without one it goes direct; the calls are the same. Three ways to make
+ * memory reachable, so that they can be compared: one-shot ({@link Dma.map}), a scatterlist ({@link Dma.mapScatterlist}),
+ * and two steps ({@link Dma.tryReserveIova}, then link and sync). Each has handles, which remember what was mapped; the
+ * bare calls (`mapPhys`, `unmapPhys`) allocate nothing and leave that to the caller.
+ * Promises: a failed call leaves nothing behind; release cannot fail.
  * Specified by: behaviour of Linux 7.2 DMA API; docs/two-step.md has the table of Linux names.
  */
-import {
-  type DmaAddr,
-  type Iova,
-  IovaPage,
-  PAGE_SIZE,
-  type PhysAddr,
-  PhysPage,
-  pageOffset,
-  pagesOf,
-} from "../base/index.ts";
+import { type Counters, type DmaAddr, type Iova, PAGE_SIZE, type PhysAddr } from "../base/index.ts";
 import type { IommuDomain } from "../iommu/index.ts";
-import type { IovaDevice } from "../iova/index.ts";
-import { badAddress, badDirection, badLength, noAddressSpace } from "./errors.ts";
+import { maxBounceSize } from "../swiotlb/index.ts";
+import type { DmaEventName } from "../trace/index.ts";
+import { type BatchLimits, DmaBatch } from "./batch.ts";
+import { type Allocation, allocateDirect, allocateTranslated, freeBlocks, type PageBlock } from "./coherent.ts";
+import { ALL_ADDRESSES, type DeviceOptions, DmaDevice } from "./device.ts";
+import { DirectPath } from "./direct.ts";
+import {
+  badAddress,
+  badBoundary,
+  badDirection,
+  badLength,
+  emptyList,
+  maskTooNarrow,
+  notCoherent,
+  onlySinglePages,
+  sharedForbidden,
+} from "./errors.ts";
 import { IovaRange } from "./iova-range.ts";
+import { type LinearOptions, mapLinear } from "./linear.ts";
+import { CoherentMemory, DmaMapping, ScatterlistMapping } from "./mappings.ts";
+import type { MappedList, Path } from "./path.ts";
 import { permissions } from "./permissions.ts";
-import type { Direction, DmaAttributes, DmaVec, PhysVec } from "./vectors.ts";
+import { TranslatedPath } from "./translated.ts";
+import { mapVecs, type VecsMapping } from "./vecs.ts";
+import { ATTRIBUTE_BITS, attributeBits, type Direction, type DmaAttributes, type PhysVec } from "./vectors.ts";
 
-export interface DmaLimits {
-  /** Highest address that the device can emit, inclusive. */
-  readonly mask?: number;
-  /** Longest output segment of a scatterlist, bytes; 64 KiB unless said, as in Linux. */
-  readonly maxSegmentSize?: number;
+export interface DmaOptions extends DeviceOptions {
+  /** The device's address space; without one it uses physical addresses. */
+  readonly domain?: IommuDomain;
 }
 
-/** A one-shot mapping. */
-export class DmaMapping implements Disposable {
-  readonly address: DmaAddr;
-  readonly length: number;
-  readonly #release: () => void;
-  #released = false;
-
-  constructor(address: DmaAddr, length: number, release: () => void) {
-    this.address = address;
-    this.length = length;
-    this.#release = release;
-  }
-
-  /** Takes the memory away from the device. Cannot fail; a second time does nothing. */
-  unmap(): void {
-    if (this.#released) return;
-    this.#released = true;
-    this.#release();
-  }
-
-  [Symbol.dispose](): void {
-    this.unmap();
-  }
-}
-
-/** A mapped scatterlist: its output segments, at most as many as its input had. */
-export interface ScatterlistMapping {
-  readonly segments: readonly DmaVec[];
-  /** One invalidation, or one entry of the flush queue, for all of it. */
-  unmap(): void;
-}
+/** Reservations up to this many granules are cached by the allocator, and cheap. */
+const CACHED_GRANULES = 32;
 
 export class Dma {
-  readonly domain: IommuDomain;
-  readonly #device: IovaDevice;
-  readonly #mask: number;
-  readonly #limitPage: number;
-  readonly #maxSegmentSize: number;
+  readonly device: DmaDevice;
+  readonly domain: IommuDomain | undefined;
+  readonly #path: Path;
+  readonly #translated: TranslatedPath | undefined;
 
-  constructor(domain: IommuDomain, limits: DmaLimits = {}) {
-    this.domain = domain;
-    this.#mask = limits.mask ?? Number.MAX_SAFE_INTEGER;
-    this.#limitPage = Math.floor((this.#mask + 1) / PAGE_SIZE) - 1;
-    this.#maxSegmentSize = limits.maxSegmentSize ?? 65_536;
-    this.#device = { prefer32: true, busLimitPfn: 0 };
+  /** @throws DmaError ERR_DMA_LIMIT (EINVAL) */
+  constructor(options: DmaOptions = {}) {
+    this.domain = options.domain;
+    this.device = new DmaDevice(options, options.counters ?? options.domain?.counters);
+    this.setSegmentBoundary(this.device.segmentBoundaryMask);
+    this.#translated = this.domain && new TranslatedPath(this.device, this.domain);
+    this.#path = this.#translated ?? new DirectPath(this.device);
   }
 
+  get counters(): Counters {
+    return this.device.counters;
+  }
+
+  // What the device can do.
+
   /**
-   * Reserves address space for `length` bytes, of which the first lies `physOffset` bytes into its page. Nothing is
-   * reachable yet. `undefined` if there is no room: map each segment by itself then.
+   * The highest address that the device can emit.
    *
+   * @throws DmaError ERR_DMA_MASK (EIO) if, without an IOMMU, it could not reach all RAM below 4 GiB; nothing is changed
+   */
+  setMask(mask: number): void {
+    this.#checkMask(mask);
+    this.device.mask = mask;
+    this.device.maskChanged();
+  }
+
+  /** The same for coherent memory. @throws as {@link setMask} */
+  setCoherentMask(mask: number): void {
+    this.#checkMask(mask);
+    this.device.coherentMask = mask;
+  }
+
+  /** @throws DmaError ERR_DMA_LIMIT (EINVAL) unless it is a power of two less one */
+  setSegmentBoundary(mask: number): void {
+    if (mask < ALL_ADDRESSES && !(mask >= 0 && Number.isInteger(Math.log2(mask + 1)))) throw badBoundary(mask);
+    this.device.segmentBoundaryMask = mask < ALL_ADDRESSES ? mask : ALL_ADDRESSES - 1;
+  }
+
+  /** The smallest mask that reaches everything. */
+  get requiredMask(): number {
+    if (this.#translated) return 2 ** 32 - 1;
+    const { ramEnd } = this.device.machine;
+    return ramEnd === undefined ? ALL_ADDRESSES : 2 ** Math.ceil(Math.log2(ramEnd)) - 1;
+  }
+
+  /** The device cannot reach everything by itself. */
+  get addressingLimited(): boolean {
+    return this.device.reach(this.device.mask) < this.requiredMask;
+  }
+
+  /** Longest mapping, bytes, that can always be made; Infinity if there is no limit. */
+  get maxMappingSize(): number {
+    const { device } = this;
+    if (device.machine.pool === undefined) return Number.POSITIVE_INFINITY;
+    const bouncing = this.#translated ? device.untrusted : device.forceBounce || this.addressingLimited;
+    return bouncing ? maxBounceSize(device.minAlignMask) : Number.POSITIVE_INFINITY;
+  }
+
+  /** Longest mapping, bytes, that is made fast. */
+  get optMappingSize(): number {
+    if (!this.#translated) return this.maxMappingSize;
+    return Math.min(this.maxMappingSize, CACHED_GRANULES * this.#translated.granule);
+  }
+
+  /** Pieces that start and end on multiples of this + 1 can be merged into one range; 0: never. */
+  get mergeBoundary(): number {
+    return this.#translated ? this.#translated.granule - 1 : 0;
+  }
+
+  /** Mappings must be unmapped. If not, unmapping is allowed and does nothing. */
+  get needsUnmap(): boolean {
+    return this.#translated !== undefined || !this.device.skipSync;
+  }
+
+  /** Mappings may need syncs. If not, they cost one comparison. */
+  get needsSync(): boolean {
+    return !this.device.skipSync;
+  }
+
+  // Two steps.
+
+  /**
+   * Reserves address space for `length` bytes, of which the first lies `physOffset` bytes into its granule. Nothing is
+   * reachable yet. `undefined` if the device is not translated, or there is no room: map each piece by itself then.
+   *
+   * @param asked.capacity bytes that {@link IovaRange.grow} may reach; `length` unless said
    * @throws DmaError ERR_DMA_LENGTH (EINVAL)
    */
-  tryReserveIova(asked: { length: number; physOffset?: number }): IovaRange | undefined {
-    const inside = pageOffset(asked.physOffset ?? 0);
+  tryReserveIova(asked: { length: number; physOffset?: number; capacity?: number }): IovaRange | undefined {
     checkLength(asked.length);
-    const pages = pagesOf(asked.length + inside);
-    const page = this.domain.reserve(pages, this.#limitPage, this.#device);
-    if (page === 0) return undefined;
-    return new IovaRange(this.domain, page, pages, (page * PAGE_SIZE + inside) as Iova, asked.length);
+    const path = this.#translated;
+    if (path === undefined) return undefined;
+    const inside = path.inside(asked.physOffset ?? 0);
+    const pages = path.pages(Math.max(asked.length, asked.capacity ?? 0) + inside);
+    const page = path.reserve(pages);
+    const address = (page * PAGE_SIZE + inside) as Iova;
+    if (this.device.observer !== undefined)
+      this.device.announceTwoStep({
+        name: "dma_iova_try_alloc",
+        device: this.device.name,
+        address: page === 0 ? 0 : address,
+        reserved: asked.length,
+        ok: page !== 0,
+      });
+    return page === 0 ? undefined : new IovaRange(path, page, pages, address, asked.length);
+  }
+
+  // One shot.
+
+  /**
+   * Maps `length` bytes at `phys` in one shot. The handle gives them back.
+   *
+   * @throws DmaError as {@link mapPhys}
+   */
+  map(phys: PhysAddr, length: number, direction: Direction, attributes?: DmaAttributes): DmaMapping {
+    return new DmaMapping(this, this.mapPhys(phys, length, direction, attributes), length, direction, attributes);
   }
 
   /**
-   * Maps `length` bytes at `phys` in one shot: reserves and links and syncs.
+   * Maps `length` bytes at `phys`; {@link unmapPhys} takes the same arguments. Peer memory is not recognised: who may meet
+   * it asks {@link DmaMachine.peers} first.
    *
-   * @throws DmaError ERR_DMA_LENGTH, ERR_DMA_ADDRESS, ERR_DMA_DIRECTION (EINVAL), ERR_DMA_IOVA_EXHAUSTED (ENOMEM), ERR_DMA_MAP
+   * @throws DmaError ERR_DMA_LENGTH, ERR_DMA_ADDRESS, ERR_DMA_DIRECTION, ERR_DMA_ALIGN (EINVAL), ERR_DMA_NOT_COHERENT,
+   * ERR_DMA_SHARED (EOPNOTSUPP), ERR_DMA_BOUNCE_FORBIDDEN, ERR_DMA_PRIVATE (EPERM), ERR_DMA_REACH (EIO),
+   * ERR_DMA_IOVA_EXHAUSTED, ERR_DMA_BOUNCE_FULL, ERR_DMA_BOUNCE_NONE (ENOMEM), ERR_DMA_MAP
    */
-  map(phys: PhysAddr, length: number, direction: Direction, attributes?: DmaAttributes): DmaMapping {
+  mapPhys(phys: PhysAddr, length: number, direction: Direction, attributes?: DmaAttributes): DmaAddr {
     checkLength(length);
     checkAddress(phys);
     checkDirection(direction);
-    const { domain } = this;
-    const inside = pageOffset(phys);
-    const pages = pagesOf(length + inside);
-    const page = this.#reserve(pages);
+    this.#checkAttributes(attributes);
+    const { device } = this;
+    if (device.observer === undefined) return this.#path.mapPhys(phys, length, direction, attributes);
+    let address: DmaAddr | undefined;
     try {
-      domain.map(page, PhysPage.of(phys), pages, permissions(direction, attributes));
-    } catch (error) {
-      domain.release(page, 0, pages);
-      throw error;
+      address = this.#path.mapPhys(phys, length, direction, attributes);
+      return address;
+    } finally {
+      this.#announce("dma_map_phys", direction, attributes, { phys, length, address });
     }
-    domain.sync(page, pages);
-    return new DmaMapping(
-      (page * PAGE_SIZE + inside) as DmaAddr,
-      length,
-      () => void domain.release(page, pages, pages),
-    );
   }
+
+  /** Ends a mapping of {@link mapPhys}: the same length, direction and attributes. Cannot fail. */
+  unmapPhys(address: DmaAddr, length: number, direction: Direction, attributes?: DmaAttributes): void {
+    if (attributes?.shared && this.#translated) return; // was never mapped
+    this.#path.unmapPhys(address, length, direction, attributes);
+    if (this.device.observer !== undefined)
+      this.#announce("dma_unmap_phys", direction, attributes, { address, length });
+  }
+
+  syncForCpu(address: DmaAddr, length: number, direction: Direction): void {
+    if (this.device.skipSync) return;
+    this.#path.syncForCpu(address, length, direction);
+    if (this.device.observer !== undefined)
+      this.#announce("dma_sync_single_for_cpu", direction, undefined, { address, length });
+  }
+
+  syncForDevice(address: DmaAddr, length: number, direction: Direction): void {
+    if (this.device.skipSync) return;
+    this.#path.syncForDevice(address, length, direction);
+    if (this.device.observer !== undefined)
+      this.#announce("dma_sync_single_for_device", direction, undefined, { address, length });
+  }
+
+  // Scatterlists.
 
   /**
    * Maps a scatterlist: one range for all entries, physically adjacent ones mapped together; output segments are joined
-   * where the pages allow it and they stay within the device's longest segment.
+   * where granules allow it and they stay within the device's limits.
    *
-   * @throws DmaError as {@link map}
+   * @throws DmaError as {@link mapPhys}; ERR_DMA_PEER (EREMOTEIO)
    */
   mapScatterlist(list: readonly PhysVec[], direction: Direction, attributes?: DmaAttributes): ScatterlistMapping {
-    const { domain } = this;
-    let total = 0;
+    if (list.length === 0) throw emptyList();
     for (const { phys, length } of list) {
       checkLength(length);
       checkAddress(phys);
-      total += pagesOf(pageOffset(phys) + length);
     }
-    if (total === 0) throw badLength(0);
     checkDirection(direction);
-    const first = this.#reserve(total);
-    const prot = permissions(direction, attributes);
-    let mapped = 0;
+    if (attributes?.requireCoherent && !this.device.coherent) throw notCoherent(this.device.name);
+    if (attributes?.shared && this.#translated && !this.device.linuxCompatible) throw sharedForbidden(this.device.name);
+    const segments = this.#path.mapList(list, direction, attributes);
+    const mapped: MappedList = { list, segments, direction, attributes };
+    this.#announceList("dma_map_sg", mapped);
+    return new ScatterlistMapping(this, mapped);
+  }
+
+  /** For {@link ScatterlistMapping}. */
+  unmapList(mapped: MappedList): void {
+    this.#announceList("dma_unmap_sg", mapped);
+    this.#path.unmapList(mapped);
+  }
+
+  /** For {@link ScatterlistMapping}. */
+  syncListForCpu(mapped: MappedList): void {
+    if (this.device.skipSync) return;
+    this.#path.syncListForCpu(mapped);
+    this.#announceList("dma_sync_sg_for_cpu", mapped);
+  }
+
+  /** For {@link ScatterlistMapping}. */
+  syncListForDevice(mapped: MappedList): void {
+    if (this.device.skipSync) return;
+    this.#path.syncListForDevice(mapped);
+    this.#announceList("dma_sync_sg_for_device", mapped);
+  }
+
+  // Beyond Linux: docs/two-step.md says which to take.
+
+  /**
+   * Maps disjoint pieces, joined where it is convenient: the outputs in order are the inputs in order, byte for byte, each
+   * within the device's limits. Never fails for lack of merging.
+   *
+   * Cost: one reservation, one sync, one invalidation.
+   * @throws DmaError as {@link mapScatterlist}
+   */
+  mapVecs(vecs: readonly PhysVec[], direction: Direction, attributes?: DmaAttributes): VecsMapping {
+    this.#checkVecs(vecs, direction, attributes);
+    return mapVecs(this.device, this.#translated, this.#path, vecs, direction, attributes);
+  }
+
+  /**
+   * Maps pieces as one output of the sum of their lengths, or fails.
+   *
+   * @throws DmaError as {@link mapScatterlist}; ERR_DMA_LINEAR (ENXIO: inner edges do not join; EINVAL: too long)
+   */
+  mapLinear(
+    vecs: readonly PhysVec[],
+    direction: Direction,
+    attributes?: DmaAttributes,
+    options: LinearOptions = {},
+  ): VecsMapping {
+    this.#checkVecs(vecs, direction, attributes);
+    return mapLinear(this.device, this.#translated, this.#path, vecs, direction, attributes, options);
+  }
+
+  /**
+   * Starts a batch: add pieces until it is full, finalize, unmap.
+   *
+   * @throws DmaError ERR_DMA_LENGTH, ERR_DMA_DIRECTION (EINVAL), ERR_DMA_IOVA_EXHAUSTED (ENOMEM)
+   */
+  batch(direction: Direction, limits: BatchLimits, attributes?: DmaAttributes): DmaBatch {
+    checkDirection(direction);
+    checkLength(limits.maxBytes);
+    this.#checkAttributes(attributes);
+    return new DmaBatch(this.device, this.#translated, this.#path, direction, limits, attributes);
+  }
+
+  // Memory of its own.
+
+  /**
+   * Zeroed memory that the device and the CPU share without syncs.
+   *
+   * @throws DmaError ERR_DMA_LENGTH (EINVAL), ERR_DMA_NO_MEMORY, ERR_DMA_IOVA_EXHAUSTED (ENOMEM), ERR_DMA_MACHINE (EOPNOTSUPP)
+   */
+  allocCoherent(length: number, attributes?: DmaAttributes): CoherentMemory {
+    return this.#allocate("dma_alloc", length, "bidirectional", attributes, this.device.coherentMask);
+  }
+
+  /** Zeroed pages in one block; ownership moves with syncs, as for a mapping. @throws as {@link allocCoherent} */
+  allocPages(length: number, direction: Direction): CoherentMemory {
+    checkDirection(direction);
+    return this.#allocate("dma_alloc_pages", length, direction, { forceContiguous: true }, this.device.coherentMask);
+  }
+
+  /** One output over pages that may lie anywhere. @throws as {@link allocCoherent}; ERR_DMA_ATTRIBUTES (EINVAL) */
+  allocNoncontiguous(length: number, direction: Direction, attributes?: DmaAttributes): CoherentMemory {
+    checkDirection(direction);
+    if (attributeBits(attributes) & ~ATTRIBUTE_BITS.allocSinglePages) throw onlySinglePages();
+    return this.#allocate("dma_alloc_sgt", length, direction, attributes, this.device.coherentMask);
+  }
+
+  #allocate(
+    name: "dma_alloc" | "dma_alloc_pages" | "dma_alloc_sgt",
+    length: number,
+    direction: Direction,
+    attributes: DmaAttributes | undefined,
+    mask: number,
+  ): CoherentMemory {
+    checkLength(length);
+    const { device } = this;
+    const path = this.#translated;
+    let allocation: Allocation | undefined;
     try {
-      for (let i = 0; i < list.length; ) {
-        const start = PhysPage.of(list[i]!.phys);
-        let pages = 0;
-        do {
-          const { phys, length } = list[i++]!;
-          pages += pagesOf(pageOffset(phys) + length);
-        } while (i < list.length && PhysPage.of(list[i]!.phys) === start + pages);
-        domain.map(IovaPage.add(first, mapped), start, pages, prot);
-        mapped += pages;
-      }
-    } catch (error) {
-      if (mapped > 0) domain.unmapNow(first, mapped);
-      domain.release(first, 0, total);
-      throw error;
+      allocation = path
+        ? allocateTranslated(path, length, name === "dma_alloc_pages" ? direction : "bidirectional", attributes, mask)
+        : allocateDirect(device, length, mask);
+    } finally {
+      this.#announce(name, direction, attributes, { address: allocation?.address, length });
     }
-    domain.sync(first, total);
-    const segments = this.#segments(list, first);
-    let released = false;
-    return {
-      segments,
-      unmap: () => {
-        if (!released) domain.release(first, total, total);
-        released = true;
-      },
-    };
+    const { address, blocks } = allocation;
+    return new CoherentMemory(this, address, length, blocks, () => {
+      const freeName = name.replace("alloc", "free") as DmaEventName;
+      this.#announce(freeName, direction, attributes, { address, length });
+      this.#free(name, address, length, blocks);
+    });
   }
 
-  #segments(list: readonly PhysVec[], first: IovaPage): DmaVec[] {
-    const segments: { address: DmaAddr; length: number }[] = [];
-    let page: number = first;
-    let endsOnPage = false;
-    for (const { phys, length } of list) {
-      const inside = pageOffset(phys);
-      const last = segments.at(-1);
-      if (last && inside === 0 && endsOnPage && last.length + length <= this.#maxSegmentSize) last.length += length;
-      else segments.push({ address: (page * PAGE_SIZE + inside) as DmaAddr, length });
-      page += pagesOf(inside + length);
-      endsOnPage = pageOffset(inside + length) === 0;
+  #free(name: string, address: DmaAddr, length: number, blocks: readonly PageBlock[]): void {
+    const path = this.#translated;
+    if (path) {
+      if (name === "dma_alloc_pages") path.physOf(address); // as for any streaming mapping
+      const pages = path.pages(length);
+      path.domain.release((address / PAGE_SIZE) as never, pages, pages);
     }
-    return segments;
+    freeBlocks(this.device, blocks, !path && this.device.tdi === "none");
   }
 
-  #reserve(pages: number): IovaPage {
-    const page = this.domain.reserve(pages, this.#limitPage, this.#device);
-    if (page === 0) throw noAddressSpace(pages * PAGE_SIZE, this.#mask);
-    return page;
+  #checkMask(mask: number): void {
+    const { ramEnd } = this.device.machine;
+    if (this.#translated || mask >= 2 ** 32 - 1 || ramEnd === undefined) return;
+    const needed = ramEnd - PAGE_SIZE;
+    if (mask < needed) throw maskTooNarrow(this.device.name, mask, needed);
+  }
+
+  #checkAttributes(attributes: DmaAttributes | undefined): void {
+    if (attributes === undefined) return;
+    if (attributes.requireCoherent && !this.device.coherent) throw notCoherent(this.device.name);
+    if (attributes.shared && this.#translated) throw sharedForbidden(this.device.name);
+  }
+
+  #checkVecs(vecs: readonly PhysVec[], direction: Direction, attributes: DmaAttributes | undefined): void {
+    if (vecs.length === 0) throw emptyList();
+    for (const { phys, length } of vecs) {
+      checkLength(length);
+      checkAddress(phys);
+    }
+    checkDirection(direction);
+    this.#checkAttributes(attributes);
+  }
+
+  #announce(
+    name: DmaEventName,
+    direction: Direction,
+    attributes: DmaAttributes | undefined,
+    fields: { phys?: number; length: number; address: number | undefined },
+  ): void {
+    const { device } = this;
+    if (device.observer?.dmaCalled === undefined) return;
+    device.announce({ name, device: device.name, direction, attributes: attributeBits(attributes), ...fields });
+  }
+
+  #announceList(name: DmaEventName, { list, segments, direction, attributes }: MappedList): void {
+    const { device } = this;
+    if (device.observer?.dmaCalled === undefined) return;
+    device.announce({
+      name,
+      device: device.name,
+      direction,
+      attributes: attributeBits(attributes),
+      physAddresses: list.map(({ phys }) => phys),
+      addresses: segments.map(({ address }) => address),
+      lengths: segments.map(({ length }) => length),
+    });
   }
 }
 

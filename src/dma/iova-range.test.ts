@@ -12,7 +12,7 @@ function machine(mode: "strict" | "lazy" = "strict", layout = vtdSecondStage()) 
   const domain = new IommuDomain({ layout, unit, clock, mode });
   unit.attach(0x100, domain.tables);
   const engine = new DmaEngine(0x100, unit, memory);
-  const dma = new Dma(domain);
+  const dma = new Dma({ domain });
   const counters: Counters = domain.counters;
   const reaches = (address: number): boolean => engine.read(address as DmaAddr, new Uint8Array(1));
   return { unit, clock, memory, domain, engine, dma, counters, reaches };
@@ -199,7 +199,7 @@ describe("an IOVA range: rules", () => {
 
   test("no room is not an error", () => {
     const { domain } = machine();
-    const dma = new Dma(domain, { mask: MiB - 1 });
+    const dma = new Dma({ domain, mask: MiB - 1 });
     expect(dma.tryReserveIova({ length: 2 * MiB })).toBeUndefined();
   });
 

@@ -4,73 +4,126 @@
  * Idea: the caller decides the layout of the range, so input (physical runs) and output (one address) never share a
  * structure, and one invalidation ends it all. Promises: what was never linked is never reachable; a failed link leaves
  * nothing of itself; release cannot fail, and a second release does nothing.
- * Checked: a link past the end or over something, an unlink of a hole, use after release. Not checked here: that the
- * device waits for {@link IovaRange.sync}.
+ * A plain device (coherent, trusted) takes the short way here; what others need besides is in `careful.ts`.
+ * Checked, unless the device says otherwise: a link past the end, an unlink of a hole, use after release. Not checked here:
+ * that the device waits for {@link IovaRange.sync}.
  * Specified by: behaviour of Linux 7.2 two-step DMA API.
  */
-import { type Iova, IovaPage, PAGE_SIZE, type PhysAddr, type PhysPage, pageOffset, pagesOf } from "../base/index.ts";
+import { type Iova, IovaPage, PAGE_SIZE, type PhysAddr, type PhysPage } from "../base/index.ts";
 import type { IommuDomain } from "../iommu/index.ts";
-import { LeafCursor } from "../pagetable/index.ts";
+import { Gather, LeafCursor } from "../pagetable/index.ts";
+import { CarefulLinks } from "./careful.ts";
 import {
   badAddress,
   badDirection,
+  destroyMismatch,
   linkMisplaced,
   linkPastEnd,
   linkUnaligned,
+  physTooWide,
   rangeReleased,
+  sharedForbidden,
   unlinkHole,
 } from "./errors.ts";
+import { RUNS } from "./page-runs.ts";
 import { permissions } from "./permissions.ts";
-import type { Direction, DmaAttributes, PhysVec } from "./vectors.ts";
+import type { TranslatedPath } from "./translated.ts";
+import { attributeBits, type Direction, type DmaAttributes, type PhysVec } from "./vectors.ts";
 
 export class IovaRange implements Disposable {
   /** First address; the caller's offsets count from here. */
   declare readonly address: Iova; // "declare": a defined field holds undefined first, and is slower ever after
-  /** Bytes asked for. */
-  declare readonly length: number;
+  readonly #path: TranslatedPath;
   readonly #domain: IommuDomain;
+  readonly #granule: number = 0;
+  readonly #perGranule: number = 0;
   readonly #page: IovaPage = 0 as IovaPage;
   readonly #pages: number = 0;
+  readonly #checked: boolean = true;
+  #length = 0;
   /** Pages [#first, #end) of the range hold everything linked; #linked of them are. */
   #first = NONE;
   #end = 0;
   #linked = 0;
   #released = false;
+  /** Bounces, cache maintenance, privacy: undefined for a plain device. */
+  readonly #careful: CarefulLinks | undefined;
+  /** Unlinked, but maybe still known to the IOTLB. */
+  #stale: Gather | undefined;
   /** The leaf table of the last link: the next one rarely needs another. */
   readonly #cursor = new LeafCursor();
 
   /** Made by {@link Dma.tryReserveIova}. */
-  constructor(domain: IommuDomain, page: IovaPage, pages: number, address: Iova, length: number) {
+  constructor(path: TranslatedPath, page: IovaPage, pages: number, address: Iova, length: number) {
+    const { device, domain } = path;
+    this.#path = path;
     this.#domain = domain;
+    this.#granule = path.granule;
+    this.#perGranule = path.perGranule;
     this.#page = page;
     this.#pages = pages;
+    this.#checked = device.checked;
     this.address = address;
-    this.length = length;
+    this.#length = length;
+    const plain = device.coherent && !device.untrusted && device.machine.encryption === undefined;
+    this.#careful = plain
+      ? undefined
+      : new CarefulLinks(path, (at, phys, bytes, prot, pad) => this.#map(at, phys, bytes, prot, pad));
+  }
+
+  /** Bytes that may be linked. */
+  get length(): number {
+    return this.#length;
+  }
+
+  /** Bytes that {@link grow} can reach: what was reserved. */
+  get capacity(): number {
+    return (this.#page + this.#pages) * PAGE_SIZE - this.address;
+  }
+
+  /** Some of what is linked goes through bounce buffers. */
+  get hasBounced(): boolean {
+    return this.#careful?.hasBounced ?? false;
+  }
+
+  /** Pages that are linked now. */
+  get linkedPages(): number {
+    return this.#linked;
   }
 
   /**
    * Makes `length` bytes at `offset` of the range reach physical memory from `phys` on. Only the first piece may start
-   * inside a page, only the last may end inside one. Not promised to the device before {@link sync}.
+   * inside a granule, only the last may end inside one. Not promised to the device before {@link sync}.
    *
    * Cost: one entry a page (fewer with larger leaves), no invalidation.
-   * @throws DmaError ERR_DMA_LINK_RANGE, ERR_DMA_ADDRESS, ERR_DMA_DIRECTION (EINVAL), ERR_DMA_LINK_ALIGNMENT (EIO, ENXIO), ERR_DMA_MAP (EADDRINUSE, ERANGE,
-   * ENOMEM), ERR_DMA_RELEASED (EINVAL)
+   * @throws DmaError ERR_DMA_LINK_RANGE, ERR_DMA_ADDRESS, ERR_DMA_DIRECTION, ERR_DMA_RELEASED (EINVAL),
+   * ERR_DMA_LINK_ALIGNMENT (EIO, ENXIO), ERR_DMA_MAP (EADDRINUSE, ERANGE, ENOMEM), ERR_DMA_SHARED (EOPNOTSUPP); besides,
+   * on devices that need care: ERR_DMA_NOT_COHERENT (EOPNOTSUPP), ERR_DMA_BOUNCE_FORBIDDEN, ERR_DMA_PRIVATE (EPERM),
+   * ERR_DMA_BOUNCE_FULL, ERR_DMA_BOUNCE_NONE (ENOMEM)
    */
   link(offset: number, phys: PhysAddr, length: number, direction: Direction, attributes?: DmaAttributes): void {
-    if (this.#released) throw rangeReleased("link");
-    if (!(length > 0 && offset >= 0 && offset + length <= this.length)) throw linkPastEnd(offset, length, this.length);
+    if (this.#checked) this.#checkPiece("link", offset, length);
     if (!(phys >= 0)) throw badAddress(phys);
-    const framePage = Math.floor(phys / PAGE_SIZE);
-    const inside = phys - framePage * PAGE_SIZE;
-    if (offset > 0 && inside !== 0) throw linkUnaligned(offset, phys);
-    const address = this.address + offset;
-    const page = Math.floor(address / PAGE_SIZE);
-    if (address - page * PAGE_SIZE !== inside) throw linkMisplaced(offset, phys, address);
-    const pages = Math.ceil((inside + length) / PAGE_SIZE);
-    const prot = permissions(direction, attributes);
-    if (prot === 0) throw badDirection(direction);
-    this.#domain.map(page as IovaPage, framePage as PhysPage, pages, prot, this.#cursor);
-    this.#note(page - this.#page, pages);
+    if (offset > 0 && phys - Math.floor(phys * this.#perGranule) * this.#granule !== 0)
+      throw linkUnaligned(offset, phys, this.#granule);
+    const { device } = this.#path;
+    const prot = permissions(direction, attributes, device.coherent);
+    if (prot === 0) {
+      if (device.linuxCompatible) this.#refused(this.address + offset, phys, this.#path.inside(phys), 0);
+      throw badDirection(direction);
+    }
+    if (attributes?.shared && !device.linuxCompatible) throw sharedForbidden(device.name);
+    if (this.#stale !== undefined) this.flush();
+    try {
+      if (this.#careful === undefined) this.#map(this.address + offset, phys, length, prot);
+      else this.#careful.link(this.address + offset, phys, length, direction, prot, attributes);
+    } catch (error) {
+      if (device.observer !== undefined)
+        this.#announce("dma_iova_link", false, offset, length, phys, direction, attributes);
+      throw error;
+    }
+    if (device.observer !== undefined)
+      this.#announce("dma_iova_link", true, offset, length, phys, direction, attributes);
   }
 
   /**
@@ -79,78 +132,217 @@ export class IovaRange implements Disposable {
    * @throws as {@link link}
    */
   linkVecs(offset: number, vecs: readonly PhysVec[], direction: Direction, attributes?: DmaAttributes): void {
-    if (this.#released) throw rangeReleased("link");
+    const { device } = this.#path;
+    if (this.#careful !== undefined || device.observer !== undefined) {
+      this.#linkEach(offset, vecs, direction, attributes);
+      return;
+    }
     const runs = RUNS;
     runs.clear();
     let at = offset;
     for (let i = 0; i < vecs.length; i++) {
       const { phys, length } = vecs[i]!;
-      if (!(length > 0 && at >= 0 && at + length <= this.length)) throw linkPastEnd(at, length, this.length);
+      if (this.#checked) this.#checkPiece("link", at, length);
       if (!(phys >= 0)) throw badAddress(phys);
-      const framePage = Math.floor(phys / PAGE_SIZE);
-      const inside = phys - framePage * PAGE_SIZE;
-      if (at > 0 && inside !== 0) throw linkUnaligned(at, phys);
-      if (pageOffset(this.address + at) !== inside) throw linkMisplaced(at, phys, this.address + at);
-      runs.add(framePage, Math.ceil((inside + length) / PAGE_SIZE));
+      const frame = Math.floor(phys * this.#perGranule);
+      const inside = phys - frame * this.#granule;
+      if (at > 0 && inside !== 0) throw linkUnaligned(at, phys, this.#granule);
+      if (this.#path.inside(this.address + at) !== inside) throw linkMisplaced(at, phys, this.address + at);
+      runs.add((phys - inside) / PAGE_SIZE, this.#path.pages(inside + length));
       at += length;
     }
     if (runs.count === 0) return;
-    const first = IovaPage.of((this.address + offset) as Iova);
     const prot = permissions(direction, attributes);
     if (prot === 0) throw badDirection(direction);
+    if (attributes?.shared && !device.linuxCompatible) throw sharedForbidden(device.name);
+    if (this.#stale !== undefined) this.flush();
+    const first = this.#pageOf(this.address + offset);
     const pages = this.#domain.mapRuns(first, runs.physPages, runs.pages, runs.count, prot, this.#cursor);
     this.#note(first - this.#page, pages);
   }
 
+  /** For `mapVecs` and batches, whose pieces each have granules of their own: a link that may start inside one anywhere. */
+  place(offset: number, phys: PhysAddr, length: number, direction: Direction, attributes?: DmaAttributes): void {
+    const prot = permissions(direction, attributes, this.#path.device.coherent);
+    if (this.#careful === undefined) this.#map(this.address + offset, phys, length, prot);
+    else this.#careful.link(this.address + offset, phys, length, direction, prot, attributes);
+  }
+
+  /** What the device wrote is the CPU's to read; the device must not write meanwhile. Nothing to do for a plain device. */
+  syncForCpu(): void {
+    this.#careful?.sync("cpu");
+  }
+
+  /** What the CPU wrote is the device's again. */
+  syncForDevice(): void {
+    this.#careful?.sync("device");
+  }
+
   /** What was linked in [offset, offset + length) is promised from here on: the device may look. All, unless said. */
-  sync(offset = 0, length: number = this.length - offset): void {
-    if (this.#released) throw rangeReleased("sync");
-    const first = IovaPage.of((this.address + offset) as Iova);
-    const end = pagesOf(this.address + offset + length);
-    this.#domain.sync(first, end - first);
+  sync(offset = 0, length: number = this.#length - offset): void {
+    if (this.#checked && this.#released) throw rangeReleased("sync");
+    if (!this.#path.device.coherent) this.#path.ownership.barrier();
+    const first = this.#pageOf(this.address + offset);
+    const inside = this.#path.inside(this.address + offset);
+    this.#domain.sync(first, this.#path.pages(inside + length));
+    if (this.#path.device.observer !== undefined) this.#announce("dma_iova_sync", true, offset, length);
   }
 
   /**
    * Takes [offset, offset + length) away from the device, now, in lazy mode too; the addresses stay reserved.
    *
-   * @throws DmaError ERR_DMA_UNLINK_HOLE (EINVAL) if not all of it was linked: what was linked up to there is unlinked
+   * With `lazy`, the entries are cleared now and the IOTLB is told later, by {@link flush}, the next link or the end: one
+   * invalidation for any number of unlinks. Until then the device may still reach the memory. Plain devices only; others
+   * are told now.
+   * `as` names what the piece was linked with, where it is known: it is checked.
+   * @throws DmaError ERR_DMA_UNLINK_HOLE (EINVAL) if not all of it is linked, ERR_DMA_LINK_RANGE, ERR_DMA_RELEASED,
+   * ERR_DMA_UNLINK_DIFFERS (EINVAL); nothing is unlinked then
    */
-  unlink(offset: number, length: number): void {
-    if (this.#released) throw rangeReleased("unlink");
-    if (!(length > 0 && offset >= 0 && offset + length <= this.length)) throw linkPastEnd(offset, length, this.length);
-    const first = IovaPage.of((this.address + offset) as Iova);
-    const pages = pagesOf(this.address + offset + length) - first;
-    for (let page = 0; page < pages; page++)
-      if (this.#domain.table.lookup(IovaPage.add(first, page)) < 0) throw unlinkHole(offset, length);
-    this.#linked -= this.#domain.unmapNow(first, pages);
+  unlink(
+    offset: number,
+    length: number,
+    as: { readonly lazy?: boolean; readonly direction?: Direction; readonly attributes?: DmaAttributes } = {},
+  ): void {
+    if (this.#checked) this.#checkPiece("unlink", offset, length);
+    const address = this.address + offset;
+    const first = this.#pageOf(address);
+    const pages = this.#path.pages(this.#path.inside(address) + length);
+    if (this.#checked) this.#checkLinked(first, pages, offset, length);
+    if (this.#careful !== undefined)
+      this.#linked -= this.#careful.unlink(address, length, as, () => this.#domain.unmapNow(first, pages));
+    else if (as.lazy) {
+      this.#stale ??= new Gather();
+      this.#linked -= this.#domain.unmapLater(first, pages, this.#stale);
+    } else this.#linked -= this.#domain.unmapNow(first, pages);
     if (this.#linked === 0) {
       this.#first = NONE;
       this.#end = 0;
     }
+    if (this.#path.device.observer !== undefined) this.#announce("dma_iova_unlink", true, offset, length);
   }
 
-  /** Unlinks everything and gives the range back: one invalidation, or one entry of the flush queue. Cannot fail. */
-  destroy(): void {
-    if (this.#released) return;
-    this.#released = true;
-    const span = this.#end - this.#first;
-    if (this.#linked === 0) this.#domain.release(this.#page, 0, this.#pages);
-    else if (this.#first === 0 && span === this.#linked) this.#domain.release(this.#page, span, this.#pages);
-    else this.#destroyScattered();
+  /** After lazy unlinks: from here on the device cannot reach what was unlinked. */
+  flush(): void {
+    const stale = this.#stale;
+    this.#stale = undefined;
+    if (stale !== undefined) this.#domain.invalidate(stale);
+  }
+
+  /** Makes room for `length` bytes from the start, within {@link capacity}. False if there is not so much: nothing changes. */
+  grow(length: number): boolean {
+    if (this.#released || length > this.capacity) return false;
+    if (length > this.#length) this.#length = length;
+    return true;
+  }
+
+  /** Gives back a range in which nothing is linked; if something is, the same as {@link destroy}. Cannot fail. */
+  free(): void {
+    this.destroy();
+  }
+
+  /**
+   * Unlinks everything and gives the range back: one invalidation, or one entry of the flush queue. Cannot fail.
+   *
+   * @param mappedLength what the caller believes to be linked from the start, bytes; checked when given
+   * @throws DmaError ERR_DMA_DESTROY (EINVAL) if `mappedLength` is given and wrong; nothing is changed then
+   */
+  destroy(
+    mappedLength?: number,
+    as: { readonly direction?: Direction; readonly attributes?: DmaAttributes } = {},
+  ): void {
+    if (this.#released && this.#checked) return;
+    if (mappedLength !== undefined) {
+      const pages = mappedLength === 0 ? 0 : this.#path.pages(this.#path.inside(this.address) + mappedLength);
+      if (!this.#checked) {
+        this.#end = pages; // as Linux does: whatever the caller says
+        this.#linked = pages;
+        this.#first = pages === 0 ? NONE : 0;
+        this.#finish(pages === 0 ? this.#pages : pages, mappedLength, as);
+        return;
+      }
+      if (pages !== this.#linked || (pages > 0 && this.#first !== 0))
+        throw destroyMismatch(mappedLength, this.#linked * PAGE_SIZE);
+    }
+    this.#finish(this.#pages, (this.#page + this.#end) * PAGE_SIZE - this.address, as);
   }
 
   [Symbol.dispose](): void {
     this.destroy();
   }
 
-  /** Holes between what was linked: run by run. */
-  #destroyScattered(): void {
-    for (let page = this.#first; page < this.#end; ) {
-      const at = IovaPage.add(this.#page, page);
-      if (this.#domain.table.lookup(at) < 0) page++;
-      else page += this.#domain.unmapNow(at, this.#end - page);
+  /** Clears what is linked, of which the last byte lies before `end`, and gives back `reserved` pages. */
+  #finish(reserved: number, end: number, as: { direction?: Direction; attributes?: DmaAttributes }): void {
+    this.#released = true;
+    this.flush();
+    if (this.#linked === 0) this.#domain.release(this.#page, 0, reserved);
+    else if (this.#careful === undefined) this.#release(reserved, false);
+    else this.#careful.finish(this.address, end, as, (now) => this.#release(reserved, now));
+    if (this.#path.device.observer !== undefined)
+      this.#announce(this.#linked === 0 ? "dma_iova_free" : "dma_iova_destroy", true, 0, this.#linked * PAGE_SIZE);
+    this.#linked = 0;
+  }
+
+  #release(reserved: number, now: boolean): void {
+    const span = this.#end - this.#first;
+    if (this.#first !== 0 || span !== this.#linked)
+      this.#domain.releaseSparse(IovaPage.add(this.#page, this.#first), span, this.#page, reserved);
+    else {
+      if (now) this.#domain.unmapNow(this.#page, span);
+      this.#domain.release(this.#page, now ? 0 : span, reserved);
     }
-    this.#domain.release(this.#page, 0, this.#pages);
+  }
+
+  /** Maps the granules that hold [phys, + length) at the granule of `address`. `pad` is where the caller's memory starts in its. */
+  #map(address: number, phys: number, length: number, prot: number, pad: number = this.#path.inside(phys)): void {
+    const granule = Math.floor(address * this.#perGranule) * this.#granule;
+    const inside = address - granule;
+    const frame = phys - inside;
+    if (phys - Math.floor(phys * this.#perGranule) * this.#granule !== inside) {
+      this.#refused(address, phys, pad, prot);
+      const { outputBits } = this.#domain.table.layout;
+      if (phys + length > 2 ** outputBits) throw physTooWide(phys, outputBits);
+      throw linkMisplaced(address - this.address, phys, address);
+    }
+    const page = granule / PAGE_SIZE;
+    const pages = Math.ceil((inside + length) * this.#perGranule) * (this.#granule / PAGE_SIZE);
+    this.#domain.map(page as IovaPage, (frame / PAGE_SIZE) as PhysPage, pages, prot, this.#cursor);
+    this.#note(page - this.#page, pages);
+  }
+
+  /** What the kernel's events say of a link that its page table refuses. */
+  #refused(address: number, phys: number, pad: number, prot: number): void {
+    const { observer } = this.#path.device;
+    observer?.mapped?.(address - pad, phys - pad, 0, prot);
+    observer?.unmapped?.(address - pad, 0, 0);
+  }
+
+  #linkEach(offset: number, vecs: readonly PhysVec[], direction: Direction, attributes?: DmaAttributes): void {
+    let at = offset;
+    try {
+      for (const { phys, length } of vecs) {
+        this.link(at, phys, length, direction, attributes);
+        at += length;
+      }
+    } catch (error) {
+      if (at > offset) this.unlink(offset, at - offset);
+      throw error;
+    }
+  }
+
+  #checkPiece(what: string, offset: number, length: number): void {
+    if (this.#released) throw rangeReleased(what);
+    if (!(length > 0 && offset >= 0 && offset + length <= this.#length))
+      throw linkPastEnd(offset, length, this.#length);
+  }
+
+  #checkLinked(first: IovaPage, pages: number, offset: number, length: number): void {
+    const step = this.#granule / PAGE_SIZE;
+    for (let page = 0; page < pages; page += step)
+      if (this.#domain.table.lookup(IovaPage.add(first, page)) < 0) throw unlinkHole(offset, length);
+  }
+
+  #pageOf(address: number): IovaPage {
+    return ((Math.floor(address * this.#perGranule) * this.#granule) / PAGE_SIZE) as IovaPage;
   }
 
   #note(first: number, pages: number): void {
@@ -158,39 +350,30 @@ export class IovaRange implements Disposable {
     if (first + pages > this.#end) this.#end = first + pages;
     this.#linked += pages;
   }
+
+  #announce(
+    name: "dma_iova_link" | "dma_iova_sync" | "dma_iova_unlink" | "dma_iova_free" | "dma_iova_destroy",
+    ok: boolean,
+    offset: number,
+    length: number,
+    phys?: number,
+    direction?: Direction,
+    attributes?: DmaAttributes,
+  ): void {
+    const { device } = this.#path;
+    device.announceTwoStep({
+      name,
+      device: device.name,
+      address: this.address,
+      reserved: this.#length,
+      offset,
+      length,
+      ok,
+      ...(phys !== undefined && { phys }),
+      ...(direction !== undefined && { direction, attributes: attributeBits(attributes) }),
+    });
+  }
 }
 
 /** Later than any page of a range. */
 const NONE = 2 ** 30;
-
-/** Runs of pages for one vector link, physically adjacent ones joined. Used up before the call returns. */
-class PageRuns {
-  physPages = new Float64Array(256);
-  pages = new Int32Array(256);
-  count = 0;
-
-  clear(): void {
-    this.count = 0;
-  }
-
-  add(physPage: number, pages: number): void {
-    const last = this.count - 1;
-    if (last >= 0 && this.physPages[last]! + this.pages[last]! === physPage) {
-      this.pages[last]! += pages;
-      return;
-    }
-    if (this.count === this.pages.length) this.#grow();
-    this.physPages[this.count] = physPage;
-    this.pages[this.count++] = pages;
-  }
-
-  #grow(): void {
-    const [physPages, pages] = [this.physPages, this.pages];
-    this.physPages = new Float64Array(this.count * 2);
-    this.pages = new Int32Array(this.count * 2);
-    this.physPages.set(physPages);
-    this.pages.set(pages);
-  }
-}
-
-const RUNS = new PageRuns();

@@ -4,16 +4,18 @@
  * Idea: it joins the three mechanisms that must agree: who owns which addresses (the IOVA space), what they reach (the
  * page table), and what the machine still remembers (the IOTLB). Order is everything: clear the entries, invalidate,
  * and only then give back addresses, table pages and memory.
+ * Pages are of 4 KiB; a layout with larger granules gives out and maps whole granules.
  * Promises: a failed map leaves nothing behind; release cannot fail. Strict: when an unmap returns, the device cannot
  * reach the pages any more. Lazy: it cannot once the flush queue has been flushed, and until then nobody gets the address.
  * Not for: choosing how memory is reached (direct, bounced, peer); that is `dma/`.
  * Specified by: behaviour of Linux 7.2 IOMMU core and DMA-IOMMU layer.
  */
-import { Counters, type IovaPage, type PhysPage } from "../base/index.ts";
+import { Counters, type IovaPage, PAGE_SIZE, type PhysPage } from "../base/index.ts";
 import { type IovaDevice, IovaDomain, IovaSpace, type PfnRange } from "../iova/index.ts";
 import type { TableLayout } from "../layouts/pagetable/index.ts";
 import { Arena, Gather, type LeafCursor, PageTable, TableList } from "../pagetable/index.ts";
 import type { Clock, TranslationTables, TranslationUnit } from "../platform/index.ts";
+import type { Observer } from "../trace/index.ts";
 import { badMode, mapRefused } from "./errors.ts";
 
 export interface DomainOptions {
@@ -26,9 +28,10 @@ export interface DomainOptions {
   /** Memory for page tables; one of its own if not given. */
   readonly tableMemory?: Arena;
   readonly counters?: Counters;
+  readonly observer?: Observer | undefined;
   /** Last page of the address space. */
   readonly lastPage?: number;
-  /** Ranges never given out (interrupt window, bridge windows). Pages, inclusive. */
+  /** Ranges never given out (interrupt window, bridge windows). Granules, inclusive. */
   readonly reserved?: readonly PfnRange[];
   /** Count the steps that Linux's allocator would have walked. */
   readonly countSteps?: boolean;
@@ -46,24 +49,31 @@ export class IommuDomain {
   declare readonly counters: Counters; // "declare": a defined field holds undefined first, and is slower ever after
   declare readonly table: PageTable;
   declare readonly mode: "strict" | "lazy";
+  /** Bytes of the smallest thing that can be mapped. */
+  declare readonly granule: number;
+  readonly #granulePages: number;
   readonly #space: IovaSpace<TableList>;
   readonly #arena: Arena;
   readonly #gather = new Gather();
   readonly #unit: TranslationUnit;
   readonly #domainId: number;
+  readonly #observer: Observer | undefined;
 
   /** @throws DmaError ERR_DMA_DOMAIN (EINVAL); ERR_DMA_TABLE_MEMORY (ENOMEM) if there is no room for the top table */
   constructor(options: DomainOptions) {
-    const { layout, unit, clock, mode } = options;
+    const { layout, unit, clock, mode, observer } = options;
     if (mode !== "strict" && mode !== "lazy") throw badMode(mode);
     this.counters = options.counters ?? new Counters();
     this.mode = mode;
+    this.#granulePages = 2 ** layout.granuleLg;
+    this.granule = this.#granulePages * PAGE_SIZE;
     this.#unit = unit;
     this.#domainId = options.domainId ?? 1;
+    this.#observer = observer;
     this.#arena = options.tableMemory ?? new Arena({ basePage: TABLE_MEMORY });
     this.table = new PageTable({ layout, memory: this.#arena, counters: this.counters });
     const domain = new IovaDomain({
-      granule: 4096,
+      granule: this.granule,
       startPfn: 1,
       cpus: 1,
       currentCpu: () => 0,
@@ -71,8 +81,10 @@ export class IommuDomain {
       counters: this.counters,
       countSteps: options.countSteps ?? false,
     });
+    const lastPage = options.lastPage ?? 2 ** Math.min(layout.inputBits - 12, WIDEST_PAGE_BITS) - 1;
     this.#space = new IovaSpace<TableList>(domain, {
-      aperturePfn: options.lastPage ?? 2 ** Math.min(layout.inputBits - 12, WIDEST_PAGE_BITS) - 1,
+      aperturePfn: Math.floor((lastPage + 1) / this.#granulePages) - 1,
+      observer,
       ...(mode === "lazy" && {
         lazy: {
           clock,
@@ -83,7 +95,7 @@ export class IommuDomain {
         },
       }),
     });
-    this.#space.join(options.reserved ?? [INTERRUPT_WINDOW]);
+    this.#space.join(options.reserved ?? [inGranules(INTERRUPT_WINDOW, this.#granulePages)]);
   }
 
   /** What the machine needs to translate for this domain. */
@@ -103,9 +115,12 @@ export class IommuDomain {
     return this.#arena.framesInUse;
   }
 
-  /** Reserves `pages` below `limitPage`; 0 if there is no room. */
+  /** Reserves `pages`, whole granules, below `limitPage`; 0 if there is no room. */
   reserve(pages: number, limitPage: number, device: IovaDevice): IovaPage {
-    return this.#space.allocate(pages, limitPage, device) as IovaPage;
+    const per = this.#granulePages;
+    if (per === 1) return this.#space.allocate(pages, limitPage, device) as IovaPage;
+    const limit = Math.floor(limitPage / per);
+    return (this.#space.allocate(pages / per, limit, device) * per) as IovaPage;
   }
 
   /**
@@ -115,6 +130,7 @@ export class IommuDomain {
    */
   map(page: IovaPage, phys: PhysPage, pages: number, prot: number, cursor?: LeafCursor): void {
     const error = this.table.map(page, phys, pages, prot, cursor);
+    if (this.#observer !== undefined) this.#announceMap(page, phys, error === 0 ? pages : this.table.mappedPages, prot);
     if (error !== 0) this.#refuse(error, page, phys, pages);
   }
 
@@ -133,26 +149,42 @@ export class IommuDomain {
     cursor?: LeafCursor,
   ): number {
     const error = this.table.mapRuns(page, physPages, pages, count, prot, cursor);
+    const { mappedPages } = this.table;
+    if (this.#observer !== undefined) {
+      let done = 0;
+      for (let i = 0; i < count && (done < mappedPages || i === 0); i++) {
+        const run = Math.min(pages[i]!, mappedPages - done);
+        this.#announceMap((page + done) as IovaPage, physPages[i] as PhysPage, run, prot);
+        done += run;
+      }
+    }
     if (error !== 0) this.#refuse(error, page, physPages[0] as PhysPage, count);
-    return this.table.mappedPages;
+    return mappedPages;
   }
 
   /** New entries become visible: needed once after the last map and before the device is told. */
   sync(page: IovaPage, pages: number): void {
     this.counters.mapSyncs++;
+    if (this.#observer !== undefined) this.#observer.mapSynced?.(page * PAGE_SIZE, pages * PAGE_SIZE);
     if (this.#unit.syncMap(this.#domainId, page, (page + pages) as IovaPage)) this.counters.rangeInvalidations++;
+  }
+
+  /** The physical page that `page` reaches; -1 if none. One walk of the table. */
+  lookup(page: IovaPage): PhysPage | -1 {
+    return this.table.lookup(page);
   }
 
   /** Clears entries and invalidates before it returns, in lazy mode too. The addresses stay reserved. Pages cleared. */
   unmapNow(page: IovaPage, pages: number): number {
     const gather = this.#gather;
-    const unmapped = this.table.unmap(page, pages, gather);
-    if (gather.pending) {
-      this.counters.rangeInvalidations++;
-      this.#unit.invalidateRange(this.#domainId, gather.start as IovaPage, gather.end as IovaPage, gather.leavesOnly);
-    }
-    this.table.complete(gather);
+    const unmapped = this.#clear(page, pages, gather);
+    this.invalidate(gather);
     return unmapped;
+  }
+
+  /** Clears entries and notes in `gather` what has to be invalidated: the caller does that, by {@link invalidate}. */
+  unmapLater(page: IovaPage, pages: number, gather: Gather): number {
+    return this.#clear(page, pages, gather);
   }
 
   /**
@@ -161,23 +193,48 @@ export class IommuDomain {
    */
   release(page: IovaPage, mapped: number, reserved: number): number {
     if (mapped === 0) {
-      this.#space.free(page, reserved);
+      this.#free(page, reserved);
       return 0;
     }
     if (this.mode === "strict") {
       const unmapped = this.unmapNow(page, mapped);
-      this.#space.free(page, reserved);
+      this.#free(page, reserved);
       return unmapped;
     }
     const gather = this.#gather;
-    const unmapped = this.table.unmap(page, mapped, gather);
+    const unmapped = this.#clear(page, mapped, gather);
     let waiting: TableList | undefined;
     if (!gather.leavesOnly) {
       waiting = new TableList();
       gather.takeTables(waiting);
     }
     gather.reset();
-    this.#space.queue(page, reserved, waiting);
+    try {
+      this.#space.queue(page / this.#granulePages, reserved / this.#granulePages, waiting);
+    } catch {
+      waiting?.release(this.#arena); // as in #free
+    }
+    return unmapped;
+  }
+
+  /**
+   * As {@link release} for a range in which not everything is mapped: what is mapped of [`first`, + `span`) is cleared, with
+   * one invalidation for all of it, in lazy mode too.
+   */
+  releaseSparse(first: IovaPage, span: number, page: IovaPage, reserved: number): number {
+    const gather = this.#gather;
+    const end = first + span;
+    let unmapped = 0;
+    for (let at: number = first; at < end; ) {
+      if (this.table.lookup(at as IovaPage) < 0) at += this.#granulePages;
+      else {
+        const pages = this.#clear(at as IovaPage, end - at, gather);
+        unmapped += pages;
+        at += Math.max(pages, this.#granulePages);
+      }
+    }
+    this.invalidate(gather);
+    this.#free(page, reserved);
     return unmapped;
   }
 
@@ -188,15 +245,54 @@ export class IommuDomain {
     this.table.destroy();
   }
 
+  #free(page: IovaPage, reserved: number): void {
+    try {
+      this.#space.free(page / this.#granulePages, reserved / this.#granulePages);
+    } catch {
+      // A release of what is nobody's, or of more than was reserved: the allocator changed nothing, and release cannot fail.
+    }
+  }
+
+  #clear(page: IovaPage, pages: number, gather: Gather): number {
+    const unmapped = this.table.unmap(page, pages, gather);
+    if (this.#observer !== undefined)
+      this.#observer.unmapped?.(page * PAGE_SIZE, pages * PAGE_SIZE, unmapped * PAGE_SIZE);
+    return unmapped;
+  }
+
+  /** Issues what was gathered, and gives back the table pages that nobody can reach any more. */
+  invalidate(gather: Gather): void {
+    if (gather.pending) {
+      this.counters.rangeInvalidations++;
+      const { start, end, leavesOnly } = gather;
+      if (this.#observer !== undefined)
+        this.#observer.iotlbSynced?.(start * PAGE_SIZE, end * PAGE_SIZE - 1, leavesOnly);
+      this.#unit.invalidateRange(this.#domainId, start as IovaPage, end as IovaPage, leavesOnly);
+    }
+    this.table.complete(gather);
+  }
+
+  #announceMap(page: IovaPage, phys: PhysPage, pages: number, prot: number): void {
+    this.#observer?.mapped?.(page * PAGE_SIZE, phys * PAGE_SIZE, pages * PAGE_SIZE, prot);
+  }
+
   /** Undoes what a failed map left, and says why it failed. */
   #refuse(error: number, page: IovaPage, phys: PhysPage, pages: number): never {
     const { mappedPages } = this.table;
     if (mappedPages > 0) this.unmapNow(page, mappedPages);
+    else this.#observer?.unmapped?.(page * PAGE_SIZE, 0, 0);
     throw mapRefused(error, { page, phys, pages, mappedPages });
   }
 
   #flushDomain(): void {
     this.counters.domainInvalidations++;
+    this.#observer?.domainInvalidated?.();
     this.#unit.invalidateDomain(this.#domainId);
   }
 }
+
+/** Pages, inclusive, as the granules that hold them. */
+const inGranules = ({ lo, hi }: PfnRange, granulePages: number): PfnRange => ({
+  lo: Math.floor(lo / granulePages),
+  hi: Math.floor(hi / granulePages),
+});

@@ -7,6 +7,7 @@
  * Specified by: behaviour of Linux 7.2 DMA API allocation, judged by test/golden/iova (kind iova-dma).
  */
 import type { Clock } from "../platform/index.ts";
+import type { Observer } from "../trace/index.ts";
 import type { IovaDomain, PfnRange } from "./domain.ts";
 import { incompatibleJoin } from "./errors.ts";
 import { FlushQueue } from "./flush-queue.ts";
@@ -34,6 +35,8 @@ export interface IovaSpaceOptions<Tables> {
     readonly flushDomain: () => void;
     readonly freeTables: (tables: Tables) => void;
   };
+  /** Told of every allocation, free and queueing. */
+  readonly observer?: Observer | undefined;
   /** Deviation: a free gives back what was allocated, whatever length it names. */
   readonly freeAllocatedSize?: boolean;
   /** Deviation: on exhaustion in lazy mode, flush the queue once and try again. */
@@ -63,7 +66,10 @@ export class IovaSpace<Tables = unknown> {
         currentCpu: () => 0,
         ...options.lazy,
         counters: domain.counters,
-        recycle: (pfn, granules) => domain.recycle(pfn, granules),
+        recycle: (pfn, granules) => {
+          domain.recycle(pfn, granules);
+          if (options.observer !== undefined) options.observer.iovaFreed?.(pfn, granules);
+        },
       });
   }
 
@@ -101,22 +107,29 @@ export class IovaSpace<Tables = unknown> {
         delete device.lostAt;
       }
       if (device.prefer32) {
-        const pfn = domain.allocateFast(granules, domain.dma32Pfn - 1, false);
+        const pfn = this.#allocate(granules, domain.dma32Pfn - 1, false);
         if (pfn !== 0) return pfn;
         device.prefer32 = false;
         if (recover32 !== undefined) device.lostAt = this.#freesBelow4G;
       }
     }
-    const pfn = domain.allocateFast(granules, limit, true);
+    const pfn = this.#allocate(granules, limit, true);
     if (pfn !== 0 || !this.#options.flushOnExhaustion || this.flushQueue === undefined) return pfn;
     this.flushQueue.flush();
-    return domain.allocateFast(granules, limit, true);
+    return this.#allocate(granules, limit, true);
+  }
+
+  #allocate(granules: number, limit: number, drainOnFailure: boolean): number {
+    const pfn = this.domain.allocateFast(granules, limit, drainOnFailure);
+    if (this.#options.observer !== undefined) this.#options.observer.iovaAllocated?.(granules, limit, pfn);
+    return pfn;
   }
 
   /** Gives a range back at once: its translations are gone and invalidated. Errors as {@link IovaDomain.freeFast}. */
   free(pfn: number, granules: number): void {
     const length = this.#lengthToFree(pfn, granules);
     this.domain.freeFast(pfn, length);
+    if (this.#options.observer !== undefined) this.#options.observer.iovaFreed?.(pfn, length);
     if (pfn < this.domain.dma32Pfn) this.#freesBelow4G++;
   }
 
@@ -128,6 +141,7 @@ export class IovaSpace<Tables = unknown> {
     }
     const length = this.#lengthToFree(pfn, granules);
     this.domain.release(pfn, length);
+    if (this.#options.observer !== undefined) this.#options.observer.flushQueued?.(pfn, length);
     this.flushQueue.queue(pfn, length, tables);
     if (pfn < this.domain.dma32Pfn) this.#freesBelow4G++;
   }

@@ -6,4 +6,6 @@ export interface PhysicalMemory {
   read(address: PhysAddr, into: Uint8Array): void;
   /** Puts `from` at `address`. */
   write(address: PhysAddr, from: Uint8Array): void;
+  /** The bytes themselves as a view, where the machine has them in one piece. */
+  view?(address: PhysAddr, length: number): Uint8Array | undefined;
 }

@@ -166,7 +166,7 @@ class Machine {
     this.#domain = new IommuDomain({ layout, unit: this.#unit, clock: this.#clock, mode, countSteps });
     this.#unit.attach(0x100, this.#domain.tables);
     this.engine = new DmaEngine(0x100, this.#unit, this.memory);
-    this.#dma = new Dma(this.#domain, { maxSegmentSize: 2 ** 32 - 1 });
+    this.#dma = new Dma({ domain: this.#domain, maxSegmentSize: 2 ** 32 - 1 });
   }
 
   /** Runs `plan`; what it cost, the teardown of what the recording left mapped not counted. */

@@ -44,7 +44,7 @@ const oneShot: Strategy = {
   name: "one-shot",
   summary: "dma.map for every segment",
   map(dma, { vecs, direction }) {
-    const { counters } = dma.domain;
+    const { counters } = dma;
     counters.metadataBytes += vecs.length * SEGMENT_RECORD_BYTES;
     const mappings: DmaMapping[] = [];
     const release = (): void => {
@@ -64,7 +64,7 @@ const scatterlist: Strategy = {
   name: "scatterlist",
   summary: "dma.mapScatterlist of all segments",
   map(dma, { vecs, direction }) {
-    dma.domain.counters.metadataBytes += vecs.length * SCATTERLIST_ENTRY_BYTES;
+    dma.counters.metadataBytes += vecs.length * SCATTERLIST_ENTRY_BYTES;
     const mapping = dma.mapScatterlist(vecs, direction);
     return { vecs: mapping.segments, release: () => mapping.unmap() };
   },
@@ -81,7 +81,7 @@ const twoStep = (name: "two-step" | "two-step-vector", summary: string, vector: 
         ? dma.tryReserveIova({ length, physOffset: vecs[0]!.phys % PAGE_SIZE })
         : undefined;
     if (!range) return oneShot.map(dma, load);
-    dma.domain.counters.metadataBytes += RANGE_STATE_BYTES;
+    dma.counters.metadataBytes += RANGE_STATE_BYTES;
     if (vector) range.linkVecs(0, vecs, direction);
     else
       for (let i = 0, offset = 0; i < vecs.length; i++) {

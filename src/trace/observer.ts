@@ -39,8 +39,69 @@ export interface Observer {
   bounceCopied?(offset: number, size: number, way: "in" | "out"): void;
   slotsFreed?(offset: number): void;
 
+  // The calls of the DMA API themselves, as the kernel's own events name them. Announced where the kernel does.
+  dmaCalled?(event: DmaEvent): void;
+  /** Two-step calls, for which the kernel has no event. */
+  twoStepCalled?(event: TwoStepEvent): void;
+
   // Caches of the CPU, for devices that do not look into them.
   cacheForDevice?(phys: number, length: number, direction: Direction): void;
   cacheForCpu?(phys: number, length: number, direction: Direction): void;
   cacheBarrier?(): void;
+}
+
+/** One event of `dma:*`. Fields that an event does not have are left out; an address is undefined if the call failed. */
+export interface DmaEvent {
+  readonly name: DmaEventName;
+  readonly device: string;
+  readonly direction: Direction;
+  /** Attribute bits as Linux numbers them. */
+  readonly attributes: number;
+  readonly address?: number | undefined;
+  readonly length?: number;
+  readonly phys?: number;
+  /** Scatterlists: physical addresses of the input, addresses and lengths of the output. */
+  readonly physAddresses?: readonly number[];
+  readonly addresses?: readonly number[];
+  readonly lengths?: readonly number[];
+  readonly errno?: string;
+}
+
+export type DmaEventName =
+  | "dma_map_phys"
+  | "dma_unmap_phys"
+  | "dma_map_sg"
+  | "dma_map_sg_err"
+  | "dma_unmap_sg"
+  | "dma_sync_single_for_cpu"
+  | "dma_sync_single_for_device"
+  | "dma_sync_sg_for_cpu"
+  | "dma_sync_sg_for_device"
+  | "dma_alloc"
+  | "dma_free"
+  | "dma_alloc_pages"
+  | "dma_free_pages"
+  | "dma_alloc_sgt"
+  | "dma_free_sgt";
+
+/** One two-step call. `address` is that of the range; `offset` counts from it. */
+export interface TwoStepEvent {
+  readonly name:
+    | "dma_iova_try_alloc"
+    | "dma_iova_link"
+    | "dma_iova_sync"
+    | "dma_iova_unlink"
+    | "dma_iova_free"
+    | "dma_iova_destroy";
+  readonly device: string;
+  readonly address: number;
+  /** Bytes reserved. */
+  readonly reserved: number;
+  readonly offset?: number;
+  readonly length?: number;
+  readonly phys?: number;
+  readonly direction?: Direction;
+  readonly attributes?: number;
+  /** False if it failed. */
+  readonly ok: boolean;
 }

@@ -11,7 +11,7 @@ const FOLDERS = [
   ["iova", "IOVA allocation, caches and flush queue", 29],
   ["pagetable", "page tables, leaf sizes and Arm geometry", 45],
   ["invalidation", "invalidation commands of VT-d, AMD and Arm", 3],
-  ["dma-api", "permissions", 1],
+  ["dma-api", "permissions, the DMA layer, and the running kernel's DMA API", 89],
 ] as const;
 
 for (const [folder, subject, count] of FOLDERS)
@@ -21,7 +21,9 @@ for (const [folder, subject, count] of FOLDERS)
     for (const file of files)
       test(basename(file, ".jsonl.gz"), async () => {
         const { verdict, failure, pending } = await judgeFile(file);
-        expect([failure, pending, verdict?.difference]).toEqual([undefined, undefined, undefined]);
+        expect([failure, verdict?.difference]).toEqual([undefined, undefined]);
+        expect(pending).toBe(/virtio/.test(file) ? "a virtio-iommu unit" : undefined);
+        if (pending) return;
         expect(verdict?.operations).toBeGreaterThan(0);
         expect(verdict?.passed).toBe(verdict?.operations);
       });
@@ -43,8 +45,8 @@ describe("the golden runner", () => {
   });
 
   test("a kind that is not built yet is pending, with its subject said", async () => {
-    const result = await judgeFile(file("pending", [{ kind: "two-step", source: "", what: "" }]));
-    expect(result.pending).toBe(PENDING["two-step"]);
+    const result = await judgeFile(file("pending", [{ kind: "best-page-size", source: "", what: "" }]));
+    expect(result.pending).toBe(PENDING["best-page-size"]);
     expect(isClean(result)).toBe(true);
   });
 

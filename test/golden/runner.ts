@@ -7,21 +7,26 @@
 import { readdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { gunzipSync } from "node:zlib";
+import { judges as dmaApi } from "./dma-api.ts";
+import { judges as dmaLayer } from "./dma-layer.ts";
 import { judges as dmaProt } from "./dma-prot.ts";
 import { judges as invalidation } from "./invalidation.ts";
 import { judges as iova } from "./iova.ts";
 import type { Header, Judge, Line, Verdict } from "./judge.ts";
 import { judges as pagetable } from "./pagetable.ts";
 
-const JUDGES: Readonly<Record<string, Judge>> = { ...dmaProt, ...invalidation, ...iova, ...pagetable };
+const JUDGES: Readonly<Record<string, Judge>> = { ...dmaApi, ...dmaLayer, ...dmaProt, ...invalidation, ...iova, ...pagetable };
 
 /** Kinds whose subject is not built yet, and what it is. */
 export const PENDING: Readonly<Record<string, string>> = {
-  "two-step": "the two-step API's events",
-  scatterlist: "scatterlist merging and padding",
-  "dma-api": "the running kernel's DMA API",
   "nvme-data-pointer": "NVMe PRP and SGL building",
   "best-page-size": "RDMA memory-region page sizes",
+};
+
+/** Recordings of a unit that is not built yet, by the mode that their first line says. */
+const PENDING_MODES: Readonly<Record<string, string>> = {
+  virtio: "a virtio-iommu unit",
+  "virtio-lazy": "a virtio-iommu unit",
 };
 
 export interface FileVerdict {
@@ -54,6 +59,9 @@ export async function judgeFile(file: string): Promise<FileVerdict> {
       .map((line) => JSON.parse(line) as Line);
     ({ kind } = header as Header);
     if (kind in PENDING) return { file, kind, verdict: undefined, pending: PENDING[kind]! };
+    const mode = (header as Header)["mode"] as string | undefined;
+    if (mode !== undefined && mode in PENDING_MODES)
+      return { file, kind, verdict: undefined, pending: PENDING_MODES[mode]! };
     const judge = JUDGES[kind];
     if (!judge) return { file, kind, verdict: undefined, failure: `no judge for the kind ${JSON.stringify(kind)}` };
     return { file, kind, verdict: await judge(header as Header, lines) };

@@ -22,6 +22,11 @@ export class VirtualClock implements Clock {
     return { cancel: () => void this.#pending.delete(timer) };
   }
 
+  /** Timers that wait. */
+  get pending(): number {
+    return this.#pending.size;
+  }
+
   /** Moves on by `ms` and runs what falls due on the way. */
   advance(ms: number): void {
     this.advanceTo(this.#nowMs + ms);

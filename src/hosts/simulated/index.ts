@@ -1,5 +1,13 @@
 /** A simulated machine: memory, an IOMMU that walks real tables, devices, and time that moves when told. */
+export * from "./caches.ts";
 export * from "./clock.ts";
+export * from "./device.ts";
+export * from "./encryption.ts";
 export * from "./engine.ts";
+export * from "./errors.ts";
+export * from "./fabric.ts";
+export * from "./machine.ts";
 export * from "./memory.ts";
+export * from "./pci.ts";
+export * from "./ram.ts";
 export * from "./unit.ts";

@@ -1,0 +1,219 @@
+/**
+ * The translated path: a range of the device's own address space per mapping, and page-table entries behind it.
+ *
+ * A buffer bounces only where whole granules would show the device more than the buffer: an untrusted device, or one whose
+ * cache lines the CPU shares. Peripheral memory never bounces.
+ * Promises: a failed map frees its range at once, in lazy mode too, and leaves nothing.
+ * Specified by: behaviour of Linux 7.2 DMA-IOMMU layer, one-shot.
+ */
+import { type Direction, DmaAddr, type IovaPage, PAGE_SIZE, PhysAddr, type PhysPage } from "../base/index.ts";
+import type { IommuDomain } from "../iommu/index.ts";
+import type { IovaDevice } from "../iova/index.ts";
+import { bounceIn, bounceOut } from "./bounce.ts";
+import { hiddenFrom } from "./confidential.ts";
+import type { DmaDevice } from "./device.ts";
+import { bounceForbidden, minAlignTooWide, noAddressSpace, privateMemory } from "./errors.ts";
+import { Ownership } from "./ownership.ts";
+import { type MappedList, type Path, sharesCacheLine } from "./path.ts";
+import { permissions } from "./permissions.ts";
+import { mapList, unmapRange, unmapSegments } from "./scatterlist.ts";
+import type { DmaAttributes, DmaVec, PhysVec } from "./vectors.ts";
+
+/** Of a 64-bit address. */
+const LAST_PAGE = 2 ** 52 - 1;
+
+export class TranslatedPath implements Path {
+  readonly device: DmaDevice;
+  readonly domain: IommuDomain;
+  readonly ownership: Ownership;
+  readonly granule: number;
+  /** Granules per byte: a power of two, so multiplying is exact, and much faster than dividing. */
+  readonly perGranule: number;
+  readonly granulePages: number;
+  readonly #iovaDevice: IovaDevice;
+  /** Lists that were mapped entry by entry. */
+  readonly #single = new WeakSet<readonly DmaVec[]>();
+
+  constructor(device: DmaDevice, domain: IommuDomain) {
+    this.device = device;
+    this.domain = domain;
+    this.ownership = new Ownership(device);
+    this.granule = domain.granule;
+    this.perGranule = 1 / domain.granule;
+    this.granulePages = domain.granule / PAGE_SIZE;
+    this.#iovaDevice = { prefer32: true, busLimitPfn: 0 };
+  }
+
+  /** Bytes from the start of its granule. */
+  inside(address: number): number {
+    return address - Math.floor(address * this.perGranule) * this.granule;
+  }
+
+  /** Pages of the granules that `bytes` fill. */
+  pages(bytes: number): number {
+    return Math.ceil(bytes * this.perGranule) * this.granulePages;
+  }
+
+  /** Reserves whole granules below the device's limit; 0 if there is no room. */
+  reserve(pages: number, mask: number = this.device.mask): IovaPage {
+    const limit = Math.min(Math.floor(this.device.reach(mask) / PAGE_SIZE), LAST_PAGE);
+    return this.domain.reserve(pages, limit, this.#iovaDevice);
+  }
+
+  /** True if whole granules would show the device, or the CPU's caches, more than [phys, + length). */
+  bounces(phys: PhysAddr, length: number, direction: Direction): boolean {
+    return this.isolates(length, direction) && (this.inside(phys) !== 0 || this.inside(length) !== 0);
+  }
+
+  isolates(length: number, direction: Direction): boolean {
+    const { untrusted, coherent, cacheLine } = this.device;
+    if (untrusted) return true;
+    return !coherent && direction !== "to-device" && sharesCacheLine(length, cacheLine);
+  }
+
+  mapPhys(phys: PhysAddr, length: number, direction: Direction, attributes?: DmaAttributes): DmaAddr {
+    const { device } = this;
+    let at = phys;
+    const hidden = attributes?.shared !== true && hiddenFrom(device, phys, length);
+    if (hidden && attributes?.mmio) throw privateMemory(device.name, phys);
+    const bounced = hidden || (attributes?.mmio !== true && this.bounces(phys, length, direction));
+    if (bounced) {
+      if (attributes?.requireCoherent) throw bounceForbidden(device.name, phys, length);
+      at = bounceIn(device, phys, length, this.granule - 1);
+    }
+    if (this.ownership.needed(attributes)) {
+      this.ownership.forDevice(at, length, direction);
+      this.ownership.barrier();
+    }
+    try {
+      const address = this.mapWhole(at, length, permissions(direction, attributes, device.coherent));
+      if (!bounced) device.machine.encryption?.mapped?.(phys, length);
+      return address;
+    } catch (error) {
+      if (bounced) bounceOut(device, at, length, direction, attributes);
+      throw error;
+    }
+  }
+
+  /** Reserves, maps and syncs the granules that hold [phys, + length). */
+  mapWhole(phys: PhysAddr, length: number, prot: number, mask: number = this.device.mask): DmaAddr {
+    const { domain, device } = this;
+    if (device.minAlignMask > this.granule - 1) throw minAlignTooWide(device.minAlignMask, this.granule);
+    const inside = this.inside(phys);
+    const pages = this.pages(inside + length);
+    const page = this.reserve(pages, mask);
+    if (page === 0) throw noAddressSpace(pages * PAGE_SIZE, device.reach(mask));
+    try {
+      domain.map(page, ((phys - inside) / PAGE_SIZE) as PhysPage, pages, prot);
+    } catch (error) {
+      domain.release(page, 0, pages);
+      throw error;
+    }
+    domain.sync(page, pages);
+    return DmaAddr(page * PAGE_SIZE + inside);
+  }
+
+  unmapPhys(address: DmaAddr, length: number, direction: Direction, attributes?: DmaAttributes): void {
+    if (attributes?.mmio || attributes?.requireCoherent) {
+      unmapRange(this, address, length);
+      return;
+    }
+    const phys = this.physOf(address);
+    if (phys === undefined) return; // as in Linux: the range leaks, but nothing is freed twice
+    if (this.ownership.needed(attributes)) {
+      this.ownership.forCpu(phys, length, direction);
+      this.ownership.barrier();
+    }
+    unmapRange(this, address, length);
+    const { encryption, pool } = this.device.machine;
+    if (pool?.holds(phys)) bounceOut(this.device, phys, length, direction, attributes);
+    else encryption?.unmapped?.(phys, length);
+  }
+
+  /** What an address reaches; one walk of the table. */
+  physOf(address: DmaAddr): PhysAddr | undefined {
+    this.device.observer?.lookedUp?.(address);
+    const inside = address % PAGE_SIZE;
+    const page = this.domain.lookup(((address - inside) / PAGE_SIZE) as IovaPage);
+    return page <= 0 ? undefined : PhysAddr(page * PAGE_SIZE + inside);
+  }
+
+  syncForCpu(address: DmaAddr, length: number, direction: Direction): void {
+    if (!this.#moves(length, direction)) return;
+    const phys = this.physOf(address);
+    if (phys === undefined) return;
+    if (!this.device.coherent) {
+      this.ownership.forCpu(phys, length, direction);
+      this.ownership.barrier();
+    }
+    this.device.machine.pool?.syncForCpu(phys, length, direction);
+  }
+
+  syncForDevice(address: DmaAddr, length: number, direction: Direction): void {
+    if (!this.#moves(length, direction)) return;
+    const phys = this.physOf(address);
+    if (phys === undefined) return;
+    this.device.machine.pool?.syncForDevice(phys, length, direction);
+    if (this.device.coherent) return;
+    this.ownership.forDevice(phys, length, direction);
+    this.ownership.barrier();
+  }
+
+  mapList(list: readonly PhysVec[], direction: Direction, attributes?: DmaAttributes): DmaVec[] {
+    const { untrusted, coherent, machine } = this.device;
+    const careful = untrusted || !coherent || machine.encryption !== undefined;
+    const single =
+      careful &&
+      (untrusted ||
+        list.some(
+          ({ phys, length }) => hiddenFrom(this.device, phys, length) || this.bounces(phys, length, direction),
+        ));
+    if (!single) return mapList(this, list, direction, attributes);
+    const segments: DmaVec[] = [];
+    try {
+      for (const { phys, length } of list)
+        segments.push({ address: this.mapPhys(phys, length, direction, attributes), length });
+    } catch (error) {
+      this.#single.add(segments);
+      this.unmapList({ list, segments, direction, attributes: { ...attributes, skipCpuSync: true } });
+      throw error;
+    }
+    this.#single.add(segments);
+    return segments;
+  }
+
+  unmapList({ list, segments, direction, attributes }: MappedList): void {
+    if (this.#single.has(segments)) {
+      for (const { address, length } of segments) this.unmapPhys(address, length, direction, attributes);
+      return;
+    }
+    if (this.ownership.needed(attributes)) {
+      for (const { phys, length } of list) this.ownership.forCpu(phys, length, direction);
+      this.ownership.barrier();
+    }
+    unmapSegments(this, segments);
+  }
+
+  syncListForCpu({ list, segments, direction }: MappedList): void {
+    if (this.#single.has(segments))
+      for (const { address, length } of segments) this.syncForCpu(address, length, direction);
+    else if (!this.device.coherent) {
+      for (const { phys, length } of list) this.ownership.forCpu(phys, length, direction);
+      this.ownership.barrier();
+    }
+  }
+
+  syncListForDevice({ list, segments, direction }: MappedList): void {
+    if (this.#single.has(segments))
+      for (const { address, length } of segments) this.syncForDevice(address, length, direction);
+    else if (!this.device.coherent) {
+      for (const { phys, length } of list) this.ownership.forDevice(phys, length, direction);
+      this.ownership.barrier();
+    }
+  }
+
+  /** False if there is nothing that a sync could move: no walk of the table then. */
+  #moves(length: number, direction: Direction): boolean {
+    return !this.device.coherent || this.isolates(length, direction);
+  }
+}

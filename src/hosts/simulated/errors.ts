@@ -1,0 +1,51 @@
+/** What a simulated machine refuses: one function per error, which makes a catalogue. What devices do is never one. */
+import { DmaError, hex } from "../../base/index.ts";
+
+export const unknownSlot = (slot: string, slots: readonly string[]): DmaError =>
+  new DmaError(
+    "ERR_DMA_SIM_NO_SLOT",
+    "ENODEV",
+    `no slot ${JSON.stringify(slot)} on this machine; it has ${slots.map((each) => JSON.stringify(each)).join(", ")}`,
+    { slot, slots },
+  );
+
+export const slotTaken = (slot: string, device: string): DmaError =>
+  new DmaError("ERR_DMA_SIM_SLOT_TAKEN", "EBUSY", `slot ${JSON.stringify(slot)} holds ${device}: unplug it first`, {
+    slot,
+    device,
+  });
+
+export const outOfMemory = (length: number, freePages: number, largestRun: number): DmaError =>
+  new DmaError(
+    "ERR_DMA_SIM_MEMORY",
+    "ENOMEM",
+    `no ${length} adjacent bytes of memory are free: ${freePages} pages are, at most ${largestRun} of them adjacent`,
+    { length, freePages, largestRun },
+  );
+
+export const badMemorySize = (bytes: number): DmaError =>
+  new DmaError(
+    "ERR_DMA_SIM_MEMORY_SIZE",
+    "EINVAL",
+    `a machine with ${bytes} bytes of memory: give whole pages, from 1 MiB to 2^51`,
+    { bytes },
+  );
+
+export const overlappingRegion = (start: number, length: number): DmaError =>
+  new DmaError(
+    "ERR_DMA_SIM_REGION",
+    "EEXIST",
+    `${hex(length)} bytes at ${hex(start)} are not whole pages, or overlap another region: give them a place of their own`,
+    { start, length },
+  );
+
+export const badBar = (index: number, length: number): DmaError =>
+  new DmaError(
+    "ERR_DMA_SIM_BAR",
+    "EINVAL",
+    `BAR ${index} of ${length} bytes: give an index from 0 to 5, each once, and a power of two from 4096 on`,
+    { index, length },
+  );
+
+export const notPlugged = (): DmaError =>
+  new DmaError("ERR_DMA_SIM_NOT_PLUGGED", "ENODEV", "this device is in no slot: plug it into a machine first");

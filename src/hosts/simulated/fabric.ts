@@ -1,0 +1,204 @@
+/**
+ * The way of a device's request through a simulated machine: up the tree, perhaps turned around, else through the IOMMU.
+ *
+ * Idea: a port sees the bus address of a request that comes up. If the memory of another device below it has that address,
+ * and no port of the way redirects peer traffic, the request is turned around there, and no IOMMU ever sees it. Everything
+ * else arrives at the root complex: there an address is translated, or taken for a physical one on a machine without an
+ * IOMMU; RAM answers, or the memory of a device if the root complex passes peer requests on.
+ * Promises: a request that may not go on is refused, as a device sees an aborted transfer, and the reason is kept; nothing
+ * throws. What lies before the refused page has been moved.
+ * Specified by: PCI Express base specification, 6.12 (access control services).
+ */
+import { type DmaAddr, IovaPage, PAGE_SIZE, PhysAddr, PhysPage } from "../../base/index.ts";
+import { ACS, type PciBar, type PhysicalMemory, type Requester } from "../../platform/index.ts";
+import type { SimulatedEncryption } from "./encryption.ts";
+import type { SimulatedHostBridge, SimulatedPciNode } from "./pci.ts";
+
+/** Where an IOMMU sends a request, as far as devices see it. */
+export interface RequestTranslator {
+  /** The page of memory behind `page`; -1 if the access is refused. `pasid` -1: without. */
+  translate(requester: Requester, page: IovaPage, access: "read" | "write", pasid?: number): PhysPage | -1;
+}
+
+export type RefusalReason =
+  /** The device was pulled out, or may not start requests. */
+  | "removed"
+  | "not-master"
+  /** The IOMMU refused; its own fault says why. */
+  | "translation"
+  /** Private memory, and the device is outside the trust boundary. */
+  | "private"
+  /** The memory of a peer, which this root complex does not pass requests on to. */
+  | "no-route"
+  /** Nothing is at that address. */
+  | "nothing-there";
+
+/** A request that came to nothing. */
+export interface Refusal {
+  readonly requester: Requester;
+  readonly address: DmaAddr;
+  readonly access: "read" | "write";
+  readonly reason: RefusalReason;
+}
+
+/** Refusals that are kept until somebody reads them. */
+export const REFUSAL_LIMIT = 1024;
+
+export interface FabricOptions {
+  /** Memory as devices see it. */
+  readonly memory: PhysicalMemory;
+  readonly isRam: (page: PhysPage) => boolean;
+  /** Without it addresses are physical. */
+  readonly translator?: RequestTranslator;
+  readonly encryption?: SimulatedEncryption;
+}
+
+interface Window {
+  readonly owner: SimulatedPciNode;
+  readonly bar: PciBar;
+}
+
+type Access = "read" | "write";
+const REDIRECTS = ACS.requestRedirect | ACS.completionRedirect | ACS.egressControl;
+
+export class Fabric {
+  /** Oldest first. */
+  readonly refusals: Refusal[] = [];
+  refusalsLost = 0;
+  /** Pieces of requests, at most a page each: all, turned around below the root, and passed on between root ports. */
+  pieces = 0;
+  turnedAround = 0;
+  passedOn = 0;
+  translator: RequestTranslator | undefined;
+  readonly #memory: PhysicalMemory;
+  readonly #isRam: (page: PhysPage) => boolean;
+  readonly #encryption: SimulatedEncryption | undefined;
+  readonly #windows: Window[] = [];
+
+  constructor(options: FabricOptions) {
+    this.#memory = options.memory;
+    this.#isRam = options.isRam;
+    this.translator = options.translator;
+    this.#encryption = options.encryption;
+  }
+
+  /** The memory of a device is there for peers, as long as the device is. */
+  addWindow(owner: SimulatedPciNode, bar: PciBar): void {
+    this.#windows.push({ owner, bar });
+  }
+
+  removeWindows(owner: SimulatedPciNode): void {
+    for (let i = this.#windows.length - 1; i >= 0; i--)
+      if (this.#windows[i]!.owner === owner) this.#windows.splice(i, 1);
+  }
+
+  /** `node` reads [address, + into.length); false if a page was refused. `pasid` -1: without. */
+  read(node: SimulatedPciNode, address: DmaAddr, into: Uint8Array, pasid = -1): boolean {
+    return this.#transfer(node, address, into, "read", pasid);
+  }
+
+  /** `node` writes [address, + from.length); false if a page was refused. */
+  write(node: SimulatedPciNode, address: DmaAddr, from: Uint8Array, pasid = -1): boolean {
+    return this.#transfer(node, address, from, "write", pasid);
+  }
+
+  #transfer(node: SimulatedPciNode, address: DmaAddr, bytes: Uint8Array, access: Access, pasid: number): boolean {
+    for (let at = 0; at < bytes.length; ) {
+      const here = (address + at) as DmaAddr;
+      const length = Math.min(PAGE_SIZE - (here % PAGE_SIZE), bytes.length - at);
+      this.pieces++;
+      const problem = this.#piece(node, here, bytes.subarray(at, at + length), access, pasid);
+      if (problem !== undefined) {
+        if (this.refusals.length < REFUSAL_LIMIT)
+          this.refusals.push({ requester: node.requester, address: here, access, reason: problem });
+        else this.refusalsLost++;
+        return false;
+      }
+      at += length;
+    }
+    return true;
+  }
+
+  /** Moves a piece that lies in one page, or says why not. */
+  #piece(
+    node: SimulatedPciNode,
+    address: DmaAddr,
+    bytes: Uint8Array,
+    access: Access,
+    pasid: number,
+  ): RefusalReason | undefined {
+    if (!node.present) return "removed";
+    if (!node.busMaster) return "not-master";
+    // A request with a PASID carries an address that only the IOMMU can know.
+    const peer = pasid < 0 ? this.#windowOnBus(node.hostBridge, address) : undefined;
+    if (peer && turnsAround(node, peer.owner)) {
+      this.turnedAround++;
+      this.#move(PhysAddr(peer.bar.phys + address - peer.bar.busAddress), bytes, access);
+      return undefined;
+    }
+    let page = PhysPage.of(address as unknown as PhysAddr);
+    if (this.translator) {
+      const found = this.translator.translate(node.requester, IovaPage.of(address), access, pasid);
+      if (found < 0) return "translation";
+      page = found as PhysPage;
+    }
+    return this.#atRoot(node, page, address % PAGE_SIZE, bytes, access);
+  }
+
+  /** The root complex has a physical address. */
+  #atRoot(
+    node: SimulatedPciNode,
+    page: PhysPage,
+    offset: number,
+    bytes: Uint8Array,
+    access: Access,
+  ): RefusalReason | undefined {
+    const phys = PhysAddr(page * PAGE_SIZE + offset);
+    if (!this.#isRam(page)) {
+      const window = this.#windows.find(({ bar }) => phys >= bar.phys && phys < bar.phys + bar.length);
+      if (!window) return "nothing-there";
+      if (!node.hostBridge.routesPeers || !window.owner.hostBridge.routesPeers) return "no-route";
+      this.passedOn++;
+      this.#move(phys, bytes, access);
+      return undefined;
+    }
+    const encryption = this.#encryption;
+    if (!encryption || node.trusted || !encryption.isPrivate(page)) {
+      this.#move(phys, bytes, access);
+      return undefined;
+    }
+    if (!encryption.touched(node.requester, page, access)) return "private";
+    const raw = access === "write" ? bytes.slice() : bytes;
+    if (access === "write") encryption.cipher(phys, raw);
+    this.#move(phys, raw, access);
+    if (access === "read") encryption.cipher(phys, raw);
+    return undefined;
+  }
+
+  #move(phys: PhysAddr, bytes: Uint8Array, access: Access): void {
+    if (access === "read") this.#memory.read(phys, bytes);
+    else this.#memory.write(phys, bytes);
+  }
+
+  #windowOnBus(hostBridge: SimulatedHostBridge, address: number): Window | undefined {
+    for (const window of this.#windows) {
+      const { busAddress, length } = window.bar;
+      if (address >= busAddress && address < busAddress + length && window.owner.hostBridge === hostBridge)
+        return window;
+    }
+    return undefined;
+  }
+}
+
+/** Does a request of `from` for the memory of `to` stay below the root? */
+function turnsAround(from: SimulatedPciNode, to: SimulatedPciNode): boolean {
+  const above = new Set<SimulatedPciNode>();
+  for (let node: SimulatedPciNode | undefined = from; node; node = node.parent) above.add(node);
+  let meeting: SimulatedPciNode | undefined = to;
+  while (meeting && !above.has(meeting)) meeting = meeting.parent;
+  if (!meeting) return false;
+  const way: SimulatedPciNode[] = [meeting];
+  for (const end of [from, to])
+    for (let node: SimulatedPciNode = end; node !== meeting; node = node.parent!) way.push(node);
+  return way.every(({ acsControl }) => (acsControl & REDIRECTS) === 0);
+}

@@ -1,0 +1,46 @@
+/**
+ * Fault events: what devices and the unit itself did wrong, in a queue for whoever looks. Never an exception.
+ *
+ * Promises: bounded; when it is full the newest are dropped and counted.
+ */
+import type { TranslationFault } from "./fault-record.ts";
+
+export type VtdFault =
+  /** A device's request was refused. */
+  | ({ readonly kind: "translation"; readonly timeMs: number } & TranslationFault)
+  /** Records were lost: there were more faults than registers for them. */
+  | { readonly kind: "records-lost"; readonly timeMs: number }
+  /**
+   * A device did not answer an invalidation of its TLB, and is not waited for any more: what it has cached is unknown, so
+   * detach it. `gone`: it has left the bus.
+   */
+  | { readonly kind: "device-given-up"; readonly timeMs: number; readonly requester: number; readonly gone: boolean }
+  /** The unit refused a descriptor (IQE): what it would have forgotten may still be cached. */
+  | { readonly kind: "descriptor-refused"; readonly timeMs: number; readonly words: readonly number[] }
+  /** The unit got an answer from a device that it had not asked for (ICE). */
+  | { readonly kind: "unexpected-completion"; readonly timeMs: number }
+  /** The unit does not answer: from now on nothing is known to be forgotten. */
+  | { readonly kind: "unit-broken"; readonly timeMs: number; readonly reason: string };
+
+/** Events that are kept until somebody reads them. */
+export const FAULT_EVENT_LIMIT = 1024;
+
+export class FaultEvents {
+  readonly #events: VtdFault[] = [];
+  /** Events dropped because nobody read. */
+  dropped = 0;
+
+  push(event: VtdFault): void {
+    if (this.#events.length < FAULT_EVENT_LIMIT) this.#events.push(event);
+    else this.dropped++;
+  }
+
+  get length(): number {
+    return this.#events.length;
+  }
+
+  /** Everything so far, oldest first; the queue is empty then. */
+  drain(): VtdFault[] {
+    return this.#events.splice(0);
+  }
+}

@@ -1,0 +1,48 @@
+/**
+ * The VT-d units of a machine as one: each device is behind one of them, and a domain may be behind several.
+ *
+ * Promises: what is told of a domain goes to every unit that has devices of it, each in a submission of its own.
+ * Specified by: VT-d specification, 8.3 (which devices a unit has); behaviour of Linux 7.2.
+ */
+import type { IovaPage } from "../../base/index.ts";
+import type { Requester, TranslationTables, TranslationUnit } from "../../platform/index.ts";
+import type { AttachOptions } from "./attach-options.ts";
+import type { VtdUnit } from "./unit.ts";
+
+export class VtdUnits implements TranslationUnit {
+  readonly units: readonly VtdUnit[];
+  readonly #unitOf: (requester: Requester) => VtdUnit;
+
+  /** `unitOf` answers one of `units`. */
+  constructor(units: readonly VtdUnit[], unitOf: (requester: Requester) => VtdUnit) {
+    this.units = units;
+    this.#unitOf = unitOf;
+  }
+
+  attach(requester: Requester, tables: TranslationTables): void {
+    this.attachDevice(requester, tables);
+  }
+
+  /** @throws as {@link VtdUnit.attachDevice} */
+  attachDevice(requester: Requester, tables: TranslationTables, options?: AttachOptions): void {
+    this.#unitOf(requester).attachDevice(requester, tables, options);
+  }
+
+  detach(requester: Requester): void {
+    this.#unitOf(requester).detach(requester);
+  }
+
+  invalidateRange(domainId: number, start: IovaPage, end: IovaPage, leavesOnly: boolean): void {
+    for (const unit of this.units) unit.invalidateRange(domainId, start, end, leavesOnly);
+  }
+
+  invalidateDomain(domainId: number): void {
+    for (const unit of this.units) unit.invalidateDomain(domainId);
+  }
+
+  syncMap(domainId: number, start: IovaPage, end: IovaPage): boolean {
+    let told = false;
+    for (const unit of this.units) told = unit.syncMap(domainId, start, end) || told;
+    return told;
+  }
+}

@@ -1,0 +1,300 @@
+/**
+ * Judges of the kinds two-step and scatterlist: the kernel's DMA-IOMMU layer, compiled by itself and driven by seeded
+ * operations. Every argument, result and event is compared; dmalink runs as Linux does (`linuxCompatible`, unchecked).
+ * Named rule `finer errno`: a list that the table refuses says why (ERANGE, EADDRINUSE), where the kernel says EINVAL.
+ */
+import { type Direction, DmaError, type IovaPage, PhysAddr, type PhysPage } from "../../src/base/index.ts";
+import { Dma, type DmaAttributes, type IovaRange, type PhysVec } from "../../src/dma/index.ts";
+import { SimulatedUnit, VirtualClock } from "../../src/hosts/simulated/index.ts";
+import { IommuDomain } from "../../src/iommu/index.ts";
+import { CACHE, MMIO, NOEXEC, PRIVILEGED, READ, vtdSecondStage, WRITE } from "../../src/layouts/pagetable/index.ts";
+import { P2pRouter } from "../../src/p2p/index.ts";
+import { Arena } from "../../src/pagetable/index.ts";
+import type { HostBridge, PciNode } from "../../src/platform/index.ts";
+import type { Observer } from "../../src/trace/index.ts";
+import { type Header, type Judge, type Line, Tally } from "./judge.ts";
+import { hex } from "./kernel-events.ts";
+
+const DIRECTIONS: Readonly<Record<string, Direction>> = {
+  BIDI: "bidirectional",
+  TO_DEVICE: "to-device",
+  FROM_DEVICE: "from-device",
+};
+const ERRNO: Readonly<Record<string, number>> = {
+  EPERM: 1,
+  EIO: 5,
+  ENXIO: 6,
+  ENOMEM: 12,
+  EINVAL: 22,
+  ERANGE: 34,
+  EOPNOTSUPP: 95,
+  EADDRINUSE: 98,
+  EREMOTEIO: 121,
+};
+const LETTERS: readonly (readonly [string, number])[] = [
+  ["R", READ],
+  ["W", WRITE],
+  ["C", CACHE],
+  ["N", NOEXEC],
+  ["M", MMIO],
+  ["P", PRIVILEGED],
+];
+const number = (value: unknown): number => Number(value);
+
+/** What these files call the events. */
+class LayerEvents implements Observer {
+  events: (string | number)[][] = [];
+
+  take(): (string | number)[][] {
+    const { events } = this;
+    this.events = [];
+    return events;
+  }
+
+  iovaAllocated(pages: number, limitPage: number, page: number): void {
+    this.events.push(["iovaAlloc", pages, hex(limitPage), hex(page)]);
+  }
+  iovaFreed(page: number, pages: number): void {
+    this.events.push(["iovaFree", hex(page), pages]);
+  }
+  flushQueued(page: number, pages: number): void {
+    this.events.push(["queue", hex(page), pages]);
+  }
+  mapped(iova: number, phys: number, bytes: number, prot: number): void {
+    const letters = LETTERS.map(([letter, bit]) => ((prot & bit) === 0 ? "" : letter)).join("");
+    this.events.push(["map", hex(iova), hex(phys), hex(bytes), letters]);
+  }
+  unmapped(iova: number, length: number, bytes: number): void {
+    this.events.push(["unmap", hex(iova), hex(length), hex(bytes)]);
+  }
+  mapSynced(iova: number, length: number): void {
+    this.events.push(["syncMap", hex(iova), hex(length)]);
+  }
+  iotlbSynced(start: number, last: number): void {
+    this.events.push(["inv", hex(start), hex(last), 0]);
+  }
+  domainInvalidated(): void {
+    this.events.push(["invAll"]);
+  }
+  cacheForDevice(phys: number, length: number): void {
+    this.events.push(["cpuSyncDevice", hex(phys), hex(length)]);
+  }
+  cacheForCpu(phys: number, length: number): void {
+    this.events.push(["cpuSyncCpu", hex(phys), hex(length)]);
+  }
+  cacheBarrier(): void {
+    this.events.push(["cpuBarrier"]);
+  }
+  /** The tables that an invalidation was for come back after it. */
+  tableFreed(): void {
+    const last = this.events.at(-1);
+    if (last?.[0] === "inv") last[3] = (last[3] as number) + 1;
+  }
+}
+
+class CountedArena extends Arena {
+  readonly #events: LayerEvents;
+
+  constructor(events: LayerEvents) {
+    super({ basePage: (2 ** 33) as PhysPage });
+    this.#events = events;
+  }
+
+  override release(frame: number, order = 0): void {
+    super.release(frame, order);
+    this.#events.tableFreed();
+  }
+}
+
+function layer(options: { lazy: boolean; coherent: boolean; peers?: P2pRouter; node?: PciNode }): {
+  events: LayerEvents;
+  clock: VirtualClock;
+  domain: IommuDomain;
+  arena: Arena;
+  dma: Dma;
+} {
+  const events = new LayerEvents();
+  const clock = new VirtualClock();
+  const arena = new CountedArena(events);
+  const domain = new IommuDomain({
+    layout: vtdSecondStage({ outputBits: 46 }),
+    unit: new SimulatedUnit(),
+    clock,
+    mode: options.lazy ? "lazy" : "strict",
+    tableMemory: arena,
+    observer: events,
+    reserved: [],
+  });
+  const dma = new Dma({
+    domain,
+    coherent: options.coherent,
+    observer: events,
+    checked: false,
+    linuxCompatible: true,
+    machine: { ...(options.peers && { peers: options.peers }) },
+    ...(options.node && { node: options.node }),
+  });
+  return { events, clock, domain, arena, dma };
+}
+
+const judgeTwoStep: Judge = (header, lines) => {
+  const tally = new Tally();
+  const { events, clock, domain, arena, dma } = layer({
+    lazy: header["lazy"] === true,
+    coherent: header["coherent"] === true,
+  });
+  const ranges = new Map<number, IovaRange>();
+  lines.forEach((line, i) => {
+    const range = ranges.get(number(line["id"]));
+    const at = (name: string): number => number(line[name]);
+    const [direction, attributes] = [directionOf(line), attributesOf(line["attr"])];
+    const as = { direction, ...(attributes && { attributes }) };
+    const differences: string[] = [];
+    const same = (what: string, expected: unknown, found: unknown): void => {
+      const [want, have] = [JSON.stringify(expected), JSON.stringify(found)];
+      if (want !== have) differences.push(`${what}: expected ${want}, found ${have}`);
+    };
+    arena.failAt = (line["failAlloc"] as number | undefined) ?? 0;
+    const operations: Readonly<Record<string, () => void>> = {
+      tryAlloc: () => {
+        dma.setMask(at("mask"));
+        const found = dma.tryReserveIova({ length: at("size"), physOffset: at("phys") });
+        same("addr", line["ok"] ? line["addr"] : "0x0", hex(found?.address ?? 0));
+        if (found) ranges.set(at("id"), found);
+      },
+      link: () =>
+        same(
+          "ret",
+          line["ret"],
+          errnoOf(() => range!.link(at("offset"), PhysAddr(at("phys")), at("size"), direction, attributes)),
+        ),
+      sync: () => range!.sync(at("offset"), at("size")),
+      unlink: () => range!.unlink(at("offset"), at("size"), as),
+      free: () => range!.destroy(0),
+      destroy: () => range!.destroy(at("mappedLen"), as),
+      mapPhys: () => {
+        let address: string | null = null;
+        errnoOf(() => {
+          address = hex(dma.mapPhys(PhysAddr(at("pa")), at("len"), direction, attributes));
+        });
+        same("addr", line["addr"], address);
+      },
+      unmapPhys: () => dma.unmapPhys(at("addr") as never, at("len"), direction, attributes),
+      probe: () => {
+        const page = domain.table.lookup(Math.floor(at("iova") / 4096) as IovaPage);
+        same("pa", line["pa"], page < 0 ? "0x0" : hex(page * 4096 + (at("iova") % 4096)));
+      },
+      tick: () => clock.advance(at("ms")),
+    };
+    try {
+      operations[line["op"] as string]!();
+    } catch (error) {
+      differences.push((error as Error).message);
+    }
+    arena.failAt = 0;
+    const seen = events.take();
+    if (line["events"] !== undefined) same("events", line["events"], seen);
+    tally.judge(i + 2, differences);
+  });
+  return tally.verdict();
+};
+
+const judgeScatterlist: Judge = (header, lines) => {
+  const tally = new Tally();
+  const { peers, node } = peersOf(header);
+  lines.forEach((line, i) => {
+    const { events, dma } = layer({ lazy: false, coherent: line["coherent"] === true, peers, node });
+    dma.setMask(number(line["mask"]));
+    dma.setSegmentBoundary(number(line["segBoundary"]));
+    dma.device.maxSegmentSize = number(line["maxSegSize"]);
+    const list: PhysVec[] = (line["in"] as [string, number, number][]).map(([page, offset, length]) => ({
+      phys: PhysAddr(number(page) + offset),
+      length,
+    }));
+    const differences: string[] = [];
+    const same = (what: string, expected: unknown, found: unknown): void => {
+      const [want, have] = [JSON.stringify(expected), JSON.stringify(found)];
+      if (want !== have) differences.push(`${what}: expected ${want}, found ${have}`);
+    };
+    let mapping: ReturnType<Dma["mapScatterlist"]> | undefined;
+    const errno = errnoOf(() => {
+      mapping = dma.mapScatterlist(list, directionOf(line));
+    });
+    if (line["ret"] === -22 && errno !== 0) tally.rule("finer errno");
+    else same("ret", line["ret"], mapping ? mapping.segments.length : errno);
+    same("events", line["events"], events.take());
+    if (mapping) {
+      const out = mapping.segments.map(({ address, length, bus }) => [
+        wrapped(address),
+        hex(length),
+        ...(bus ? ["bus"] : []),
+      ]);
+      same("out", line["out"], out);
+      mapping.unmap();
+      same("unmapEvents", line["unmapEvents"] ?? [], events.take());
+    }
+    tally.judge(i + 2, differences);
+  });
+  return tally.verdict();
+};
+
+/** Peers whose memory is where the file says, each behind a bridge of its own kind. */
+function peersOf(header: Header): { peers: P2pRouter; node: PciNode } {
+  const windows = header["barWindows"] as { bus: string[][]; hostBridge: string[]; unsupported: string[] };
+  const bridge = (family: number): HostBridge => ({
+    segment: 0,
+    vendorId: 0,
+    deviceId: 0,
+    cpu: { vendor: "AMD", family },
+  });
+  let requester = 0;
+  const node = (parent: PciNode | undefined, hostBridge: HostBridge): PciNode => ({
+    requester: ++requester,
+    kind: parent ? "endpoint" : "root-port",
+    parent,
+    hostBridge,
+    acsControl: 0,
+    present: true,
+    externalFacing: false,
+  });
+  const [allowed, unknown] = [bridge(0x17), bridge(0xf)];
+  const port = node(undefined, allowed);
+  const peers = new P2pRouter();
+  const add = (owner: PciNode, [start, last]: string[], busOffset: number): void => {
+    const phys = PhysAddr(number(start));
+    peers.add(owner, { index: 0, phys, length: number(last) + 1 - phys, busAddress: phys + busOffset });
+  };
+  for (const window of windows.bus) add(node(port, allowed), window, Number(BigInt.asIntN(64, BigInt(window[2]!))));
+  add(node(node(undefined, allowed), allowed), windows.hostBridge, 0);
+  add(node(node(undefined, unknown), unknown), windows.unsupported, 0);
+  return { peers, node: node(port, allowed) };
+}
+
+/** Bus addresses are of 64 bits, whatever the offset. */
+const wrapped = (address: number): string => `0x${BigInt.asUintN(64, BigInt(address)).toString(16)}`;
+
+const directionOf = (line: Line): Direction => DIRECTIONS[line["dir"] as string] ?? ("none" as Direction);
+
+const ATTRIBUTES: Readonly<Record<string, keyof DmaAttributes>> = {
+  MMIO: "mmio",
+  PRIVILEGED: "privileged",
+  SKIP_CPU_SYNC: "skipCpuSync",
+  REQUIRE_COHERENT: "requireCoherent",
+};
+
+function attributesOf(text: unknown): DmaAttributes | undefined {
+  if (typeof text !== "string" || text === "") return undefined;
+  return Object.fromEntries(text.split("|").map((name) => [ATTRIBUTES[name] ?? name, true]));
+}
+
+function errnoOf(call: () => void): number {
+  try {
+    call();
+    return 0;
+  } catch (error) {
+    if (!(error instanceof DmaError)) throw error;
+    return -(ERRNO[error.errno] ?? 0);
+  }
+}
+
+export const judges: Readonly<Record<string, Judge>> = { "two-step": judgeTwoStep, scatterlist: judgeScatterlist };
