@@ -11,7 +11,7 @@
  */
 import { type Iova, IovaPage, PAGE_SIZE, type PhysAddr, type PhysPage } from "../base/index.ts";
 import type { IommuDomain } from "../iommu/index.ts";
-import { Gather, LeafCursor } from "../pagetable/index.ts";
+import { Gather, LeafCursor, type PageTable } from "../pagetable/index.ts";
 import { CarefulLinks } from "./careful.ts";
 import {
   badAddress,
@@ -40,7 +40,14 @@ export class IovaRange implements Disposable {
   readonly #page: IovaPage = 0 as IovaPage;
   readonly #pages: number = 0;
   readonly #checked: boolean = true;
+  readonly #table: PageTable;
   #length = 0;
+  /** Whole pages that may take the short way of {@link link}; 0 once the range was given back. */
+  #simplePages = 0;
+  readonly #isSimple: boolean;
+  /** What the last simple link allowed: the next one mostly allows the same. */
+  #direction: Direction = "bidirectional";
+  #prot: number = permissions("bidirectional");
   /** Pages [#first, #end) of the range hold everything linked; #linked of them are. */
   #first = NONE;
   #end = 0;
@@ -58,6 +65,7 @@ export class IovaRange implements Disposable {
     const { device, domain } = path;
     this.#path = path;
     this.#domain = domain;
+    this.#table = domain.table;
     this.#granule = path.granule;
     this.#perGranule = path.perGranule;
     this.#page = page;
@@ -66,6 +74,8 @@ export class IovaRange implements Disposable {
     this.address = address;
     this.#length = length;
     const plain = device.coherent && !device.untrusted && device.machine.encryption === undefined;
+    this.#isSimple = plain && device.observer === undefined && path.granule === PAGE_SIZE && address % PAGE_SIZE === 0;
+    if (this.#isSimple) this.#simplePages = Math.floor(length / PAGE_SIZE);
     this.#careful = plain
       ? undefined
       : new CarefulLinks(path, (at, phys, bytes, prot, pad) => this.#map(at, phys, bytes, prot, pad));
@@ -102,6 +112,28 @@ export class IovaRange implements Disposable {
    * ERR_DMA_BOUNCE_FULL, ERR_DMA_BOUNCE_NONE (ENOMEM)
    */
   link(offset: number, phys: PhysAddr, length: number, direction: Direction, attributes?: DmaAttributes): void {
+    // A whole page of a range that starts on one, on a device that needs no care: nearly all of them. What is odd in any way
+    // takes the long way, which says what is wrong.
+    if (length === PAGE_SIZE && attributes === undefined) {
+      const index = offset / PAGE_SIZE;
+      const frame = phys / PAGE_SIZE;
+      if (index >= 0 && index < this.#simplePages && index === Math.floor(index) && frame === Math.floor(frame)) {
+        if (direction !== this.#direction) {
+          this.#direction = direction;
+          this.#prot = permissions(direction);
+        }
+        if (this.#table.mapPage(this.#page + index, frame, this.#prot, this.#cursor)) {
+          if (index < this.#first) this.#first = index;
+          if (index >= this.#end) this.#end = index + 1;
+          this.#linked++;
+          return;
+        }
+      }
+    }
+    this.#linkAny(offset, phys, length, direction, attributes);
+  }
+
+  #linkAny(offset: number, phys: PhysAddr, length: number, direction: Direction, attributes?: DmaAttributes): void {
     if (this.#checked) this.#checkPiece("link", offset, length);
     if (!(phys >= 0)) throw badAddress(phys);
     if (offset > 0 && phys - Math.floor(phys * this.#perGranule) * this.#granule !== 0)
@@ -132,20 +164,69 @@ export class IovaRange implements Disposable {
    * @throws as {@link link}
    */
   linkVecs(offset: number, vecs: readonly PhysVec[], direction: Direction, attributes?: DmaAttributes): void {
-    const { device } = this.#path;
-    if (this.#careful !== undefined || device.observer !== undefined) {
+    if (this.#careful !== undefined || this.#path.device.observer !== undefined) {
       this.#linkEach(offset, vecs, direction, attributes);
       return;
     }
+    const pages = attributes === undefined ? this.#linkPages(offset, vecs, direction) : 0;
+    if (pages === vecs.length) return;
+    try {
+      this.#linkRuns(offset, pages, vecs, direction, attributes);
+    } catch (error) {
+      if (pages > 0) this.#linked -= this.#domain.unmapNow(this.#pageOf(this.address + offset), pages);
+      throw error;
+    }
+  }
+
+  /** Links as many of the first `vecs` as are single pages that no neighbour continues; how many. The rest goes by runs. */
+  #linkPages(offset: number, vecs: readonly PhysVec[], direction: Direction): number {
+    const index = offset / PAGE_SIZE;
+    const count = vecs.length;
+    if (!(index >= 0 && index === Math.floor(index) && index + count <= this.#simplePages)) return 0;
+    const prot = permissions(direction);
+    const table = this.#table;
+    const cursor = this.#cursor;
+    const first = this.#page + index;
+    let done = 0;
+    let waiting = NO_FRAME; // the page before: mapped once the next one turns out not to go on from it
+    for (let i = 0; i < count; i++) {
+      const { phys, length } = vecs[i]!;
+      const frame = phys / PAGE_SIZE;
+      if (length !== PAGE_SIZE || frame !== Math.floor(frame) || frame === waiting + 1) break;
+      if (i > 0) {
+        // The first page in each table goes the long way, and leaves the table in the cursor.
+        if (
+          !table.mapPage(first + done, waiting, prot, cursor) &&
+          table.map((first + done) as IovaPage, waiting as PhysPage, 1, prot, cursor) !== 0
+        )
+          break;
+        done++;
+      }
+      waiting = frame;
+    }
+    if (done === count - 1 && table.mapPage(first + done, waiting, prot, cursor)) done++;
+    if (done > 0) this.#note(index, done);
+    return done;
+  }
+
+  /** Links `vecs` from number `from` on, physically adjacent ones together, all or nothing. */
+  #linkRuns(
+    offset: number,
+    from: number,
+    vecs: readonly PhysVec[],
+    direction: Direction,
+    attributes?: DmaAttributes,
+  ): void {
+    const { device } = this.#path;
     const runs = RUNS;
     runs.clear();
-    let at = offset;
-    for (let i = 0; i < vecs.length; i++) {
+    const start = offset + from * PAGE_SIZE;
+    let at = start;
+    for (let i = from; i < vecs.length; i++) {
       const { phys, length } = vecs[i]!;
       if (this.#checked) this.#checkPiece("link", at, length);
       if (!(phys >= 0)) throw badAddress(phys);
-      const frame = Math.floor(phys * this.#perGranule);
-      const inside = phys - frame * this.#granule;
+      const inside = this.#path.inside(phys);
       if (at > 0 && inside !== 0) throw linkUnaligned(at, phys, this.#granule);
       if (this.#path.inside(this.address + at) !== inside) throw linkMisplaced(at, phys, this.address + at);
       runs.add((phys - inside) / PAGE_SIZE, this.#path.pages(inside + length));
@@ -156,7 +237,7 @@ export class IovaRange implements Disposable {
     if (prot === 0) throw badDirection(direction);
     if (attributes?.shared && !device.linuxCompatible) throw sharedForbidden(device.name);
     if (this.#stale !== undefined) this.flush();
-    const first = this.#pageOf(this.address + offset);
+    const first = this.#pageOf(this.address + start);
     const pages = this.#domain.mapRuns(first, runs.physPages, runs.pages, runs.count, prot, this.#cursor);
     this.#note(first - this.#page, pages);
   }
@@ -212,6 +293,7 @@ export class IovaRange implements Disposable {
       this.#linked -= this.#careful.unlink(address, length, as, () => this.#domain.unmapNow(first, pages));
     else if (as.lazy) {
       this.#stale ??= new Gather();
+      this.#simplePages = 0;
       this.#linked -= this.#domain.unmapLater(first, pages, this.#stale);
     } else this.#linked -= this.#domain.unmapNow(first, pages);
     if (this.#linked === 0) {
@@ -225,13 +307,16 @@ export class IovaRange implements Disposable {
   flush(): void {
     const stale = this.#stale;
     this.#stale = undefined;
-    if (stale !== undefined) this.#domain.invalidate(stale);
+    if (stale === undefined) return;
+    this.#domain.invalidate(stale);
+    if (this.#isSimple && !this.#released) this.#simplePages = Math.floor(this.#length / PAGE_SIZE);
   }
 
   /** Makes room for `length` bytes from the start, within {@link capacity}. False if there is not so much: nothing changes. */
   grow(length: number): boolean {
     if (this.#released || length > this.capacity) return false;
     if (length > this.#length) this.#length = length;
+    if (this.#simplePages > 0) this.#simplePages = Math.floor(this.#length / PAGE_SIZE);
     return true;
   }
 
@@ -273,6 +358,7 @@ export class IovaRange implements Disposable {
   /** Clears what is linked, of which the last byte lies before `end`, and gives back `reserved` pages. */
   #finish(reserved: number, end: number, as: { direction?: Direction; attributes?: DmaAttributes }): void {
     this.#released = true;
+    this.#simplePages = 0;
     this.flush();
     if (this.#linked === 0) this.#domain.release(this.#page, 0, reserved);
     else if (this.#careful === undefined) this.#release(reserved, false);
@@ -374,6 +460,9 @@ export class IovaRange implements Disposable {
     });
   }
 }
+
+/** No page goes on from this one. */
+const NO_FRAME = -2;
 
 /** Later than any page of a range. */
 const NONE = 2 ** 30;

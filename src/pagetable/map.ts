@@ -15,23 +15,25 @@ const FRAME_WORDS = 1024;
 
 /** 0, or a negative errno. A page in the cursor's table needs no walk; whatever is out of the ordinary goes the long way. */
 export function map(tree: Tree, iova: number, phys: number, pages: number, prot: number, cursor: LeafCursor): number {
-  if (pages === 1 && cursor.epoch === tree.epoch) {
-    const index = iova - cursor.firstPage;
-    const low = tree.pageLow[prot]!;
-    const { presentMask } = tree;
-    if (index >= 0 && index < 512 && (low & presentMask) !== 0 && phys >= 0 && phys < tree.outputLimit) {
-      const { words } = tree.arena;
-      const at = cursor.offset + (index | 0) * 2;
-      if ((words[at]! & presentMask) === 0) {
-        words[at + 1] = tree.highOf(phys) | tree.pageHigh[prot]!;
-        words[at] = (phys << tree.shift) | low;
-        tree.counters.leavesWritten++;
-        tree.mappedPages = 1;
-        return 0;
-      }
-    }
-  }
+  if (pages === 1 && mapPage(tree, iova, phys, prot, cursor)) return 0;
   return mapRange(tree, iova, phys, pages, prot, cursor);
+}
+
+/** One page into the table that the cursor remembers, if there is room and nothing is odd. */
+export function mapPage(tree: Tree, iova: number, phys: number, prot: number, cursor: LeafCursor): boolean {
+  if (cursor.epoch !== tree.epoch) return false;
+  const index = iova - cursor.firstPage;
+  const low = tree.pageLow[prot]!;
+  const { presentMask } = tree;
+  if (!(index >= 0 && index < 512 && (low & presentMask) !== 0 && phys >= 0 && phys < tree.outputLimit)) return false;
+  const { words } = tree.arena;
+  const at = cursor.offset + (index | 0) * 2;
+  if ((words[at]! & presentMask) !== 0) return false;
+  words[at + 1] = tree.highOf(phys) | tree.pageHigh[prot]!;
+  words[at] = (phys << tree.shift) | low;
+  tree.counters.leavesWritten++;
+  tree.mappedPages = 1;
+  return true;
 }
 
 /** The long way of {@link map}: any size, any layout, all checks. */

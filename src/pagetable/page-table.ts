@@ -14,7 +14,7 @@ import type { Arena } from "./arena.ts";
 import { readDirty } from "./dirty.ts";
 import { arenaTooHigh } from "./errors.ts";
 import type { Gather } from "./gather.ts";
-import { map } from "./map.ts";
+import { map, mapPage } from "./map.ts";
 import { mapRuns } from "./map-runs.ts";
 import { collapse, split } from "./resize.ts";
 import { type LeafCursor, type TableEvents, Tree, upperBits } from "./tree.ts";
@@ -112,6 +112,14 @@ export class PageTable {
    */
   map(iova: IovaPage, phys: PhysPage, pages: number, prot: number, cursor: LeafCursor = this.#tree.cursor): number {
     return map(this.#tree, iova, phys, pages, prot, cursor);
+  }
+
+  /**
+   * The short way of {@link map}: one page of 4 KiB in the table that `cursor` remembers. False if it is not that simple, for
+   * whatever reason; nothing is changed then.
+   */
+  mapPage(iova: number, phys: number, prot: number, cursor: LeafCursor): boolean {
+    return mapPage(this.#tree, iova, phys, prot, cursor);
   }
 
   /**
