@@ -1,5 +1,5 @@
 /**
- * The one door for a newcomer: `npm start`, `npm test`, `npm run check`, `npm run bench`, `npm run golden`.
+ * The one door for a newcomer: `npm start`, `npm test`, `npm run check`, `npm run bench`, `npm run golden`, `npm run sim`.
  *
  * Plain JavaScript that any Node can read, so that a Node that is too old is told so; installs what is missing (from
  * npm's cache where it can), builds what is stale, and then runs the command.
@@ -84,6 +84,9 @@ if (command === "start") {
   const args = asked ? rest : ["compare", "examples/traces/strict-mix7030.dat.gz"];
   const cwd = asked ? (process.env.INIT_CWD ?? top) : top;
   process.exit(run(process.execPath, [join(top, "dist/apps/cli/main.js"), ...args], { cwd }));
+} else if (command === "sim") {
+  build();
+  process.exit(run(process.execPath, [join(top, "dist/apps/cli/main.js"), "sim", ...rest]));
 } else if (command === "test") {
   build(); // some tests run the built program, as a user would
   process.exit(run(process.execPath, ["node_modules/vitest/vitest.mjs", "run", ...rest]));

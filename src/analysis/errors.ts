@@ -44,3 +44,12 @@ export const deviceNotFound = (device: string, found: readonly string[]): DmaErr
     { device, found },
   );
 };
+
+/** A line of the list of live mappings that is none. */
+export const notADmaDump = (line: number, found: string): DmaError =>
+  new DmaError(
+    "ERR_DMA_DUMP_FORMAT",
+    "EINVAL",
+    `line ${line} is no entry of debugfs dma-api/dump: expected "driver device type idx N P=… D=… L=… … DMA_TO_DEVICE …", found ${JSON.stringify(found.slice(0, 100))}`,
+    { line },
+  );

@@ -1,9 +1,17 @@
 /** From events to what they mean: requests and statistics. */
 
 export * from "./address-space.ts";
+export * from "./check-json.ts";
+export * from "./check-trace.ts";
+export * from "./findings/finding.ts";
+export type { Rule } from "./findings/rule.ts";
+export { RULES } from "./findings/rules.ts";
+export type { LifetimeSink } from "./lifetimes/ledger.ts";
+export { KINDS, LifetimeTable, NO_DEVICE } from "./lifetimes/table.ts";
 export * from "./read-requests.ts";
 export * from "./requests.ts";
 export * from "./snapshot.ts";
+export * from "./start-state.ts";
 export * from "./stats.ts";
 export * from "./superpages.ts";
 export * from "./table-tree.ts";

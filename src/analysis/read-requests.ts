@@ -21,18 +21,36 @@ export type EventVisitor = (batch: EventBatch, row: number) => void;
  * @throws DmaError ERR_DMA_TRACE_DAMAGED (EINVAL), unless the trace was opened for best effort
  */
 export async function readRequests(trace: Trace, visit?: EventVisitor): Promise<Requests> {
-  const builder = new RequestBuilder();
-  const types: (KnownEvent | undefined)[] = [];
-  for await (const batch of trace.batches()) {
+  const reader = new RequestReader(trace);
+  for await (const batch of trace.batches())
     for (let row = 0; row < batch.count; row++) {
       visit?.(batch, row);
-      const typeId = batch.type[row]!;
-      if (typeId >= types.length) for (let id = types.length; id <= typeId; id++) types.push(known(trace.types[id]!));
-      const event = types[typeId];
-      if (event) feed(builder, trace, batch, row, event);
+      reader.event(batch, row);
     }
+  return reader.finish();
+}
+
+/** The same event by event, for who reads the trace for something else as well. */
+export class RequestReader {
+  readonly #trace: Trace;
+  readonly #builder = new RequestBuilder();
+  readonly #types: (KnownEvent | undefined)[] = [];
+
+  constructor(trace: Trace) {
+    this.#trace = trace;
   }
-  return builder.finish();
+
+  event(batch: EventBatch, row: number): void {
+    const types = this.#types;
+    const typeId = batch.type[row]!;
+    while (typeId >= types.length) types.push(known(this.#trace.types[types.length]!));
+    const event = types[typeId];
+    if (event) feed(this.#builder, this.#trace, batch, row, event);
+  }
+
+  finish(): Requests {
+    return this.#builder.finish();
+  }
 }
 
 function feed(builder: RequestBuilder, trace: Trace, batch: EventBatch, row: number, event: KnownEvent): void {

@@ -8,6 +8,7 @@
  * Asked for on the Linux mailing lists and never built there. What is left of the reservation stays with the batch: an
  * allocator that caches ranges by size gains nothing from a returned tail.
  */
+import { checkVec } from "./checks.ts";
 import type { DmaDevice } from "./device.ts";
 import { batchState } from "./errors.ts";
 import type { Path } from "./path.ts";
@@ -68,6 +69,7 @@ export class DmaBatch implements Disposable {
     const { maxBytes, maxVecs, linear } = this.#limits;
     if (this.#bytes + vec.length > maxBytes) return "full";
     try {
+      checkVec(vec);
       const pieces = piecesOf(this.#device, [vec]);
       let size = 0;
       for (const piece of pieces) if (piece.way !== "bus") size += this.#translated?.sizeOf(piece) ?? 0;

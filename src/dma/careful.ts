@@ -114,8 +114,13 @@ export class CarefulLinks {
     attributes?: DmaAttributes,
   ): void {
     const { ownership } = this.#path;
-    if (ownership.needed(attributes)) this.#granulesForDevice(phys, length, direction);
-    this.#map(address, phys, length, prot);
+    if (ownership.needed(attributes)) this.#forDevice(phys, length, direction);
+    try {
+      this.#map(address, phys, length, prot);
+    } catch (error) {
+      if (ownership.needed(attributes)) ownership.takeBack(phys, length, direction);
+      throw error;
+    }
     this.#path.device.machine.encryption?.mapped?.(phys, length);
     this.#remember(address, length, direction, attributes);
   }
@@ -129,6 +134,7 @@ export class CarefulLinks {
     attributes?: DmaAttributes,
   ): void {
     const path = this.#path;
+    const bouncedBefore = this.hasBounced;
     const headPad = path.inside(phys);
     const tail = path.inside(phys + length);
     let done = 0;
@@ -153,6 +159,7 @@ export class CarefulLinks {
           path.domain.unmapNow(page, path.pages(inside + done)),
         );
       }
+      if (!path.device.linuxCompatible) this.hasBounced = bouncedBefore;
       throw error;
     }
   }
@@ -171,9 +178,10 @@ export class CarefulLinks {
     const keep = device.linuxCompatible ? undefined : granule - 1;
     const slot = bounceIn(device, phys, length, granule - 1, keep);
     try {
-      if (ownership.needed(attributes)) this.#granulesForDevice(slot, length, direction);
+      if (ownership.needed(attributes)) this.#forDevice(slot, length, direction);
       this.#map(address, slot, length, prot, path.inside(phys));
     } catch (error) {
+      if (ownership.needed(attributes)) ownership.takeBack(slot, length, direction);
       bounceOut(device, slot, length, direction, attributes);
       throw error;
     }
@@ -181,8 +189,12 @@ export class CarefulLinks {
     this.#remember(address, length, direction, attributes);
   }
 
-  /** Whole granules: the device sees them whole. */
-  #granulesForDevice(phys: PhysAddr, length: number, direction: Direction): void {
+  /** The bytes of the piece; Linux maintains its whole granules, and what lies beside the piece in them may be lost. */
+  #forDevice(phys: PhysAddr, length: number, direction: Direction): void {
+    if (!this.#path.device.linuxCompatible) {
+      this.#path.ownership.forDevice(phys, length, direction);
+      return;
+    }
     const inside = this.#path.inside(phys);
     const bytes = this.#path.pages(inside + length) * PAGE_SIZE;
     this.#path.ownership.forDevice(PhysAddr(phys - inside), bytes, direction);

@@ -40,10 +40,10 @@ export function allocateTranslated(
   const allocator = pagesOfMachine(device);
   const pages = path.pages(length);
   const blocks = takeBlocks(allocator, pages, attributes, Math.max(1, path.granule / PAGE_SIZE));
-  if (!blocks) throw noMemory(length, mask);
+  if (!blocks || !openTo(device, blocks)) throw noMemory(length, mask);
   const first = path.reserve(pages, mask);
   if (first === 0) {
-    giveBlocks(allocator, blocks);
+    freeBlocks(device, blocks);
     throw noAddressSpace(pages * PAGE_SIZE, device.reach(mask));
   }
   const prot = permissions(direction, attributes, device.coherent);
@@ -56,7 +56,7 @@ export function allocateTranslated(
   } catch (error) {
     if (mapped > 0) domain.unmapNow(first, mapped);
     domain.release(first, 0, pages);
-    giveBlocks(allocator, blocks);
+    freeBlocks(device, blocks);
     throw error;
   }
   domain.sync(first, pages);
@@ -71,22 +71,39 @@ export function allocateDirect(device: DmaDevice, length: number, mask: number):
   const page = allocator.allocatePages(pages, Math.floor((reach + 1) / PAGE_SIZE) - 1);
   if (page === undefined) throw noMemory(length, device.reach(mask));
   const phys = PhysPage.start(page);
-  const { encryption } = device.machine;
+  const blocks = [{ page, pages }];
   if (phys + length - 1 > reach) {
     allocator.freePages(page, pages);
     throw notReachable(device.name, phys, length, device.reach(mask));
   }
-  if (encryption !== undefined && device.tdi === "none" && !encryption.convert(page, pages, "shared"))
-    throw noMemory(length, device.reach(mask)); // neither private nor shared now: never used again
-  return { address: DmaAddr(phys + device.busOffset), blocks: [{ page, pages }] };
+  if (!openTo(device, blocks)) throw noMemory(length, device.reach(mask));
+  return { address: DmaAddr(phys + device.busOffset), blocks };
+}
+
+/** Memory for one mapping or long use stays the CPU's alone in its caches, unless the device looks into them: it is taken out. */
+export function takeOutOfCaches(device: DmaDevice, blocks: readonly PageBlock[]): void {
+  if (device.coherent) return;
+  for (const { page, pages } of blocks) device.machine.caches?.bypass(page, pages);
+}
+
+/** Makes the pages shared, for a device outside a confidential guest's trust. False if one could not be: all are given up then. */
+function openTo(device: DmaDevice, blocks: readonly PageBlock[]): boolean {
+  const { encryption, pages } = device.machine;
+  if (encryption === undefined || device.tdi !== "none") return true;
+  const failed = blocks.findIndex((block) => !encryption.convert(block.page, block.pages, "shared"));
+  if (failed < 0) return true;
+  freeBlocks(device, blocks.slice(0, failed));
+  // The one that failed is neither private nor shared now, and never used again.
+  for (const block of blocks.slice(failed + 1)) pages?.freePages(block.page, block.pages);
+  return false;
 }
 
 /** Gives the pages back. Cannot fail; what cannot be made private again is leaked. */
-export function freeBlocks(device: DmaDevice, blocks: readonly PageBlock[], converted: boolean): void {
+export function freeBlocks(device: DmaDevice, blocks: readonly PageBlock[]): void {
   const { pages, encryption } = device.machine;
+  const opened = encryption !== undefined && device.tdi === "none";
   for (const { page, pages: count } of blocks)
-    if (!converted || encryption === undefined || encryption.convert(page, count, "private"))
-      pages?.freePages(page, count);
+    if (!opened || encryption.convert(page, count, "private")) pages?.freePages(page, count);
 }
 
 function pagesOfMachine(device: DmaDevice): PageAllocator {

@@ -111,6 +111,8 @@ export class DirectPath implements Path {
         segments.push({ address: this.#map(phys, length, direction, how), length });
       }
     } catch (error) {
+      if (this.#ownership.needed(attributes))
+        this.#eachMemory(segments, (phys, length) => this.#ownership.takeBack(phys, length, direction));
       this.unmapList({ list, segments, direction, attributes: { ...attributes, skipCpuSync: true } });
       throw error;
     }
@@ -120,7 +122,9 @@ export class DirectPath implements Path {
 
   unmapList({ list, segments, direction, attributes }: MappedList): void {
     segments.forEach(({ address, bus }, i) => {
-      if (!bus) this.unmapPhys(address, list[i]!.length, direction, attributes);
+      if (bus) return;
+      const how = this.#isPeer(PhysAddr(address)) ? { ...attributes, mmio: true } : attributes;
+      this.unmapPhys(address, list[i]!.length, direction, how);
     });
   }
 
@@ -140,10 +144,16 @@ export class DirectPath implements Path {
     if (!this.#device.coherent) this.#ownership.barrier();
   }
 
-  /** Bus addresses are nobody's memory: skipped. */
+  /** A peer's memory, which no cache holds. Linux maintains it at the end and at syncs all the same. */
+  #isPeer(phys: PhysAddr): boolean {
+    const { linuxCompatible, machine } = this.#device;
+    return !linuxCompatible && machine.peers?.providerOf(phys) !== undefined;
+  }
+
+  /** Bus addresses and peers are nobody's memory: skipped. */
   #eachMemory(segments: readonly DmaVec[], visit: (phys: PhysAddr, length: number) => void): void {
     for (const { address, length, bus } of segments)
-      if (!bus) visit(PhysAddr(address - this.#device.busOffset), length);
+      if (!bus && !this.#isPeer(PhysAddr(address))) visit(PhysAddr(address - this.#device.busOffset), length);
   }
 
   #isSmall(length: number, direction: Direction): boolean {

@@ -8,30 +8,38 @@
  * Promises: a failed call leaves nothing behind; release cannot fail.
  * Specified by: behaviour of Linux 7.2 DMA API; docs/two-step.md has the table of Linux names.
  */
-import { type Counters, type DmaAddr, type Iova, PAGE_SIZE, type PhysAddr } from "../base/index.ts";
+import { type Counters, type DmaAddr, type Iova, PAGE_SIZE, type PhysAddr, PhysPage } from "../base/index.ts";
 import type { IommuDomain } from "../iommu/index.ts";
 import { maxBounceSize } from "../swiotlb/index.ts";
 import type { DmaEventName } from "../trace/index.ts";
 import { type BatchLimits, DmaBatch } from "./batch.ts";
-import { type Allocation, allocateDirect, allocateTranslated, freeBlocks, type PageBlock } from "./coherent.ts";
+import { checkAddress, checkLength, checkVec } from "./checks.ts";
+import {
+  type Allocation,
+  allocateDirect,
+  allocateTranslated,
+  freeBlocks,
+  type PageBlock,
+  takeOutOfCaches,
+} from "./coherent.ts";
+import { DebuggedPath, type DmaDebug } from "./debug/index.ts";
 import { ALL_ADDRESSES, type DeviceOptions, DmaDevice } from "./device.ts";
 import { DirectPath } from "./direct.ts";
 import {
-  badAddress,
   badBoundary,
   badDirection,
-  badLength,
   emptyList,
   maskTooNarrow,
   notCoherent,
   onlySinglePages,
   sharedForbidden,
 } from "./errors.ts";
-import { IovaRange } from "./iova-range.ts";
+import type { IovaRange } from "./iova-range.ts";
 import { type LinearOptions, mapLinear } from "./linear.ts";
 import { CoherentMemory, DmaMapping, ScatterlistMapping } from "./mappings.ts";
 import type { MappedList, Path } from "./path.ts";
 import { permissions } from "./permissions.ts";
+import { openRange } from "./ranges.ts";
 import { TranslatedPath } from "./translated.ts";
 import { mapVecs, type VecsMapping } from "./vecs.ts";
 import { ATTRIBUTE_BITS, attributeBits, type Direction, type DmaAttributes, type PhysVec } from "./vectors.ts";
@@ -40,6 +48,9 @@ export interface DmaOptions extends DeviceOptions {
   /** The device's address space; without one it uses physical addresses. */
   readonly domain?: IommuDomain;
 }
+
+/** What checked mode calls memory that was allocated. */
+const DEBUG_KINDS = { dma_alloc: "coherent", dma_alloc_pages: "noncoherent", dma_alloc_sgt: "scatter-gather" } as const;
 
 /** Reservations up to this many granules are cached by the allocator, and cheap. */
 const CACHED_GRANULES = 32;
@@ -56,7 +67,14 @@ export class Dma {
     this.device = new DmaDevice(options, options.counters ?? options.domain?.counters);
     this.setSegmentBoundary(this.device.segmentBoundaryMask);
     this.#translated = this.domain && new TranslatedPath(this.device, this.domain);
-    this.#path = this.#translated ?? new DirectPath(this.device);
+    const path = this.#translated ?? new DirectPath(this.device);
+    this.device.watch = options.debug?.watch(this.device, this.domain);
+    this.#path = this.device.watch === undefined ? path : new DebuggedPath(path, this.device.watch);
+  }
+
+  /** Checked mode, as it was given: findings, and what is live. */
+  get debug(): DmaDebug | undefined {
+    return this.device.debug;
   }
 
   get counters(): Counters {
@@ -154,7 +172,7 @@ export class Dma {
         reserved: asked.length,
         ok: page !== 0,
       });
-    return page === 0 ? undefined : new IovaRange(path, page, pages, address, asked.length);
+    return page === 0 ? undefined : openRange(path, page, pages, address, asked.length);
   }
 
   // One shot.
@@ -165,7 +183,9 @@ export class Dma {
    * @throws DmaError as {@link mapPhys}
    */
   map(phys: PhysAddr, length: number, direction: Direction, attributes?: DmaAttributes): DmaMapping {
-    return new DmaMapping(this, this.mapPhys(phys, length, direction, attributes), length, direction, attributes);
+    const address = this.mapPhys(phys, length, direction, attributes);
+    this.device.watch?.errorChecked(address);
+    return new DmaMapping(this, address, length, direction, attributes);
   }
 
   /**
@@ -194,7 +214,10 @@ export class Dma {
 
   /** Ends a mapping of {@link mapPhys}: the same length, direction and attributes. Cannot fail. */
   unmapPhys(address: DmaAddr, length: number, direction: Direction, attributes?: DmaAttributes): void {
-    if (attributes?.shared && this.#translated) return; // was never mapped
+    if (attributes?.shared && this.#translated) {
+      this.device.watch?.unmappedAsShared(address, length, direction, attributes);
+      return; // was never mapped
+    }
     this.#path.unmapPhys(address, length, direction, attributes);
     if (this.device.observer !== undefined)
       this.#announce("dma_unmap_phys", direction, attributes, { address, length });
@@ -224,10 +247,7 @@ export class Dma {
    */
   mapScatterlist(list: readonly PhysVec[], direction: Direction, attributes?: DmaAttributes): ScatterlistMapping {
     if (list.length === 0) throw emptyList();
-    for (const { phys, length } of list) {
-      checkLength(length);
-      checkAddress(phys);
-    }
+    for (const vec of list) checkVec(vec);
     checkDirection(direction);
     if (attributes?.requireCoherent && !this.device.coherent) throw notCoherent(this.device.name);
     if (attributes?.shared && this.#translated && !this.device.linuxCompatible) throw sharedForbidden(this.device.name);
@@ -341,7 +361,13 @@ export class Dma {
       this.#announce(name, direction, attributes, { address: allocation?.address, length });
     }
     const { address, blocks } = allocation;
+    if (name !== "dma_alloc_pages") takeOutOfCaches(device, blocks);
+    const kind = DEBUG_KINDS[name];
+    const phys = PhysPage.start(blocks[0]!.page);
+    const told = name === "dma_alloc_pages" ? undefined : attributes; // contiguous is what it always is
+    device.watch?.allocated(kind, address, length, phys, direction, told);
     return new CoherentMemory(this, address, length, blocks, () => {
+      device.watch?.freeing(kind, address, length, phys, direction, told);
       const freeName = name.replace("alloc", "free") as DmaEventName;
       this.#announce(freeName, direction, attributes, { address, length });
       this.#free(name, address, length, blocks);
@@ -355,7 +381,7 @@ export class Dma {
       const pages = path.pages(length);
       path.domain.release((address / PAGE_SIZE) as never, pages, pages);
     }
-    freeBlocks(this.device, blocks, !path && this.device.tdi === "none");
+    freeBlocks(this.device, blocks);
   }
 
   #checkMask(mask: number): void {
@@ -373,10 +399,7 @@ export class Dma {
 
   #checkVecs(vecs: readonly PhysVec[], direction: Direction, attributes: DmaAttributes | undefined): void {
     if (vecs.length === 0) throw emptyList();
-    for (const { phys, length } of vecs) {
-      checkLength(length);
-      checkAddress(phys);
-    }
+    for (const vec of vecs) checkVec(vec);
     checkDirection(direction);
     this.#checkAttributes(attributes);
   }
@@ -405,14 +428,6 @@ export class Dma {
       lengths: segments.map(({ length }) => length),
     });
   }
-}
-
-function checkLength(length: number): void {
-  if (!(Number.isSafeInteger(length) && length > 0)) throw badLength(length);
-}
-
-function checkAddress(phys: number): void {
-  if (!(Number.isSafeInteger(phys) && phys >= 0)) throw badAddress(phys);
 }
 
 function checkDirection(direction: Direction): void {

@@ -146,10 +146,12 @@ export class IovaRange implements Disposable {
     }
     if (attributes?.shared && !device.linuxCompatible) throw sharedForbidden(device.name);
     if (this.#stale !== undefined) this.flush();
+    const [first, end, linked] = [this.#first, this.#end, this.#linked];
     try {
       if (this.#careful === undefined) this.#map(this.address + offset, phys, length, prot);
       else this.#careful.link(this.address + offset, phys, length, direction, prot, attributes);
     } catch (error) {
+      [this.#first, this.#end, this.#linked] = [first, end, linked]; // a bounced piece may have been half there
       if (device.observer !== undefined)
         this.#announce("dma_iova_link", false, offset, length, phys, direction, attributes);
       throw error;

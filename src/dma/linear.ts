@@ -10,9 +10,10 @@ import { BOUNCE_LIMIT } from "../swiotlb/index.ts";
 import { allocateDirect, freeBlocks } from "./coherent.ts";
 import type { DmaDevice } from "./device.ts";
 import { edgesDoNotJoin, linearTooLong, machineLacks, noAddressSpace, peerUnreachable } from "./errors.ts";
-import { IovaRange } from "./iova-range.ts";
+import type { IovaRange } from "./iova-range.ts";
 import type { Path } from "./path.ts";
 import { type Piece, piecesOf } from "./pieces.ts";
+import { openRange } from "./ranges.ts";
 import type { TranslatedPath } from "./translated.ts";
 import { DirectPieces, mappingOf, type Pieces, type VecsMapping } from "./vecs.ts";
 import type { Direction, DmaAttributes, PhysVec } from "./vectors.ts";
@@ -86,7 +87,7 @@ class JoinedRange implements Pieces {
     const pages = path.pages(inside + total);
     const page = path.reserve(pages);
     if (page === 0) throw noAddressSpace(total, device.reach(device.mask));
-    this.#range = new IovaRange(path, page, pages, (page * PAGE_SIZE + inside) as Iova, total);
+    this.#range = openRange(path, page, pages, (page * PAGE_SIZE + inside) as Iova, total);
     this.address = this.#range.address;
     try {
       let offset = 0;
@@ -146,9 +147,8 @@ class Linearised implements Pieces {
     this.#total = total;
     this.#direction = direction;
     const { blocks } = allocateDirect(device, total, Number.MAX_SAFE_INTEGER);
-    const converted = device.tdi === "none";
     this.#phys = PhysPage.start(blocks[0]!.page);
-    this.#free = () => freeBlocks(device, blocks, converted);
+    this.#free = () => freeBlocks(device, blocks);
     this.#copy("in");
     try {
       this.address = path.mapPhys(this.#phys, total, direction, attributes);

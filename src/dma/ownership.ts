@@ -25,7 +25,9 @@ export class Ownership {
     const device = this.#device;
     device.counters.cacheOperations++;
     device.observer?.cacheForDevice?.(phys, length, direction);
-    device.machine.caches?.forDevice(phys, length, direction);
+    // What the device will not write keeps its bytes, and so does what a failed call gives back: lines are written back first.
+    const way = direction === "from-device" ? "bidirectional" : direction;
+    device.machine.caches?.forDevice(phys, length, way);
   }
 
   forCpu(phys: PhysAddr, length: number, direction: Direction): void {
@@ -33,6 +35,13 @@ export class Ownership {
     device.counters.cacheOperations++;
     device.observer?.cacheForCpu?.(phys, length, direction);
     device.machine.caches?.forCpu(phys, length, direction);
+  }
+
+  /** A mapping failed after {@link forDevice}: the memory is the CPU's as before. Linux leaves it with the device. */
+  takeBack(phys: PhysAddr, length: number, direction: Direction): void {
+    if (this.#device.linuxCompatible) return;
+    this.forCpu(phys, length, direction);
+    this.barrier();
   }
 
   barrier(): void {

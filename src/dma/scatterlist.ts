@@ -5,10 +5,11 @@
  * entry would cross a segment boundary, a gap is left before it. Entries that are a peer's bus addresses stay out.
  * Promises: one reservation, one sync, one invalidation, whatever the length; a failed call leaves nothing.
  * Specified by: behaviour of Linux 7.2 DMA-IOMMU layer, scatterlists; judged by test/golden (kind scatterlist).
- * Linux also maps what lies behind an entry into the gap, and joins past the limit once an entry was longer than it:
- * only with `linuxCompatible`.
+ * Linux also maps what lies behind an entry into the gap, joins past the limit once an entry was longer than it, and takes
+ * a peer's memory through the host bridge for RAM: only with `linuxCompatible`.
  */
 import { type Direction, DmaAddr, IovaPage, PAGE_SIZE, type PhysPage } from "../base/index.ts";
+import type { DmaDevice } from "./device.ts";
 import { noAddressSpace } from "./errors.ts";
 import { PeerChunks } from "./peers.ts";
 import { permissions } from "./permissions.ts";
@@ -26,6 +27,8 @@ interface Entry {
   gap: number;
   /** Set for a peer's bus address. */
   readonly bus: number | undefined;
+  /** A peer's memory, through the host bridge. */
+  readonly mmio: boolean;
 }
 
 export function mapList(
@@ -34,17 +37,14 @@ export function mapList(
   direction: Direction,
   attributes?: DmaAttributes,
 ): DmaVec[] {
-  const { domain, device, ownership } = path;
-  if (ownership.needed(attributes)) {
-    for (const { phys, length } of list) ownership.forDevice(phys, length, direction);
-    ownership.barrier();
-  }
+  const { domain, device } = path;
   const { entries, total } = layOut(path, list);
   if (total === 0) return segmentsOf(path, entries, 0);
   const pages = total / PAGE_SIZE;
   const first = path.reserve(pages);
   if (first === 0) throw noAddressSpace(total, device.reach(device.mask));
-  const prot = permissions(direction, attributes, device.coherent);
+  const memory = permissions(direction, attributes, device.coherent);
+  const peer = permissions(direction, { ...attributes, mmio: true }, device.coherent);
   let at = 0;
   let mapped = 0;
   try {
@@ -55,11 +55,12 @@ export function mapList(
       let length = entry.whole + (device.linuxCompatible ? entry.gap : 0);
       let { gap } = entry;
       for (let next = entries[i]; next; next = entries[++i]) {
-        if (next.bus !== undefined || (gap > 0 && !device.linuxCompatible)) break;
+        if (next.bus !== undefined || (gap > 0 && !device.linuxCompatible) || next.mmio !== entry.mmio) break;
         if (next.phys - next.inside !== start + length) break;
         length += next.whole + (device.linuxCompatible ? next.gap : 0);
         gap = next.gap;
       }
+      const prot = entry.mmio ? peer : memory;
       domain.map(IovaPage.add(first, at / PAGE_SIZE), (start / PAGE_SIZE) as PhysPage, length / PAGE_SIZE, prot);
       at += length;
       mapped = at;
@@ -75,6 +76,13 @@ export function mapList(
   return segmentsOf(path, entries, first * PAGE_SIZE);
 }
 
+/** The entries that the CPU caches: all but peers' memory. Linux maintains those too. */
+export function cachedEntries({ linuxCompatible, machine }: DmaDevice, list: readonly PhysVec[]): readonly PhysVec[] {
+  const { peers } = machine;
+  if (linuxCompatible || peers === undefined || peers.providers.length === 0) return list;
+  return list.filter(({ phys }) => peers.providerOf(phys) === undefined);
+}
+
 /** Whole granules for every entry, and where a gap has to be so that no entry crosses a segment boundary. */
 function layOut(path: TranslatedPath, list: readonly PhysVec[]): { entries: Entry[]; total: number } {
   const boundary = path.device.segmentBoundaryMask + 1;
@@ -86,7 +94,7 @@ function layOut(path: TranslatedPath, list: readonly PhysVec[]): { entries: Entr
     const chunk = chunks.at(phys);
     const inside = path.inside(phys);
     if (chunk.type === "bus-address") {
-      entries.push({ phys, length, inside: 0, whole: 0, gap: 0, bus: phys + chunk.busOffset });
+      entries.push({ phys, length, inside: 0, whole: 0, gap: 0, bus: phys + chunk.busOffset, mmio: false });
       continue;
     }
     const whole = path.pages(inside + length) * PAGE_SIZE;
@@ -96,7 +104,8 @@ function layOut(path: TranslatedPath, list: readonly PhysVec[]): { entries: Entr
       previous.gap += gap;
       total += gap;
     }
-    previous = { phys, length, inside, whole, gap: 0, bus: undefined };
+    const mmio = chunk.type === "through-host-bridge" && !path.device.linuxCompatible;
+    previous = { phys, length, inside, whole, gap: 0, bus: undefined, mmio };
     entries.push(previous);
     total += whole;
   }

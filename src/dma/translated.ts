@@ -16,7 +16,7 @@ import { bounceForbidden, minAlignTooWide, noAddressSpace, privateMemory } from 
 import { Ownership } from "./ownership.ts";
 import { type MappedList, type Path, sharesCacheLine } from "./path.ts";
 import { permissions } from "./permissions.ts";
-import { mapList, unmapRange, unmapSegments } from "./scatterlist.ts";
+import { cachedEntries, mapList, unmapRange, unmapSegments } from "./scatterlist.ts";
 import type { DmaAttributes, DmaVec, PhysVec } from "./vectors.ts";
 
 /** Of a 64-bit address. */
@@ -90,6 +90,7 @@ export class TranslatedPath implements Path {
       if (!bounced) device.machine.encryption?.mapped?.(phys, length);
       return address;
     } catch (error) {
+      if (this.ownership.needed(attributes)) this.ownership.takeBack(at, length, direction);
       if (bounced) bounceOut(device, at, length, direction, attributes);
       throw error;
     }
@@ -168,13 +169,16 @@ export class TranslatedPath implements Path {
         list.some(
           ({ phys, length }) => hiddenFrom(this.device, phys, length) || this.bounces(phys, length, direction),
         ));
-    if (!single) return mapList(this, list, direction, attributes);
+    if (!single) return this.#mapTogether(list, direction, attributes);
     const segments: DmaVec[] = [];
     try {
       for (const { phys, length } of list)
         segments.push({ address: this.mapPhys(phys, length, direction, attributes), length });
     } catch (error) {
       this.#single.add(segments);
+      if (this.ownership.needed(attributes))
+        for (const { address, length } of segments)
+          this.ownership.takeBack(this.physOf(address) ?? PhysAddr(0), length, direction);
       this.unmapList({ list, segments, direction, attributes: { ...attributes, skipCpuSync: true } });
       throw error;
     }
@@ -182,38 +186,52 @@ export class TranslatedPath implements Path {
     return segments;
   }
 
+  #mapTogether(list: readonly PhysVec[], direction: Direction, attributes?: DmaAttributes): DmaVec[] {
+    const { ownership } = this;
+    if (!ownership.needed(attributes)) return mapList(this, list, direction, attributes);
+    for (const { phys, length } of cachedEntries(this.device, list)) ownership.forDevice(phys, length, direction);
+    ownership.barrier();
+    try {
+      return mapList(this, list, direction, attributes);
+    } catch (error) {
+      for (const { phys, length } of cachedEntries(this.device, list)) ownership.takeBack(phys, length, direction);
+      throw error;
+    }
+  }
+
   unmapList({ list, segments, direction, attributes }: MappedList): void {
     if (this.#single.has(segments)) {
       for (const { address, length } of segments) this.unmapPhys(address, length, direction, attributes);
       return;
     }
-    if (this.ownership.needed(attributes)) {
-      for (const { phys, length } of list) this.ownership.forCpu(phys, length, direction);
-      this.ownership.barrier();
-    }
+    if (this.ownership.needed(attributes)) this.#toCpu(list, direction);
     unmapSegments(this, segments);
   }
 
   syncListForCpu({ list, segments, direction }: MappedList): void {
     if (this.#single.has(segments))
       for (const { address, length } of segments) this.syncForCpu(address, length, direction);
-    else if (!this.device.coherent) {
-      for (const { phys, length } of list) this.ownership.forCpu(phys, length, direction);
-      this.ownership.barrier();
-    }
+    else if (!this.device.coherent) this.#toCpu(list, direction);
   }
 
   syncListForDevice({ list, segments, direction }: MappedList): void {
     if (this.#single.has(segments))
       for (const { address, length } of segments) this.syncForDevice(address, length, direction);
     else if (!this.device.coherent) {
-      for (const { phys, length } of list) this.ownership.forDevice(phys, length, direction);
+      for (const { phys, length } of cachedEntries(this.device, list))
+        this.ownership.forDevice(phys, length, direction);
       this.ownership.barrier();
     }
   }
 
+  #toCpu(list: readonly PhysVec[], direction: Direction): void {
+    for (const { phys, length } of cachedEntries(this.device, list)) this.ownership.forCpu(phys, length, direction);
+    this.ownership.barrier();
+  }
+
   /** False if there is nothing that a sync could move: no walk of the table then. */
   #moves(length: number, direction: Direction): boolean {
-    return !this.device.coherent || this.isolates(length, direction);
+    const { coherent, machine, tdi } = this.device;
+    return !coherent || this.isolates(length, direction) || (machine.encryption !== undefined && tdi === "none");
   }
 }

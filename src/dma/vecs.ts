@@ -9,9 +9,10 @@
 import { DmaAddr, type Iova, PAGE_SIZE } from "../base/index.ts";
 import type { DmaDevice } from "./device.ts";
 import { noAddressSpace } from "./errors.ts";
-import { IovaRange } from "./iova-range.ts";
+import type { IovaRange } from "./iova-range.ts";
 import type { Path } from "./path.ts";
 import { type Piece, piecesOf } from "./pieces.ts";
+import { openRange } from "./ranges.ts";
 import { Segments } from "./segments.ts";
 import type { TranslatedPath } from "./translated.ts";
 import type { Direction, DmaAttributes, DmaVec, PhysVec } from "./vectors.ts";
@@ -110,7 +111,7 @@ export class TranslatedPieces implements Pieces {
     const pages = this.#path.pages(bytes);
     const page = this.#path.reserve(pages);
     if (page === 0) throw noAddressSpace(bytes, device.reach(device.mask));
-    this.#range = new IovaRange(this.#path, page, pages, (page * PAGE_SIZE) as Iova, pages * PAGE_SIZE);
+    this.#range = openRange(this.#path, page, pages, (page * PAGE_SIZE) as Iova, pages * PAGE_SIZE);
   }
 
   /** Bytes of the granules that a piece fills. */

@@ -13,7 +13,7 @@
 import { Counters, type IovaPage, PAGE_SIZE, type PhysPage } from "../base/index.ts";
 import { type IovaDevice, IovaDomain, IovaSpace, type PfnRange } from "../iova/index.ts";
 import type { TableLayout } from "../layouts/pagetable/index.ts";
-import { Arena, Gather, type LeafCursor, PageTable, TableList } from "../pagetable/index.ts";
+import { Arena, Gather, type LeafCursor, PageTable, type TableEvents, TableList } from "../pagetable/index.ts";
 import type { Clock, TranslationTables, TranslationUnit } from "../platform/index.ts";
 import type { Observer } from "../trace/index.ts";
 import { badMode, mapRefused } from "./errors.ts";
@@ -35,6 +35,8 @@ export interface DomainOptions {
   readonly reserved?: readonly PfnRange[];
   /** Count the steps that Linux's allocator would have walked. */
   readonly countSteps?: boolean;
+  /** Deviation: granules up to which the allocator caches ranges; 32 unless said (iova/domain.ts). */
+  readonly largestCached?: number;
 }
 
 /** Where a domain's own table memory lies: 128 TiB, above any RAM and within what every format can point to. */
@@ -71,7 +73,12 @@ export class IommuDomain {
     this.#domainId = options.domainId ?? 1;
     this.#observer = observer;
     this.#arena = options.tableMemory ?? new Arena({ basePage: TABLE_MEMORY });
-    this.table = new PageTable({ layout, memory: this.#arena, counters: this.counters });
+    const events: TableEvents = {
+      sync: (gather) => this.#issue(gather), // a large leaf took the place of tables: pointers to them may be cached
+      flushWalk: (iova, pages) =>
+        this.#unit.invalidateRange(this.#domainId, iova as IovaPage, (iova + pages) as IovaPage, false),
+    };
+    this.table = new PageTable({ layout, memory: this.#arena, counters: this.counters, events });
     const domain = new IovaDomain({
       granule: this.granule,
       startPfn: 1,
@@ -80,6 +87,7 @@ export class IommuDomain {
       clock,
       counters: this.counters,
       countSteps: options.countSteps ?? false,
+      ...(options.largestCached !== undefined && { largestCached: options.largestCached }),
     });
     const lastPage = options.lastPage ?? 2 ** Math.min(layout.inputBits - 12, WIDEST_PAGE_BITS) - 1;
     this.#space = new IovaSpace<TableList>(domain, {
@@ -262,14 +270,16 @@ export class IommuDomain {
 
   /** Issues what was gathered, and gives back the table pages that nobody can reach any more. */
   invalidate(gather: Gather): void {
-    if (gather.pending) {
-      this.counters.rangeInvalidations++;
-      const { start, end, leavesOnly } = gather;
-      if (this.#observer !== undefined)
-        this.#observer.iotlbSynced?.(start * PAGE_SIZE, end * PAGE_SIZE - 1, leavesOnly);
-      this.#unit.invalidateRange(this.#domainId, start as IovaPage, end as IovaPage, leavesOnly);
-    }
+    this.#issue(gather);
     this.table.complete(gather);
+  }
+
+  #issue(gather: Gather): void {
+    if (!gather.pending) return;
+    this.counters.rangeInvalidations++;
+    const { start, end, leavesOnly } = gather;
+    if (this.#observer !== undefined) this.#observer.iotlbSynced?.(start * PAGE_SIZE, end * PAGE_SIZE - 1, leavesOnly);
+    this.#unit.invalidateRange(this.#domainId, start as IovaPage, end as IovaPage, leavesOnly);
   }
 
   #announceMap(page: IovaPage, phys: PhysPage, pages: number, prot: number): void {

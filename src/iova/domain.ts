@@ -15,6 +15,7 @@ import {
   badAlignCap,
   badCpus,
   badGranule,
+  badLargestCached,
   badLimit,
   badReservation,
   badSize,
@@ -23,7 +24,7 @@ import {
   notAllocated,
 } from "./errors.ts";
 import { ANCHOR, BOTTOM, fitCode, log2Ceil, log2Floor, OrderedRanges, pow2 } from "./ordered-ranges.ts";
-import { CACHE_CLASSES, LARGEST_CACHED, RangeCache } from "./range-cache.ts";
+import { LARGEST_CACHED, RangeCache } from "./range-cache.ts";
 
 /** What a domain notes of a range: nobody uses it (cached, or queued); in use, up to 32 granules of it; all of it. */
 const IDLE = 0;
@@ -57,6 +58,8 @@ export interface IovaDomainOptions {
   readonly checked?: boolean;
   /** Deviation `alignCap`: granules, a power of two; larger requests are aligned to this only. None unless said. */
   readonly alignCap?: number;
+  /** Deviation `largestCached`: granules, a power of two from 32 to 32768; ranges up to this are cached. 32 unless said. */
+  readonly largestCached?: number;
   /** Whether there is memory for one more magazine; always, unless said. */
   readonly mayAllocateMagazine?: () => boolean;
 }
@@ -76,14 +79,22 @@ export class IovaDomain {
   readonly #currentCpu: (() => number) | undefined;
   readonly #countSteps: boolean;
   readonly #alignCap: number;
+  readonly #largestCached: number;
   /** The range where the last allocation went: anywhere, and below 4 GiB. */
   #cached = ANCHOR;
   #cached32 = ANCHOR;
   #max32AllocSize: number;
 
-  /** @throws DmaError ERR_DMA_IOVA_GRANULE, ERR_DMA_IOVA_START, ERR_DMA_IOVA_CPUS, ERR_DMA_IOVA_ALIGN_CAP (EINVAL) */
+  /** @throws DmaError ERR_DMA_IOVA_GRANULE, ERR_DMA_IOVA_START, ERR_DMA_IOVA_CPUS, ERR_DMA_IOVA_ALIGN_CAP, ERR_DMA_IOVA_CACHED (EINVAL) */
   constructor(options: IovaDomainOptions = {}) {
-    const { granule = 4096, startPfn = 1, cpus = 1, checked = true, alignCap = NO_CAP } = options;
+    const {
+      granule = 4096,
+      startPfn = 1,
+      cpus = 1,
+      checked = true,
+      alignCap = NO_CAP,
+      largestCached = LARGEST_CACHED,
+    } = options;
     const granuleLog2 = Math.log2(granule);
     if (!Number.isInteger(granuleLog2) || granuleLog2 < 12 || granuleLog2 > 16) throw badGranule(granule);
     this.granule = granule;
@@ -91,6 +102,8 @@ export class IovaDomain {
     if (!Number.isInteger(startPfn) || startPfn < 1 || startPfn > this.lastPfn) throw badStart(startPfn, this.lastPfn);
     if (!Number.isInteger(cpus) || cpus < 1) throw badCpus(cpus);
     if (!(alignCap >= 1 && alignCap <= NO_CAP && Number.isInteger(Math.log2(alignCap)))) throw badAlignCap(alignCap);
+    if (!(largestCached >= LARGEST_CACHED && largestCached <= 32_768 && Number.isInteger(Math.log2(largestCached))))
+      throw badLargestCached(largestCached);
     this.startPfn = startPfn;
     this.dma32Pfn = 2 ** (32 - granuleLog2);
     this.#max32AllocSize = this.dma32Pfn;
@@ -99,8 +112,10 @@ export class IovaDomain {
     this.#currentCpu = options.currentCpu;
     this.#countSteps = options.countSteps ?? false;
     this.#alignCap = alignCap;
+    this.#largestCached = largestCached;
     this.#cache = new RangeCache({
       cpus,
+      largest: largestCached,
       clock: options.clock,
       ranges: this.#ranges,
       freeToTree: (id) => this.#remove(id),
@@ -121,7 +136,7 @@ export class IovaDomain {
    */
   allocateFast(granules: number, limitPfn: number, drainOnFailure: boolean): number {
     // what is wrong or long is looked at below; the rest is the shortest way to a magazine
-    const short = granules >= 1 && granules <= LARGEST_CACHED && Number.isInteger(granules);
+    const short = granules >= 1 && granules <= this.#largestCached && Number.isInteger(granules);
     if (!(short && limitPfn >= 0 && Number.isInteger(limitPfn)))
       return this.#allocateOrDrain(granules, limitPfn, drainOnFailure);
     const sizeClass = 32 - Math.clz32(granules - 1);
@@ -129,7 +144,7 @@ export class IovaDomain {
     const cpu = this.#currentCpu === undefined ? 0 : this.#currentCpu();
     const id = this.#cache.get(sizeClass, limitPfn + 1 - size, cpu);
     if (id === ANCHOR) return this.#allocateOrDrain(size, limitPfn, drainOnFailure);
-    this.#ranges.setNote(id, size);
+    this.#ranges.setNote(id, size <= LARGEST_CACHED ? size : ALL);
     this.counters.iovaAllocations++;
     return this.#ranges.owned(id);
   }
@@ -255,7 +270,7 @@ export class IovaDomain {
       cached: this.#cached === ANCHOR ? undefined : this.#ranges.lo(this.#cached),
       cached32: this.#cached32 === ANCHOR ? undefined : this.#ranges.lo(this.#cached32),
       max32AllocSize: this.#max32AllocSize,
-      cache: Array.from({ length: CACHE_CLASSES }, (_, sizeClass) => this.#cache.contents(sizeClass)),
+      cache: Array.from({ length: this.#cache.classes }, (_, sizeClass) => this.#cache.contents(sizeClass)),
     };
   }
 

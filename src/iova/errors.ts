@@ -40,6 +40,14 @@ export const badLimit = (limitPfn: number): DmaError =>
 export const badCpus = (cpus: number): DmaError =>
   new DmaError("ERR_DMA_IOVA_CPUS", "EINVAL", `${cpus} CPUs: give a whole number from 1 on`, { cpus });
 
+export const badLargestCached = (granules: number): DmaError =>
+  new DmaError(
+    "ERR_DMA_IOVA_CACHED",
+    "EINVAL",
+    `ranges up to ${granules} granules cannot be cached: a power of two from 32 to 32768 is needed`,
+    { granules },
+  );
+
 export const badAlignCap = (alignCap: number): DmaError =>
   new DmaError(
     "ERR_DMA_IOVA_ALIGN_CAP",

@@ -11,8 +11,7 @@
 import type { Clock, Timer } from "../platform/index.ts";
 import { ANCHOR, log2Ceil, type OrderedRanges } from "./ordered-ranges.ts";
 
-/** Size classes: 2^0 to 2^5 granules. */
-export const CACHE_CLASSES = 6;
+/** The longest range that Linux caches, granules: size classes 2^0 to 2^5. */
 export const LARGEST_CACHED = 32;
 export const MAGAZINE_SIZE = 127;
 export const DEPOT_DELAY_MS = 100;
@@ -41,6 +40,8 @@ interface Depot {
 
 export interface RangeCacheOptions {
   readonly cpus: number;
+  /** Granules, a power of two: longer ranges are not cached. */
+  readonly largest: number;
   /** Without one, depots are never trimmed. */
   readonly clock: Clock | undefined;
   readonly ranges: OrderedRanges;
@@ -55,6 +56,9 @@ export class RangeCache {
   readonly #pairs: readonly Pair[];
   readonly #depots: readonly Depot[];
   readonly #cpus: number;
+  readonly #largest: number;
+  /** Size classes: 2^0 to 2^(classes - 1) granules. */
+  readonly classes: number;
   readonly #clock: Clock | undefined;
   readonly #ranges: OrderedRanges;
   readonly #freeToTree: (id: number) => void;
@@ -64,12 +68,14 @@ export class RangeCache {
 
   constructor(options: RangeCacheOptions) {
     this.#cpus = options.cpus;
+    this.#largest = options.largest;
+    this.classes = log2Ceil(options.largest) + 1;
     this.#clock = options.clock;
     this.#ranges = options.ranges;
     this.#freeToTree = options.freeToTree;
     this.#mayAllocate = options.mayAllocate;
-    this.#pairs = Array.from({ length: CACHE_CLASSES * options.cpus }, () => new Pair());
-    this.#depots = Array.from({ length: CACHE_CLASSES }, () => ({ magazines: [], trim: undefined }));
+    this.#pairs = Array.from({ length: this.classes * options.cpus }, () => new Pair());
+    this.#depots = Array.from({ length: this.classes }, () => ({ magazines: [], trim: undefined }));
   }
 
   /** Id of a cached range of 2^sizeClass granules that starts at `lastStart` or below; 0 if there is none. */
@@ -91,7 +97,7 @@ export class RangeCache {
 
   /** Caches a range that was freed as `granules`; false if it is too long or there is no room. */
   put(id: number, granules: number, cpu: number): boolean {
-    if (granules > LARGEST_CACHED) return false;
+    if (granules > this.#largest) return false;
     const sizeClass = log2Ceil(granules);
     const pair = this.#pairs[sizeClass * this.#cpus + cpu]!;
     if (pair.loaded.count === MAGAZINE_SIZE && !this.#unload(pair, sizeClass)) return false;
@@ -102,7 +108,7 @@ export class RangeCache {
 
   /** Gives everything that one CPU's magazines hold back to the tree. */
   drainCpu(cpu: number): void {
-    for (let sizeClass = 0; sizeClass < CACHE_CLASSES; sizeClass++) {
+    for (let sizeClass = 0; sizeClass < this.classes; sizeClass++) {
       const pair = this.#pairs[sizeClass * this.#cpus + cpu]!;
       this.#empty(pair.loaded);
       this.#empty(pair.previous);

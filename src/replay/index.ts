@@ -1,4 +1,15 @@
 /** A recorded load, run on a machine under each mapping strategy. */
 export * from "./compare.ts";
-export { type Load, loadOf, type MappedLoad, STRATEGIES, type Strategy } from "./strategies.ts";
+export * from "./cost.ts";
+export { IOMMU_KINDS, type IommuKind } from "./machine.ts";
+export { loadOf, type Plan, type PlanOptions, planOf } from "./plan.ts";
+export * from "./simulation/index.ts";
+export {
+  type Load,
+  type MappedLoad,
+  STRATEGIES,
+  STRATEGY_NAMES,
+  type Strategy,
+  type StrategyName,
+} from "./strategies.ts";
 export { describeMismatch, type Mismatch } from "./verifier.ts";

@@ -3,10 +3,12 @@
  *
  * A strategy is a value: how it maps one request, and what bookkeeping a driver has to keep for it. Metadata bytes are
  * those of Linux's structures: 32 B a scatterlist entry; 16 B (address and length) a segment that is unmapped by itself;
- * 16 B of state for an IOVA range, however many segments it has.
+ * 16 B of state for an IOVA range, however many segments it has. Calls are those of a driver that maps through the
+ * kernel from user space, where each map of a run of memory is one, and each unmap.
  */
-import { PAGE_SIZE, PhysAddr } from "../base/index.ts";
+import { PAGE_SIZE, type PhysAddr } from "../base/index.ts";
 import type { Direction, Dma, DmaMapping, DmaVec, PhysVec } from "../dma/index.ts";
+import { Premapped } from "./premapped.ts";
 
 /** A request as a driver sees it. */
 export interface Load {
@@ -20,12 +22,28 @@ export interface Load {
 /** A mapped request: where the device finds its bytes, in order. */
 export interface MappedLoad {
   readonly vecs: readonly DmaVec[];
+  /** Map and unmap calls of a driver in user space, both ends. */
+  readonly calls: number;
   release(): void;
 }
 
+export const STRATEGY_NAMES = [
+  "one-shot",
+  "coalesced",
+  "scatterlist",
+  "two-step",
+  "two-step-vector",
+  "batch",
+  "linear",
+  "premapped",
+] as const;
+export type StrategyName = (typeof STRATEGY_NAMES)[number];
+
 export interface Strategy {
-  readonly name: "one-shot" | "scatterlist" | "two-step" | "two-step-vector";
+  readonly name: StrategyName;
   readonly summary: string;
+  /** Called once, before the first request; what it maps stays. The calls that it takes, and how much it maps. */
+  prepare?(dma: Dma, loads: readonly Load[]): { readonly calls: number; readonly bytes: number };
   map(dma: Dma, load: Load): MappedLoad;
 }
 
@@ -40,24 +58,43 @@ export const isLinear = (vecs: readonly PhysVec[]): boolean =>
       (i === 0 || phys % PAGE_SIZE === 0) && (i === vecs.length - 1 || (phys + length) % PAGE_SIZE === 0),
   );
 
+/** The same memory in as few runs as it has: neighbours joined. */
+export function joined(vecs: readonly PhysVec[]): readonly PhysVec[] {
+  const runs: { phys: PhysAddr; length: number }[] = [];
+  for (const { phys, length } of vecs) {
+    const last = runs.at(-1);
+    if (last && last.phys + last.length === phys) last.length += length;
+    else runs.push({ phys, length });
+  }
+  return runs.length === vecs.length ? vecs : runs;
+}
+
+/** Each of `vecs` by itself. */
+function mapEach(dma: Dma, vecs: readonly PhysVec[], direction: Direction): MappedLoad {
+  dma.counters.metadataBytes += vecs.length * SEGMENT_RECORD_BYTES;
+  const mappings: DmaMapping[] = [];
+  const release = (): void => {
+    for (const mapping of mappings) mapping.unmap();
+  };
+  try {
+    for (const { phys, length } of vecs) mappings.push(dma.map(phys, length, direction));
+  } catch (error) {
+    release();
+    throw error;
+  }
+  return { vecs: mappings, calls: vecs.length * 2, release };
+}
+
 const oneShot: Strategy = {
   name: "one-shot",
   summary: "dma.map for every segment",
-  map(dma, { vecs, direction }) {
-    const { counters } = dma;
-    counters.metadataBytes += vecs.length * SEGMENT_RECORD_BYTES;
-    const mappings: DmaMapping[] = [];
-    const release = (): void => {
-      for (const mapping of mappings) mapping.unmap();
-    };
-    try {
-      for (const { phys, length } of vecs) mappings.push(dma.map(phys, length, direction));
-    } catch (error) {
-      release();
-      throw error;
-    }
-    return { vecs: mappings, release };
-  },
+  map: (dma, { vecs, direction }) => mapEach(dma, vecs, direction),
+};
+
+const coalesced: Strategy = {
+  name: "coalesced",
+  summary: "neighbours in memory joined first, then dma.map for each run",
+  map: (dma, { vecs, direction }) => mapEach(dma, joined(vecs), direction),
 };
 
 const scatterlist: Strategy = {
@@ -66,7 +103,7 @@ const scatterlist: Strategy = {
   map(dma, { vecs, direction }) {
     dma.counters.metadataBytes += vecs.length * SCATTERLIST_ENTRY_BYTES;
     const mapping = dma.mapScatterlist(vecs, direction);
-    return { vecs: mapping.segments, release: () => mapping.unmap() };
+    return { vecs: mapping.segments, calls: joined(vecs).length + 1, release: () => mapping.unmap() };
   },
 };
 
@@ -89,22 +126,57 @@ const twoStep = (name: "two-step" | "two-step-vector", summary: string, vector: 
         offset += vecs[i]!.length;
       }
     range.sync();
-    return { vecs: [range], release: () => range.destroy() };
+    return { vecs: [range], calls: (vector ? joined(vecs).length : vecs.length) + 1, release: () => range.destroy() };
   },
 });
 
+const batch: Strategy = {
+  name: "batch",
+  summary: "dma.batch: started for at most the request's pages, filled, finalized",
+  map(dma, { vecs, direction }) {
+    const pages = vecs.reduce((sum, { phys, length }) => sum + Math.ceil(((phys % PAGE_SIZE) + length) / PAGE_SIZE), 0);
+    const started = dma.batch(direction, { maxBytes: pages * PAGE_SIZE });
+    for (const vec of vecs)
+      if (started.add(vec) === "full") throw new Error(`a batch of ${pages} pages is full before its request is in it`);
+    const outputs = started.finalize();
+    dma.counters.metadataBytes += RANGE_STATE_BYTES + outputs.length * SEGMENT_RECORD_BYTES;
+    return { vecs: outputs, calls: vecs.length + 1, release: () => started.unmap() };
+  },
+};
+
+const linear: Strategy = {
+  name: "linear",
+  summary: "dma.mapLinear: one address for all of it; dma.mapVecs where the pieces do not join",
+  map(dma, load) {
+    const { vecs, direction } = load;
+    const mapping = load.linear ? dma.mapLinear(vecs, direction) : dma.mapVecs(vecs, direction);
+    dma.counters.metadataBytes += RANGE_STATE_BYTES + (load.linear ? 0 : mapping.vecs.length * SEGMENT_RECORD_BYTES);
+    return { vecs: mapping.vecs, calls: joined(vecs).length + 1, release: () => mapping.unmap() };
+  },
+};
+
+/** What stays mapped, by the device that it is mapped for. */
+const standing = new WeakMap<Dma, Premapped>();
+
+const premapped: Strategy = {
+  name: "premapped",
+  summary: "every page mapped once, before the first request, and kept",
+  prepare(dma, loads) {
+    const regions = new Premapped(dma, loads);
+    standing.set(dma, regions);
+    dma.counters.metadataBytes += regions.count * SEGMENT_RECORD_BYTES;
+    return { calls: regions.count, bytes: regions.bytes };
+  },
+  map: (dma, { vecs }) => ({ vecs: standing.get(dma)!.vecsOf(vecs), calls: 0, release() {} }),
+};
+
 export const STRATEGIES: readonly Strategy[] = [
   oneShot,
+  coalesced,
   scatterlist,
   twoStep("two-step", "reserve once, dma link per segment, one sync", false),
   twoStep("two-step-vector", "reserve once, one link call for all segments, one sync", true),
+  batch,
+  linear,
+  premapped,
 ];
-
-/** The load of segments of physical memory. */
-export function loadOf(
-  segments: readonly { readonly phys: number; readonly length: number }[],
-  direction: Direction,
-): Load {
-  const vecs = segments.map(({ phys, length }) => ({ phys: PhysAddr(phys), length }));
-  return { vecs, length: vecs.reduce((sum, vec) => sum + vec.length, 0), direction, linear: isLinear(vecs) };
-}

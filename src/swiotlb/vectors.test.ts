@@ -65,6 +65,12 @@ describe("vectors 5 to 7: low address bits", () => {
     ]);
   });
 
+  test("memory at address 0 has no low bits to keep", () => {
+    map(0x1000, 100);
+    expect(map(0, 100, 0xfff)).toBe(START + 0x800);
+    expect(map(0x2000, 100, 0xfff)).toBe(START + 0x1000);
+  });
+
   test("beyond Linux, keepMask keeps the offset in the granule without a minAlignMask", () => {
     expect(pool.map(PhysAddr(0x1abc), 0x100, 0xfff, { minAlignMask: 0, segmentBoundaryMask: 2 ** 64 }, 0xfff)).toBe(
       START + 0xabc,

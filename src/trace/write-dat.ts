@@ -6,6 +6,7 @@
  * reads. Not for: recording; everything is kept in memory until `finish`.
  * Specified by: the trace.dat formats 6 and 7 of trace-cmd 3.
  */
+import { Bytes } from "./bytes.ts";
 import { DAT_MAGIC } from "./dat-file.ts";
 import { type EventFormat, parseEventFormat } from "./event-format.ts";
 
@@ -55,83 +56,6 @@ const headerPage = (pageSize: number): string =>
     `\tfield: char data;\toffset:16;\tsize:${pageSize - PAGE_HEADER};\tsigned:0;`,
     "",
   ].join("\n");
-
-/** Bytes that grow, with numbers in one byte order. */
-class Bytes {
-  #bytes = new Uint8Array(4096);
-  #view = new DataView(this.#bytes.buffer);
-  readonly #little: boolean;
-  length = 0;
-
-  constructor(littleEndian: boolean) {
-    this.#little = littleEndian;
-  }
-
-  #reserve(size: number): number {
-    const at = this.length;
-    this.length += size;
-    if (this.length > this.#bytes.length) {
-      const wider = new Uint8Array(this.length * 2);
-      wider.set(this.#bytes);
-      this.#bytes = wider;
-      this.#view = new DataView(wider.buffer);
-    }
-    return at;
-  }
-
-  u8(value: number): this {
-    const at = this.#reserve(1);
-    this.#bytes[at] = value;
-    return this;
-  }
-
-  u16(value: number): this {
-    const at = this.#reserve(2);
-    this.#view.setUint16(at, value, this.#little);
-    return this;
-  }
-
-  u32(value: number): this {
-    const at = this.#reserve(4);
-    this.#view.setUint32(at, value, this.#little);
-    return this;
-  }
-
-  u64(value: number | bigint): this {
-    const at = this.#reserve(8);
-    this.#view.setBigUint64(at, BigInt.asUintN(64, BigInt(value)), this.#little);
-    return this;
-  }
-
-  raw(bytes: Uint8Array): this {
-    const at = this.#reserve(bytes.length);
-    this.#bytes.set(bytes, at);
-    return this;
-  }
-
-  text(text: string): this {
-    return this.raw(encoder.encode(text));
-  }
-
-  /** A length of 8 bytes and the text. */
-  sized(text: string): this {
-    const bytes = encoder.encode(text);
-    return this.u64(bytes.length).raw(bytes);
-  }
-
-  fill(size: number): this {
-    this.#reserve(size);
-    return this;
-  }
-
-  setU64(at: number, value: number | bigint): void {
-    this.#view.setBigUint64(at, BigInt(value), this.#little);
-  }
-
-  taken(): Uint8Array {
-    return this.#bytes.subarray(0, this.length);
-  }
-}
 
 /** The pages of one CPU. */
 class Pages {

@@ -27,7 +27,13 @@ describe("dmalink", () => {
 
   test("nothing asked: help, exit 2; an unknown command or option value: one line that says so, exit 2", () => {
     expect(run().status).toBe(2);
-    for (const args of [["frobnicate"], ["compare", "x", "--iommu", "foo"], ["compare", "x", "--seed", "z"]]) {
+    for (const args of [
+      ["frobnicate"],
+      ["compare", "x", "--iommu", "foo"],
+      ["compare", "x", "--seed", "z"],
+      ["compare", "x", "--what-if", "pigs-fly"],
+      ["compare", "x", "--request-cap", "5000"],
+    ]) {
       const { status, stdout, stderr } = run(...args);
       expect([status, stdout]).toEqual([2, ""]);
       expect(stderr).toMatch(/^dmalink: .*\n$/);
@@ -83,16 +89,20 @@ describe("dmalink stats", () => {
 });
 
 describe("dmalink compare", () => {
-  test("--json has the schema and the four strategies, no mismatch, and the kernel's own count", () => {
+  test("--json has the schema and the eight strategies, no mismatch, and the kernel's own count", () => {
     const { status, stdout } = run("compare", `${traces}strict-rr4k-qd1.dat.gz`, "--json");
     expect(status).toBe(0);
     const result = JSON.parse(stdout);
     expect(result).toMatchObject({ schema: "dmalink.compare/1", requests: 2500, segments: 2500, mismatches: 0 });
     expect(result.strategies.map(({ name }: { name: string }) => name)).toEqual([
       "one-shot",
+      "coalesced",
       "scatterlist",
       "two-step",
       "two-step-vector",
+      "batch",
+      "linear",
+      "premapped",
     ]);
     expect(result.kernel).toMatchObject({ unmapEvents: 2500, invalidations: 2500, equal: true });
   });
@@ -102,5 +112,45 @@ describe("dmalink compare", () => {
     const { status, stdout } = spawnSync(process.execPath, [program, "compare", "-", "--json"], { input: text });
     expect(status).toBe(0);
     expect(JSON.parse(stdout.toString())).toMatchObject({ requests: 2500, mismatches: 0 });
+  });
+});
+
+describe("dmalink export and query", () => {
+  test("every export in one run, and an answer in SQL", () => {
+    const trace = `${traces}strict-reload-nvme.dat.gz`;
+    const to = { perfetto: join(folder, "t.pftrace"), parquet: join(folder, "tables"), html: join(folder, "r.html") };
+    const exported = run("export", trace, ...Object.entries(to).flatMap(([name, at]) => [`--${name}`, at]), "--json");
+    expect(exported.status).toBe(0);
+    const { schema, perfetto, parquet } = JSON.parse(exported.stdout);
+    expect([schema, perfetto.slices, parquet.rows.mappings]).toEqual(["dmalink.export/1", 122, 122]);
+    expect(readFileSync(to.html, "utf8")).toMatch(/^<!doctype html>/);
+    const { status, stdout } = run("query", trace, "select count(*) as n from mappings");
+    expect([status, stdout]).toEqual([0, "n\n122\n"]);
+  });
+
+  test("nothing asked for, or a wrong question: one clear message, exit 2", () => {
+    const trace = `${traces}strict-reload-nvme.dat.gz`;
+    expect(run("export", trace)).toMatchObject({ status: 2, stdout: "" });
+    const asked = run("query", trace, "select nope");
+    expect([asked.status, asked.stdout]).toEqual([2, ""]);
+    expect(asked.stderr).toContain("events, mappings, requests, findings");
+  });
+});
+
+describe("dmalink record", () => {
+  test("--print-script gives a script that a shell can read, and records nothing", () => {
+    const { status, stdout } = run("record", "--print-script", "--probes", "--for", "2s", "--device", "00:04.0");
+    expect(status).toBe(0);
+    expect(spawnSync("sh", ["-n"], { input: stdout }).status).toBe(0);
+    expect(stdout).toContain('device == "0000:00:04.0"');
+  });
+
+  test.each([
+    ["--for", "soon"],
+    ["--for", "0s"],
+    ["--buffer", "much"],
+    ["--buffer", "1K"],
+  ])("%s %s is refused before anything is done", (option, value) => {
+    expect(run("record", "--print-script", option, value)).toMatchObject({ status: 2, stdout: "" });
   });
 });

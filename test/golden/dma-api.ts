@@ -25,6 +25,7 @@ import type { P2pMapType, P2pProvider } from "../../src/p2p/index.ts";
 import { type Header, type Judge, type Line, Tally } from "./judge.ts";
 import { ALL_ONES, hex, type KernelEvent } from "./kernel-events.ts";
 import { KernelMachine } from "./kernel-machine.ts";
+import { linesBefore, MisuseJudge } from "./misuse.ts";
 
 const DIRECTIONS: Readonly<Record<string, Direction>> = {
   BIDIRECTIONAL: "bidirectional",
@@ -93,15 +94,19 @@ class DmaApiJudge {
   /** Slots that other devices of that machine held. */
   #others = 0;
   #differences: string[] = [];
+  /** Set for the recordings of a kernel with DMA debugging. */
+  readonly #misuse: MisuseJudge | undefined;
   /** Device of the line, for its results. */
   #dev = 0;
 
   constructor(header: Header, lines: readonly Line[]) {
-    this.#machine = new KernelMachine(header, lines);
+    if (lines.some(({ op }) => op === "dmaDebug")) this.#misuse = new MisuseJudge();
+    this.#machine = new KernelMachine(header, lines, this.#misuse?.debug);
     this.#lines = lines;
   }
 
   run(): ReturnType<Tally["verdict"]> {
+    for (const [i, line] of linesBefore(this.#lines).entries()) this.#line(line, i);
     this.#lines.forEach((line, i) => {
       this.#differences = [];
       try {
@@ -122,11 +127,14 @@ class DmaApiJudge {
     if (!judge) throw new Error(`an operation that this judge does not know: ${op}`);
     if (this.#isEmpty(line)) {
       this.#tally.rule("empty");
-      this.#standIn(line, entry);
+      if (this.#misuse && op === "unmap") this.#misuse.unmapOfError(this.#dma, number(line["size"] ?? 0));
+      else this.#standIn(line, entry);
+      if (this.#misuse) this.#differences.push(...this.#misuse.compare(line));
       return;
     }
     if (this.#isDebugKernel && op !== "device") this.#dma.device.skipSync = false; // as that kernel is built
     judge(line, entry, index);
+    if (this.#misuse) this.#differences.push(...this.#misuse.compare(line));
     this.#results(line, op);
   }
 
@@ -158,7 +166,9 @@ class DmaApiJudge {
     map: (line) => this.#map(line),
     mapSingleOf: (line) => this.#map(line),
     unmap: (line, entry) => this.#unmap(line, entry),
-    mappingError: () => {},
+    mappingError: (_line, { mapping }) => {
+      if (mapping) this.#misuse?.debug.errorChecked(mapping.address);
+    },
     mapSg: (line) => this.#mapList(line),
     mapSgTable: (line) => this.#mapList(line),
     unmapSg: (line, { list }) => list && this.#dma.unmapList(shorter(list.mapped, line)),
@@ -214,9 +224,11 @@ class DmaApiJudge {
       this.#same("ret", line["ret"], this.#machine.peers.distance(owner!, client));
     },
     p2pState: () => {}, // judged by p2p-routes
-    bindDriver: () => {},
-    unbindDriver: () => {},
-    dmaDebug: () => {},
+    bindDriver: () => this.#misuse?.debug.driverBound(this.#dma.device, "dmat"),
+    unbindDriver: () => this.#misuse?.debug.driverUnbound(this.#dma.device),
+    dmaDebug: (line) => {
+      this.#differences.push(...this.#misuse!.compareState(line));
+    },
   };
 
   get #dma(): KernelMachine["devices"][number]["dma"] {
@@ -332,11 +344,13 @@ class DmaApiJudge {
     const mapped = (line["events"] as [string, string, string][] | undefined)?.find(([name]) => name === "map");
     const ret = line["ret"] as string | undefined;
     if (ret === undefined || ret === ALL_ONES) {
+      if (line["crash"] !== undefined) this.#misuse?.invalidMemory(this.#dma, number(line["size"]));
       this.#machine.events.take();
       this.#skip = true;
       return;
     }
     const phys = slot ? number(slot[1]) : mapped ? number(mapped[2]) + (number(ret) % 4096) : number(ret);
+    this.#misuse?.memoryIs(line["memory"], phys, number(line["size"]));
     this.#map({ ...line, phys: hex(phys) });
   }
 
@@ -430,7 +444,7 @@ class DmaApiJudge {
     const noAddress = line["ok"] === false && (line["events"] as unknown[] | undefined)?.length;
     const fed = this.#dma.domain ? (noAddress ? [{ page: 0x10000, pages: Math.ceil(size / 4096) }] : runs) : direct;
     this.#machine.pages.feed(fed ?? []);
-    const attributes = { ...attributesOf(line["attrs"]), ...(line["gfp"] === "atomic" && { forceContiguous: true }) };
+    const attributes = { ...attributesOf(line["attrs"]), ...(line["gfp"] === "atomic" && !this.#misuse && { forceContiguous: true }) };
     let found: CoherentMemory | undefined;
     const errno = errnoOf(() => {
       found = call(this.#dma, size, attributes);
@@ -445,7 +459,8 @@ class DmaApiJudge {
   }
 
   /** A handle always frees all it has; what the kernel does with another size is done to the domain here. */
-  #freePart({ address }: CoherentMemory, size: number): void {
+  #freePart({ address, phys }: CoherentMemory, size: number): void {
+    this.#misuse?.debug.of(this.#dma.device)?.freeing("coherent", address, size, phys, "bidirectional", undefined);
     this.#tally.rule("handles free all");
     this.#machine.events.dmaCalled({ name: "dma_free" });
     const pages = Math.ceil(size / 4096);

@@ -3,7 +3,7 @@
  * first line of a file says, and one front door for each of its devices.
  */
 import { type DmaAddr, type IovaPage, PhysAddr, type PhysPage } from "../../src/base/index.ts";
-import { Dma, type DmaMachine } from "../../src/dma/index.ts";
+import { Dma, type DmaDebug, type DmaMachine } from "../../src/dma/index.ts";
 import { SimulatedMemory, VirtualClock } from "../../src/hosts/simulated/index.ts";
 import { SimulatedVtdUnit } from "../../src/hosts/simulated/vtd/index.ts";
 import { INTERRUPT_WINDOW, IommuDomain, VtdUnit } from "../../src/iommu/index.ts";
@@ -92,9 +92,12 @@ export class KernelMachine {
   readonly hardware: SimulatedVtdUnit | undefined;
   readonly unit: VtdUnit | undefined;
   readonly #machine: DmaMachine;
+  /** The kernel was built with DMA debugging. */
+  readonly #debug: DmaDebug | undefined;
   readonly #ats: boolean;
 
-  constructor(header: Header, lines: readonly Line[]) {
+  constructor(header: Header, lines: readonly Line[], debug?: DmaDebug) {
+    this.#debug = debug;
     this.mode = header["mode"] as string;
     this.tree = recordedMachine(header, lines);
     const pool = (header["pool"] ?? (this.mode === "force" && FORCED_POOL)) as typeof FORCED_POOL | false;
@@ -201,6 +204,7 @@ export class KernelMachine {
       }),
       ...(node && { node }),
       ...(domain && { domain }),
+      ...(this.#debug && { debug: this.#debug }),
     });
     if (limits) dma.device.skipSync = limits.skipSync;
     return dma;

@@ -13,13 +13,13 @@ import { judges as dmaProt } from "./dma-prot.ts";
 import { judges as invalidation } from "./invalidation.ts";
 import { judges as iova } from "./iova.ts";
 import type { Header, Judge, Line, Verdict } from "./judge.ts";
+import { judges as nvmeDataPointer } from "./nvme-data-pointer.ts";
 import { judges as pagetable } from "./pagetable.ts";
 
-const JUDGES: Readonly<Record<string, Judge>> = { ...dmaApi, ...dmaLayer, ...dmaProt, ...invalidation, ...iova, ...pagetable };
+const JUDGES: Readonly<Record<string, Judge>> = { ...dmaApi, ...dmaLayer, ...dmaProt, ...invalidation, ...iova, ...nvmeDataPointer, ...pagetable };
 
 /** Kinds whose subject is not built yet, and what it is. */
 export const PENDING: Readonly<Record<string, string>> = {
-  "nvme-data-pointer": "NVMe PRP and SGL building",
   "best-page-size": "RDMA memory-region page sizes",
 };
 

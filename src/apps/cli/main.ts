@@ -7,6 +7,7 @@
  */
 import { cac } from "cac";
 import { DmaError } from "../../base/index.ts";
+import { EnvironmentError } from "./environment.ts";
 import { STANDARD_INPUT } from "./input.ts";
 
 const VERSION = "0.1.0";
@@ -19,6 +20,73 @@ async function run(argv: string[]): Promise<number> {
   const json = "machine-readable, on stdout";
 
   cli
+    .command("record", "record what this machine maps for DMA (Linux, as root)")
+    .usage("record [--for 10s] [-o FILE] [--device NAME] [--probes] [-- COMMAND]")
+    .option("--for <time>", "how long: 10s, 500ms, 2m; without it and without a command, until Ctrl-C")
+    .option("-o, --output <file>", "the trace", { default: "trace.dat" })
+    .option("--device <name>", "only this device: 0000:00:04.0; may be given again")
+    .option("--probes", "also the two-step functions, which have no tracepoints (Linux 6.16 and newer)")
+    .option("--buffer <size>", "memory per CPU for events not yet written", { default: "20M" })
+    .option("--print-script", "print a shell script that does it, for a machine without Node")
+    .option("--json", json)
+    .example("  sudo dmalink record --for 10s --probes -o trace.dat")
+    .example("  sudo dmalink record -- dd if=/dev/nvme0n1 of=/dev/null bs=1M count=100 iflag=direct")
+    .action((options: Record<string, unknown>) => {
+      const forMs = options.for === undefined ? undefined : durationMs("--for", options.for);
+      const bufferKiB = Math.ceil(sizeBytes("--buffer", options.buffer) / 1024);
+      if (bufferKiB < 8) throw new UsageError("--buffer: at least 8K a CPU is needed");
+      work = async () =>
+        (await import("./record.ts")).record({
+          file: String(options.output),
+          ...(forMs !== undefined && { forMs }),
+          devices: listOf(options.device).map(pciName),
+          probes: !!options.probes,
+          bufferKiB,
+          command: (options["--"] as string[] | undefined) ?? [],
+          printScript: !!options.printScript,
+          json: !!options.json,
+        });
+    });
+
+  cli
+    .command("check [...traces]", "what is wrong in recorded traces: leaks, double unmaps, waste; and what to do")
+    .option("--rule <name>", "this rule only; may be given again, or with commas")
+    .option("--device <name>", "findings of this device only: 0000:00:04.0; may be given again")
+    .option("--dma-dump <file>", "what was mapped at the start: a copy of debugfs dma-api/dump")
+    .option("--snapshot <file>", "what was mapped at the start: a snapshot of page tables (see dmalink tables)")
+    .option("--root <address>", "the snapshot's root table, if no NAME.json lies beside it")
+    .option("--jobs <n>", "traces checked at once; default: as many as there are processors")
+    .option("--json", json)
+    .option("--sarif", "SARIF 2.1.0, on stdout")
+    .option("--best-effort", "judge what was read before damage in the file")
+    .example("  dmalink check trace.dat.gz --device 0000:00:04.0")
+    .example("  dmalink check recorded/*.dat --jobs 4 --json")
+    .action((traces: string[], options: Record<string, unknown>) => {
+      if (traces.length === 0) throw new UsageError("check needs a trace");
+      const many = (value: unknown): string[] =>
+        value === undefined ? [] : [value].flat().flatMap((one) => String(one).split(","));
+      const text = (value: unknown): string | undefined => (value === undefined ? undefined : String(value));
+      const [rules, devices] = [many(options.rule), many(options.device)];
+      const [dmaDump, snapshot, root] = [text(options.dmaDump), text(options.snapshot), text(options.root)];
+      const jobs = options.jobs === undefined ? undefined : Number(options.jobs);
+      if (jobs !== undefined && !(Number.isSafeInteger(jobs) && jobs > 0))
+        throw new UsageError(`--jobs ${String(options.jobs)}: a whole number from 1 on is needed`);
+      work = async () =>
+        (await import("./check.ts")).check(traces, {
+          version: VERSION,
+          json: !!options.json,
+          sarif: !!options.sarif,
+          bestEffort: !!options.bestEffort,
+          ...(rules.length > 0 && { rules }),
+          ...(devices.length > 0 && { devices }),
+          ...(dmaDump !== undefined && { dmaDump }),
+          ...(snapshot !== undefined && { snapshot }),
+          ...(root !== undefined && { root }),
+          ...(jobs !== undefined && { jobs }),
+        });
+    });
+
+  cli
     .command("stats <trace>", "what a trace holds, per event and device")
     .option("--json", json)
     .option("--best-effort", "report what was read before damage in the file")
@@ -29,27 +97,76 @@ async function run(argv: string[]): Promise<number> {
     });
 
   cli
-    .command("compare <trace>", "the same load as one-shot, scatterlist and two-step: what each costs")
-    .option("--iommu <kind>", "page tables: vtd, x86-64 or amdv1", { default: "vtd" })
+    .command("compare <trace>", "the same load under eight mapping strategies: what each costs")
+    .option("--iommu <kind>", "page tables: vtd, x86-64, amdv1, arm or riscv", { default: "vtd" })
     .option("--mode <mode>", "invalidation: strict or lazy", { default: "strict" })
+    .option("--caching-mode", "an IOMMU that caches absent entries, as those of virtual machines do")
+    .option("--request-cap <size>", "map longer requests in pieces of this, such as 128K")
+    .option("--what-if <question>", "huge-pages, iova-cache or lazy: the same load with that changed")
+    .option(
+      "--cost <file>",
+      "prices for the predicted time, JSON: invalidationNs, pteWriteNs, iovaOpNs, iovaStepNs, callNs",
+    )
     .option("--seed <n>", "seed of the bytes that are moved and checked", { default: 1 })
     .option("--json", json)
     .option("--best-effort", "replay what was read before damage in the file")
     .example("  dmalink compare trace.dat.gz --mode lazy")
+    .example("  dmalink compare trace.dat.gz --what-if huge-pages")
     .action((trace: string, options: Record<string, unknown>) => {
-      const iommu = oneOf("--iommu", options.iommu, ["vtd", "x86-64", "amdv1"] as const);
+      const iommu = oneOf("--iommu", options.iommu, ["vtd", "x86-64", "amdv1", "arm", "riscv"] as const);
       const mode = oneOf("--mode", options.mode, ["strict", "lazy"] as const);
       const seed = Number(options.seed);
       if (!Number.isSafeInteger(seed) || seed < 0)
         throw new UsageError(`--seed ${String(options.seed)}: a whole number from 0 on is needed`);
+      const requestCap = options.requestCap === undefined ? undefined : sizeBytes("--request-cap", options.requestCap);
+      if (requestCap !== undefined && requestCap % 4096 !== 0)
+        throw new UsageError(`--request-cap ${String(options.requestCap)}: whole pages of 4 KiB are needed`);
+      const whatIf =
+        options.whatIf === undefined
+          ? undefined
+          : oneOf("--what-if", options.whatIf, ["huge-pages", "iova-cache", "lazy"] as const);
       work = async () =>
         (await import("./compare.ts")).compareCommand(trace, {
           iommu,
           mode,
           seed,
+          cachingMode: !!options.cachingMode,
+          ...(requestCap !== undefined && { requestCap }),
+          ...(whatIf !== undefined && { whatIf }),
+          ...(options.cost !== undefined && { costFile: String(options.cost) }),
           json: !!options.json,
           bestEffort: !!options.bestEffort,
         });
+    });
+
+  cli
+    .command("export <trace>", "the recording for other tools: Perfetto, Parquet, or one page to look at")
+    .option("--perfetto <file>", "mappings, bytes mapped and findings over time, for ui.perfetto.dev")
+    .option("--parquet <folder>", "events, mappings, requests and findings as tables")
+    .option("--html <file>", "a report with pictures, in one file, without a network")
+    .option("--json", json)
+    .option("--best-effort", "export what was read before damage in the file")
+    .example("  dmalink export trace.dat.gz --html report.html --perfetto trace.pftrace")
+    .action((trace: string, options: Record<string, unknown>) => {
+      const targets = ["perfetto", "parquet", "html"].filter((name) => options[name] !== undefined);
+      if (targets.length === 0)
+        throw new UsageError("export where to? --perfetto FILE, --parquet FOLDER or --html FILE");
+      work = async () =>
+        (await import("./export.ts")).exportCommand(trace, {
+          ...Object.fromEntries(targets.map((name) => [name, String(options[name])])),
+          json: !!options.json,
+          bestEffort: !!options.bestEffort,
+        });
+    });
+
+  cli
+    .command("query <trace> [sql]", "ask about a recording in SQL; without SQL, what the tables are")
+    .option("--json", json)
+    .option("--best-effort", "ask about what was read before damage in the file")
+    .example("  dmalink query trace.dat.gz 'select device, count(*) from mappings group by device'")
+    .action((trace: string, sql: string | undefined, options: Record<string, unknown>) => {
+      work = async () =>
+        (await import("./query.ts")).query(trace, sql, { json: !!options.json, bestEffort: !!options.bestEffort });
     });
 
   cli
@@ -66,6 +183,33 @@ async function run(argv: string[]): Promise<number> {
           ...(options.device !== undefined && { device: String(options.device) }),
           json: !!options.json,
           tree: !!options.tree,
+        });
+    });
+
+  cli
+    .command("sim [scenario]", "whole machines from seeds, with faults, until a promise of the stack breaks")
+    .option("--seed <n>", "this seed only")
+    .option("--seeds <a..b>", "these seeds", { default: "1..100" })
+    .option("--minutes <n>", "as many seeds as fit, from the first on")
+    .option("--json", json)
+    .example("  dmalink sim --seeds 1..500")
+    .example("  dmalink sim mapping --seed 314")
+    .action((scenario: string | undefined, options: Record<string, unknown>) => {
+      const name = oneOf("scenario", scenario ?? "mapping", ["mapping"] as const);
+      const range = options.seed === undefined ? String(options.seeds) : `${options.seed}..${options.seed}`;
+      const match = /^(\d{1,15})\.\.(\d{1,15})$/.exec(range);
+      if (!match || Number(match[1]) > Number(match[2]))
+        throw new UsageError(`seeds ${range}: a whole number, or A..B with A up to B, is needed`);
+      const minutes = options.minutes === undefined ? undefined : Number(options.minutes);
+      if (minutes !== undefined && !(minutes > 0)) throw new UsageError("--minutes: a number above 0 is needed");
+      const [first, last] = [Number(match[1]), Number(match[2])];
+      work = async () =>
+        (await import("./sim.ts")).sim({
+          scenario: name,
+          first,
+          last,
+          ...(minutes !== undefined && { minutes }),
+          json: !!options.json,
         });
     });
 
@@ -105,7 +249,31 @@ function oneOf<T extends string>(option: string, value: unknown, allowed: readon
   return found;
 }
 
-// An interrupt ends the process at once, which a shell shows as 130: there is nothing to put back.
+/** A time with its unit, in milliseconds. */
+function durationMs(option: string, value: unknown): number {
+  const match = /^(\d+(?:\.\d+)?)(ms|s|m)?$/.exec(String(value));
+  const factor = { ms: 1, s: 1000, m: 60_000 }[match?.[2] ?? "s"]!;
+  if (!match || Number(match[1]) === 0)
+    throw new UsageError(`${option} ${String(value)}: a time such as 10s, 500ms or 2m is needed`);
+  return Number(match[1]) * factor;
+}
+
+/** A size with its unit, in bytes. */
+function sizeBytes(option: string, value: unknown): number {
+  const match = /^(\d+)([KMG])?(?:i?B)?$/i.exec(String(value));
+  if (!match || Number(match[1]) === 0)
+    throw new UsageError(`${option} ${String(value)}: a size such as 128K or 20M is needed`);
+  return Number(match[1]) * 1024 ** " KMG".indexOf(match[2]?.toUpperCase() ?? " ");
+}
+
+/** An option that may be given several times. */
+const listOf = (value: unknown): string[] =>
+  value === undefined ? [] : (Array.isArray(value) ? value : [value]).map(String);
+
+/** A PCI address in full; other names of devices as they are. */
+const pciName = (name: string): string => (/^[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]$/i.test(name) ? `0000:${name}` : name);
+
+// An interrupt ends the process at once, which a shell shows as 130; a command with something to put back listens itself.
 process.stdout.on("error", (error: NodeJS.ErrnoException) => {
   if (error.code === "EPIPE") process.exit(0); // the reader has seen enough
   process.stderr.write(`dmalink: cannot write the answer: ${error.message}\n`);
@@ -114,7 +282,7 @@ process.stdout.on("error", (error: NodeJS.ErrnoException) => {
 try {
   process.exitCode = await run(process.argv);
 } catch (error) {
-  if (!(error instanceof DmaError)) throw error;
+  if (!(error instanceof DmaError) && !(error instanceof EnvironmentError)) throw error;
   process.stderr.write(`dmalink: ${error.message}\n`);
-  process.exitCode = 2;
+  process.exitCode = error instanceof EnvironmentError ? 3 : 2;
 }

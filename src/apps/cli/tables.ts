@@ -56,7 +56,7 @@ export async function tables(file: string, options: TablesOptions): Promise<numb
 const badInput = (message: string, details: object): DmaError =>
   new DmaError("ERR_DMA_INPUT", "EINVAL", message, details);
 
-async function readWhole(file: string): Promise<Uint8Array> {
+export async function readWhole(file: string): Promise<Uint8Array> {
   const source = await openInput(file);
   try {
     const { input } = source;
@@ -75,7 +75,7 @@ async function readWhole(file: string): Promise<Uint8Array> {
   }
 }
 
-interface Registers {
+export interface Registers {
   readonly root: bigint;
   readonly isRegister?: boolean;
   readonly capability?: bigint;
@@ -83,7 +83,7 @@ interface Registers {
 }
 
 /** `NAME.json` beside `NAME.snap` or `NAME.snap.gz`. */
-async function readRegisters(file: string): Promise<Registers> {
+export async function readRegisters(file: string): Promise<Registers> {
   const path = `${file.replace(/\.gz$/, "").replace(/\.snap$/, "")}.json`;
   const cure = "give the root table's address with --root 0x…";
   let text: string;
@@ -117,7 +117,7 @@ async function readRegisters(file: string): Promise<Registers> {
   };
 }
 
-function parseRoot(text: string): bigint {
+export function parseRoot(text: string): bigint {
   const digits = String(text); // a command line may have made a number of it
   const value = /^(0x[0-9a-f]+|[0-9]+)$/i.test(digits) ? BigInt(digits) : -1n;
   if (value < 0n || value >= 1n << 64n || (value & 0x3ffn) !== 0n)

@@ -9,7 +9,7 @@
  * Promises: what the CPU wrote it reads back until it gives the line up; lines are written back whole, so that whoever
  * shares a line with a device's buffer loses bytes, as on hardware.
  */
-import { type Direction, PAGE_SIZE, PhysAddr, PhysPage, type Random } from "../../base/index.ts";
+import { type Direction, PAGE_SIZE, PhysAddr, PhysPage, pagesTouched, type Random } from "../../base/index.ts";
 import type { CacheMaintenance, PhysicalMemory } from "../../platform/index.ts";
 import type { BufferViews } from "./ram.ts";
 
@@ -90,13 +90,17 @@ export class CpuCaches implements PhysicalMemory, CacheMaintenance, BufferViews 
   /** Memory that both sides may touch at any time: from now on its pages are not cached. */
   view(address: PhysAddr, length: number): Uint8Array | undefined {
     const bytes = this.#memory.view?.(address, length);
-    if (!bytes) return undefined;
-    this.evict(address, length);
-    this.#eachPage(address, length, (page) => {
-      this.#pages.delete(page);
-      this.#uncached.add(page);
-    });
+    if (bytes) this.bypass(PhysPage.of(address), pagesTouched(address, length));
     return bytes;
+  }
+
+  /** From now on, until they are freed, the pages are not cached: what the CPU had of them goes to memory first. */
+  bypass(first: PhysPage, pages: number): void {
+    this.evict(PhysPage.start(first), pages * PAGE_SIZE);
+    for (let i = 0; i < pages; i++) {
+      this.#pages.delete(PhysPage.add(first, i));
+      this.#uncached.add(PhysPage.add(first, i));
+    }
   }
 
   cachedView(first: PhysPage, pages: number): Uint8Array {

@@ -1,7 +1,7 @@
 /**
  * Private and shared memory of a simulated confidential guest.
  *
- * Idea: all RAM is private until it is converted. Inside the trust boundary memory is plain; a device outside that touches
+ * Idea: all RAM is private until it is converted, and all device memory is shared until the guest accepts it. Inside the trust boundary memory is plain; a device outside that touches
  * a private page is refused, or, where the machine only encrypts, sees ciphertext: bytes that the key has changed, so that
  * what it writes reads as garbage inside. Never plaintext.
  * Promises: a converted page is zeroed, so that neither side sees what the other had there; every touch of a private page
@@ -11,7 +11,7 @@ import { PAGE_SIZE, type PhysPage } from "../../base/index.ts";
 import type { MemoryEncryption } from "../../platform/index.ts";
 
 export interface SimulatedEncryptionOptions {
-  /** Is there RAM at this page? Only RAM can be private. */
+  /** Is there RAM at this page, and not the memory of a device? */
   readonly isRam: (page: PhysPage) => boolean;
   /** Zeroes pages in memory, and takes them out of all caches. */
   readonly scrub: (first: PhysPage, pages: number) => void;
@@ -36,7 +36,9 @@ export class SimulatedEncryption implements MemoryEncryption {
   failures = 0;
   readonly #options: SimulatedEncryptionOptions;
   readonly #key: number;
-  readonly #shared = new Set<PhysPage>();
+  /** Pages that are not as they were at the start: RAM that is shared, device memory that is private. */
+  readonly #converted = new Set<PhysPage>();
+  #privateDevicePages = 0;
   /** Pages whose conversion failed: their state is unknown, and they must not be used. */
   readonly #unusable = new Set<PhysPage>();
 
@@ -46,8 +48,14 @@ export class SimulatedEncryption implements MemoryEncryption {
     this.#key = (options.key ?? 0) | 0;
   }
 
+  /** Pages of RAM that are shared. */
   get sharedPages(): number {
-    return this.#shared.size;
+    return this.#converted.size - this.#privateDevicePages;
+  }
+
+  /** Pages of device memory that are private. */
+  get privateDevicePages(): number {
+    return this.#privateDevicePages;
   }
 
   get unusablePages(): number {
@@ -55,7 +63,7 @@ export class SimulatedEncryption implements MemoryEncryption {
   }
 
   isPrivate(page: PhysPage): boolean {
-    return !this.#shared.has(page) && this.#options.isRam(page);
+    return this.#options.isRam(page) !== this.#converted.has(page);
   }
 
   convert(page: PhysPage, pages: number, to: "shared" | "private"): boolean {
@@ -65,9 +73,8 @@ export class SimulatedEncryption implements MemoryEncryption {
       return false;
     }
     this.#options.scrub(page, pages);
-    for (let i = 0; i < pages; i++)
-      if (to === "shared") this.#shared.add((page + i) as PhysPage);
-      else this.#shared.delete((page + i) as PhysPage);
+    for (let at = page; at < page + pages; at++)
+      if (this.isPrivate(at as PhysPage) !== (to === "private")) this.#convert(at as PhysPage);
     return true;
   }
 
@@ -80,6 +87,12 @@ export class SimulatedEncryption implements MemoryEncryption {
   /** Turns plaintext at `address` into ciphertext, and back. In place. */
   cipher(address: number, bytes: Uint8Array): void {
     for (let i = 0; i < bytes.length; i++) bytes[i]! ^= this.#keystream(address + i);
+  }
+
+  #convert(page: PhysPage): void {
+    const back = this.#converted.delete(page);
+    if (!back) this.#converted.add(page);
+    if (!this.#options.isRam(page)) this.#privateDevicePages += back ? -1 : 1;
   }
 
   /** A byte that depends on the key and all of the address, and is never 0: no byte is left as it was. */

@@ -7,6 +7,7 @@
  * a reset that it ignores (`obeysReset`).
  */
 import { type DmaAddr, IovaPage, PAGE_SIZE, PhysAddr, Random } from "../../base/index.ts";
+import type { DeviceAccess } from "../../dma/index.ts";
 import type { PhysicalMemory, Requester, Timer } from "../../platform/index.ts";
 import { VirtualClock } from "./clock.ts";
 import { type BarModel, type DeviceModel, type DevicePort, memoryTarget } from "./device.ts";
@@ -50,7 +51,7 @@ export interface DmaEngineOptions {
 }
 
 export class DmaEngine implements DeviceModel {
-  readonly vendorId = 0x1de5;
+  readonly vendorId = 0x1234;
   readonly deviceId = 0x0001;
   /** A DMA controller. */
   readonly classCode = 0x08_0100;
@@ -58,6 +59,8 @@ export class DmaEngine implements DeviceModel {
   readonly vectors: number;
   /** A reset stops its scripts. A device that misbehaves goes on. */
   obeysReset = true;
+  /** An engine that is not in any slot tells of every access here, as the fabric does for those that are. */
+  onAccess: ((access: DeviceAccess) => void) | undefined;
   /** What was gathered last. */
   buffer: Uint8Array = new Uint8Array(0);
   /** Results of scripts, oldest first. */
@@ -74,7 +77,7 @@ export class DmaEngine implements DeviceModel {
     this.vectors = options.vectors ?? 1;
     const length = options.memoryBytes ?? 0;
     this.bars = length > 0 ? [{ index: 0, length, target: memoryTarget(length) }] : [];
-    if (typeof first === "number") this.#port = portThrough(first, unit!, memory!);
+    if (typeof first === "number") this.#port = portThrough(first, unit!, memory!, (access) => this.onAccess?.(access));
   }
 
   plugged(port: DevicePort): void {
@@ -186,7 +189,12 @@ function widened(step: { readonly segments: readonly EngineSegment[]; readonly b
 }
 
 /** A port straight to a unit and memory, in a time of its own that nobody moves. */
-function portThrough(requester: Requester, unit: RequestTranslator, memory: PhysicalMemory): DevicePort {
+function portThrough(
+  requester: Requester,
+  unit: RequestTranslator,
+  memory: PhysicalMemory,
+  onAccess: (access: DeviceAccess) => void,
+): DevicePort {
   const transfer = (
     address: DmaAddr,
     bytes: Uint8Array,
@@ -197,8 +205,9 @@ function portThrough(requester: Requester, unit: RequestTranslator, memory: Phys
       const offset = (address + at) % PAGE_SIZE;
       const length = Math.min(PAGE_SIZE - offset, bytes.length - at);
       const page = unit.translate(requester, IovaPage.of((address + at) as DmaAddr), access);
+      if (page >= 0) move(PhysAddr(page * PAGE_SIZE + offset), bytes.subarray(at, at + length));
+      onAccess({ requester, address: address + at, length, access, wentThrough: page >= 0 });
       if (page < 0) return false;
-      move(PhysAddr(page * PAGE_SIZE + offset), bytes.subarray(at, at + length));
       at += length;
     }
     return true;

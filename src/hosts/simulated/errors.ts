@@ -49,3 +49,11 @@ export const badBar = (index: number, length: number): DmaError =>
 
 export const notPlugged = (): DmaError =>
   new DmaError("ERR_DMA_SIM_NOT_PLUGGED", "ENODEV", "this device is in no slot: plug it into a machine first");
+
+export const stuckInTime = (nowMs: number): DmaError =>
+  new DmaError(
+    "ERR_DMA_SIM_STUCK",
+    "ETIMEDOUT",
+    `at ${nowMs} ms no timer is left, and what was waited for has not happened: is an interrupt or a timer missing?`,
+    { nowMs },
+  );

@@ -183,6 +183,23 @@ describe("behind an IOMMU", () => {
     expect([...bytes]).toEqual([5, 6, 7, 8]);
   });
 
+  test("each root complex may have a unit of its own", () => {
+    const whole = new SimulatedMachine({ bridges: [{ rootPorts: [{}] }, { rootPorts: [{}] }] });
+    const engines = ["0.0", "1.0"].map((slot, i) => {
+      const engine = new DmaEngine();
+      whole.plug(slot, engine)[0]!.setBusMaster(true);
+      whole.fabric.translators.set(whole.tree.hostBridges[i]!, { translate: () => (0x1000 * (i + 1)) as PhysPage });
+      return engine;
+    });
+    engines.forEach((engine, i) => void engine.write(DmaAddr(0x5000), fill(i + 1, 1)));
+    const bytes = [1, 2].map((i) => {
+      const byte = new Uint8Array(1);
+      whole.memory.read(PhysAddr(0x100_0000 * i), byte);
+      return byte[0];
+    });
+    expect(bytes).toEqual([1, 2]);
+  });
+
   test("peer memory is reached by its physical address, if the root complex passes it on", () => {
     const parts = machine({}, { ...SWITCH, ...ROUTING });
     parts.machine.fabric.translator = { translate: () => (physOf(parts.b) / 4096) as PhysPage };
@@ -254,9 +271,17 @@ describe("a confidential guest", () => {
     expect(whole.encryption!.convert(0x200 as PhysPage, 1, "shared")).toBe(true);
   });
 
-  test("device memory is never private", () => {
+  test("device memory is shared until the guest accepts it; then peers outside are refused, those inside are not", () => {
     const { machine: whole, a, b } = machine({ confidential: "refused" }, { ...SWITCH, ...ROUTING });
     expect(whole.encryption!.isPrivate((physOf(b) / 4096) as PhysPage)).toBe(false);
     expect(a.engine.write(busOf(b), fill(1, 16))).toBe(true);
+    whole.encryption!.convert((physOf(b) / 4096) as PhysPage, 16, "private");
+    expect(whole.encryption!.privateDevicePages).toBe(16);
+    expect([a.engine.write(busOf(b), fill(2, 16)), b.device.bar(0)!.read32(0)]).toEqual([false, 0x0101_0101]);
+    a.node.trusted = true;
+    expect([a.engine.write(busOf(b), fill(2, 16)), b.device.bar(0)!.read32(0)]).toEqual([true, 0x0202_0202]);
+    whole.encryption!.convert((physOf(b) / 4096) as PhysPage, 16, "shared");
+    whole.encryption!.convert((physOf(b) / 4096) as PhysPage, 16, "shared");
+    expect(whole.encryption!.privateDevicePages).toBe(0);
   });
 });

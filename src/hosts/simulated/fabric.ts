@@ -10,6 +10,7 @@
  * Specified by: PCI Express base specification, 6.12 (access control services).
  */
 import { type DmaAddr, IovaPage, PAGE_SIZE, PhysAddr, PhysPage } from "../../base/index.ts";
+import type { DeviceAccess } from "../../dma/index.ts";
 import { ACS, type PciBar, type PhysicalMemory, type Requester } from "../../platform/index.ts";
 import type { SimulatedEncryption } from "./encryption.ts";
 import type { SimulatedHostBridge, SimulatedPciNode } from "./pci.ts";
@@ -69,6 +70,11 @@ export class Fabric {
   pieces = 0;
   turnedAround = 0;
   passedOn = 0;
+  /** Told of every piece of a request without PASID once it is over: `debug.accessed`, for one. Must not throw. */
+  onAccess: ((access: DeviceAccess) => void) | undefined;
+  /** Root complexes with a unit of their own. */
+  readonly translators: Map<SimulatedHostBridge, RequestTranslator> = new Map();
+  /** For the others. */
   translator: RequestTranslator | undefined;
   readonly #memory: PhysicalMemory;
   readonly #isRam: (page: PhysPage) => boolean;
@@ -108,6 +114,8 @@ export class Fabric {
       const length = Math.min(PAGE_SIZE - (here % PAGE_SIZE), bytes.length - at);
       this.pieces++;
       const problem = this.#piece(node, here, bytes.subarray(at, at + length), access, pasid);
+      const wentThrough = problem === undefined;
+      if (pasid < 0) this.onAccess?.({ requester: node.requester, address: here, length, access, wentThrough });
       if (problem !== undefined) {
         if (this.refusals.length < REFUSAL_LIMIT)
           this.refusals.push({ requester: node.requester, address: here, access, reason: problem });
@@ -133,12 +141,12 @@ export class Fabric {
     const peer = pasid < 0 ? this.#windowOnBus(node.hostBridge, address) : undefined;
     if (peer && turnsAround(node, peer.owner)) {
       this.turnedAround++;
-      this.#move(PhysAddr(peer.bar.phys + address - peer.bar.busAddress), bytes, access);
-      return undefined;
+      return this.#answer(node, PhysAddr(peer.bar.phys + address - peer.bar.busAddress), bytes, access);
     }
     let page = PhysPage.of(address as unknown as PhysAddr);
-    if (this.translator) {
-      const found = this.translator.translate(node.requester, IovaPage.of(address), access, pasid);
+    const translator = this.translators.get(node.hostBridge) ?? this.translator;
+    if (translator) {
+      const found = translator.translate(node.requester, IovaPage.of(address), access, pasid);
       if (found < 0) return "translation";
       page = found as PhysPage;
     }
@@ -159,10 +167,14 @@ export class Fabric {
       if (!window) return "nothing-there";
       if (!node.hostBridge.routesPeers || !window.owner.hostBridge.routesPeers) return "no-route";
       this.passedOn++;
-      this.#move(phys, bytes, access);
-      return undefined;
     }
+    return this.#answer(node, phys, bytes, access);
+  }
+
+  /** Memory of any kind has been reached, and answers if it may. */
+  #answer(node: SimulatedPciNode, phys: PhysAddr, bytes: Uint8Array, access: Access): RefusalReason | undefined {
     const encryption = this.#encryption;
+    const page = PhysPage.of(phys);
     if (!encryption || node.trusted || !encryption.isPrivate(page)) {
       this.#move(phys, bytes, access);
       return undefined;

@@ -187,6 +187,7 @@ export class SimulatedMachine {
     if (this.caches) state["maintenance without a barrier"] = this.caches.pending;
     if (this.encryption) {
       state["shared pages"] = this.encryption.sharedPages;
+      state["private device pages"] = this.encryption.privateDevicePages;
       state["unusable pages"] = this.encryption.unusablePages;
     }
     for (const [name, count] of this.#watched) state[name] = count();

@@ -21,12 +21,12 @@ export const noMemory = (what: string): DmaError =>
   });
 
 /** A number beyond what the unit has. */
-export const outOfRange = (what: string, value: number, limit: number): DmaError =>
+export const outOfRange = (what: string, value: number, first: number, limit: number): DmaError =>
   new DmaError(
     "ERR_DMA_VTD_RANGE",
     "EINVAL",
-    `${what} ${value} does not exist: a whole number from 0 to ${limit - 1} is needed`,
-    { what, value, limit },
+    `${what} ${value} cannot be used: a whole number from ${first} to ${limit - 1} is needed`,
+    { what, value, first, limit },
   );
 
 /** The entry of this device and PASID is in use, or the device is not ready. */

@@ -11,7 +11,7 @@
  * Not for: which descriptors a range needs (cache-tags.ts).
  * Specified by: VT-d specification, 6.5.2; behaviour of Linux 7.2 (drivers/iommu/intel/dmar.c).
  */
-import type { PhysAddr } from "../../base/index.ts";
+import { PAGE_SIZE, type PhysAddr } from "../../base/index.ts";
 import { VTD_TYPE, writeWait } from "../../layouts/invalidation/index.ts";
 import type { Arena } from "../../pagetable/index.ts";
 import {
@@ -35,6 +35,8 @@ const TRIES = 8;
 const IN_USE = 1;
 const DONE = 2;
 const FRAME_WORDS = 1024;
+/** Words of a descriptor; the rest of its slot, if any, is 0. */
+const DESCRIPTOR_WORDS = 4;
 /** Words between two status words: they are read by entry, of which each has two words. */
 const STATUS_WORDS = 2;
 
@@ -91,6 +93,8 @@ export class InvalidationQueue {
   readonly #ring: number;
   readonly #ringOrder: number;
   readonly #status: number;
+  /** The wait that goes into each slot. */
+  readonly #waits = new Uint32Array(QUEUE_SLOTS * DESCRIPTOR_WORDS);
   /** Devices that are not waited for any more. */
   readonly #givenUp = new Set<number>();
   #tail = 0;
@@ -107,7 +111,7 @@ export class InvalidationQueue {
     this.#observer = options.observer;
     this.#pollLimit = options.pollLimit;
     this.#isGone = options.isGone;
-    this.words = new Uint32Array((BATCH + 1) * slotWords);
+    this.words = new Uint32Array(BATCH * slotWords);
     this.#ringOrder = slotWords === 8 ? 1 : 0;
     this.#ring = memory.allocate(this.#ringOrder);
     if (this.#ring < 0) throw noMemory("the invalidation queue");
@@ -115,6 +119,11 @@ export class InvalidationQueue {
     if (this.#status < 0) {
       memory.release(this.#ring, this.#ringOrder);
       throw noMemory("the status words of the invalidation queue");
+    }
+    const statusPage = (memory.basePage + this.#status) * PAGE_SIZE;
+    for (let slot = 0; slot < QUEUE_SLOTS; slot++) {
+      const address = (statusPage + slot * STATUS_WORDS * 4) as PhysAddr;
+      writeWait(this.#waits, slot * DESCRIPTOR_WORDS, address, DONE, true, false, false, false);
     }
     const page = BigInt(memory.basePage + this.#ring);
     const width = slotWords === 8 ? QUEUE_WIDE_DESCRIPTORS : 0;
@@ -171,7 +180,7 @@ export class InvalidationQueue {
   /** Somebody does not answer: each descriptor alone shows who. That device is given up. */
   #oneByOne(count: number, drain: boolean): void {
     const slotWords = this.#slotWords;
-    const alone = new Uint32Array(2 * slotWords);
+    const alone = new Uint32Array(slotWords);
     for (let i = 0; i < count; i++) {
       const device = deviceOf(this.words, i * slotWords);
       if (this.#givenUp.has(device)) continue;
@@ -183,18 +192,18 @@ export class InvalidationQueue {
     }
   }
 
-  /** One attempt at `count` descriptors of `words`, which has room for one more. False: not everything was executed. */
+  /** One attempt at the first `count` descriptors of `words`. False: not everything was executed. */
   #send(words: Uint32Array, count: number, drain: boolean): boolean {
     const memory = this.#memory;
     const slotWords = this.#slotWords;
     const first = this.#tail;
     const wait = (first + count) % QUEUE_SLOTS;
     const statusAt = this.#status * FRAME_WORDS + wait * STATUS_WORDS;
-    const address = ((memory.basePage + this.#status) * 4096 + wait * STATUS_WORDS * 4) as PhysAddr;
-    writeWait(words, count * slotWords, address, DONE, true, false, false, drain);
-    this.counts.waits++;
-    for (let i = 0; i <= count; i++) this.#store((first + i) % QUEUE_SLOTS, words, i);
+    for (let i = 0; i < count; i++) this.#store((first + i) % QUEUE_SLOTS, words, i * slotWords);
+    this.#store(wait, this.#waits, wait * DESCRIPTOR_WORDS);
+    if (drain) memory.words[this.#wordOf(wait)]! |= WAIT_DRAIN;
     memory.words[statusAt] = IN_USE;
+    this.counts.waits++;
     this.#tail = (wait + 1) % QUEUE_SLOTS;
     this.#registers.writeQueueTail(this.#tail * slotWords * 4);
     for (let turn = 0; turn < this.#pollLimit; turn++) {
@@ -207,11 +216,19 @@ export class InvalidationQueue {
     return false;
   }
 
-  /** Copies descriptor `i` of `words` into a slot of the ring. */
-  #store(slot: number, words: Uint32Array, i: number): void {
-    const from = i * this.#slotWords;
-    const to = this.#ring * FRAME_WORDS + slot * this.#slotWords;
-    for (let word = 0; word < this.#slotWords; word++) this.#memory.words[to + word] = words[from + word]!;
+  /** The arena's word where a slot begins. */
+  #wordOf(slot: number): number {
+    return this.#ring * FRAME_WORDS + slot * this.#slotWords;
+  }
+
+  /** Puts the descriptor at `from` into a slot of the ring. The rest of a wide slot is 0 and stays so. */
+  #store(slot: number, words: Uint32Array, from: number): void {
+    const ring = this.#memory.words;
+    const to = this.#wordOf(slot);
+    ring[to + 1] = words[from + 1]!;
+    ring[to + 2] = words[from + 2]!;
+    ring[to + 3] = words[from + 3]!;
+    ring[to] = words[from]!;
   }
 
   /** The unit stopped at an error. True if it goes on from there; false if the submission has to be sent again. */
@@ -244,8 +261,8 @@ export class InvalidationQueue {
 
   /** Puts a wait that only orders, which the unit passes, where it stopped. */
   #standIn(slot: number): void {
-    const to = this.#ring * FRAME_WORDS + slot * this.#slotWords;
-    this.#memory.words.fill(0, to, to + this.#slotWords);
+    const to = this.#wordOf(slot);
+    this.#memory.words.fill(0, to, to + DESCRIPTOR_WORDS);
     this.#memory.words[to] = VTD_TYPE.wait | WAIT_FENCE;
   }
 
@@ -276,8 +293,9 @@ export class InvalidationQueue {
   }
 }
 
-/** FN of a wait descriptor. */
+/** FN and PD of a wait descriptor. */
 const WAIT_FENCE = 1 << 6;
+const WAIT_DRAIN = 1 << 7;
 const ERRORS = FAULT_STATUS.queueError | FAULT_STATUS.completionError | FAULT_STATUS.timeOut;
 
 /** The device that a descriptor is for; -1 if it is for the unit itself. */

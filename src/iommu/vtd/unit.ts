@@ -65,6 +65,8 @@ interface Device extends Holder {
   readonly attachments: Map<number, Attachment>;
 }
 
+/** Bus, device and function have 16 bits. */
+const REQUESTERS = 0x10000;
 /** Groups are judged above, where they are known. */
 const ALONE: PasidGroup = { devices: 1, pasidIsolated: true, owned: true, recovering: false };
 
@@ -151,8 +153,10 @@ export class VtdUnit implements TranslationUnit {
    * From now on requests of `requester`, with the PASID of the options, are translated by `tables`. Requests without PASID
    * may be attached anew while they are attached.
    *
-   * @throws DmaError ERR_DMA_VTD_TABLES, _RANGE, _PASID, _ATS (EINVAL), _CAPABILITY (EOPNOTSUPP), _PASID_BUSY (EBUSY),
-   *   _MEMORY (ENOMEM), _BROKEN (EIO); nothing has changed then
+   * @throws DmaError ERR_DMA_VTD_TABLES, _RANGE, _ATS (EINVAL), _CAPABILITY (EOPNOTSUPP); ERR_DMA_PASID (EINVAL, EOPNOTSUPP),
+   *   ERR_DMA_PASID_BUSY (EBUSY); ERR_DMA_VTD
+   *   _MEMORY (ENOMEM); nothing has changed then. ERR_DMA_VTD_BROKEN (EIO); if the unit breaks during the call, the device
+   *   is not attached to anything
    */
   attachDevice(requester: Requester, tables: TranslationTables, options: AttachOptions = {}): void {
     this.#attach(requester, tablesTarget(tables, this.#memory, this.capabilities, this.scalable), options);
@@ -263,12 +267,14 @@ export class VtdUnit implements TranslationUnit {
     knownBits: number | undefined,
     { ats, trusted, pasidBits }: AttachOptions,
   ): void {
-    const { domainIds } = this.capabilities;
+    const { domainIds, cachingMode } = this.capabilities;
+    const firstId = cachingMode ? 1 : 0; // 0 is what such a unit remembers absent entries by
+    const { domainId } = target;
     if (this.broken !== undefined) throw unitBroken(this.broken);
-    if (!(Number.isInteger(requester) && requester >= 0 && requester < 0x10000))
-      throw outOfRange("requester", requester, 0x10000);
-    if (!(Number.isInteger(target.domainId) && target.domainId >= 0 && target.domainId < domainIds))
-      throw outOfRange("domain id", target.domainId, domainIds);
+    if (!(Number.isInteger(requester) && requester >= 0 && requester < REQUESTERS))
+      throw outOfRange("requester", requester, 0, REQUESTERS);
+    if (!(Number.isInteger(domainId) && domainId >= firstId && domainId < domainIds))
+      throw outOfRange("domain id", domainId, firstId, domainIds);
     if (ats && trusted !== false && ats.stu !== 0) throw badTranslationUnit(requester, ats.stu);
     if (pasid === 0) return;
     const bits = Math.min(this.capabilities.pasidBits, knownBits ?? pasidBits ?? 20);

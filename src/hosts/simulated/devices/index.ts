@@ -1,8 +1,5 @@
 /** Devices of the simulated machine. */
 export * from "./block-store.ts";
-export * from "./event-clock.ts";
-export { CMB_BAR, NvmeController, type NvmeOptions } from "./nvme.ts";
-export type { DmaPort } from "./nvme-data.ts";
+export { CMB_BAR, NvmeController, type NvmeOptions as NvmeControllerOptions } from "./nvme.ts";
 export * from "./nvme-faults.ts";
 export type { NamespaceOptions } from "./nvme-namespace.ts";
-export * from "./nvme-pci.ts";

@@ -5,19 +5,19 @@
  * that the IOMMU, the bus and everything else on the way is as real for it as for any device. What a driver does wrong gets the
  * status that the specification gives it; what must not happen at all, a queue entry that cannot be fetched, is a fatal
  * status. Work is done by the clock, never inside a register write.
- * Promises: no exception for anything a driver may do. A removed controller answers all ones.
+ * Promises: no exception for anything a driver may do.
  * Not for: what a device does inside; service times are given.
  * Specified by: NVM Express base specification 2.0; NVM Express over PCIe transport specification 1.0.
  */
 import type { DmaAddr } from "../../../base/index.ts";
 import {
-  ALL_ONES,
   COMMAND,
   COMMAND_BYTES,
   COMPLETION_BYTES,
   COMPLETION_ENTRY_SHIFT,
   CONFIGURATION,
   CONTROLLER_PAGE,
+  completionDoorbell,
   DO_NOT_RETRY,
   ERROR_EVENT,
   EVENT,
@@ -35,6 +35,8 @@ import {
   viewOf,
 } from "../../../layouts/nvme/index.ts";
 import type { Clock } from "../../../platform/index.ts";
+import { type BarModel, type DeviceModel, type DevicePort, registerTarget } from "../device.ts";
+import { notPlugged } from "../errors.ts";
 import { AdminCommands } from "./nvme-admin.ts";
 import type { DmaPort } from "./nvme-data.ts";
 import type { FaultPlan, NvmeFault } from "./nvme-faults.ts";
@@ -43,11 +45,6 @@ import { Namespace, type NamespaceOptions } from "./nvme-namespace.ts";
 import { type Completion, CompletionQueue, SubmissionQueue } from "./nvme-queues.ts";
 
 export interface NvmeOptions {
-  readonly clock: Clock;
-  /** How it reaches memory. */
-  readonly port: DmaPort;
-  /** Called with a vector for each message. */
-  readonly interrupt: (vector: number) => void;
   readonly namespaces: readonly NamespaceOptions[];
   readonly vectors?: number;
   /** I/O queues of each kind; 8 unless said. */
@@ -79,7 +76,12 @@ export const CMB_BAR = 4;
 /** Granularity of the buffer's size. */
 const CMB_UNIT = CONTROLLER_PAGE;
 
-export class NvmeController {
+export class NvmeController implements DeviceModel {
+  readonly vendorId = 0x1b36;
+  readonly deviceId = 0x0010;
+  /** Mass storage, non-volatile memory, NVM Express. */
+  readonly classCode = 0x01_0802;
+  readonly bars: readonly BarModel[];
   readonly options: NvmeOptions;
   readonly namespaces: Map<number, Namespace> = new Map();
   readonly submissionQueues: Map<number, SubmissionQueue> = new Map();
@@ -94,6 +96,7 @@ export class NvmeController {
   faults: FaultPlan | undefined;
 
   readonly #port: DmaPort;
+  #plug: DevicePort | undefined;
   readonly #admin: AdminCommands;
   readonly #io: IoCommands;
   #configuration = 0;
@@ -103,7 +106,6 @@ export class NvmeController {
   readonly #adminBases = new Uint32Array(4);
   #cmbControl = 0;
   #cmbAddress = 0;
-  #gone = false;
   readonly #eventRequests: { queue: SubmissionQueue; id: number }[] = [];
   readonly #events: number[] = [];
 
@@ -115,9 +117,12 @@ export class NvmeController {
     this.sgls = options.sgls ?? SGL_SUPPORT.byteAligned | SGL_SUPPORT.metadata;
     this.faults = options.faults;
     this.#port = {
-      read: (address, into) => this.#access(address, into, options.port.read, (own) => into.set(own)),
-      write: (address, from) => this.#access(address, from, options.port.write, (own) => own.set(from)),
+      read: (address, into) =>
+        this.#inside(address, into.length, (own) => into.set(own)) || this.#plugged.read(address, into),
+      write: (address, from) =>
+        this.#inside(address, from.length, (own) => own.set(from)) || this.#plugged.write(address, from),
     };
+    this.bars = this.#makeBars();
     this.#admin = new AdminCommands(this, this.#port);
     this.#io = new IoCommands({
       port: this.#port,
@@ -129,6 +134,10 @@ export class NvmeController {
         return !this.#inCmb(address, 1) || (access === "read" ? readData : writeData);
       },
     });
+  }
+
+  plugged(port: DevicePort): void {
+    this.#plug = port;
   }
 
   get maxQueueEntries(): number {
@@ -153,7 +162,6 @@ export class NvmeController {
   }
 
   readRegister(offset: number): number {
-    if (this.#gone) return ALL_ONES;
     switch (offset) {
       case REGISTER.capabilities:
       case REGISTER.capabilitiesHigh:
@@ -193,8 +201,10 @@ export class NvmeController {
   }
 
   writeRegister(offset: number, value: number): void {
-    if (this.#gone) return;
-    if (offset >= REGISTER.doorbells) return this.#doorbell(offset, value);
+    if (offset >= REGISTER.doorbells) {
+      this.#doorbell(offset, value);
+      return;
+    }
     switch (offset) {
       case REGISTER.interruptMaskSet:
         this.#interruptMask |= value;
@@ -222,19 +232,6 @@ export class NvmeController {
     }
   }
 
-  /** Reads or writes the controller memory buffer from outside: over the bus. False beyond its end. */
-  readCmb(offset: number, into: Uint8Array): boolean {
-    if (this.#gone || offset + into.length > this.cmb.length) return false;
-    into.set(this.cmb.subarray(offset, offset + into.length));
-    return true;
-  }
-
-  writeCmb(offset: number, from: Uint8Array): boolean {
-    if (this.#gone || offset + from.length > this.cmb.length) return false;
-    this.cmb.set(from, offset);
-    return true;
-  }
-
   /** As after power-on. */
   reset(): void {
     this.#dropQueues();
@@ -242,12 +239,6 @@ export class NvmeController {
     this.#status = 0;
     this.#cmbControl = 0;
     this.#cmbAddress = 0;
-  }
-
-  /** It is pulled out. */
-  remove(): void {
-    this.#dropQueues();
-    this.#gone = true;
   }
 
   /** Tells the driver that something happened, if it asked to be told. */
@@ -298,7 +289,7 @@ export class NvmeController {
     this.completions++;
     completions.tail = (completions.tail + 1) % completions.size;
     if (completions.tail === 0) completions.phase ^= 1;
-    if (completions.vector >= 0 && !this.#gone) this.options.interrupt(completions.vector);
+    if (completions.vector >= 0) this.#plugged.interrupt(completions.vector);
   }
 
   #configure(value: number): void {
@@ -307,8 +298,8 @@ export class NvmeController {
     const enabled = (value & CONFIGURATION.enable) !== 0;
     if (enabled && (was & CONFIGURATION.enable) === 0) {
       this.#status = 0;
-      this.options.clock.after(this.options.readyMs ?? 1, () => {
-        if ((this.#configuration & CONFIGURATION.enable) !== 0 && !this.#gone && !this.ready) this.#start();
+      this.#clock.after(this.options.readyMs ?? 1, () => {
+        if ((this.#configuration & CONFIGURATION.enable) !== 0 && !this.ready) this.#start();
       });
     } else if (!enabled && (was & CONFIGURATION.enable) !== 0) {
       this.#dropQueues();
@@ -341,10 +332,10 @@ export class NvmeController {
   #shutDown(): void {
     const poll = (): void => {
       const busy = [...this.submissionQueues.values()].some((queue) => queue.id > 0 && queue.outstanding.size > 0);
-      if (busy && !this.#gone) this.options.clock.after(1, poll);
+      if (busy) this.#clock.after(1, poll);
       else this.#status |= STATUS_REGISTER.shutdownComplete;
     };
-    this.options.clock.after(1, poll);
+    this.#clock.after(1, poll);
   }
 
   #dropQueues(): void {
@@ -368,11 +359,11 @@ export class NvmeController {
     const id = index >>> 1;
     const queue = (index & 1) === 0 ? this.submissionQueues.get(id) : this.completionQueues.get(id);
     if (!queue || !Number.isInteger(index))
-      return this.raiseEvent(EVENT.error, ERROR_EVENT.invalidDoorbellRegister, LOG_PAGE.error);
-    if (value >= queue.size) return this.raiseEvent(EVENT.error, ERROR_EVENT.invalidDoorbellValue, LOG_PAGE.error);
-    if (queue instanceof SubmissionQueue) {
+      this.raiseEvent(EVENT.error, ERROR_EVENT.invalidDoorbellRegister, LOG_PAGE.error);
+    else if (value >= queue.size) this.raiseEvent(EVENT.error, ERROR_EVENT.invalidDoorbellValue, LOG_PAGE.error);
+    else if (queue instanceof SubmissionQueue) {
       queue.tail = value;
-      this.options.clock.after(0, () => this.#fetch(queue));
+      this.#clock.after(0, () => this.#fetch(queue));
     } else {
       queue.head = value;
       while (!queue.full && queue.held.length > 0) this.#post(queue.held.shift()!);
@@ -393,12 +384,16 @@ export class NvmeController {
   }
 
   #accept(queue: SubmissionQueue, command: DataView): void {
-    const { clock } = this.options;
     const id = command.getUint16(COMMAND.id, true);
-    if (queue.outstanding.has(id)) return this.complete(queue, id, NVME_STATUS.commandIdConflict, 0);
+    if (queue.outstanding.has(id)) {
+      this.complete(queue, id, NVME_STATUS.commandIdConflict, 0);
+      return;
+    }
     const fault = this.faults?.({ queue: queue.id, opcode: command.getUint8(COMMAND.opcode), id });
     const extra = fault?.kind === "slow" || fault?.kind === "late" ? fault.ms : 0;
-    const timer = clock.after((this.options.serviceMs ?? 0.02) + extra, () => this.#perform(queue, id, command, fault));
+    const timer = this.#clock.after((this.options.serviceMs ?? 0.02) + extra, () =>
+      this.#perform(queue, id, command, fault),
+    );
     queue.outstanding.set(id, { cancel: () => fault?.kind !== "late" && timer.cancel() });
   }
 
@@ -428,16 +423,40 @@ export class NvmeController {
     );
   }
 
-  #access(
-    address: DmaAddr,
-    bytes: Uint8Array,
-    outside: (address: DmaAddr, bytes: Uint8Array) => boolean,
-    inside: (own: Uint8Array) => void,
-  ): boolean {
-    if (!this.#inCmb(address, bytes.length)) return outside.call(this.options.port, address, bytes);
+  /** Does `use` with the controller's own memory, if [address, + length) lies there. */
+  #inside(address: number, length: number, use: (own: Uint8Array) => void): boolean {
+    if (!this.#inCmb(address, length)) return false;
     const at = address - this.#cmbAddress;
-    inside(this.cmb.subarray(at, at + bytes.length));
+    use(this.cmb.subarray(at, at + length));
     return true;
+  }
+
+  #makeBars(): BarModel[] {
+    const doorbells = completionDoorbell(this.ioQueues, this.options.doorbellStride ?? 0) + 4;
+    const length = 2 ** Math.ceil(Math.log2(Math.max(doorbells, 2 * REGISTER.doorbells)));
+    const target = registerTarget({
+      read32: (offset) => this.readRegister(offset),
+      write32: (offset, value) => this.writeRegister(offset, value),
+    });
+    const { cmb } = this;
+    if (cmb.length === 0) return [{ index: 0, length, target }];
+    const memory: BarModel["target"] = {
+      read: (offset, into) => into.set(cmb.subarray(offset, offset + into.length)),
+      write: (offset, from) => cmb.set(from, offset),
+    };
+    return [
+      { index: 0, length, target },
+      { index: CMB_BAR, length: cmb.length, target: memory },
+    ];
+  }
+
+  get #plugged(): DevicePort {
+    if (!this.#plug) throw notPlugged();
+    return this.#plug;
+  }
+
+  get #clock(): Clock {
+    return this.#plugged.clock;
   }
 
   #cmbRegisters(): readonly [number, number] {

@@ -26,6 +26,10 @@ export interface VtdTraits {
   readonly deviceTlb?: boolean;
   readonly pageRequests?: boolean;
   readonly passThrough?: boolean;
+  /** DIT: device-TLB invalidations must name the physical function. Off. */
+  readonly needsPhysicalFunction?: boolean;
+  /** SMPWC: walks of scalable mode snoop the caches if an entry says so. Off. */
+  readonly walkSnoop?: boolean;
 }
 
 /** CAP and ECAP. Bit positions are the specification's; the stack reads them with its own. */
@@ -60,8 +64,10 @@ export function capabilityWords(traits: VtdTraits): { readonly capability: bigin
       flag(29n, scalable && traits.pageRequests) |
       field(35n, Math.max(0, pasidBits - 1)) |
       flag(40n, pasidBits > 0) |
+      flag(41n, traits.needsPhysicalFunction) |
       flag(43n, scalable) |
       flag(46n, scalable) |
-      flag(47n, scalable),
+      flag(47n, scalable) |
+      flag(48n, scalable && traits.walkSnoop),
   };
 }

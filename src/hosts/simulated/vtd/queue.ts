@@ -114,9 +114,13 @@ export class InvalidationEngine {
   }
 
   moveTail(offset: number): void {
+    if (offset >= this.#bytes || offset % this.#slotBytes !== 0) {
+      this.errors |= FAULT_STATUS.queueError; // there is no such slot
+      return;
+    }
     if (offset !== this.#tail) this.counts.submissions++;
     if (this.#head === this.#tail) this.#dueMs = this.#nowMs() + this.misbehaviour.descriptorMs;
-    this.#tail = offset % this.#bytes;
+    this.#tail = offset;
     this.work();
   }
 

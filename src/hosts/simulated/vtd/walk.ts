@@ -36,6 +36,9 @@ export interface WalkCaches {
   readonly second: WalkCache;
 }
 
+/** U/S of a first-stage entry. */
+const USER = 1 << 2;
+
 type Kind = "first" | "second";
 type Access = "read" | "write";
 
@@ -116,6 +119,7 @@ export class PageWalker {
       const low = this.#memory.low(at, index);
       const high = this.#memory.high(at, index);
       if ((low & layout.presentMask) === 0) return this.#absent(kind, access);
+      if (kind === "first" && (low & USER) === 0) return REASON.firstSupervisor; // devices ask as users
       const isTable = level > 0 && (low & layout.tableMask) === layout.tableMatch[level];
       prot &= isTable && kind === "first" ? READ | ((low & 2) !== 0 ? WRITE : 0) : layout.prot(low, high);
       if (!isTable) {

@@ -1,0 +1,48 @@
+/** A range that was used before its links were promised to the device. */
+import { FROM_BEFORE, TWO_STEP } from "../lifetimes/table.ts";
+import type { Rule } from "./rule.ts";
+import { address, size } from "./words.ts";
+
+export const accessBeforeSync: Rule = {
+  name: "access-before-sync",
+  severity: "error",
+  summary: "a two-step range is used by the device before, or without, the sync of its links",
+  advice:
+    "Call dma_iova_sync once after the last link and before the device is told: without it, some IOMMUs have not seen the new entries, and the device faults or reads old ones.",
+  watch: ({ table, deviceName, begun, current, isDoubtful, report }) => {
+    /** Ranges of some device were synced: the probe is there. */
+    let syncs = false;
+    return {
+      synced() {
+        syncs = true;
+      },
+      destroying(row, mapped, beyond, hole) {
+        const unsynced = table.unsynced[row]!;
+        // A link that failed is destroyed without a sync, as it should be: then less than was asked for is linked.
+        if (!syncs || mapped === 0 || beyond > 0 || hole >= 0 || mapped < table.reserved[row]!) return;
+        if (unsynced === 0 || isDoubtful(table.startNs[row]!)) return;
+        report({
+          confidence: "likely",
+          device: table.device[row]!,
+          iova: table.iova[row]!,
+          length: mapped,
+          message: `${deviceName(table.device[row]!)}: the range of ${size(mapped)} at ${address(table.iova[row]!)} was linked in full and destroyed again, but ${size(unsynced)} of it were never synced.`,
+          evidence: [begun(row, "reserved"), current("destroyed", table.iova[row]!, mapped)],
+        });
+      },
+      faulted(device, iova) {
+        for (let row = 0; row < table.used; row++) {
+          if (!table.isLive(row) || table.kind[row] !== TWO_STEP || table.device[row] !== device) continue;
+          if (iova < table.iova[row]! || iova >= table.iova[row]! + table.reserved[row]!) continue;
+          if (table.unsynced[row] === 0 || (table.flags[row]! & FROM_BEFORE) !== 0) continue;
+          report({
+            device,
+            iova,
+            message: `${deviceName(device)} faulted at ${address(iova)}, in a range whose last ${size(table.unsynced[row]!)} of links were not synced yet.`,
+            evidence: [begun(row, "reserved"), current("fault", iova)],
+          });
+        }
+      },
+    };
+  },
+};

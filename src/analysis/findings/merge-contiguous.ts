@@ -1,0 +1,81 @@
+/** Neighbours in memory that are mapped one by one. */
+import { PAGE_SIZE } from "../../base/index.ts";
+import { DIRECT, ONE_SHOT } from "../lifetimes/table.ts";
+import type { Evidence } from "./finding.ts";
+import type { Rule } from "./rule.ts";
+import { count, share } from "./words.ts";
+
+const LEAST = 64;
+const LEAST_SHARE = 0.25;
+
+interface Seen {
+  segments: number;
+  neighbours: number;
+  first: Evidence | undefined;
+}
+
+export const mergeContiguous: Rule = {
+  name: "merge-contiguous",
+  severity: "advice",
+  summary: "pieces of memory that lie one behind the other are mapped one by one",
+  advice:
+    "Join neighbours before mapping them (one physical vector, a larger folio): each saved piece is one map call and, one-shot, one search for address space and one invalidation.",
+  watch: ({ table, deviceName, now, begun, current, lastNs, report }) => {
+    const seen = new Map<number, Seen>();
+    /** By CPU: where the last piece ended, and whose it was. */
+    const ends: { device: number; direction: number; end: number; pid: number }[] = [];
+    const piece = (
+      device: number,
+      direction: number,
+      phys: number,
+      length: number,
+      row: number,
+      link: boolean,
+    ): void => {
+      let known = seen.get(device);
+      if (!known) {
+        known = { segments: 0, neighbours: 0, first: undefined };
+        seen.set(device, known);
+      }
+      known.segments++;
+      let last = ends[now.cpu];
+      if (!last) {
+        last = { device: -1, direction: -1, end: -1, pid: -1 };
+        ends[now.cpu] = last;
+      }
+      const whole = phys % PAGE_SIZE === 0 && length % PAGE_SIZE === 0;
+      if (
+        whole &&
+        last.end === phys &&
+        last.device === device &&
+        last.direction === direction &&
+        last.pid === now.pid
+      ) {
+        known.neighbours++;
+        known.first ??= link ? current("linked", undefined, length) : begun(row);
+      }
+      last.device = device;
+      last.direction = direction;
+      last.end = phys + length;
+      last.pid = now.pid;
+    };
+    return {
+      opened(row) {
+        if (table.kind[row] !== ONE_SHOT || table.translated[row] === DIRECT) return;
+        piece(table.device[row]!, table.direction[row]!, table.phys[row]!, table.length[row]!, row, false);
+      },
+      linking: (row, _offset, length, phys) => piece(table.device[row]!, 3, phys, length, row, true),
+      finish() {
+        for (const [device, { segments, neighbours, first }] of seen)
+          if (neighbours >= LEAST && neighbours / segments >= LEAST_SHARE)
+            report({
+              confidence: "likely",
+              device,
+              timeNs: first?.timeNs ?? lastNs(),
+              message: `${deviceName(device)}: ${count(neighbours)} of ${count(segments)} mapped pieces (${share(neighbours / segments)}) continue in memory where the one before ended.`,
+              evidence: first ? [first] : [],
+            });
+      },
+    };
+  },
+};

@@ -1,0 +1,59 @@
+/** All rules, in the order in which they are told. One file each; a new one is a line here. */
+import { above4g } from "./above-4g.ts";
+import { accessBeforeSync } from "./access-before-sync.ts";
+import { destroyWithLiveLinks } from "./destroy-with-live-links.ts";
+import { deviceMismatch } from "./device-mismatch.ts";
+import { directionMismatch } from "./direction-mismatch.ts";
+import { doubleUnmap } from "./double-unmap.ts";
+import { entryBudget } from "./entry-budget.ts";
+import { flushStorm } from "./flush-storm.ts";
+import { invalidAddress } from "./invalid-address.ts";
+import { iovaFragmentation } from "./iova-fragmentation.ts";
+import { iovaReuseBeforeFlush } from "./iova-reuse-before-flush.ts";
+import { keepMapped } from "./keep-mapped.ts";
+import { leak } from "./leak.ts";
+import { linkOutOfRange } from "./link-out-of-range.ts";
+import { mapOverLive } from "./map-over-live.ts";
+import { mergeContiguous } from "./merge-contiguous.ts";
+import { needlessBounce } from "./needless-bounce.ts";
+import { overCacheSize } from "./over-cache-size.ts";
+import { pageFreedWhileMapped } from "./page-freed-while-mapped.ts";
+import type { Rule } from "./rule.ts";
+import { sharedPageWrite } from "./shared-page-write.ts";
+import { shortUnmap } from "./short-unmap.ts";
+import { sizeMismatch } from "./size-mismatch.ts";
+import { truncatedScatterlist } from "./truncated-scatterlist.ts";
+import { unknownStart } from "./unknown-start.ts";
+import { unlinkHole } from "./unlink-hole.ts";
+import { unmapUnknown } from "./unmap-unknown.ts";
+import { useTwoStep } from "./use-two-step.ts";
+
+export const RULES: readonly Rule[] = [
+  leak,
+  unmapUnknown,
+  doubleUnmap,
+  sizeMismatch,
+  directionMismatch,
+  deviceMismatch,
+  shortUnmap,
+  mapOverLive,
+  linkOutOfRange,
+  destroyWithLiveLinks,
+  unlinkHole,
+  accessBeforeSync,
+  iovaReuseBeforeFlush,
+  invalidAddress,
+  sharedPageWrite,
+  truncatedScatterlist,
+  needlessBounce,
+  pageFreedWhileMapped,
+  above4g,
+  entryBudget,
+  flushStorm,
+  iovaFragmentation,
+  mergeContiguous,
+  useTwoStep,
+  keepMapped,
+  overCacheSize,
+  unknownStart,
+];

@@ -1,0 +1,396 @@
+/**
+ * Feeds a trace to the ledger: each event that means something, by its columns.
+ *
+ * Idea: what an event means, and in which field it says what, is worked out once per event type; then every event is a few
+ * reads from the batch's words. An event that lost-event marks surround is still fed: the ledger knows what to doubt.
+ */
+import { PAGE_SIZE } from "../../base/index.ts";
+import {
+  type EventBatch,
+  type EventType,
+  fieldNumber,
+  known,
+  LOST_EVENTS,
+  type Meaning,
+  type Role,
+  type Trace,
+} from "../../trace/index.ts";
+import { IommuEvents } from "./iommu-events.ts";
+import type { Ledger } from "./ledger.ts";
+import { Mappings } from "./mappings.ts";
+import { Ranges } from "./ranges.ts";
+
+/** What the analysis reads beside the catalogue. */
+type Extra = "lost" | "flush" | "freed";
+const NOTHING = 0;
+
+/** The events that invalidate, by name; without a range they invalidate everything. */
+const FLUSHES = new Set(["cache_tag_flush_range", "cache_tag_flush_all", "fq_flush"]);
+/** Fields that say who called. */
+const SITES = ["caller", "call_site", "site", "__probe_ret_ip"];
+
+/** An event type, ready to be read: field indices, -1 where the event has none. */
+interface Plan {
+  readonly what: Meaning | Extra | typeof NOTHING;
+  readonly field: (role: Role) => number;
+  readonly device: number;
+  readonly direction: number;
+  readonly address: number;
+  readonly size: number;
+  readonly phys: number;
+  readonly state: number;
+  readonly offset: number;
+  readonly unmapped: number;
+  readonly iova: number;
+  readonly end: number;
+  readonly site: number;
+  readonly siteIsText: boolean;
+  readonly type: EventType;
+}
+
+/** Index into the table's devices, by string. */
+const UNKNOWN = -1;
+
+export class Feed {
+  readonly iommu: IommuEvents;
+  readonly mappings: Mappings;
+  readonly ranges: Ranges;
+  /** Call sites by index; 0 is none. */
+  readonly sites: string[] = [""];
+  /** Time of the last event of every CPU, by which a file that is cut is judged. */
+  readonly lastOfCpu: number[] = [];
+  firstNs = -1;
+  lastNs = 0;
+  eventTotal = 0;
+  lostMarks = 0;
+  /** Called when events before now were lost on the CPU at hand, since `sinceNs`. */
+  onLoss: ((sinceNs: number) => void) | undefined;
+  readonly #ledger: Ledger;
+  readonly #trace: Trace;
+  readonly #plans: Plan[] = [];
+  #deviceOf = new Int32Array(256).fill(UNKNOWN);
+  readonly #siteOf = new Map<string, number>();
+
+  constructor(ledger: Ledger, trace: Trace) {
+    this.#ledger = ledger;
+    this.#trace = trace;
+    this.iommu = new IommuEvents(ledger);
+    this.mappings = new Mappings(ledger, this.iommu);
+    this.ranges = new Ranges(ledger, this.iommu);
+  }
+
+  batch(batch: EventBatch): void {
+    const { now } = this.#ledger;
+    const { count, type, cpu, pid, task, timeNs } = batch;
+    const plans = this.#plans;
+    if (count > 0 && this.firstNs < 0) this.firstNs = timeNs[0]!;
+    this.eventTotal += count;
+    for (let row = 0; row < count; row++) {
+      const typeId = type[row]!;
+      const plan = plans[typeId] ?? this.#plan(typeId);
+      const onCpu = cpu[row]!;
+      if (plan.what !== NOTHING) {
+        now.timeNs = timeNs[row]!;
+        now.cpu = onCpu;
+        now.pid = pid[row]!;
+        now.task = task[row]!;
+        now.type = typeId;
+        now.site = plan.site < 0 ? 0 : this.#site(plan, batch, row);
+        this.#event(plan, batch, row);
+      }
+      this.lastOfCpu[onCpu] = timeNs[row]!;
+    }
+    if (count > 0) this.lastNs = Math.max(this.lastNs, timeNs[count - 1]!);
+  }
+
+  /** The device's index in the table. */
+  device(name: string): number {
+    const { devices } = this.#ledger.table;
+    const index = devices.indexOf(name);
+    return index >= 0 ? index : devices.length < 0xfffe ? devices.push(name) - 1 : 0xfffe;
+  }
+
+  #event(plan: Plan, batch: EventBatch, row: number): void {
+    const { mappings, ranges, iommu } = this;
+    switch (plan.what) {
+      case "iommu-map": {
+        const link = iommu.map(read(batch, row, plan.iova), read(batch, row, plan.size), read(batch, row, plan.phys));
+        if (link) ranges.linkMapped(link);
+        return;
+      }
+      case "iommu-unmap": {
+        const asked = read(batch, row, plan.size);
+        iommu.unmap(read(batch, row, plan.iova), asked, plan.unmapped < 0 ? asked : read(batch, row, plan.unmapped));
+        return;
+      }
+      case "dma-map":
+        iommu.settle(batch.cpu[row]!, -1);
+        mappings.map(
+          this.#deviceAt(plan, batch, row),
+          read(batch, row, plan.address),
+          read(batch, row, plan.size),
+          read(batch, row, plan.phys),
+          read(batch, row, plan.direction),
+        );
+        return;
+      case "dma-unmap":
+        mappings.unmap(
+          this.#deviceAt(plan, batch, row),
+          read(batch, row, plan.address),
+          plan.size < 0 ? -1 : read(batch, row, plan.size),
+          plan.direction < 0 ? -1 : read(batch, row, plan.direction),
+        );
+        return;
+      case "dma-alloc":
+        iommu.settle(batch.cpu[row]!, -1);
+        mappings.alloc(
+          this.#deviceAt(plan, batch, row),
+          read(batch, row, plan.address),
+          read(batch, row, plan.size),
+          read(batch, row, plan.direction),
+        );
+        return;
+      case "dma-free":
+        mappings.free(
+          this.#deviceAt(plan, batch, row),
+          read(batch, row, plan.address),
+          plan.size < 0 ? -1 : read(batch, row, plan.size),
+          plan.direction < 0 ? -1 : read(batch, row, plan.direction),
+        );
+        return;
+      case "range-link":
+        ranges.link(
+          this.#deviceAt(plan, batch, row),
+          stateAt(batch, row, plan.state),
+          read(batch, row, plan.address),
+          read(batch, row, plan.offset),
+          read(batch, row, plan.size),
+          read(batch, row, plan.phys),
+          read(batch, row, plan.direction),
+        );
+        return;
+      default:
+        this.#rarer(plan, batch, row);
+    }
+  }
+
+  #rarer(plan: Plan, batch: EventBatch, row: number): void {
+    const { mappings, ranges, iommu } = this;
+    const { hooks, now } = this.#ledger;
+    const device = (): number => this.#deviceAt(plan, batch, row);
+    const state = (): number => stateAt(batch, row, plan.state);
+    switch (plan.what) {
+      case "range-reserve":
+        if (read(batch, row, plan.field("ok")) !== 0)
+          ranges.reserve(device(), state(), read(batch, row, plan.address), read(batch, row, plan.size));
+        return;
+      case "range-sync":
+        ranges.sync(device(), state(), read(batch, row, plan.offset), read(batch, row, plan.size));
+        return;
+      case "range-unlink":
+        ranges.unlink(device(), state(), read(batch, row, plan.offset), read(batch, row, plan.size));
+        return;
+      case "range-free":
+        ranges.destroy(device(), state(), read(batch, row, plan.address), 0, -1);
+        return;
+      case "range-destroy":
+        ranges.destroy(
+          device(),
+          state(),
+          read(batch, row, plan.address),
+          read(batch, row, plan.size),
+          plan.direction < 0 ? -1 : read(batch, row, plan.direction),
+        );
+        return;
+      case "dma-map-list": {
+        iommu.settle(now.cpu, -1);
+        const phys = items(batch, row, plan.field("physAddrs"));
+        const iovas = items(batch, row, plan.field("dmaAddrs"));
+        const full = plan.type.fields.findIndex(({ name }) => name === "full_ents");
+        const of = full >= 0 ? read(batch, row, full) : iovas.length;
+        mappings.mapList(
+          device(),
+          read(batch, row, plan.direction),
+          phys[0] ?? -1,
+          iovas,
+          items(batch, row, plan.field("lengths")),
+          { shown: iovas.length, of },
+        );
+        return;
+      }
+      case "dma-unmap-list":
+        mappings.unmapList(
+          device(),
+          items(batch, row, plan.field("physAddrs"))[0] ?? -1,
+          plan.direction < 0 ? -1 : read(batch, row, plan.direction),
+        );
+        return;
+      case "dma-sync": {
+        if (plan.address >= 0)
+          mappings.sync(
+            device(),
+            read(batch, row, plan.address),
+            read(batch, row, plan.size),
+            read(batch, row, plan.direction),
+          );
+        return;
+      }
+      case "iommu-fault": {
+        const at = device();
+        for (const hook of hooks.faulted) hook(at, read(batch, row, plan.iova));
+        return;
+      }
+      case "bounced": {
+        const field = (name: string): number => plan.type.fields.findIndex((one) => one.name === name);
+        const at = device();
+        const mask = read(batch, row, field("dma_mask"));
+        const forced = read(batch, row, field("force")) !== 0;
+        for (const hook of hooks.bounced)
+          hook(at, mask, read(batch, row, plan.address), read(batch, row, plan.size), forced);
+        return;
+      }
+      case "flush":
+        this.#flush(plan, batch, row);
+        return;
+      case "freed": {
+        const field = (name: string): number => plan.type.fields.findIndex((one) => one.name === name);
+        const page = read(batch, row, field("pfn"));
+        for (const hook of hooks.freed) hook(page, 2 ** read(batch, row, field("order")));
+        return;
+      }
+      case "lost": {
+        this.lostMarks++;
+        const since = this.lastOfCpu[now.cpu] ?? this.firstNs;
+        this.#ledger.lossNs = Math.max(this.#ledger.lossNs, now.timeNs);
+        this.onLoss?.(since);
+        return;
+      }
+      default:
+    }
+  }
+
+  #flush(plan: Plan, batch: EventBatch, row: number): void {
+    const { hooks } = this.#ledger;
+    let [from, to] = [0, Number.POSITIVE_INFINITY];
+    const start = plan.type.fields.findIndex(({ name }) => name === "start");
+    const end = plan.type.fields.findIndex(({ name }) => name === "end");
+    const text = plan.type.fields.findIndex(({ name, kind }) => name === "text" && kind === "string");
+    if (start >= 0 && end >= 0) {
+      from = read(batch, row, start);
+      to = read(batch, row, end);
+    } else if (plan.iova >= 0 && plan.size >= 0) {
+      from = read(batch, row, plan.iova);
+      to = from + read(batch, row, plan.size) - 1;
+    } else if (text >= 0) {
+      // Printed: "… [0x0-0xffffffffffffffff] addr …"
+      const range = /\[0x([0-9a-f]+)-0x([0-9a-f]+)\]/.exec(
+        this.#trace.strings[batch.words[batch.start[row]! + text * 2]!] ?? "",
+      );
+      if (range) [from, to] = [Number.parseInt(range[1]!, 16), Number.parseInt(range[2]!, 16)];
+    }
+    for (const hook of hooks.flushed) hook(Math.floor(from / PAGE_SIZE), Math.floor(to / PAGE_SIZE) + 1);
+  }
+
+  #deviceAt(plan: Plan, batch: EventBatch, row: number): number {
+    if (plan.device < 0) return 0xffff;
+    const text = batch.words[batch.start[row]! + plan.device * 2]!;
+    const index = text < this.#deviceOf.length ? this.#deviceOf[text]! : UNKNOWN;
+    return index >= 0 ? index : this.#newDevice(text);
+  }
+
+  #newDevice(text: number): number {
+    if (text >= this.#deviceOf.length) {
+      const wider = new Int32Array(2 ** Math.ceil(Math.log2(text + 1))).fill(UNKNOWN);
+      wider.set(this.#deviceOf);
+      this.#deviceOf = wider;
+    }
+    const index = this.device(this.#trace.strings[text] ?? "");
+    this.#deviceOf[text] = index;
+    return index;
+  }
+
+  #site(plan: Plan, batch: EventBatch, row: number): number {
+    const at = batch.start[row]! + plan.site * 2;
+    const [low, high] = [batch.words[at]!, batch.words[at + 1]!];
+    const text = plan.siteIsText
+      ? (this.#trace.strings[low] ?? "")
+      : high === 0 && low === 0
+        ? ""
+        : `0x${(high === 0 ? "" : high.toString(16)) + low.toString(16).padStart(high === 0 ? 0 : 8, "0")}`;
+    if (text === "") return 0;
+    const seen = this.#siteOf.get(text);
+    if (seen !== undefined) return seen;
+    if (this.sites.length >= MOST_SITES) return 0;
+    this.#siteOf.set(text, this.sites.length);
+    return this.sites.push(text) - 1;
+  }
+
+  #plan(typeId: number): Plan {
+    const type = this.#trace.types[typeId]!;
+    const event = known(type);
+    const field = (role: Role): number => event?.fields[role] ?? -1;
+    const named = (name: string): number => type.fields.findIndex((one) => one.name === name);
+    const what: Plan["what"] =
+      event?.meaning ??
+      (type.name === LOST_EVENTS
+        ? "lost"
+        : FLUSHES.has(type.name)
+          ? "flush"
+          : type.name === "mm_page_free" && named("pfn") >= 0
+            ? "freed"
+            : NOTHING);
+    const site =
+      what === NOTHING
+        ? -1
+        : Math.max(
+            -1,
+            ...SITES.map(named)
+              .filter((at) => at >= 0)
+              .slice(0, 1),
+          );
+    const plan: Plan = {
+      what,
+      field,
+      device: field("device"),
+      direction: field("direction"),
+      address: field("dmaAddr"),
+      size: event ? field("size") : named("size"),
+      phys: field("physAddr"),
+      state: field("state"),
+      offset: field("offset"),
+      unmapped: field("unmappedSize"),
+      iova: event ? field("iova") : named("iova"),
+      end: field("end"),
+      site,
+      siteIsText: type.fields[site]?.kind === "string",
+      type,
+    };
+    this.#plans[typeId] = plan;
+    return plan;
+  }
+}
+
+const MOST_SITES = 1 << 20;
+
+/** A field as a number; 0 where the event has none. Sizes and addresses are unsigned, marks may be negative. */
+function read(batch: EventBatch, row: number, field: number): number {
+  return field < 0 ? 0 : fieldNumber(batch, row, field);
+}
+
+/** A kernel pointer in 53 bits: the upper eleven are the same for all of them. */
+function stateAt(batch: EventBatch, row: number, field: number): number {
+  if (field < 0) return 0;
+  const at = batch.start[row]! + field * 2;
+  return (batch.words[at + 1]! & 0x1f_ffff) * 0x1_0000_0000 + batch.words[at]!;
+}
+
+/** The items of a list field. */
+function items(batch: EventBatch, row: number, field: number): number[] {
+  if (field < 0) return [];
+  const at = batch.start[row]! + field * 2;
+  const first = batch.words[at]!;
+  return Array.from(
+    { length: batch.words[at + 1]! },
+    (_, i) => batch.words[first + i * 2 + 1]! * 2 ** 32 + batch.words[first + i * 2]!,
+  );
+}

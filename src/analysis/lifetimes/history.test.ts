@@ -1,0 +1,35 @@
+/** The history against a map, and its bound. */
+import fc from "fast-check";
+import { expect, test } from "vitest";
+import { HISTORY_LIMIT, History, type Place } from "./history.ts";
+
+const place = (timeNs: number): Place => ({ timeNs, cpu: 3, pid: 70_000, task: 9, type: 300, site: 5 });
+
+test("gives the last end of every address, whole", () => {
+  const ends = fc.array(fc.tuple(fc.integer({ min: 0, max: 70_000 }), fc.integer({ min: 0, max: 9 }), fc.nat(1 << 20)));
+  fc.assert(
+    fc.property(ends, (steps) => {
+      const history = new History();
+      const model = new Map<string, number>();
+      steps.forEach(([space, page, time]) => {
+        history.ended(space, page * 2 ** 45, time, time % 2 === 0 ? place(time) : undefined, place(time + 1));
+        model.set(`${space} ${page}`, time);
+      });
+      for (const [key, time] of model) {
+        const [space, page] = key.split(" ").map(Number) as [number, number];
+        const index = history.find(space, page * 2 ** 45);
+        expect(history.lengthOf(index)).toBe(time);
+        expect(history.startOf(index)).toEqual(time % 2 === 0 ? place(time) : undefined);
+        expect(history.endOf(index)).toEqual(place(time + 1));
+      }
+    }),
+  );
+});
+
+test("forgets what was entered first when it is full, and never grows past that", () => {
+  const history = new History();
+  for (let i = 0; i <= HISTORY_LIMIT; i++) history.ended(0, i * 4096, 1, undefined, place(i));
+  expect(history.find(0, 0)).toBe(-1);
+  expect(history.find(0, 4096)).toBeGreaterThanOrEqual(0);
+  expect(history.find(0, HISTORY_LIMIT * 4096)).toBeGreaterThanOrEqual(0);
+});

@@ -1,0 +1,132 @@
+/**
+ * What ended lately: the last end of each DMA address of each device, so that a second end can be told from one of a
+ * mapping that was never seen.
+ *
+ * Idea: one place per (device, address), overwritten when it is used again. Memory is bounded: past
+ * {@link HISTORY_LIMIT} addresses the one that was entered first is forgotten, and a second end of it is then unknown.
+ */
+import { hashOf } from "./table.ts";
+
+/** Addresses that are remembered. */
+export const HISTORY_LIMIT: number = 1 << 18;
+
+/** One place in time: when, where, who. */
+export interface Place {
+  readonly timeNs: number;
+  readonly cpu: number;
+  readonly pid: number;
+  /** Index into the trace's strings. */
+  readonly task: number;
+  /** Index into the trace's types. */
+  readonly type: number;
+  /** Index into the call sites; 0: none. */
+  readonly site: number;
+}
+
+/** Columns per end. */
+const NUMBERS = 12;
+
+export class History {
+  #numbers = new Float64Array(1024 * NUMBERS);
+  #next = new Int32Array(1024);
+  #slots = new Int32Array(2048).fill(-1);
+  #used = 0;
+  /** The place that is overwritten next once all are in use. */
+  #hand = 0;
+
+  /** Remembers that the mapping of `device` at `iova` ended; `start`: where it had begun, if that was seen. */
+  ended(space: number, iova: number, length: number, start: Place | undefined, end: Place): void {
+    let index = this.find(space, iova);
+    if (index < 0) {
+      index = this.#used < HISTORY_LIMIT ? this.#grown() : this.#evict();
+      const slot = this.#slot(space, iova);
+      this.#next[index] = this.#slots[slot]!;
+      this.#slots[slot] = index;
+    }
+    const at = index * NUMBERS;
+    const numbers = this.#numbers;
+    numbers[at] = iova;
+    numbers[at + 1] = space;
+    numbers[at + 2] = length;
+    write(numbers, at + 3, start);
+    write(numbers, at + 7, end);
+    numbers[at + 11] = end.site * 2 ** 20 + (start?.site ?? 0); // call sites are few
+  }
+
+  /** Index of the end at exactly `iova`; -1: none is remembered. */
+  find(space: number, iova: number): number {
+    const numbers = this.#numbers;
+    let index = this.#slots[this.#slot(space, iova)]!;
+    while (index >= 0 && (numbers[index * NUMBERS] !== iova || numbers[index * NUMBERS + 1] !== space))
+      index = this.#next[index]!;
+    return index;
+  }
+
+  lengthOf(index: number): number {
+    return this.#numbers[index * NUMBERS + 2]!;
+  }
+
+  /** Where it had begun; `undefined`: not in this recording. */
+  startOf(index: number): Place | undefined {
+    const place = read(this.#numbers, index * NUMBERS + 3, this.#numbers[index * NUMBERS + 11]! % 2 ** 20);
+    return place.timeNs < 0 ? undefined : place;
+  }
+
+  endOf(index: number): Place {
+    return read(this.#numbers, index * NUMBERS + 7, Math.floor(this.#numbers[index * NUMBERS + 11]! / 2 ** 20));
+  }
+
+  #slot(space: number, iova: number): number {
+    return (hashOf(iova) ^ Math.imul(space + 1, 0x9e37)) & (this.#slots.length - 1);
+  }
+
+  #grown(): number {
+    if (this.#used === this.#next.length) {
+      const size = this.#used * 2;
+      const numbers = new Float64Array(size * NUMBERS);
+      numbers.set(this.#numbers);
+      this.#numbers = numbers;
+      this.#next = new Int32Array(size);
+      this.#slots = new Int32Array(size * 2).fill(-1);
+      for (let index = 0; index < this.#used; index++) {
+        const slot = this.#slot(numbers[index * NUMBERS + 1]!, numbers[index * NUMBERS]!);
+        this.#next[index] = this.#slots[slot]!;
+        this.#slots[slot] = index;
+      }
+    }
+    return this.#used++;
+  }
+
+  #evict(): number {
+    const index = this.#hand;
+    this.#hand = (index + 1) % HISTORY_LIMIT;
+    const slot = this.#slot(this.#numbers[index * NUMBERS + 1]!, this.#numbers[index * NUMBERS]!);
+    let at = this.#slots[slot]!;
+    if (at === index) this.#slots[slot] = this.#next[index]!;
+    else {
+      while (this.#next[at] !== index) at = this.#next[at]!;
+      this.#next[at] = this.#next[index]!;
+    }
+    return index;
+  }
+}
+
+/** Time, CPU and type, pid, task: four numbers. */
+function write(numbers: Float64Array, at: number, place: Place | undefined): void {
+  numbers[at] = place?.timeNs ?? -1;
+  numbers[at + 1] = place ? place.cpu * 65536 + place.type : 0;
+  numbers[at + 2] = place?.pid ?? 0;
+  numbers[at + 3] = place?.task ?? 0;
+}
+
+function read(numbers: Float64Array, at: number, site: number): Place {
+  const packed = numbers[at + 1]!;
+  return {
+    timeNs: numbers[at]!,
+    cpu: Math.floor(packed / 65536),
+    type: packed % 65536,
+    pid: numbers[at + 2]!,
+    task: numbers[at + 3]!,
+    site,
+  };
+}

@@ -1,0 +1,110 @@
+/**
+ * What was mapped when a recording began: from the kernel's own list of live mappings, or from a snapshot of page tables.
+ *
+ * Idea: with it, an unmap that fits nothing is an error; without it, it may belong to a mapping from before.
+ * Promises: a line that is no entry is an error with its number; entries of kinds that have no `dma:*` events are left out.
+ * Not for: a list that was taken long before the recording: take it right before, with the device as quiet as can be.
+ * Specified by: the format of debugfs `dma-api/dump` of Linux 7.2.
+ */
+
+import { notADmaDump } from "./errors.ts";
+import type { Feed } from "./lifetimes/feed.ts";
+import type { Ledger } from "./lifetimes/ledger.ts";
+import { COHERENT, ONE_SHOT, SCATTERLIST } from "./lifetimes/table.ts";
+import type { Mapping } from "./table-tree.ts";
+
+/** One mapping that was live. Bytes. */
+export interface LiveMapping {
+  readonly device: string;
+  readonly kind: "one-shot" | "scatterlist" | "coherent";
+  readonly iova: number;
+  readonly length: number;
+  readonly phys: number;
+  /** The kernel's number. */
+  readonly direction: number;
+}
+
+/** Pages that a device could reach, by its page tables. */
+export interface LivePages {
+  readonly device: string;
+  readonly mappings: readonly Mapping[];
+}
+
+export class StartState {
+  readonly #mappings: readonly LiveMapping[];
+  readonly #pages: readonly LivePages[];
+  readonly #listed: boolean;
+
+  private constructor(mappings: readonly LiveMapping[], pages: readonly LivePages[], listed: boolean) {
+    this.#mappings = mappings;
+    this.#pages = pages;
+    this.#listed = listed;
+  }
+
+  /** All one-shot mappings, scatterlists and coherent memory that were live. */
+  static ofMappings(mappings: readonly LiveMapping[]): StartState {
+    return new StartState(mappings, [], true);
+  }
+
+  /** What the page tables of some devices held; of other devices nothing is known. */
+  static ofPages(pages: readonly LivePages[]): StartState {
+    return new StartState([], pages, false);
+  }
+
+  /** Both: the list says how, the snapshot also has two-step ranges. */
+  with(other: StartState): StartState {
+    const mappings = [...this.#mappings, ...other.#mappings];
+    return new StartState(mappings, [...this.#pages, ...other.#pages], this.#listed || other.#listed);
+  }
+
+  /** Puts it into the ledger. */
+  seed(feed: Feed, ledger: Ledger): void {
+    if (this.#listed) ledger.startListed = true;
+    const kinds = { "one-shot": ONE_SHOT, scatterlist: SCATTERLIST, coherent: COHERENT };
+    for (const { device, kind, iova, length, phys, direction } of this.#mappings)
+      feed.mappings.seed(kinds[kind], feed.device(device), iova, length, phys, direction);
+    for (const { device, mappings } of this.#pages)
+      for (const { iova, pages } of mappings) feed.mappings.seedPages(feed.device(device), iova, pages);
+  }
+}
+
+const KINDS: Readonly<Record<string, LiveMapping["kind"]>> = {
+  single: "one-shot",
+  phy: "one-shot",
+  page: "one-shot",
+  resource: "one-shot",
+  "scatter-gather": "scatterlist",
+  coherent: "coherent",
+  noncoherent: "coherent",
+};
+const DIRECTIONS: Readonly<Record<string, number>> = {
+  DMA_BIDIRECTIONAL: 0,
+  DMA_TO_DEVICE: 1,
+  DMA_FROM_DEVICE: 2,
+};
+const ENTRY =
+  /^(?:\S+ )?(\S+) (single|phy|page|resource|scatter-gather|coherent|noncoherent) idx \d+ P=(?:0x)?([0-9a-f]+)(?: N=[0-9a-f]+)? D=(?:0x)?([0-9a-f]+) L=(?:0x)?([0-9a-f]+)\b.*?\b(DMA_\w+)/i;
+
+/**
+ * Reads a copy of debugfs `dma-api/dump`.
+ *
+ * @throws DmaError ERR_DMA_DUMP_FORMAT (EINVAL), with the number of the line
+ */
+export function parseDmaDump(text: string): StartState {
+  const mappings: LiveMapping[] = [];
+  for (const [i, line] of text.split("\n").entries()) {
+    if (line.trim() === "") continue;
+    const entry = ENTRY.exec(line.trim());
+    if (!entry) throw notADmaDump(i + 1, line.trim());
+    const [, device, type, phys, iova, length, direction] = entry;
+    mappings.push({
+      device: device!,
+      kind: KINDS[type!.toLowerCase()]!,
+      phys: Number.parseInt(phys!, 16),
+      iova: Number.parseInt(iova!, 16),
+      length: Number.parseInt(length!, 16),
+      direction: DIRECTIONS[direction!.toUpperCase()] ?? 0,
+    });
+  }
+  return StartState.ofMappings(mappings);
+}

@@ -1,0 +1,107 @@
+/**
+ * `dmalink sim`: whole machines from seeds, run until a promise of the stack breaks.
+ *
+ * Text: one line if all was well; for each seed that failed the line that repeats it, and its shortest story.
+ * JSON: dmalink.sim/1.
+ */
+import {
+  machineInWords,
+  runSimulation,
+  type Scenario,
+  type SimulationPlan,
+  shortestStory,
+  simulationOf,
+  stepInWords,
+  type Violation,
+} from "../../replay/index.ts";
+import { progressLine } from "./progress.ts";
+
+export interface SimOptions {
+  readonly scenario: Scenario;
+  /** Inclusive; with `minutes` the last one does not count. */
+  readonly first: number;
+  readonly last: number;
+  readonly minutes?: number;
+  readonly json: boolean;
+}
+
+interface Failure {
+  readonly seed: number;
+  readonly violation: Violation;
+  readonly plan: SimulationPlan;
+  readonly steps: number;
+}
+
+/** Failures that are told; all are counted. */
+const TOLD = 10;
+
+export function sim(options: SimOptions): number {
+  const { scenario, first, minutes } = options;
+  const progress = progressLine();
+  const until = minutes === undefined ? undefined : performance.now() + minutes * 60_000;
+  const failures: Failure[] = [];
+  let [seeds, events, bytes, failed] = [0, 0, 0, 0];
+  for (let seed = first; until === undefined ? seed <= options.last : performance.now() < until; seed++) {
+    const plan = simulationOf(scenario, seed);
+    const result = runSimulation(plan);
+    seeds++;
+    events += result.events;
+    bytes += result.bytesMoved;
+    if (result.violation) {
+      failed++;
+      if (failures.length < TOLD) failures.push(shortest(plan));
+    }
+    if (seeds % 16 === 0) progress.say(`seed ${seed}: ${seeds} machines, ${failed} failed`);
+  }
+  progress.done();
+  if (options.json) {
+    const document = {
+      schema: "dmalink.sim/1",
+      scenario,
+      seeds,
+      events,
+      bytesMoved: bytes,
+      failed,
+      failures: failures.map(({ seed, violation, plan }) => ({
+        seed,
+        oracle: violation.oracle,
+        message: violation.message,
+        repeat: repeatLine(scenario, seed),
+        machine: machineInWords(plan.config),
+        story: plan.steps.map(stepInWords),
+      })),
+    };
+    process.stdout.write(`${JSON.stringify(document, null, 2)}\n`);
+  } else process.stdout.write(text(scenario, { seeds, events, bytes, failed }, failures));
+  return failed === 0 ? 0 : 1;
+}
+
+function shortest(plan: SimulationPlan): Failure {
+  const { plan: cut, result } = shortestStory(plan);
+  return { seed: plan.seed, violation: result.violation!, plan: cut, steps: plan.steps.length };
+}
+
+function text(
+  scenario: Scenario,
+  { seeds, events, bytes, failed }: { seeds: number; events: number; bytes: number; failed: number },
+  failures: readonly Failure[],
+): string {
+  const lines = [
+    `${seeds.toLocaleString("en")} machines, ${events.toLocaleString("en")} steps, ` +
+      `${(bytes / 2 ** 20).toFixed(1)} MiB moved by devices: ` +
+      (failed === 0 ? "every promise kept" : `${failed} broke a promise`),
+  ];
+  for (const { seed, violation, plan, steps } of failures) {
+    lines.push("", `seed ${seed} (${violation.oracle}): ${violation.message}`);
+    lines.push(`  machine: ${machineInWords(plan.config)}`);
+    lines.push(`  repeat:  ${repeatLine(scenario, seed)}`);
+    lines.push(`  story, ${plan.steps.length} of ${steps} steps:`);
+    plan.steps.forEach((step, i) => {
+      lines.push(`    ${String(i + 1).padStart(2)}. ${stepInWords(step)}`);
+    });
+  }
+  if (failed > failures.length) lines.push("", `and ${failed - failures.length} more seeds`);
+  return `${lines.join("\n")}\n`;
+}
+
+const repeatLine = (scenario: Scenario, seed: number): string => `dmalink sim ${scenario} --seed ${seed}`;

@@ -1,0 +1,151 @@
+/**
+ * The DMA iterator: from a request to the addresses that its device uses, with no scatterlist in between.
+ *
+ * Idea: reserve one range of addresses for the whole request and link every piece of memory into it; the device then sees one
+ * run, and what has to be kept is one reference and one number. Where that cannot be (a gap, no translation, no room),
+ * {@link DmaIterator.next} maps piece by piece, and the caller keeps what it must unmap. A peer's memory is classified once, by
+ * the first piece: bus addresses need no mapping at all.
+ * Promises: a failed start leaves nothing mapped by it. `start` may be false with status "ok": there is no data.
+ * Specified by: behaviour of Linux 7.2 block layer. Unlike it, the whole linked length is always unlinked, and a request that
+ * needs no range never looks as if it had one.
+ */
+import type { Direction, DmaAddr, PhysAddr } from "../../base/index.ts";
+import type { DmaAttributes, IovaRange } from "../../dma/index.ts";
+import type { P2pMapType } from "../../p2p/index.ts";
+import type { Bio } from "./bio.ts";
+import { gapMask } from "./gap.ts";
+import type { QueueLimits } from "./limits.ts";
+import type { MappingDoor } from "./mapping-door.ts";
+import { PhysicalVectors } from "./physical-vectors.ts";
+import { type BlockStatus, statusOfError } from "./status.ts";
+
+/** What is kept of a mapped request: two words. */
+export interface MappedRequest {
+  /** The range, if the whole request is one; its presence is what "coalesced" means. */
+  range: IovaRange | undefined;
+  /** How memory is reached, which the end of the mapping needs again. */
+  peer: P2pMapType;
+}
+
+const MMIO: DmaAttributes = { mmio: true };
+
+/** Attributes of memory that is reached so. */
+export const attributesOf = (peer: P2pMapType): DmaAttributes | undefined =>
+  peer === "through-host-bridge" ? MMIO : undefined;
+
+export class DmaIterator {
+  /** The run that {@link start} or {@link next} found. */
+  address: DmaAddr = 0 as DmaAddr;
+  length = 0;
+  status: BlockStatus = "ok";
+  #busOffset = 0;
+  #door: MappingDoor | undefined = undefined;
+  #direction: Direction = "from-device";
+  #peer: P2pMapType = "none";
+  readonly #vectors = new PhysicalVectors();
+
+  /**
+   * Maps what it can at once and finds the first run. False with status "ok" if there is nothing to map, else with why not.
+   *
+   * `bytes` and `gap` are those of all that is walked. `mapped` is filled in for {@link unmapRequest}.
+   * Cost: one reservation, one link a piece and one sync; or one one-shot mapping.
+   */
+  start(
+    door: MappingDoor,
+    first: Bio | undefined,
+    what: "data" | "integrity",
+    bytes: number,
+    gap: number,
+    limits: QueueLimits,
+    direction: Direction,
+    mapped: MappedRequest,
+  ): boolean {
+    this.status = "ok";
+    mapped.range = undefined;
+    mapped.peer = "none";
+    this.#door = door;
+    this.#direction = direction;
+    const vectors = this.#vectors;
+    vectors.start(first, limits, what);
+    if (!vectors.next()) return false;
+    this.#peer = "none";
+    if (first![what].vecs!.provider !== undefined) {
+      const route = door.peerRoute(vectors.phys as PhysAddr);
+      if (route.type === "not-supported") return this.#fail("invalid");
+      this.#peer = route.type;
+      this.#busOffset = route.busOffset;
+    }
+    mapped.peer = this.#peer;
+    if (this.#peer === "bus-address") return this.#busRun();
+    if ((gapMask(gap) & door.mergeBoundary) === 0) {
+      const range = door.tryReserveIova(bytes, vectors.phys);
+      if (range) return this.#linkAll(range, mapped);
+    }
+    return this.#mapOne();
+  }
+
+  /** Finds the next run of a request that is not one range. False at the end, with status "ok", or if it could not be mapped. */
+  next(): boolean {
+    if (!this.#vectors.next()) return false;
+    return this.#peer === "bus-address" ? this.#busRun() : this.#mapOne();
+  }
+
+  #busRun(): boolean {
+    this.address = (this.#vectors.phys + this.#busOffset) as DmaAddr;
+    this.length = this.#vectors.length;
+    return true;
+  }
+
+  #linkAll(range: IovaRange, mapped: MappedRequest): boolean {
+    const vectors = this.#vectors;
+    const attributes = attributesOf(this.#peer);
+    let at = 0;
+    try {
+      do {
+        range.link(at, vectors.phys as PhysAddr, vectors.length, this.#direction, attributes);
+        at += vectors.length;
+      } while (vectors.next());
+      range.sync(0, at);
+    } catch (error) {
+      range.destroy(); // everything linked so far, whatever has been described to the device
+      return this.#fail(statusOfError(error));
+    }
+    mapped.range = range;
+    this.address = range.address;
+    this.length = at;
+    return true;
+  }
+
+  #mapOne(): boolean {
+    const { phys, length } = this.#vectors;
+    try {
+      this.address = this.#door!.mapPhys(phys as PhysAddr, length, this.#direction, attributesOf(this.#peer));
+    } catch (error) {
+      statusOfError(error); // anything but a refusal is thrown on
+      return this.#fail("resource");
+    }
+    this.length = length;
+    return true;
+  }
+
+  #fail(status: BlockStatus): false {
+    this.status = status;
+    return false;
+  }
+}
+
+/**
+ * Ends the mapping of a whole request. False if the caller must unmap each run from its own records.
+ *
+ * Cannot fail. Only after the device has said that it is done.
+ */
+export function unmapRequest(door: MappingDoor, mapped: MappedRequest): boolean {
+  const { range } = mapped;
+  if (mapped.peer === "bus-address") return true;
+  if (range) {
+    mapped.range = undefined;
+    range.destroy();
+    return true;
+  }
+  return !door.needsUnmap;
+}

@@ -1,0 +1,105 @@
+/**
+ * Descriptor pools: memory for PRP lists and SGL segments, which the controller reads.
+ *
+ * Idea: two sizes. Most requests need at most 32 PRPs or 16 SGL descriptors: 256 bytes, of which a page holds sixteen. The
+ * others take a page. Pages are mapped once and stay; blocks go round, last given first taken, so that a request in steady
+ * state makes no garbage.
+ * Promises: a block is aligned to its size. `take` answers `undefined` when there is no memory, never throws.
+ */
+import { type DmaAddr, DmaError } from "../../base/index.ts";
+import { CONTROLLER_PAGE, viewOf } from "../../layouts/nvme/index.ts";
+
+/** Memory that CPU and device share for long: what `allocCoherent` gives. */
+export interface SharedMemory {
+  readonly address: DmaAddr;
+  readonly bytes: Uint8Array;
+  free(): void;
+}
+
+export interface DescriptorBlock {
+  readonly address: number;
+  readonly view: DataView;
+}
+
+export const SMALL_BLOCK = 256;
+export const LARGE_BLOCK: number = CONTROLLER_PAGE;
+
+export class DescriptorPool {
+  readonly blockBytes: number;
+  inUse = 0;
+  /** Most blocks in use at once. */
+  peak = 0;
+  readonly #allocate: (length: number) => SharedMemory;
+  readonly #limit: number;
+  readonly #pages: SharedMemory[] = [];
+  readonly #free: DescriptorBlock[] = [];
+
+  /** @param limit most blocks there may be */
+  constructor(blockBytes: number, allocate: (length: number) => SharedMemory, limit: number = Number.MAX_SAFE_INTEGER) {
+    this.blockBytes = blockBytes;
+    this.#allocate = allocate;
+    this.#limit = limit;
+  }
+
+  take(): DescriptorBlock | undefined {
+    if (this.inUse >= this.#limit) return undefined;
+    if (this.#free.length === 0 && !this.#grow()) return undefined;
+    this.inUse++;
+    if (this.inUse > this.peak) this.peak = this.inUse;
+    return this.#free.pop();
+  }
+
+  give(block: DescriptorBlock): void {
+    this.inUse--;
+    this.#free.push(block);
+  }
+
+  /** Gives all memory back. Every block must have been given back. */
+  destroy(): void {
+    for (const page of this.#pages) page.free();
+    this.#pages.length = 0;
+    this.#free.length = 0;
+  }
+
+  #grow(): boolean {
+    try {
+      const page = this.#allocate(CONTROLLER_PAGE);
+      this.#pages.push(page);
+      for (let at = CONTROLLER_PAGE - this.blockBytes; at >= 0; at -= this.blockBytes)
+        this.#free.push({ address: page.address + at, view: viewOf(page.bytes.subarray(at, at + this.blockBytes)) });
+      return true;
+    } catch (error) {
+      if (error instanceof DmaError) return false;
+      throw error;
+    }
+  }
+}
+
+/** Both sizes. */
+export class DescriptorPools {
+  readonly small: DescriptorPool;
+  readonly large: DescriptorPool;
+
+  constructor(small: DescriptorPool, large: DescriptorPool) {
+    this.small = small;
+    this.large = large;
+  }
+
+  /** A block of at least `bytes`, at most a page. */
+  take(bytes: number): DescriptorBlock | undefined {
+    return (bytes <= SMALL_BLOCK ? this.small : this.large).take();
+  }
+
+  give(block: DescriptorBlock): void {
+    (block.view.byteLength === SMALL_BLOCK ? this.small : this.large).give(block);
+  }
+
+  get inUse(): number {
+    return this.small.inUse + this.large.inUse;
+  }
+
+  destroy(): void {
+    this.small.destroy();
+    this.large.destroy();
+  }
+}

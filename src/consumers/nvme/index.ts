@@ -1,0 +1,10 @@
+/** An NVMe driver. */
+export type { Cmb } from "./cmb.ts";
+export * from "./command-mapping.ts";
+export * from "./data-mapper.ts";
+export * from "./descriptor-pool.ts";
+export * from "./namespace.ts";
+export * from "./nvme.ts";
+export * from "./options.ts";
+export { PeerMemory } from "./peer-memory.ts";
+export * from "./segment-records.ts";

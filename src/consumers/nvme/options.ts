@@ -1,0 +1,49 @@
+/** What a caller may say when it opens a controller, and what it is told. */
+import type { Clock } from "../../platform/index.ts";
+
+export interface NvmeOptions {
+  /** Time: for waiting, time-outs and polling. */
+  readonly clock: Clock;
+  /** I/O queues asked for; as many as there are vectors beside the admin queue's, but at most 4, unless said. */
+  readonly queues?: number;
+  /** Commands in flight on each I/O queue, at most 1023; 127 unless said. */
+  readonly queueDepth?: number;
+  /** A command may take this long; 30 s unless said. Then it is aborted, and after as long again the controller is reset. */
+  readonly timeoutMs?: number;
+  /** Later tries of a command that failed for a reason that may pass; 5 unless said. */
+  readonly retries?: number;
+  /** Mean segment from which on SGLs are used, bytes; 32 KiB unless said, 0 for never. */
+  readonly sglThreshold?: number;
+  /** Requests as long as the device can take, not as the IOVA caches like best. False unless said. */
+  readonly largeRequests?: boolean;
+  /** Put submission queues into the controller's memory, if it has some for that. False unless said. */
+  readonly submissionQueuesInCmb?: boolean;
+  /** Blocks of descriptor memory of each size; no limit unless said. */
+  readonly descriptorLimit?: number;
+  /** How often to look for completions if the device has no interrupts; 0.05 ms unless said. */
+  readonly pollMs?: number;
+  /** Called for each asynchronous event of the controller. */
+  readonly onEvent?: (event: NvmeEvent) => void;
+}
+
+/** An asynchronous event: type, what of it, and the log page that says more. */
+export interface NvmeEvent {
+  readonly type: number;
+  readonly information: number;
+  readonly logPage: number;
+}
+
+/** What happened that should not have, counted instead of thrown. */
+export class NvmeWarnings {
+  /** Completions for a command that was not in flight, or of an earlier generation, or with an unknown id. */
+  notInFlight = 0;
+  staleGeneration = 0;
+  unknownTag = 0;
+  /** Commands that ran out of time; controllers reset. */
+  timeouts = 0;
+  resets = 0;
+  /** Requests that found no address space or descriptor and were tried again. */
+  requeued = 0;
+  /** Commands tried again after a status or a reset. */
+  retries = 0;
+}

@@ -1,0 +1,38 @@
+/**
+ * Segment records: what has to be unmapped, for requests that are not one range.
+ *
+ * PRPs alone lose where segments begin and end, so address and length of each are kept here: 16 bytes a segment, where a request
+ * of two steps keeps two words in all. Objects go round in a pool.
+ */
+
+/** As many data segments as one request may have. */
+export const MAX_SEGMENTS = 256;
+export const RECORD_BYTES = 16;
+
+export class SegmentRecords {
+  readonly addresses: Float64Array = new Float64Array(MAX_SEGMENTS);
+  readonly lengths: Float64Array = new Float64Array(MAX_SEGMENTS);
+  count = 0;
+
+  add(address: number, length: number): void {
+    this.addresses[this.count] = address;
+    this.lengths[this.count++] = length;
+  }
+}
+
+export class RecordPool {
+  inUse = 0;
+  readonly #free: SegmentRecords[] = [];
+
+  take(): SegmentRecords {
+    this.inUse++;
+    const records = this.#free.pop() ?? new SegmentRecords();
+    records.count = 0;
+    return records;
+  }
+
+  give(records: SegmentRecords): void {
+    this.inUse--;
+    this.#free.push(records);
+  }
+}

@@ -1,0 +1,142 @@
+/**
+ * The machine that a plan is replayed on: memory, one device, an IOMMU with its tables.
+ *
+ * A run that checks bytes also watches the allocator; a run that is timed does neither.
+ */
+import { type Counters, PAGE_SIZE } from "../base/index.ts";
+import { Dma } from "../dma/index.ts";
+import { DmaEngine, SimulatedMemory, SimulatedUnit, VirtualClock } from "../hosts/simulated/index.ts";
+import { IommuDomain } from "../iommu/index.ts";
+import { amdV1, armLpae, riscv, type TableLayout, vtdSecondStage, x86_64 } from "../layouts/pagetable/index.ts";
+import type { Observer } from "../trace/index.ts";
+import { type Plan, pagesOf } from "./plan.ts";
+import type { MappedLoad, Strategy } from "./strategies.ts";
+import type { Verifier } from "./verifier.ts";
+
+/** Page-table formats: VT-d second stage, x86-64 (VT-d first stage), AMD v1, Arm stage 1 of 4 KiB, RISC-V Sv48. */
+export type IommuKind = "vtd" | "x86-64" | "amdv1" | "arm" | "riscv";
+
+const LAYOUTS: Readonly<Record<IommuKind, () => TableLayout>> = {
+  vtd: () => vtdSecondStage(),
+  "x86-64": () => x86_64(),
+  amdv1: () => amdV1(),
+  arm: () => armLpae({ stage: 1, pageSizes: 0x4020_1000n, inputBits: 48, outputBits: 48 })!,
+  riscv: () => riscv(),
+};
+export const IOMMU_KINDS: readonly IommuKind[] = Object.keys(LAYOUTS) as IommuKind[];
+
+export interface MachineOptions {
+  readonly iommu: IommuKind;
+  readonly mode: "strict" | "lazy";
+  /** The unit remembers absent entries too, as those of virtual machines do: each map sync is an invalidation as well. */
+  readonly cachingMode: boolean;
+  /** Granules up to which the allocator caches ranges; Linux's 32 unless said. */
+  readonly largestCached?: number;
+}
+
+/** What a run cost. */
+export interface RunCost {
+  readonly counters: Counters;
+  readonly calls: number;
+  /** The most at any time. */
+  readonly tablePages: number;
+  /** Bytes that the device could reach, whole pages, the most at any time; 0 for what is mapped a request in a timed run. */
+  readonly reachableBytes: number;
+  /** Reservations longer than the allocator caches. */
+  readonly uncached: number;
+}
+
+/** Counts reservations that are too long for the allocator's cache. */
+class Watcher implements Observer {
+  uncached = 0;
+  readonly #largest: number;
+
+  constructor(largest: number) {
+    this.#largest = largest;
+  }
+
+  iovaAllocated(pages: number): void {
+    if (pages > this.#largest) this.uncached++;
+  }
+}
+
+const LARGEST_CACHED_BY_LINUX = 32;
+const REQUESTER = 0x100;
+
+export class Machine {
+  readonly memory: SimulatedMemory = new SimulatedMemory();
+  readonly engine: DmaEngine;
+  readonly #clock = new VirtualClock();
+  readonly #domain: IommuDomain;
+  readonly #dma: Dma;
+  readonly #watcher: Watcher | undefined;
+  readonly #before: Counters;
+  #standing: ReturnType<NonNullable<Strategy["prepare"]>> | undefined;
+
+  /** `watched`: counts the allocator's steps and its long reservations, which takes time. */
+  constructor(options: MachineOptions, watched: boolean) {
+    const { iommu, mode, cachingMode, largestCached } = options;
+    const unit = new SimulatedUnit({ cachingMode });
+    this.#watcher = watched ? new Watcher(largestCached ?? LARGEST_CACHED_BY_LINUX) : undefined;
+    this.#domain = new IommuDomain({
+      layout: LAYOUTS[iommu](),
+      unit,
+      clock: this.#clock,
+      mode,
+      countSteps: watched,
+      ...(this.#watcher && { observer: this.#watcher }),
+      ...(largestCached !== undefined && { largestCached }),
+    });
+    unit.attach(REQUESTER, this.#domain.tables);
+    this.engine = new DmaEngine(REQUESTER, unit, this.memory);
+    this.#dma = new Dma({ domain: this.#domain, maxSegmentSize: 2 ** 32 - 1 });
+    this.#before = this.#domain.counters.snapshot();
+  }
+
+  /** What comes before the first request. */
+  prepare(plan: Plan, strategy: Strategy): void {
+    this.#standing = strategy.prepare?.(this.#dma, plan.loads);
+  }
+
+  /** Runs `plan`, after {@link prepare}; what both cost, the teardown of what the recording left mapped not counted. */
+  run(plan: Plan, strategy: Strategy, verifier?: Verifier): RunCost {
+    const { counters } = this.#domain;
+    const live = new Map<number, MappedLoad>();
+    const standing = this.#standing;
+    const watched = this.#watcher !== undefined;
+    let calls = standing?.calls ?? 0;
+    let reachable = 0;
+    let mostReachable = standing?.bytes ?? 0;
+    let tablePages = this.#domain.tablePages;
+    for (const step of plan.order) {
+      if (step < 0) {
+        const ended = live.get(~step);
+        if (ended === undefined) continue;
+        ended.release();
+        live.delete(~step);
+        if (watched) reachable -= pagesOf(plan.loads[~step]!) * PAGE_SIZE;
+        continue;
+      }
+      this.#clock.advanceTo(plan.startMs[step]!);
+      const load = plan.loads[step]!;
+      const mapped = strategy.map(this.#dma, load);
+      calls += mapped.calls;
+      tablePages = Math.max(tablePages, this.#domain.tablePages);
+      verifier?.check(step, load, mapped);
+      const bytes = watched ? pagesOf(load) * PAGE_SIZE : 0;
+      if (standing === undefined) mostReachable = Math.max(mostReachable, reachable + bytes);
+      if (plan.atOnce.has(step)) mapped.release();
+      else {
+        live.set(step, mapped);
+        reachable += bytes;
+      }
+    }
+    const cost = counters.since(this.#before);
+    for (const mapped of live.values()) mapped.release();
+    const { uncached = 0 } = this.#watcher ?? {};
+    return { counters: cost, calls, tablePages, reachableBytes: mostReachable, uncached };
+  }
+
+  /** Bytes of a table page. */
+  static readonly TABLE_PAGE: number = PAGE_SIZE;
+}

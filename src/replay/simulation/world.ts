@@ -1,0 +1,300 @@
+/**
+ * The machine of a simulated run: memory, tree, unit, devices with their front doors, and a watch on every access.
+ *
+ * Idea: nothing here knows what a step is. It builds what the plan's configuration says, and offers what steps need:
+ * buffers, mapping in each way, and the question whether an access that went through was allowed to.
+ * Parts can be replaced before anything is built on them, so that tests can plant a defect in any of them and see it found.
+ */
+import { Counters, type DmaAddr, type IovaPage, type PhysAddr, type PhysPage } from "../../base/index.ts";
+import { ConfidentialMemory, Dma, type DmaMachine } from "../../dma/index.ts";
+import { DmaEngine, SimulatedMachine, type SimulatedPciDevice, SimulatedUnit } from "../../hosts/simulated/index.ts";
+import { SimulatedVtdUnit } from "../../hosts/simulated/vtd/index.ts";
+import { IommuDomain, VtdUnit } from "../../iommu/index.ts";
+import { amdV1, armLpae, riscv, type TableLayout, vtdSecondStage, x86_64 } from "../../layouts/pagetable/index.ts";
+import type { P2pProvider } from "../../p2p/index.ts";
+import { Arena } from "../../pagetable/index.ts";
+import type { Requester, TranslationUnit } from "../../platform/index.ts";
+import type { BouncePool } from "../../swiotlb/index.ts";
+import type { Observer } from "../../trace/index.ts";
+import type { FormatName, SimulationConfig } from "./plan.ts";
+
+/** Parts that a test may replace by defective ones. */
+export interface PlantedParts {
+  readonly unit?: (unit: TranslationUnit) => TranslationUnit;
+  readonly domain?: (domain: IommuDomain) => IommuDomain;
+  readonly pool?: (pool: BouncePool) => BouncePool;
+  readonly machine?: (machine: DmaMachine) => DmaMachine;
+}
+
+/** A device in its slot, with its driver's front door. */
+export interface WorldDevice {
+  readonly slot: string;
+  readonly engine: DmaEngine;
+  readonly pci: SimulatedPciDevice;
+  readonly dma: Dma;
+  readonly domain: IommuDomain | undefined;
+  readonly counters: Counters;
+  /** Its window, as other devices know it. */
+  readonly provider: P2pProvider;
+  /** Pulled out, or given up by the unit: it moves nothing any more, and that is right. */
+  dead: boolean;
+}
+
+const PEER_BYTES = 64 * 1024;
+const TABLE_MEMORY = (2 ** 35) as PhysPage;
+
+export class World {
+  readonly machine: SimulatedMachine;
+  readonly devices: WorldDevice[] = [];
+  readonly arena: Arena;
+  /** The bounce pool as devices' front doors see it. */
+  readonly pool: BouncePool | undefined;
+  readonly vtd: { readonly hardware: SimulatedVtdUnit; readonly unit: VtdUnit } | undefined;
+  /** Called for every access that a unit let through. */
+  watch: (requester: Requester, page: IovaPage, access: "read" | "write") => void = () => {};
+  readonly #config: SimulationConfig;
+  readonly #observer: Observer | undefined;
+  readonly #onFlush: (device: number) => void;
+  readonly #parts: PlantedParts;
+  readonly #unit: TranslationUnit | undefined;
+  readonly #dmaMachine: DmaMachine;
+  #domains = 0;
+
+  /** `onFlush` hears of every flush of a whole domain, by number of the device. */
+  constructor(
+    seed: number,
+    config: SimulationConfig,
+    onFlush: (device: number) => void,
+    observer?: Observer,
+    parts: PlantedParts = {},
+  ) {
+    this.#config = config;
+    this.#onFlush = onFlush;
+    this.#observer = observer;
+    this.#parts = parts;
+    this.machine = buildMachine(seed, config, observer);
+    this.arena = new Arena({ basePage: TABLE_MEMORY });
+    const built = this.machine.pool && (parts.pool?.(this.machine.pool) ?? this.machine.pool);
+    this.pool = built;
+    if (config.mode !== "direct") {
+      let inner: { translate: SimulatedUnit["translate"] };
+      if (config.format === "vtd" || config.format === "x86-64") {
+        this.vtd = buildVtd(this.machine, this.arena, config, observer);
+        inner = this.vtd.hardware;
+        this.#unit = parts.unit?.(this.vtd.unit) ?? this.vtd.unit;
+      } else {
+        const unit = new SimulatedUnit({ cachingMode: config.cachingMode });
+        inner = unit;
+        this.#unit = parts.unit?.(unit) ?? unit;
+      }
+      this.machine.fabric.translator = {
+        translate: (requester, page, access) => {
+          const found = inner.translate(requester, page, access);
+          if (found >= 0) this.watch(requester, page, access);
+          return found;
+        },
+      };
+    }
+    const encryption = this.machine.encryption && new ConfidentialMemory(this.machine.encryption);
+    const dmaMachine: DmaMachine = {
+      memory: this.machine.memory,
+      pages: this.machine.pages,
+      peers: this.machine.peers,
+      ramEnd: this.machine.ramEnd,
+      ...(this.pool && { pool: this.pool }),
+      ...(this.machine.caches && { caches: this.machine.caches }),
+      ...(encryption && { encryption }),
+    };
+    this.#dmaMachine = parts.machine?.(dmaMachine) ?? dmaMachine;
+    for (let i = 0; i < config.devices; i++) this.#plug(i, SLOTS[i]!);
+    for (let i = 0; i < config.devices; i++) this.machine.watch(`device ${i}`, () => this.held(i));
+  }
+
+  /** What a device's front door holds: reservations and leaves. */
+  held(index: number): number {
+    const { counters } = this.devices[index]!;
+    const leaves = counters.leavesWritten - counters.leavesCleared;
+    return counters.iovaAllocations - counters.iovaFrees + leaves;
+  }
+
+  /** A device is pulled out, and another one of its kind is plugged in where it was. What it had mapped stays to be unmapped. */
+  replace(index: number): WorldDevice {
+    const old = this.devices[index]!;
+    this.machine.peers.remove(old.provider);
+    this.machine.unplug(old.pci.node);
+    old.dead = true;
+    return old;
+  }
+
+  /** The new device of a slot whose old one is gone and has nothing mapped. */
+  plugAgain(index: number): void {
+    const old = this.devices[index]!;
+    this.#detach(old);
+    this.#plug(index, old.slot);
+  }
+
+  /** The end: everything is given back. */
+  close(): void {
+    for (const device of this.devices) this.#detach(device);
+    this.vtd?.unit.destroy();
+  }
+
+  #detach(device: WorldDevice): void {
+    if (!device.domain) return;
+    this.#unit!.detach(device.pci.requester);
+    device.domain.destroy();
+  }
+
+  #plug(index: number, slot: string): void {
+    const config = this.#config;
+    const engine = new DmaEngine({ memoryBytes: PEER_BYTES });
+    const [pci] = this.machine.plug(slot, engine) as [SimulatedPciDevice];
+    pci.setBusMaster(true);
+    const counters = new Counters();
+    let domain: IommuDomain | undefined;
+    if (this.#unit) {
+      domain = new IommuDomain({
+        layout: layoutOf(config.format),
+        unit: this.#unit,
+        clock: this.machine.clock,
+        mode: config.mode === "lazy" ? "lazy" : "strict",
+        domainId: 1 + this.#domains++,
+        tableMemory: this.arena,
+        counters,
+        observer: {
+          ...methodsOf(this.#observer),
+          domainInvalidated: () => {
+            this.#observer?.domainInvalidated?.();
+            this.#onFlush(index);
+          },
+        },
+      });
+      domain = this.#parts.domain?.(domain) ?? domain;
+      if (this.vtd && config.ats) {
+        this.vtd.hardware.addDeviceTlb(pci.requester);
+        this.vtd.unit.attachDevice(pci.requester, domain.tables, { ats: { queueDepth: 8, stu: 0 } });
+      } else this.#unit.attach(pci.requester, domain.tables);
+    }
+    const dma = new Dma({
+      name: pci.name,
+      node: pci.node,
+      machine: this.#dmaMachine,
+      coherent: config.coherent,
+      untrusted: config.untrusted,
+      forceBounce: config.forceBounce,
+      mask: config.mode === "direct" ? 2 ** 48 - 1 : config.mask,
+      minAlignMask: config.minAlignMask,
+      maxSegmentSize: config.maxSegmentSize,
+      counters,
+      ...(domain && { domain }),
+      ...(this.#observer && { observer: this.#observer }),
+    });
+    const bar = pci.node.bars[0]!;
+    const provider = this.machine.peers.add(pci.node, bar);
+    this.devices[index] = { slot, engine, pci, dma, domain, counters, provider, dead: false };
+  }
+
+  /** Writes as the CPU does. */
+  cpuWrite(pieces: readonly { phys: PhysAddr; length: number }[], bytes: Uint8Array): void {
+    let at = 0;
+    for (const { phys, length } of pieces) {
+      this.machine.memory.write(phys, bytes.subarray(at, at + length));
+      at += length;
+    }
+  }
+
+  cpuRead(pieces: readonly { phys: PhysAddr; length: number }[], into: Uint8Array): void {
+    let at = 0;
+    for (const { phys, length } of pieces) {
+      this.machine.memory.read(phys, into.subarray(at, at + length));
+      at += length;
+    }
+  }
+
+  deviceRead(device: WorldDevice, address: number, into: Uint8Array): boolean {
+    return device.engine.read(address as DmaAddr, into);
+  }
+
+  deviceWrite(device: WorldDevice, address: number, from: Uint8Array): boolean {
+    return device.engine.write(address as DmaAddr, from);
+  }
+}
+
+/** Two below one switch, one below a root port of its own. */
+const SLOTS = ["0.0.0", "0.0.1", "0.1"] as const;
+
+function buildMachine(seed: number, config: SimulationConfig, observer: Observer | undefined): SimulatedMachine {
+  return new SimulatedMachine({
+    seed,
+    memoryBytes: 2 ** 30,
+    // Two devices behind one switch, so that peers can meet below the root, and one port of its own.
+    bridges: [
+      {
+        cpu: { vendor: "AMD", family: 0x19 },
+        rootPorts: [{ externalFacing: config.untrusted, switch: [{}, {}] }, { externalFacing: config.untrusted }],
+      },
+    ],
+    coherent: config.coherent,
+    scattered: true,
+    peers: { followAcs: true },
+    ...(config.confidential && { confidential: "refused" as const }),
+    ...(config.poolSlots > 0 && { pool: { slots: config.poolSlots } }),
+    ...(observer && { observer }),
+  });
+}
+
+function buildVtd(
+  machine: SimulatedMachine,
+  memory: Arena,
+  config: SimulationConfig,
+  observer: Observer | undefined,
+): { hardware: SimulatedVtdUnit; unit: VtdUnit } {
+  const scalableMode = config.format === "x86-64";
+  const hardware = new SimulatedVtdUnit({
+    memory,
+    clock: machine.clock,
+    scalableMode,
+    cachingMode: config.cachingMode && !scalableMode,
+    deviceTlb: config.ats,
+    faultRecords: 8,
+  });
+  const unit = new VtdUnit({
+    registers: hardware,
+    memory,
+    clock: machine.clock,
+    scalable: scalableMode,
+    isGone: (requester) => machine.tree.node(requester)?.present !== true,
+    ...(observer && { observer }),
+  });
+  return { hardware, unit };
+}
+
+function layoutOf(format: FormatName): TableLayout {
+  switch (format) {
+    case "vtd":
+      return vtdSecondStage();
+    case "x86-64":
+      return x86_64();
+    case "amd-v1":
+      return amdV1();
+    case "riscv-64":
+      return riscv({ svnapot: true });
+    case "arm-4k":
+      return armLpae({ stage: 1, pageSizes: 0x40201000n, inputBits: 48, outputBits: 48 })!;
+    case "arm-64k":
+      return armLpae({ stage: 1, pageSizes: 0x20010000n, inputBits: 48, outputBits: 48 })!;
+  }
+}
+
+/** The methods of an observer, which may stand on its prototype. */
+function methodsOf(observer: Observer | undefined): Observer {
+  if (!observer) return {};
+  const methods: Record<string, unknown> = {};
+  for (let from: object = observer; from && from !== Object.prototype; from = Object.getPrototypeOf(from) as object)
+    for (const name of Object.getOwnPropertyNames(from)) {
+      const method = (observer as Record<string, unknown>)[name];
+      if (name !== "constructor" && typeof method === "function")
+        methods[name] ??= (...values: unknown[]) => (method as (...all: unknown[]) => unknown).apply(observer, values);
+    }
+  return methods as Observer;
+}

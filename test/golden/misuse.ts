@@ -1,0 +1,172 @@
+/**
+ * Reports of the kernel's DMA debugging, against the findings of checked mode.
+ *
+ * A report is recognised by a few words of it and read by its bracketed numbers; a finding must be there for each, in the
+ * same order, of the same kind, with the same numbers. Other lines of the kernel's log are somebody else's.
+ */
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { gunzipSync } from "node:zlib";
+import { PhysAddr } from "../../src/base/index.ts";
+import { type Dma, DmaDebug, type Finding, type FindingCode, type MemoryRange } from "../../src/dma/index.ts";
+import type { Line } from "./judge.ts";
+
+/** Words by which a report is known. */
+const REPORTS: readonly (readonly [words: RegExp, code: FindingCode])[] = [
+  [/invalid DMA memory address/, "free-invalid"],
+  [/free DMA memory it has not allocated/, "free-unknown"],
+  [/different size/, "different-size"],
+  [/wrong function/, "wrong-function"],
+  [/different entry count/, "different-entry-count"],
+  [/frees .*different direction/, "different-direction"],
+  [/check map error/, "map-error-unchecked"],
+  [/different attributes/, "different-attributes"],
+  [/overlapping mappings/, "too-many-overlaps"],
+  [/from stack/, "maps-stack"],
+  [/for RAM address/, "mmio-of-ram"],
+  [/sync DMA memory it has not allocated/, "sync-unknown"],
+  [/syncs .*different direction/, "sync-different-direction"],
+  [/read-only/, "sync-read-only-for-cpu"],
+  [/write-only/, "sync-write-only-for-device"],
+  [/longer than device/, "segment-too-long"],
+  [/across boundary/, "segment-across-boundary"],
+  [/pending DMA allocations/, "unbound-with-live"],
+];
+
+const wide = (value: number): string => `0x${value.toString(16).padStart(16, "0")}`;
+const direction = (name: unknown): string => `DMA_${String(name).toUpperCase().replace("-", "_")}`;
+
+/** The bracketed parts of a report, as a finding would have them. */
+function brackets({ code, details }: Finding): string[] {
+  const n = (name: string): number => (details[name] ?? 0) as number;
+  const place = [`device address=${wide(n("address"))}`, `size=${n("length")} bytes`];
+  const was = (name: string): string => `0x${n(name).toString(16)}`;
+  switch (code) {
+    case "free-unknown":
+    case "sync-unknown":
+      return place;
+    case "different-size":
+      return [place[0]!, `map size=${n("mapped")} bytes`, `unmap size=${n("length")} bytes`];
+    case "wrong-function":
+      return [...place, `mapped as ${details["mapped"]}`, `unmapped as ${details["unmapped"]}`];
+    case "different-entry-count":
+      return [`map count=${n("mapped")}`, `${details["what"] === "syncs" ? "sync" : "unmap"} count=${n("asked")}`];
+    case "different-direction":
+      return [...place, `mapped with ${direction(details["mapped"])}`, `unmapped with ${direction(details["unmapped"])}`];
+    case "map-error-unchecked":
+      return [...place, `mapped as ${details["kind"]}`];
+    case "different-attributes":
+      return [...place, `mapped with ${was("mapped")}`, `unmapped with ${was("unmapped")}`];
+    case "sync-different-direction":
+    case "sync-read-only-for-cpu":
+    case "sync-write-only-for-device":
+      return [
+        place[0]!,
+        `size=${n("mappedLength")} bytes`,
+        `mapped with ${direction(details["mapped"])}`,
+        `synced with ${direction(details["synced"])}`,
+      ];
+    case "maps-stack":
+      return ["addr=.."];
+    case "too-many-overlaps":
+      return [wide(n("cacheLine"))];
+    case "mmio-of-ram":
+      return [wide(n("phys"))];
+    case "segment-too-long":
+      return [`len=${n("length")}`, `max=${n("max")}`];
+    case "segment-across-boundary":
+      return [`start=${wide(n("start"))}`, `end=${wide(n("end"))}`, `boundary=${wide(n("boundary"))}`];
+    case "unbound-with-live":
+      return [
+        `count=${n("count")}`,
+        ...place,
+        `mapped with ${direction(details["direction"])}`,
+        `mapped as ${details["kind"]}`,
+      ];
+    default:
+      return [];
+  }
+}
+
+/** What the kernel reported on a line: kind, then numbers. */
+function reports(line: Line): string[] {
+  const found: string[][] = [];
+  for (const text of (line["log"] as string[] | undefined) ?? []) {
+    const parts = [...text.matchAll(/\[([^\]]*)\]| (0x[0-9a-f]{16})$/g)].map(([, inside, bare]) => inside ?? bare!);
+    if (text.startsWith("One of leaked")) found.at(-1)?.push(...parts);
+    if (!text.startsWith("DMA-API:")) continue;
+    const code = REPORTS.find(([words]) => words.test(text))?.[1] ?? `unrecognised: ${text}`;
+    found.push([code, ...parts]);
+  }
+  return found.map((each) => each.join(" | "));
+}
+
+export class MisuseJudge {
+  readonly debug: DmaDebug;
+  readonly #stacks: MemoryRange[] = [];
+  readonly #findings: Finding[] = [];
+
+  constructor() {
+    this.debug = new DmaDebug({
+      ramEnd: PhysAddr(2 ** 31),
+      stacks: this.#stacks,
+      print: "none",
+      callSites: false,
+      onFinding: (finding) => this.#findings.push(finding),
+    });
+  }
+
+  /** The script maps memory that the file names by kind. */
+  memoryIs(kind: unknown, phys: number, length: number): void {
+    if (kind === "stack") this.#stacks.push({ start: PhysAddr(phys), length });
+  }
+
+  /** A map failed, and its error value is unmapped all the same. */
+  unmapOfError({ device }: Dma, size: number): void {
+    this.debug.of(device)?.unmapping(2 ** 64, size, "bidirectional", undefined);
+  }
+
+  /** The kernel reports memory that is none, and dies of it: here it is mapped, and taken back. */
+  invalidMemory(dma: Dma, length: number): void {
+    const address = dma.mapPhys(PhysAddr(2 ** 31), length, "to-device");
+    this.debug.errorChecked(address);
+    dma.unmapPhys(address, length, "to-device");
+  }
+
+  /** How the findings since the last line differ from the line's reports. */
+  compare(line: Line): string[] {
+    const found = this.#findings.splice(0).map((each) => [each.code, ...brackets(each)].join(" | "));
+    const expected = reports(line);
+    if (line["crash"] !== undefined) expected.push("maps-invalid");
+    const [want, have] = [JSON.stringify(expected), JSON.stringify(found)];
+    return want === have ? [] : [`reports: expected ${want}, found ${have}`];
+  }
+
+  /** How the counters and the dump at the end differ. */
+  compareState(line: Line): string[] {
+    const { errors, live, peak, max } = this.debug.counters;
+    const found = {
+      errorCount: errors,
+      freeEntries: max - live,
+      minFreeEntries: max - peak,
+      totalEntries: max,
+      disabled: this.debug.disabled ? "Y" : "N",
+      dump: this.debug.dump(),
+    };
+    return Object.entries(found).flatMap(([name, value]) => {
+      const [want, have] = [JSON.stringify(line[name]), JSON.stringify(value)];
+      return want === have ? [] : [`${name}: expected ${want}, found ${have}`];
+    });
+  }
+}
+
+/**
+ * The lines that a file goes on from: the kernel that died in `misuse-none-02` had run the script of `misuse-none-01`
+ * before, which that file does not repeat but its counters and its dump show.
+ */
+export function linesBefore(lines: readonly Line[]): readonly Line[] {
+  if (!lines.some(({ crash }) => crash !== undefined) || !lines.some(({ op }) => op === "dmaDebug")) return [];
+  const file = join(import.meta.dirname, "dma-api", "dma-api-misuse-none-01.jsonl.gz");
+  const text = gunzipSync(readFileSync(file)).toString().trimEnd().split("\n");
+  return text.slice(1).map((line) => JSON.parse(line) as Line);
+}
