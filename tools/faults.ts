@@ -333,8 +333,8 @@ export const FAULTS: readonly Fault[] = [
           one.translated &&
           one.device === life.device &&
           one.address !== life.address &&
-          one.from < life.from &&
-          one.to > life.from,
+          one.from < Math.min(...life.begin) &&
+          Math.min(...one.end) > life.from,
       );
       if (!other) return undefined;
       const edits = new Map([...life.begin, ...life.end].map((i) => [i, moved(trace.lines[i]!, other.address)]));

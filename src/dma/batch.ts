@@ -78,7 +78,8 @@ export class DmaBatch implements Disposable {
       if (linear && this.#bytes > 0 && !this.#joins(vec)) return "full";
       for (const piece of pieces) placePiece(this.#work, this.#segments, piece);
     } catch (error) {
-      this.abort();
+      this.#state = "over";
+      this.#work.release(true);
       throw error;
     }
     this.#bytes += vec.length;

@@ -30,7 +30,8 @@ export function bounceIn(
   if (address === undefined) throw bounceFull(phys, length, pool.used, pool.slots);
   device.skipSync = false;
   device.bounces++;
-  if (device.untrusted) clearPadding(device, address, length, alignMask + 1);
+  if (device.untrusted || (device.machine.encryption !== undefined && !device.linuxCompatible))
+    clearPadding(device, address, length, alignMask + 1);
   return address;
 }
 
@@ -48,7 +49,10 @@ export function bounceOut(
   pool.unmap(address, length, direction, attributes?.skipCpuSync === true);
 }
 
-/** An untrusted device sees whole granules: what lies around the data in them is nobody's old data. */
+/**
+ * Who must see nothing but its buffer sees whole granules: what lies around the data in them is nobody's old data. Linux does
+ * this for untrusted devices, and not for those outside a confidential guest's trust.
+ */
 function clearPadding(device: DmaDevice, address: PhysAddr, length: number, granule: number): void {
   const { memory } = device.machine;
   if (!memory) return;

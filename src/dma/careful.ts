@@ -70,7 +70,7 @@ export class CarefulLinks {
 
   /** Takes what [address, + length) reaches back for the CPU, around `clear`, which clears the entries. What it returns. */
   unlink(address: number, length: number, as: As, clear: () => number): number {
-    if (this.#path.device.checked) this.#checkSame(address, as);
+    if (this.#path.device.checked) this.#checkSame(address, length, as);
     const held = this.#reclaim(address, length, as);
     const cleared = clear();
     this.#giveBack(held);
@@ -259,12 +259,16 @@ export class CarefulLinks {
     }
   }
 
-  #checkSame(address: number, as: As): void {
-    const how = this.#how.get(Math.floor(address / this.#path.granule));
-    if (how === undefined || as.direction === undefined) return;
-    const linked = decode(how);
-    if (linked.direction !== as.direction) throw unlinkDiffers(`the direction ${JSON.stringify(as.direction)}`);
-    if (encode(as.direction, as.attributes) !== how % LENGTH) throw unlinkDiffers("the set of attributes");
+  #checkSame(address: number, length: number, as: As): void {
+    if (as.direction === undefined) return;
+    const { granule } = this.#path;
+    const said = encode(as.direction, as.attributes);
+    for (let index = Math.floor(address / granule); index * granule < address + length; index++) {
+      const how = this.#how.get(index);
+      if (how === undefined || said === how % LENGTH) continue;
+      const same = decode(how).direction === as.direction;
+      throw unlinkDiffers(same ? "the set of attributes" : `the direction ${JSON.stringify(as.direction)}`);
+    }
   }
 }
 

@@ -121,13 +121,13 @@ function takeBlocks(
 ): PageBlock[] | undefined {
   const blocks: { page: PhysPage; pages: number }[] = [];
   if (attributes?.forceContiguous) {
-    const page = allocator.allocatePages(pages);
+    const page = takeAligned(allocator, pages, least);
     return page === undefined ? undefined : [{ page, pages }];
   }
   let largest = attributes?.allocSinglePages ? least : LARGEST_BLOCK;
   for (let left = pages; left > 0; ) {
     const order = Math.min(largest, 2 ** Math.floor(Math.log2(left)));
-    const page = allocator.allocatePages(order);
+    const page = takeAligned(allocator, order, least);
     if (page === undefined) {
       if (order <= least) {
         giveBlocks(allocator, blocks);
@@ -142,6 +142,20 @@ function takeBlocks(
     left -= order;
   }
   return blocks;
+}
+
+/** Adjacent pages that start on a multiple of `align`: of an allocator that knows pages only, by taking more and trimming. */
+function takeAligned(allocator: PageAllocator, pages: number, align: number): PhysPage | undefined {
+  const page = allocator.allocatePages(pages);
+  if (page === undefined || page % align === 0) return page;
+  allocator.freePages(page, pages);
+  const more = allocator.allocatePages(pages + align - 1);
+  if (more === undefined) return undefined;
+  const before = (align - (more % align)) % align;
+  const first = PhysPage.add(more, before);
+  if (before > 0) allocator.freePages(more, before);
+  if (before < align - 1) allocator.freePages(PhysPage.add(first, pages), align - 1 - before);
+  return first;
 }
 
 function giveBlocks(allocator: PageAllocator, blocks: readonly PageBlock[]): void {

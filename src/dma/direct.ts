@@ -68,8 +68,12 @@ export class DirectPath implements Path {
   }
 
   unmapPhys(address: DmaAddr, length: number, direction: Direction, attributes?: DmaAttributes): void {
-    if (attributes?.mmio || attributes?.requireCoherent) return;
+    if (attributes?.mmio) return;
     const phys = PhysAddr(address - this.#device.busOffset);
+    if (attributes?.requireCoherent) {
+      this.#device.machine.encryption?.unmapped?.(phys, length);
+      return;
+    }
     if (this.#ownership.needed(attributes)) {
       this.#ownership.forCpu(phys, length, direction);
       this.#ownership.barrier();

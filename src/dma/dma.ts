@@ -8,7 +8,7 @@
  * Promises: a failed call leaves nothing behind; release cannot fail.
  * Specified by: behaviour of Linux 7.2 DMA API; docs/two-step.md has the table of Linux names.
  */
-import { type Counters, type DmaAddr, type Iova, PAGE_SIZE, type PhysAddr, PhysPage } from "../base/index.ts";
+import { type Counters, type DmaAddr, PAGE_SIZE, type PhysAddr, PhysPage } from "../base/index.ts";
 import type { IommuDomain } from "../iommu/index.ts";
 import { maxBounceSize } from "../swiotlb/index.ts";
 import type { DmaEventName } from "../trace/index.ts";
@@ -39,7 +39,7 @@ import { type LinearOptions, mapLinear } from "./linear.ts";
 import { CoherentMemory, DmaMapping, ScatterlistMapping } from "./mappings.ts";
 import type { MappedList, Path } from "./path.ts";
 import { permissions } from "./permissions.ts";
-import { openRange } from "./ranges.ts";
+import { reserveRange } from "./ranges.ts";
 import { TranslatedPath } from "./translated.ts";
 import { mapVecs, type VecsMapping } from "./vecs.ts";
 import { ATTRIBUTE_BITS, attributeBits, type Direction, type DmaAttributes, type PhysVec } from "./vectors.ts";
@@ -160,19 +160,7 @@ export class Dma {
     checkLength(asked.length);
     const path = this.#translated;
     if (path === undefined) return undefined;
-    const inside = path.inside(asked.physOffset ?? 0);
-    const pages = path.pages(Math.max(asked.length, asked.capacity ?? 0) + inside);
-    const page = path.reserve(pages);
-    const address = (page * PAGE_SIZE + inside) as Iova;
-    if (this.device.observer !== undefined)
-      this.device.announceTwoStep({
-        name: "dma_iova_try_alloc",
-        device: this.device.name,
-        address: page === 0 ? 0 : address,
-        reserved: asked.length,
-        ok: page !== 0,
-      });
-    return page === 0 ? undefined : openRange(path, page, pages, address, asked.length);
+    return reserveRange(path, asked.length, path.inside(asked.physOffset ?? 0), asked.capacity);
   }
 
   // One shot.

@@ -1,18 +1,18 @@
 /** The front door: map in one shot, or reserve, link, sync and unlink. */
 export { type BatchLimits, DmaBatch } from "./batch.ts";
 export { ConfidentialMemory } from "./confidential.ts";
-export { ALL_ADDRESSES, type DeviceOptions, DmaDevice, type DmaLimits, type DmaMachine } from "./device.ts";
 export {
   type DebugCounters,
   type DeviceAccess,
   DmaDebug,
   type DmaDebugOptions,
-  Finding,
   FINDING_NUMBERS,
+  Finding,
   type FindingCode,
   type LiveRow,
   type MemoryRange,
 } from "./debug/index.ts";
+export { ALL_ADDRESSES, type DeviceOptions, DmaDevice, type DmaLimits, type DmaMachine } from "./device.ts";
 export * from "./dma.ts";
 export { IovaRange } from "./iova-range.ts";
 export type { LinearOptions } from "./linear.ts";

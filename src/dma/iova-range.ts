@@ -48,11 +48,17 @@ export class IovaRange implements Disposable {
   /** What the last simple link allowed: the next one mostly allows the same. */
   #direction: Direction = "bidirectional";
   #prot: number = permissions("bidirectional");
+  /** Last byte that a link was announced for. */
+  #announcedEnd = 0;
+  /** Of the last link of any kind: what the events of the end say. */
+  #lastDirection: Direction = "bidirectional";
   /** Pages [#first, #end) of the range hold everything linked; #linked of them are. */
   #first = NONE;
   #end = 0;
   #linked = 0;
   #released = false;
+  /** A leaf may cover more than a granule: a part of it can be unlinked only when it has been split. */
+  #mayBeLarge = false;
   /** Bounces, cache maintenance, privacy: undefined for a plain device. */
   readonly #careful: CarefulLinks | undefined;
   /** Unlinked, but maybe still known to the IOTLB. */
@@ -120,6 +126,7 @@ export class IovaRange implements Disposable {
       if (index >= 0 && index < this.#simplePages && index === Math.floor(index) && frame === Math.floor(frame)) {
         if (direction !== this.#direction) {
           this.#direction = direction;
+          this.#lastDirection = direction;
           this.#prot = permissions(direction);
         }
         if (this.#table.mapPage(this.#page + index, frame, this.#prot, this.#cursor)) {
@@ -146,18 +153,17 @@ export class IovaRange implements Disposable {
     }
     if (attributes?.shared && !device.linuxCompatible) throw sharedForbidden(device.name);
     if (this.#stale !== undefined) this.flush();
+    if (device.observer !== undefined) this.#announce("dma_iova_link", offset, length, phys, direction, attributes);
+    this.#lastDirection = direction;
     const [first, end, linked] = [this.#first, this.#end, this.#linked];
     try {
       if (this.#careful === undefined) this.#map(this.address + offset, phys, length, prot);
       else this.#careful.link(this.address + offset, phys, length, direction, prot, attributes);
     } catch (error) {
       [this.#first, this.#end, this.#linked] = [first, end, linked]; // a bounced piece may have been half there
-      if (device.observer !== undefined)
-        this.#announce("dma_iova_link", false, offset, length, phys, direction, attributes);
+      if (device.observer !== undefined) this.#announceFailure(offset, length, phys);
       throw error;
     }
-    if (device.observer !== undefined)
-      this.#announce("dma_iova_link", true, offset, length, phys, direction, attributes);
   }
 
   /**
@@ -246,9 +252,21 @@ export class IovaRange implements Disposable {
 
   /** For `mapVecs` and batches, whose pieces each have granules of their own: a link that may start inside one anywhere. */
   place(offset: number, phys: PhysAddr, length: number, direction: Direction, attributes?: DmaAttributes): void {
-    const prot = permissions(direction, attributes, this.#path.device.coherent);
-    if (this.#careful === undefined) this.#map(this.address + offset, phys, length, prot);
-    else this.#careful.link(this.address + offset, phys, length, direction, prot, attributes);
+    const { device } = this.#path;
+    const prot = permissions(direction, attributes, device.coherent);
+    if (device.observer !== undefined) {
+      const inside = this.#path.inside(phys); // what is announced goes on without holes: whole granules
+      const whole = this.#path.pages(inside + length) * PAGE_SIZE;
+      this.#announce("dma_iova_link", offset - inside, whole, (phys - inside) as PhysAddr, direction, attributes);
+    }
+    this.#lastDirection = direction;
+    try {
+      if (this.#careful === undefined) this.#map(this.address + offset, phys, length, prot);
+      else this.#careful.link(this.address + offset, phys, length, direction, prot, attributes);
+    } catch (error) {
+      if (device.observer !== undefined) this.#announceFailure(offset - this.#path.inside(phys), length, phys);
+      throw error;
+    }
   }
 
   /** What the device wrote is the CPU's to read; the device must not write meanwhile. Nothing to do for a plain device. */
@@ -264,11 +282,11 @@ export class IovaRange implements Disposable {
   /** What was linked in [offset, offset + length) is promised from here on: the device may look. All, unless said. */
   sync(offset = 0, length: number = this.#length - offset): void {
     if (this.#checked && this.#released) throw rangeReleased("sync");
+    if (this.#path.device.observer !== undefined) this.#announce("dma_iova_sync", offset, length);
     if (!this.#path.device.coherent) this.#path.ownership.barrier();
     const first = this.#pageOf(this.address + offset);
     const inside = this.#path.inside(this.address + offset);
     this.#domain.sync(first, this.#path.pages(inside + length));
-    if (this.#path.device.observer !== undefined) this.#announce("dma_iova_sync", true, offset, length);
   }
 
   /**
@@ -279,7 +297,8 @@ export class IovaRange implements Disposable {
    * are told now.
    * `as` names what the piece was linked with, where it is known: it is checked.
    * @throws DmaError ERR_DMA_UNLINK_HOLE (EINVAL) if not all of it is linked, ERR_DMA_LINK_RANGE, ERR_DMA_RELEASED,
-   * ERR_DMA_UNLINK_DIFFERS (EINVAL); nothing is unlinked then
+   * ERR_DMA_UNLINK_DIFFERS (EINVAL), ERR_DMA_SPLIT (ENOMEM: part of a large leaf, and no memory for the table of the rest);
+   * nothing is unlinked then
    */
   unlink(
     offset: number,
@@ -290,7 +309,9 @@ export class IovaRange implements Disposable {
     const address = this.address + offset;
     const first = this.#pageOf(address);
     const pages = this.#path.pages(this.#path.inside(address) + length);
-    if (this.#checked) this.#checkLinked(first, pages, offset, length);
+    if (this.#checked && !this.#isLinked(first, pages)) throw unlinkHole(offset, length);
+    if (this.#mayBeLarge && !this.#path.device.linuxCompatible) this.#domain.isolate(first, pages);
+    if (this.#path.device.observer !== undefined) this.#announce("dma_iova_unlink", offset, length);
     if (this.#careful !== undefined)
       this.#linked -= this.#careful.unlink(address, length, as, () => this.#domain.unmapNow(first, pages));
     else if (as.lazy) {
@@ -302,7 +323,6 @@ export class IovaRange implements Disposable {
       this.#first = NONE;
       this.#end = 0;
     }
-    if (this.#path.device.observer !== undefined) this.#announce("dma_iova_unlink", true, offset, length);
   }
 
   /** After lazy unlinks: from here on the device cannot reach what was unlinked. */
@@ -347,10 +367,17 @@ export class IovaRange implements Disposable {
         this.#finish(pages === 0 ? this.#pages : pages, mappedLength, as);
         return;
       }
-      if (pages !== this.#linked || (pages > 0 && this.#first !== 0))
+      const exact = this.#end === pages || pages === 0 || this.#isLinked(this.#page, pages);
+      if (pages !== this.#linked || (pages > 0 && this.#first !== 0) || !exact)
         throw destroyMismatch(mappedLength, this.#linked * PAGE_SIZE);
     }
     this.#finish(this.#pages, (this.#page + this.#end) * PAGE_SIZE - this.address, as);
+  }
+
+  /** For calls that fail half-way: unlinks everything and gives the range back at once, in lazy mode too. */
+  undo(): void {
+    if (this.#released) return;
+    this.#finish(this.#pages, (this.#page + this.#end) * PAGE_SIZE - this.address, {}, true);
   }
 
   [Symbol.dispose](): void {
@@ -358,15 +385,20 @@ export class IovaRange implements Disposable {
   }
 
   /** Clears what is linked, of which the last byte lies before `end`, and gives back `reserved` pages. */
-  #finish(reserved: number, end: number, as: { direction?: Direction; attributes?: DmaAttributes }): void {
+  #finish(
+    reserved: number,
+    end: number,
+    as: { direction?: Direction; attributes?: DmaAttributes },
+    atOnce: boolean = false,
+  ): void {
     this.#released = true;
     this.#simplePages = 0;
     this.flush();
-    if (this.#linked === 0) this.#domain.release(this.#page, 0, reserved);
-    else if (this.#careful === undefined) this.#release(reserved, false);
-    else this.#careful.finish(this.address, end, as, (now) => this.#release(reserved, now));
     if (this.#path.device.observer !== undefined)
-      this.#announce(this.#linked === 0 ? "dma_iova_free" : "dma_iova_destroy", true, 0, this.#linked * PAGE_SIZE);
+      this.#announce(this.#linked === 0 ? "dma_iova_free" : "dma_iova_destroy", 0, Math.min(end, this.#announcedEnd));
+    if (this.#linked === 0) this.#domain.release(this.#page, 0, reserved);
+    else if (this.#careful === undefined) this.#release(reserved, atOnce);
+    else this.#careful.finish(this.address, end, as, (now) => this.#release(reserved, now || atOnce));
     this.#linked = 0;
   }
 
@@ -423,10 +455,11 @@ export class IovaRange implements Disposable {
       throw linkPastEnd(offset, length, this.#length);
   }
 
-  #checkLinked(first: IovaPage, pages: number, offset: number, length: number): void {
+  #isLinked(first: IovaPage, pages: number): boolean {
     const step = this.#granule / PAGE_SIZE;
     for (let page = 0; page < pages; page += step)
-      if (this.#domain.table.lookup(IovaPage.add(first, page)) < 0) throw unlinkHole(offset, length);
+      if (this.#domain.table.lookup(IovaPage.add(first, page)) < 0) return false;
+    return true;
   }
 
   #pageOf(address: number): IovaPage {
@@ -437,11 +470,27 @@ export class IovaRange implements Disposable {
     if (first < this.#first) this.#first = first;
     if (first + pages > this.#end) this.#end = first + pages;
     this.#linked += pages;
+    if (pages > this.#path.granulePages) this.#mayBeLarge = true;
+  }
+
+  /** The link that was announced did not come about. */
+  #announceFailure(offset: number, length: number, phys: number): void {
+    const { device } = this.#path;
+    const { address } = this;
+    device.announceTwoStep({
+      name: "dma_iova_link",
+      device: device.name,
+      address,
+      reserved: this.#length,
+      offset,
+      length,
+      phys,
+      ok: false,
+    });
   }
 
   #announce(
     name: "dma_iova_link" | "dma_iova_sync" | "dma_iova_unlink" | "dma_iova_free" | "dma_iova_destroy",
-    ok: boolean,
     offset: number,
     length: number,
     phys?: number,
@@ -449,6 +498,7 @@ export class IovaRange implements Disposable {
     attributes?: DmaAttributes,
   ): void {
     const { device } = this.#path;
+    if (name === "dma_iova_link") this.#announcedEnd = Math.max(this.#announcedEnd, offset + length);
     device.announceTwoStep({
       name,
       device: device.name,
@@ -456,7 +506,7 @@ export class IovaRange implements Disposable {
       reserved: this.#length,
       offset,
       length,
-      ok,
+      direction: this.#lastDirection,
       ...(phys !== undefined && { phys }),
       ...(direction !== undefined && { direction, attributes: attributeBits(attributes) }),
     });

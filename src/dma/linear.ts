@@ -5,7 +5,7 @@
  * adjacent, on the bus when all of it is one peer's. Else, if the caller allows it, the bytes are copied into one block.
  * Nothing is mapped on failure. Asked for on the Linux mailing lists (the "linear or fail" call) and never built there.
  */
-import { DmaAddr, deviceWrites, type Iova, PAGE_SIZE, type PhysAddr, PhysPage } from "../base/index.ts";
+import { DmaAddr, deviceWrites, type PhysAddr, PhysPage } from "../base/index.ts";
 import { BOUNCE_LIMIT } from "../swiotlb/index.ts";
 import { allocateDirect, freeBlocks } from "./coherent.ts";
 import type { DmaDevice } from "./device.ts";
@@ -13,7 +13,7 @@ import { edgesDoNotJoin, linearTooLong, machineLacks, noAddressSpace, peerUnreac
 import type { IovaRange } from "./iova-range.ts";
 import type { Path } from "./path.ts";
 import { type Piece, piecesOf } from "./pieces.ts";
-import { openRange } from "./ranges.ts";
+import { reserveRange } from "./ranges.ts";
 import type { TranslatedPath } from "./translated.ts";
 import { DirectPieces, mappingOf, type Pieces, type VecsMapping } from "./vecs.ts";
 import type { Direction, DmaAttributes, PhysVec } from "./vectors.ts";
@@ -83,11 +83,9 @@ class JoinedRange implements Pieces {
     attributes?: DmaAttributes,
   ) {
     const { device } = path;
-    const inside = path.inside(pieces[0]!.phys);
-    const pages = path.pages(inside + total);
-    const page = path.reserve(pages);
-    if (page === 0) throw noAddressSpace(total, device.reach(device.mask));
-    this.#range = openRange(path, page, pages, (page * PAGE_SIZE + inside) as Iova, total);
+    const range = reserveRange(path, total, path.inside(pieces[0]!.phys));
+    if (range === undefined) throw noAddressSpace(total, device.reach(device.mask));
+    this.#range = range;
     this.address = this.#range.address;
     try {
       let offset = 0;
@@ -97,7 +95,7 @@ class JoinedRange implements Pieces {
       }
       this.#range.sync();
     } catch (error) {
-      this.#range.destroy();
+      this.#range.undo();
       throw error;
     }
   }

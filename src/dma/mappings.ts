@@ -32,12 +32,14 @@ export class DmaMapping implements Disposable {
   /** What the device wrote in [offset, + length) is the CPU's to read; the device must not write meanwhile. */
   syncForCpu(offset = 0, length: number = this.length - offset): void {
     this.#check(offset, length);
+    if (this.attributes?.mmio) return; // no cache holds device memory
     this.#dma.syncForCpu((this.address + offset) as DmaAddr, length, this.direction);
   }
 
   /** What the CPU wrote in [offset, + length) is the device's again. */
   syncForDevice(offset = 0, length: number = this.length - offset): void {
     this.#check(offset, length);
+    if (this.attributes?.mmio) return;
     this.#dma.syncForDevice((this.address + offset) as DmaAddr, length, this.direction);
   }
 

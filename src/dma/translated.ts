@@ -87,7 +87,7 @@ export class TranslatedPath implements Path {
     }
     try {
       const address = this.mapWhole(at, length, permissions(direction, attributes, device.coherent));
-      if (!bounced) device.machine.encryption?.mapped?.(phys, length);
+      if (!bounced && !attributes?.mmio) device.machine.encryption?.mapped?.(phys, length);
       return address;
     } catch (error) {
       if (this.ownership.needed(attributes)) this.ownership.takeBack(at, length, direction);
@@ -115,8 +115,11 @@ export class TranslatedPath implements Path {
   }
 
   unmapPhys(address: DmaAddr, length: number, direction: Direction, attributes?: DmaAttributes): void {
+    const { encryption, pool } = this.device.machine;
     if (attributes?.mmio || attributes?.requireCoherent) {
+      const counted = encryption?.unmapped !== undefined && !attributes.mmio ? this.physOf(address) : undefined;
       unmapRange(this, address, length);
+      if (counted !== undefined) encryption?.unmapped?.(counted, length);
       return;
     }
     const phys = this.physOf(address);
@@ -126,7 +129,6 @@ export class TranslatedPath implements Path {
       this.ownership.barrier();
     }
     unmapRange(this, address, length);
-    const { encryption, pool } = this.device.machine;
     if (pool?.holds(phys)) bounceOut(this.device, phys, length, direction, attributes);
     else encryption?.unmapped?.(phys, length);
   }
@@ -175,18 +177,44 @@ export class TranslatedPath implements Path {
       for (const { phys, length } of list)
         segments.push({ address: this.mapPhys(phys, length, direction, attributes), length });
     } catch (error) {
-      this.#single.add(segments);
-      if (this.ownership.needed(attributes))
-        for (const { address, length } of segments)
-          this.ownership.takeBack(this.physOf(address) ?? PhysAddr(0), length, direction);
-      this.unmapList({ list, segments, direction, attributes: { ...attributes, skipCpuSync: true } });
+      this.#undoSingle({ list, segments, direction, attributes });
       throw error;
     }
     this.#single.add(segments);
     return segments;
   }
 
+  /** The end of a list that failed half-way: nothing is copied out, and dmalink gives all of it back at once, in lazy mode too. */
+  #undoSingle({ list, segments, direction, attributes }: MappedList): void {
+    const { device, domain, ownership } = this;
+    const skipped = { ...attributes, skipCpuSync: true };
+    if (device.linuxCompatible) {
+      this.#single.add(segments);
+      this.unmapList({ list, segments, direction, attributes: skipped });
+      return;
+    }
+    for (const { address, length } of segments) {
+      const phys = this.physOf(address)!;
+      if (ownership.needed(attributes)) ownership.takeBack(phys, length, direction);
+      const inside = this.inside(address);
+      const page = ((address - inside) / PAGE_SIZE) as IovaPage;
+      const pages = this.pages(inside + length);
+      domain.unmapNow(page, pages);
+      domain.release(page, 0, pages);
+      if (device.machine.pool?.holds(phys)) bounceOut(device, phys, length, direction, skipped);
+      else if (!attributes?.mmio) device.machine.encryption?.unmapped?.(phys, length);
+    }
+  }
+
   #mapTogether(list: readonly PhysVec[], direction: Direction, attributes?: DmaAttributes): DmaVec[] {
+    const segments = this.#mapMaintained(list, direction, attributes);
+    const { encryption } = this.device.machine;
+    if (encryption?.mapped && !attributes?.mmio)
+      for (const { phys, length } of cachedEntries(this.device, list)) encryption.mapped(phys, length);
+    return segments;
+  }
+
+  #mapMaintained(list: readonly PhysVec[], direction: Direction, attributes?: DmaAttributes): DmaVec[] {
     const { ownership } = this;
     if (!ownership.needed(attributes)) return mapList(this, list, direction, attributes);
     for (const { phys, length } of cachedEntries(this.device, list)) ownership.forDevice(phys, length, direction);
@@ -206,6 +234,9 @@ export class TranslatedPath implements Path {
     }
     if (this.ownership.needed(attributes)) this.#toCpu(list, direction);
     unmapSegments(this, segments);
+    const { encryption } = this.device.machine;
+    if (encryption?.unmapped && !attributes?.mmio)
+      for (const { phys, length } of cachedEntries(this.device, list)) encryption.unmapped(phys, length);
   }
 
   syncListForCpu({ list, segments, direction }: MappedList): void {

@@ -6,13 +6,13 @@
  * outputs are cut to the device's limits.
  * Asked for on the Linux mailing lists (the "disjoint" call) and never built there.
  */
-import { DmaAddr, type Iova, PAGE_SIZE } from "../base/index.ts";
+import { DmaAddr, PAGE_SIZE } from "../base/index.ts";
 import type { DmaDevice } from "./device.ts";
 import { noAddressSpace } from "./errors.ts";
 import type { IovaRange } from "./iova-range.ts";
 import type { Path } from "./path.ts";
 import { type Piece, piecesOf } from "./pieces.ts";
-import { openRange } from "./ranges.ts";
+import { reserveRange } from "./ranges.ts";
 import { Segments } from "./segments.ts";
 import type { TranslatedPath } from "./translated.ts";
 import type { Direction, DmaAttributes, DmaVec, PhysVec } from "./vectors.ts";
@@ -44,7 +44,7 @@ export function mapVecs(
     for (const piece of pieces) placePiece(work, segments, piece);
     work.seal();
   } catch (error) {
-    work.release();
+    work.release(true);
     throw error;
   }
   return mappingOf(segments.result, work);
@@ -82,7 +82,8 @@ export interface Pieces {
   /** All pieces are there: from now on the device may look. */
   seal(): void;
   sync(to: "cpu" | "device"): void;
-  release(): void;
+  /** With `failed` at once, in lazy mode too. */
+  release(failed?: boolean): void;
 }
 
 /** Behind an IOMMU: one range, every piece on granules of its own. */
@@ -108,10 +109,8 @@ export class TranslatedPieces implements Pieces {
 
   reserveBytes(bytes: number): void {
     const { device } = this.#path;
-    const pages = this.#path.pages(bytes);
-    const page = this.#path.reserve(pages);
-    if (page === 0) throw noAddressSpace(bytes, device.reach(device.mask));
-    this.#range = openRange(this.#path, page, pages, (page * PAGE_SIZE) as Iova, pages * PAGE_SIZE);
+    this.#range = reserveRange(this.#path, this.#path.pages(bytes) * PAGE_SIZE);
+    if (this.#range === undefined) throw noAddressSpace(bytes, device.reach(device.mask));
   }
 
   /** Bytes of the granules that a piece fills. */
@@ -146,8 +145,9 @@ export class TranslatedPieces implements Pieces {
     else this.#range?.syncForDevice();
   }
 
-  release(): void {
-    this.#range?.destroy();
+  release(failed = false): void {
+    if (failed) this.#range?.undo();
+    else this.#range?.destroy();
     this.#range = undefined;
   }
 }

@@ -16,7 +16,7 @@ import type { TableLayout } from "../layouts/pagetable/index.ts";
 import { Arena, Gather, type LeafCursor, PageTable, type TableEvents, TableList } from "../pagetable/index.ts";
 import type { Clock, TranslationTables, TranslationUnit } from "../platform/index.ts";
 import type { Observer } from "../trace/index.ts";
-import { badMode, mapRefused } from "./errors.ts";
+import { badMode, mapRefused, splitRefused } from "./errors.ts";
 
 export interface DomainOptions {
   readonly layout: TableLayout;
@@ -188,6 +188,27 @@ export class IommuDomain {
     const unmapped = this.#clear(page, pages, gather);
     this.invalidate(gather);
     return unmapped;
+  }
+
+  /**
+   * Leaves that reach out of [`page`, + `pages`) at either end become smaller ones with the same translations, so that it can
+   * be cleared alone.
+   *
+   * Cost: two walks; for each leaf that is split an invalidation, and memory for its table.
+   * @throws DmaError ERR_DMA_SPLIT (ENOMEM); all translations are as before
+   */
+  isolate(page: IovaPage, pages: number): void {
+    const last = (page + pages - 1) as IovaPage;
+    const [head, tail] = [this.table.translate(page), this.table.translate(last)];
+    if (head && head.leafStart < page) this.#split(page);
+    if (tail && tail.leafStart + tail.leafPages - 1 > last) this.#split(last);
+  }
+
+  #split(page: IovaPage): void {
+    const gather = this.#gather;
+    const error = this.table.split(page, this.#granulePages, gather);
+    if (error !== 0) throw splitRefused(error, page);
+    this.invalidate(gather);
   }
 
   /** Clears entries and notes in `gather` what has to be invalidated: the caller does that, by {@link invalidate}. */

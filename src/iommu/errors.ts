@@ -26,6 +26,17 @@ export function mapRefused(
   );
 }
 
+/** Part of a large leaf is to go, and the rest of it cannot be mapped by smaller ones. */
+export function splitRefused(error: number, page: number): DmaError {
+  const errno = (Object.keys(ERRNO) as Errno[]).find((name) => ERRNO[name] === -error) ?? "EIO";
+  return new DmaError(
+    "ERR_DMA_SPLIT",
+    errno,
+    `cannot split the leaf around IOVA ${hex(page * PAGE_SIZE)}: ${REASONS[errno] ?? errno}; unlink all that was linked with it`,
+    { page },
+  );
+}
+
 /** A mode that is none. */
 export const badMode = (mode: unknown): DmaError =>
   new DmaError("ERR_DMA_DOMAIN", "EINVAL", `a mode of ${JSON.stringify(mode)}: "strict" or "lazy" is needed`, { mode });

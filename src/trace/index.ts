@@ -7,3 +7,4 @@ export { chunksOf, type FileInput, type StreamInput, type TraceInput } from "./i
 export type { DmaEvent, DmaEventName, Observer, TwoStepEvent } from "./observer.ts";
 export { type OpenOptions, openTrace } from "./open.ts";
 export { pagePadding, type RecordedPages, recordedHead } from "./recorded-pages.ts";
+export { type RecorderOptions, TraceRecorder } from "./recorder.ts";

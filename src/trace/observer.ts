@@ -102,6 +102,9 @@ export interface TwoStepEvent {
   readonly phys?: number;
   readonly direction?: Direction;
   readonly attributes?: number;
-  /** False if it failed. */
-  readonly ok: boolean;
+  /**
+   * `dma_iova_try_alloc`: false if there was no room. The others are announced before they do anything; a link that then
+   * fails is announced once more, with false.
+   */
+  readonly ok?: boolean;
 }

@@ -53,7 +53,7 @@ export const keepMapped: Rule = {
             confidence: "likely",
             device,
             timeNs: firstNs(),
-            message: `${deviceName(device)}: ${count(known.again)} of ${count(known.maps)} maps (${share(known.again / known.maps)}) are of the same ${plural(known.often, "page")} of memory, mapped ${OFTEN} times or more each.`,
+            message: `${deviceName(device)}: ${count(known.again)} of ${count(known.maps)} maps (${share(known.again / known.maps)}) begin in the same ${plural(known.often, "page")} of memory, each mapped ${OFTEN} times or more.`,
             evidence: [],
           });
         }

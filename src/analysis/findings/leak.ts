@@ -1,17 +1,17 @@
-/** Memory that stays mapped though its kind is always unmapped. */
+/** Memory that stays mapped though its kind is always unmapped, or of which there is ever more. */
 import { PAGE_SIZE } from "../../base/index.ts";
-import { COHERENT, NO_DEVICE, REPORTED } from "../lifetimes/table.ts";
+import { COHERENT, DIRECT, KINDS, NO_DEVICE, REPORTED } from "../lifetimes/table.ts";
 import type { Rule, Scene, Watcher } from "./rule.ts";
 import { address, count, noun, plural, size, time } from "./words.ts";
 
-/** Coherent allocations of one device that make a trend. */
+/** Mappings of one device and kind that make a trend. */
 const LEAST_GROWTH = 32;
 /** Parts of the recording in each of which a leak that grows must have grown. */
 const PARTS = 4;
 
 class Leak implements Watcher {
   readonly #scene: Scene;
-  /** By device: begin times of coherent allocations that are live, and how many ended. */
+  /** How many ended, by device and kind. */
   readonly #ended = new Map<number, number>();
 
   constructor(scene: Scene) {
@@ -19,10 +19,13 @@ class Leak implements Watcher {
   }
 
   closed(row: number): void {
+    const key = this.#groupOf(row);
+    this.#ended.set(key, (this.#ended.get(key) ?? 0) + 1);
+  }
+
+  #groupOf(row: number): number {
     const { table } = this.#scene;
-    if (table.kind[row] !== COHERENT) return;
-    const device = table.device[row]!;
-    this.#ended.set(device, (this.#ended.get(device) ?? 0) + 1);
+    return table.device[row]! * KINDS.length + table.kind[row]!;
   }
 
   abandoned(row: number): void {
@@ -47,6 +50,7 @@ class Leak implements Watcher {
       const age = this.#scene.lastNs() - table.startNs[row]!;
       const device = table.device[row]!;
       this.#scene.report({
+        ...(overdue.confidence === "possible" && { severity: "warning" }),
         confidence: overdue.confidence,
         device,
         iova: table.iova[row]!,
@@ -60,34 +64,36 @@ class Leak implements Watcher {
     this.#unattributed();
   }
 
-  /** Coherent memory is kept on purpose; a leak of it shows only as growth that never stops. */
+  /** Memory may be kept on purpose: where hardly any of a kind ends, a leak shows only as growth that never stops. */
   #growth(): void {
     const { table, deviceName, begun, report } = this.#scene;
     const [firstNs, lastNs] = [this.#scene.firstNs(), this.#scene.lastNs()];
-    const byDevice = new Map<number, number[]>();
+    const groups = new Map<number, number[]>();
     for (let row = 0; row < table.used; row++) {
-      if (!table.isLive(row) || table.kind[row] !== COHERENT || table.startNs[row]! < 0) continue;
-      if ((table.flags[row]! & REPORTED) !== 0) continue;
-      const rows = byDevice.get(table.device[row]!) ?? [];
-      byDevice.set(table.device[row]!, rows);
+      if (!table.isLive(row) || table.startNs[row]! < 0 || (table.flags[row]! & REPORTED) !== 0) continue;
+      if (table.translated[row] === DIRECT && table.kind[row] !== COHERENT) continue;
+      const rows = groups.get(this.#groupOf(row)) ?? [];
+      groups.set(this.#groupOf(row), rows);
       rows.push(row);
     }
-    for (const [device, rows] of byDevice) {
-      const ended = this.#ended.get(device) ?? 0;
+    for (const [group, rows] of groups) {
+      const ended = this.#ended.get(group) ?? 0;
       if (rows.length < LEAST_GROWTH || ended > rows.length / 8) continue;
       const parts = new Array<number>(PARTS).fill(0);
       const span = (lastNs - firstNs + 1) / PARTS;
       for (const row of rows) parts[Math.floor((table.startNs[row]! - firstNs) / span)]!++;
       if (Math.min(...parts) < LEAST_GROWTH / 8) continue;
       const bytes = rows.reduce((sum, row) => sum + table.length[row]!, 0);
+      const device = table.device[rows[0]!]!;
+      const last = rows.reduce((a, b) => (table.id[a]! > table.id[b]! ? a : b));
       report({
         severity: "warning",
         confidence: "likely",
         device,
         length: bytes,
         timeNs: lastNs,
-        message: `The coherent memory of ${deviceName(device)} grows all the time: ${plural(rows.length, "allocation")} (${size(bytes)}) in ${time(lastNs - firstNs)}, ${count(ended)} freed; ${parts.map(count).join(", ")} in the quarters of the recording.`,
-        evidence: rows.slice(-1).map((row) => begun(row, "allocated")),
+        message: `What ${deviceName(device)} has mapped (${KINDS[table.kind[last]!]}) grows all the time: ${plural(rows.length, "mapping")} (${size(bytes)}) in ${time(lastNs - firstNs)}, ${count(ended)} unmapped; ${parts.map(count).join(", ")} begun in the quarters of the recording.`,
+        evidence: [begun(last, "the last one")],
       });
     }
   }
@@ -136,7 +142,7 @@ class Leak implements Watcher {
 export const leak: Rule = {
   name: "leak",
   severity: "error",
-  summary: "memory stays mapped though its kind is always unmapped, or coherent memory grows all the time",
+  summary: "memory stays mapped though its kind is always unmapped, or ever more of it is mapped",
   advice:
     "Find the path that ends without its unmap (an error or time-out path, most often) from the task and time of the map; the device can still reach this memory.",
   watch: (scene) => new Leak(scene),

@@ -7,6 +7,8 @@ import { count, share } from "./words.ts";
 
 const LEAST = 64;
 const LEAST_SHARE = 0.25;
+/** Pieces further apart are of different requests. */
+const APART_NS = 10_000;
 
 interface Seen {
   segments: number;
@@ -23,7 +25,7 @@ export const mergeContiguous: Rule = {
   watch: ({ table, deviceName, now, begun, current, lastNs, report }) => {
     const seen = new Map<number, Seen>();
     /** By CPU: where the last piece ended, and whose it was. */
-    const ends: { device: number; direction: number; end: number; pid: number }[] = [];
+    const ends: { device: number; direction: number; end: number; pid: number; timeNs: number }[] = [];
     const piece = (
       device: number,
       direction: number,
@@ -40,13 +42,14 @@ export const mergeContiguous: Rule = {
       known.segments++;
       let last = ends[now.cpu];
       if (!last) {
-        last = { device: -1, direction: -1, end: -1, pid: -1 };
+        last = { device: -1, direction: -1, end: -1, pid: -1, timeNs: 0 };
         ends[now.cpu] = last;
       }
       const whole = phys % PAGE_SIZE === 0 && length % PAGE_SIZE === 0;
       if (
         whole &&
         last.end === phys &&
+        now.timeNs - last.timeNs < APART_NS &&
         last.device === device &&
         last.direction === direction &&
         last.pid === now.pid
@@ -58,6 +61,7 @@ export const mergeContiguous: Rule = {
       last.direction = direction;
       last.end = phys + length;
       last.pid = now.pid;
+      last.timeNs = now.timeNs;
     };
     return {
       opened(row) {

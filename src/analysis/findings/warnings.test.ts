@@ -119,7 +119,7 @@ describe("keep-mapped", () => {
     const cycle = (page: (i: number) => number): SampleTrace =>
       times(new SampleTrace(), 300, (all, i) => all.map(NIC, A, page(i) * PAGE, PAGE).unmap(NIC, A, PAGE));
     const [finding] = await cycle((i) => 1 + (i % 4)).findings("keep-mapped");
-    expect(finding?.message).toContain("300 of 300 maps (100 %) are of the same 4 pages");
+    expect(finding?.message).toContain("300 of 300 maps (100 %) begin in the same 4 pages");
     expect(await cycle((i) => 1 + i).findings("keep-mapped")).toEqual([]);
   });
 });

@@ -5,48 +5,12 @@
  * reads from the batch's words. An event that lost-event marks surround is still fed: the ledger knows what to doubt.
  */
 import { PAGE_SIZE } from "../../base/index.ts";
-import {
-  type EventBatch,
-  type EventType,
-  fieldNumber,
-  known,
-  LOST_EVENTS,
-  type Meaning,
-  type Role,
-  type Trace,
-} from "../../trace/index.ts";
+import type { EventBatch, Trace } from "../../trace/index.ts";
+import { type EventPlan, items, planOf, read, readIfThere, stateAt } from "./event-plan.ts";
 import { IommuEvents } from "./iommu-events.ts";
 import type { Ledger } from "./ledger.ts";
 import { Mappings } from "./mappings.ts";
 import { Ranges } from "./ranges.ts";
-
-/** What the analysis reads beside the catalogue. */
-type Extra = "lost" | "flush" | "freed";
-const NOTHING = 0;
-
-/** The events that invalidate, by name; without a range they invalidate everything. */
-const FLUSHES = new Set(["cache_tag_flush_range", "cache_tag_flush_all", "fq_flush"]);
-/** Fields that say who called. */
-const SITES = ["caller", "call_site", "site", "__probe_ret_ip"];
-
-/** An event type, ready to be read: field indices, -1 where the event has none. */
-interface Plan {
-  readonly what: Meaning | Extra | typeof NOTHING;
-  readonly field: (role: Role) => number;
-  readonly device: number;
-  readonly direction: number;
-  readonly address: number;
-  readonly size: number;
-  readonly phys: number;
-  readonly state: number;
-  readonly offset: number;
-  readonly unmapped: number;
-  readonly iova: number;
-  readonly end: number;
-  readonly site: number;
-  readonly siteIsText: boolean;
-  readonly type: EventType;
-}
 
 /** Index into the table's devices, by string. */
 const UNKNOWN = -1;
@@ -67,7 +31,7 @@ export class Feed {
   onLoss: ((sinceNs: number) => void) | undefined;
   readonly #ledger: Ledger;
   readonly #trace: Trace;
-  readonly #plans: Plan[] = [];
+  readonly #plans: EventPlan[] = [];
   #deviceOf = new Int32Array(256).fill(UNKNOWN);
   readonly #siteOf = new Map<string, number>();
 
@@ -89,7 +53,7 @@ export class Feed {
       const typeId = type[row]!;
       const plan = plans[typeId] ?? this.#plan(typeId);
       const onCpu = cpu[row]!;
-      if (plan.what !== NOTHING) {
+      if (plan.what !== undefined) {
         now.timeNs = timeNs[row]!;
         now.cpu = onCpu;
         now.pid = pid[row]!;
@@ -110,7 +74,7 @@ export class Feed {
     return index >= 0 ? index : devices.length < 0xfffe ? devices.push(name) - 1 : 0xfffe;
   }
 
-  #event(plan: Plan, batch: EventBatch, row: number): void {
+  #event(plan: EventPlan, batch: EventBatch, row: number): void {
     const { mappings, ranges, iommu } = this;
     switch (plan.what) {
       case "iommu-map": {
@@ -137,8 +101,8 @@ export class Feed {
         mappings.unmap(
           this.#deviceAt(plan, batch, row),
           read(batch, row, plan.address),
-          plan.size < 0 ? -1 : read(batch, row, plan.size),
-          plan.direction < 0 ? -1 : read(batch, row, plan.direction),
+          readIfThere(batch, row, plan.size),
+          readIfThere(batch, row, plan.direction),
         );
         return;
       case "dma-alloc":
@@ -154,8 +118,8 @@ export class Feed {
         mappings.free(
           this.#deviceAt(plan, batch, row),
           read(batch, row, plan.address),
-          plan.size < 0 ? -1 : read(batch, row, plan.size),
-          plan.direction < 0 ? -1 : read(batch, row, plan.direction),
+          readIfThere(batch, row, plan.size),
+          readIfThere(batch, row, plan.direction),
         );
         return;
       case "range-link":
@@ -174,7 +138,7 @@ export class Feed {
     }
   }
 
-  #rarer(plan: Plan, batch: EventBatch, row: number): void {
+  #rarer(plan: EventPlan, batch: EventBatch, row: number): void {
     const { mappings, ranges, iommu } = this;
     const { hooks, now } = this.#ledger;
     const device = (): number => this.#deviceAt(plan, batch, row);
@@ -199,14 +163,14 @@ export class Feed {
           state(),
           read(batch, row, plan.address),
           read(batch, row, plan.size),
-          plan.direction < 0 ? -1 : read(batch, row, plan.direction),
+          readIfThere(batch, row, plan.direction),
         );
         return;
       case "dma-map-list": {
         iommu.settle(now.cpu, -1);
         const phys = items(batch, row, plan.field("physAddrs"));
         const iovas = items(batch, row, plan.field("dmaAddrs"));
-        const full = plan.type.fields.findIndex(({ name }) => name === "full_ents");
+        const full = plan.named("full_ents");
         const of = full >= 0 ? read(batch, row, full) : iovas.length;
         mappings.mapList(
           device(),
@@ -222,7 +186,7 @@ export class Feed {
         mappings.unmapList(
           device(),
           items(batch, row, plan.field("physAddrs"))[0] ?? -1,
-          plan.direction < 0 ? -1 : read(batch, row, plan.direction),
+          readIfThere(batch, row, plan.direction),
         );
         return;
       case "dma-sync": {
@@ -241,10 +205,9 @@ export class Feed {
         return;
       }
       case "bounced": {
-        const field = (name: string): number => plan.type.fields.findIndex((one) => one.name === name);
         const at = device();
-        const mask = read(batch, row, field("dma_mask"));
-        const forced = read(batch, row, field("force")) !== 0;
+        const mask = read(batch, row, plan.named("dma_mask"));
+        const forced = read(batch, row, plan.named("force")) !== 0;
         for (const hook of hooks.bounced)
           hook(at, mask, read(batch, row, plan.address), read(batch, row, plan.size), forced);
         return;
@@ -253,9 +216,8 @@ export class Feed {
         this.#flush(plan, batch, row);
         return;
       case "freed": {
-        const field = (name: string): number => plan.type.fields.findIndex((one) => one.name === name);
-        const page = read(batch, row, field("pfn"));
-        for (const hook of hooks.freed) hook(page, 2 ** read(batch, row, field("order")));
+        const page = read(batch, row, plan.named("pfn"));
+        for (const hook of hooks.freed) hook(page, 2 ** read(batch, row, plan.named("order")));
         return;
       }
       case "lost": {
@@ -269,12 +231,10 @@ export class Feed {
     }
   }
 
-  #flush(plan: Plan, batch: EventBatch, row: number): void {
+  #flush(plan: EventPlan, batch: EventBatch, row: number): void {
     const { hooks } = this.#ledger;
     let [from, to] = [0, Number.POSITIVE_INFINITY];
-    const start = plan.type.fields.findIndex(({ name }) => name === "start");
-    const end = plan.type.fields.findIndex(({ name }) => name === "end");
-    const text = plan.type.fields.findIndex(({ name, kind }) => name === "text" && kind === "string");
+    const [start, end, text] = [plan.named("start"), plan.named("end"), plan.named("text")];
     if (start >= 0 && end >= 0) {
       from = read(batch, row, start);
       to = read(batch, row, end);
@@ -291,7 +251,7 @@ export class Feed {
     for (const hook of hooks.flushed) hook(Math.floor(from / PAGE_SIZE), Math.floor(to / PAGE_SIZE) + 1);
   }
 
-  #deviceAt(plan: Plan, batch: EventBatch, row: number): number {
+  #deviceAt(plan: EventPlan, batch: EventBatch, row: number): number {
     if (plan.device < 0) return 0xffff;
     const text = batch.words[batch.start[row]! + plan.device * 2]!;
     const index = text < this.#deviceOf.length ? this.#deviceOf[text]! : UNKNOWN;
@@ -309,7 +269,7 @@ export class Feed {
     return index;
   }
 
-  #site(plan: Plan, batch: EventBatch, row: number): number {
+  #site(plan: EventPlan, batch: EventBatch, row: number): number {
     const at = batch.start[row]! + plan.site * 2;
     const [low, high] = [batch.words[at]!, batch.words[at + 1]!];
     const text = plan.siteIsText
@@ -325,72 +285,11 @@ export class Feed {
     return this.sites.push(text) - 1;
   }
 
-  #plan(typeId: number): Plan {
-    const type = this.#trace.types[typeId]!;
-    const event = known(type);
-    const field = (role: Role): number => event?.fields[role] ?? -1;
-    const named = (name: string): number => type.fields.findIndex((one) => one.name === name);
-    const what: Plan["what"] =
-      event?.meaning ??
-      (type.name === LOST_EVENTS
-        ? "lost"
-        : FLUSHES.has(type.name)
-          ? "flush"
-          : type.name === "mm_page_free" && named("pfn") >= 0
-            ? "freed"
-            : NOTHING);
-    const site =
-      what === NOTHING
-        ? -1
-        : Math.max(
-            -1,
-            ...SITES.map(named)
-              .filter((at) => at >= 0)
-              .slice(0, 1),
-          );
-    const plan: Plan = {
-      what,
-      field,
-      device: field("device"),
-      direction: field("direction"),
-      address: field("dmaAddr"),
-      size: event ? field("size") : named("size"),
-      phys: field("physAddr"),
-      state: field("state"),
-      offset: field("offset"),
-      unmapped: field("unmappedSize"),
-      iova: event ? field("iova") : named("iova"),
-      end: field("end"),
-      site,
-      siteIsText: type.fields[site]?.kind === "string",
-      type,
-    };
+  #plan(typeId: number): EventPlan {
+    const plan = planOf(this.#trace.types[typeId]!);
     this.#plans[typeId] = plan;
     return plan;
   }
 }
 
 const MOST_SITES = 1 << 20;
-
-/** A field as a number; 0 where the event has none. Sizes and addresses are unsigned, marks may be negative. */
-function read(batch: EventBatch, row: number, field: number): number {
-  return field < 0 ? 0 : fieldNumber(batch, row, field);
-}
-
-/** A kernel pointer in 53 bits: the upper eleven are the same for all of them. */
-function stateAt(batch: EventBatch, row: number, field: number): number {
-  if (field < 0) return 0;
-  const at = batch.start[row]! + field * 2;
-  return (batch.words[at + 1]! & 0x1f_ffff) * 0x1_0000_0000 + batch.words[at]!;
-}
-
-/** The items of a list field. */
-function items(batch: EventBatch, row: number, field: number): number[] {
-  if (field < 0) return [];
-  const at = batch.start[row]! + field * 2;
-  const first = batch.words[at]!;
-  return Array.from(
-    { length: batch.words[at + 1]! },
-    (_, i) => batch.words[first + i * 2 + 1]! * 2 ** 32 + batch.words[first + i * 2]!,
-  );
-}

@@ -60,8 +60,6 @@ export class IommuEvents {
   longestNs = 0;
   /** When the last of them began, nanoseconds. */
   readonly recentNs: number[] = [];
-  /** Unattributed unmaps of what was not seen to be mapped. */
-  unseenUnmaps = 0;
   readonly #ledger: Ledger;
   readonly #cpus: CpuState[] = [];
   #announcedCount = 0;
@@ -80,7 +78,7 @@ export class IommuEvents {
     const page = Math.floor(iova / PAGE_SIZE);
     const pages = Math.ceil(length / PAGE_SIZE);
     for (const hook of hooks.iommuMapped) hook(page, pages);
-    const link = this.#linkAt(iova);
+    const link = this.#linkAt(iova, length);
     if (link) {
       link.mapped += length;
       return link;
@@ -195,7 +193,6 @@ export class IommuEvents {
       this.#untear(pending, -1);
       this.#takePieces(pending.page, pending.pages);
     } else if (page < 0 && pending.unseen && pending.pages > 0) {
-      this.unseenUnmaps++;
       this.ambiguous++;
     }
     return pending;
@@ -244,13 +241,14 @@ export class IommuEvents {
     return found.announcer;
   }
 
-  #linkAt(iova: number): PendingLink | undefined {
+  /** A link that starts inside a page is mapped from the start of that page on. */
+  #linkAt(iova: number, length: number): PendingLink | undefined {
     if (this.#linkCount === 0) return undefined;
     const own = this.cpu(this.#ledger.now.cpu).link;
-    if (own && own.from <= iova && iova < own.to) return own;
+    if (own && own.from < iova + length && iova < own.to) return own;
     for (const state of this.#cpus) {
       const link = state?.link;
-      if (link && link.from <= iova && iova < link.to) return link;
+      if (link && link.from < iova + length && iova < link.to) return link;
     }
     return undefined;
   }

@@ -17,7 +17,7 @@ export interface LifetimeSink {
 }
 
 /** The event at hand, filled by the reader of events. */
-export class Moment implements Place {
+class Moment implements Place {
   timeNs = 0;
   cpu = 0;
   pid = 0;

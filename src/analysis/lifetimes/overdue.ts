@@ -26,8 +26,10 @@ class Group {
   longestNs = 0;
   /** The most that began during one life. */
   mostOvertaken = 0;
-  /** Ends since the last beginning. */
+  /** Ends since the last beginning, and the times of the first and the last of them. */
   endsInRow = 0;
+  endsFromNs = 0;
+  endsToNs = 0;
   /** Lives by the power of two of their nanoseconds. */
   readonly lives = new Float64Array(64);
   /** At the end: which of the group are live, ascending. */
@@ -90,7 +92,8 @@ export class Overdue implements Watcher {
     group.lives[life < 1 ? 0 : Math.min(63, Math.floor(Math.log2(life)))]!++;
     group.ended++;
     group.live--;
-    group.endsInRow++;
+    if (group.endsInRow++ === 0) group.endsFromNs = table.endNs[row]!;
+    group.endsToNs = table.endNs[row]!;
   }
 
   dropped(row: number): void {
@@ -117,9 +120,12 @@ export class Overdue implements Watcher {
     if (age > Math.max(ALONE_NS, ALONE_LIVES * group.longestNs)) return { confidence: "likely", why };
     if (passedBy === 0) return undefined;
     if (few && age > group.longestNs) return { confidence: "likely", why };
-    if (few && age > 4 * group.medianNs && group.endsInRow >= Math.max(LEAST_ENDS, group.peak / 2))
+    // Torn down, and then silent for longer than that took.
+    const torn = group.endsInRow >= Math.max(LEAST_ENDS, group.peak / 2);
+    const silent = lastNs - group.endsToNs > group.endsToNs - group.endsFromNs;
+    if (few && torn && silent && age > 4 * group.medianNs)
       return {
-        confidence: "likely",
+        confidence: "possible",
         why: `the last ${count(group.endsInRow)} events of its kind were unmaps, down from ${count(group.peak)} live at once to ${count(group.live)}`,
       };
     return undefined;

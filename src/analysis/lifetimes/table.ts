@@ -9,14 +9,12 @@
  */
 import { PAGE_SIZE } from "../../base/index.ts";
 
-/** How a mapping was made. */
+/** How a mapping was made. The last kind is never in a table: what only `iommu:map` events show, without a device. */
 export const KINDS: readonly string[] = ["one-shot", "scatterlist", "coherent", "two-step", "unattributed"];
 export const ONE_SHOT = 0;
 export const SCATTERLIST = 1;
 export const COHERENT = 2;
 export const TWO_STEP = 3;
-/** Only `iommu:map` events show it: no event names its device. */
-export const UNATTRIBUTED = 4;
 
 /** How the device's address leads to memory. */
 /** The address is the memory's: nothing needs to be given back. */
@@ -36,8 +34,6 @@ export const TORN = 1;
 export const REPORTED = 2;
 /** It began before the recording. */
 export const FROM_BEFORE = 4;
-/** Events were lost since it began. */
-export const DOUBTFUL = 8;
 
 const FIRST_ROWS = 1024;
 

@@ -52,7 +52,7 @@ export function compareText(report: Report): string {
     counts(strategies),
     "",
     textTable(
-      ["strategy", "table memory", "bookkeeping", "reachable", "calls", ...(lazy ? ["queued"] : []), "ns/page"],
+      ["strategy", "table memory", "metadata", "reachable", "calls", ...(lazy ? ["queued"] : []), "ns/page"],
       strategies.map((cost) => [
         cost.name,
         bytes(cost.tableBytes),
@@ -137,7 +137,7 @@ function sentences(result: Comparison): (readonly [StrategyName, string])[] {
     [
       "scatterlist",
       `${waits(list) === waits(twoStep) ? `As many ${unit} as two-step` : `${count(waits(list))} ${unit}, two-step ${count(waits(twoStep))}`}, ` +
-        `and a list to fill besides: ${bytes(list.metadataBytes)} of bookkeeping in all, two-step ${bytes(twoStep.metadataBytes)}.`,
+        `and a list to fill besides: ${bytes(list.metadataBytes)} of metadata in all, two-step ${bytes(twoStep.metadataBytes)}.`,
     ],
     [
       "two-step",

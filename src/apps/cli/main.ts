@@ -191,6 +191,7 @@ async function run(argv: string[]): Promise<number> {
     .option("--seed <n>", "this seed only")
     .option("--seeds <a..b>", "these seeds", { default: "1..100" })
     .option("--minutes <n>", "as many seeds as fit, from the first on")
+    .option("--trace <file>", "with --seed: what it did, as a trace.dat for dmalink check and stats")
     .option("--json", json)
     .example("  dmalink sim --seeds 1..500")
     .example("  dmalink sim mapping --seed 314")
@@ -203,12 +204,14 @@ async function run(argv: string[]): Promise<number> {
       const minutes = options.minutes === undefined ? undefined : Number(options.minutes);
       if (minutes !== undefined && !(minutes > 0)) throw new UsageError("--minutes: a number above 0 is needed");
       const [first, last] = [Number(match[1]), Number(match[2])];
+      if (options.trace !== undefined && first !== last) throw new UsageError("--trace: one seed is needed, --seed N");
       work = async () =>
         (await import("./sim.ts")).sim({
           scenario: name,
           first,
           last,
           ...(minutes !== undefined && { minutes }),
+          ...(options.trace !== undefined && { traceFile: String(options.trace) }),
           json: !!options.json,
         });
     });

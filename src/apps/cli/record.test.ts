@@ -18,7 +18,7 @@ import { openTrace } from "../../trace/index.ts";
 import { SAMPLE_FORMATS } from "../../trace/sample-formats.ts";
 import { DatWriter } from "../../trace/write-dat.ts";
 import { EnvironmentError } from "./environment.ts";
-import { filterOf } from "./record.ts";
+import { filterOf, planRecording } from "./record.ts";
 import { addProbes, hasTwoStep, PROBES, removeProbes } from "./record-probes.ts";
 import { recordScript } from "./record-script.ts";
 import { traceCmdArguments } from "./record-trace-cmd.ts";
@@ -251,6 +251,36 @@ describe("where tracefs is", () => {
   test("a file that is not there, or refuses: the file and the cure", () => {
     expect(fake.read("none")).toBeUndefined();
     expect(() => new Tracefs(fake.root).write("none", "1")).toThrow(/cannot write "1" to .*none: this kernel/);
+  });
+});
+
+describe("what is recorded", () => {
+  const asked = { file: "out.dat", devices: [], probes: false, bufferKiB: 64 };
+  const planned = (options: Partial<Parameters<typeof planRecording>[1]>, twoStep: boolean) => {
+    const said: string[] = [];
+    const made = planRecording(fake, { ...asked, ...options }, (message) => said.push(message), twoStep);
+    return { systems: made.systems.map(({ name }) => name), file: made.file, said: said.join("\n") };
+  };
+
+  test("is every system that this kernel has, in a file that is not yet under its name", () => {
+    fake.put("events/iommu/map/format", "");
+    fake.put("events/swiotlb/swiotlb_bounced/format", "");
+    expect(planned({}, false)).toEqual({ systems: ["dma", "iommu", "swiotlb"], file: "out.dat.part", said: "" });
+    expect(planned({ probes: true }, true).systems).toContain("dmalink");
+  });
+
+  test("without dma events the mappings are nobody's, and that is said; without any it is refused, with the cure", () => {
+    fake.put("events/iommu/map/format", "");
+    rmSync(join(fake.root, "events/dma"), { recursive: true });
+    expect(planned({}, false).said).toMatch(/no dma:\* events \(Linux 6\.12/);
+    rmSync(join(fake.root, "events/iommu"), { recursive: true });
+    expect(() => planned({}, false)).toThrow(/neither dma:\* nor iommu:\* events.*CONFIG_FTRACE/);
+  });
+
+  test("says what a recording will lack: two-step without probes, other devices' iommu events", () => {
+    fake.put("events/iommu/map/format", "");
+    expect(planned({}, true).said).toMatch(/--probes/);
+    expect(planned({ devices: ["0000:00:04.0"] }, false).said).toMatch(/name no device/);
   });
 });
 

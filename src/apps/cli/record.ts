@@ -61,7 +61,7 @@ export async function record(options: RecordOptions): Promise<number> {
   }
   const tracefs = findTracefs();
   const say = (message: string): void => void process.stderr.write(`dmalink: ${message}\n`);
-  const plan = prepare(tracefs, options, say);
+  const plan = planRecording(tracefs, options, say);
   const program = onPath("trace-cmd");
   if (command.length > 0 && onPath(command[0]!) === undefined)
     throw new DmaError("ERR_DMA_INPUT", "ENOENT", `${command[0]}: no such command, so there is nothing to record`);
@@ -93,8 +93,17 @@ export async function record(options: RecordOptions): Promise<number> {
   return failed.length > 0 ? 3 : stop.signal !== undefined && !load.endless ? 130 : 0;
 }
 
-/** What is recorded; refuses before anything is changed. */
-function prepare(tracefs: Tracefs, options: RecordOptions, say: (message: string) => void): TracefsPlan {
+/**
+ * What is recorded; nothing is changed yet. `say` is told what the recording will lack.
+ *
+ * @throws EnvironmentError: the kernel has none of the events
+ */
+export function planRecording(
+  tracefs: Tracefs,
+  options: Pick<RecordOptions, "file" | "devices" | "probes" | "bufferKiB">,
+  say: (message: string) => void,
+  twoStep: boolean = hasTwoStep(),
+): TracefsPlan {
   const { file, devices, probes, bufferKiB } = options;
   const names = SYSTEMS.filter((system) => tracefs.list(`events/${system}`).length > 0);
   if (!names.includes("dma") && !names.includes("iommu"))
@@ -108,8 +117,7 @@ function prepare(tracefs: Tracefs, options: RecordOptions, say: (message: string
     );
   if (devices.length > 0 && names.includes("iommu"))
     say("iommu:map and unmap name no device: those of other devices are recorded too");
-  if (!probes && hasTwoStep())
-    say("this kernel has the two-step functions: --probes also records whose those mappings are");
+  if (!probes && twoStep) say("this kernel has the two-step functions: --probes also records whose those mappings are");
   const systems = [...names, ...(probes ? [PROBE_GROUP] : [])];
   return {
     file: `${file}.part`,

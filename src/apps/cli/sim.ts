@@ -4,6 +4,7 @@
  * Text: one line if all was well; for each seed that failed the line that repeats it, and its shortest story.
  * JSON: dmalink.sim/1.
  */
+import { writeFileSync } from "node:fs";
 import {
   machineInWords,
   runSimulation,
@@ -14,6 +15,7 @@ import {
   stepInWords,
   type Violation,
 } from "../../replay/index.ts";
+import { TraceRecorder } from "../../trace/index.ts";
 import { progressLine } from "./progress.ts";
 
 export interface SimOptions {
@@ -22,6 +24,8 @@ export interface SimOptions {
   readonly first: number;
   readonly last: number;
   readonly minutes?: number;
+  /** Where the recording of the one seed goes. */
+  readonly traceFile?: string;
   readonly json: boolean;
 }
 
@@ -43,7 +47,9 @@ export function sim(options: SimOptions): number {
   let [seeds, events, bytes, failed] = [0, 0, 0, 0];
   for (let seed = first; until === undefined ? seed <= options.last : performance.now() < until; seed++) {
     const plan = simulationOf(scenario, seed);
-    const result = runSimulation(plan);
+    const recorder = options.traceFile === undefined ? undefined : new TraceRecorder();
+    const result = runSimulation(plan, { ...(recorder && { observer: recorder }) });
+    if (recorder) writeFileSync(options.traceFile!, recorder.dat());
     seeds++;
     events += result.events;
     bytes += result.bytesMoved;

@@ -108,6 +108,8 @@ function refused(path: string, action: string, error: unknown): EnvironmentError
     EROFS: "tracefs is mounted read-only: as root, mount -o remount,rw /sys/kernel/tracing",
     ENOENT: "this kernel does not offer it",
     EBUSY: "another recorder uses it: stop that one first",
+    EINVAL:
+      "the kernel does not take it; error_log in the same folder tree (cat /sys/kernel/tracing/error_log) says why",
     ENOMEM: "too little memory for the buffers: give a smaller --buffer",
   };
   return new EnvironmentError(`cannot ${action} ${path}: ${cure[code] ?? message}`);

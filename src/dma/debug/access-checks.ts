@@ -41,10 +41,15 @@ export class AccessChecks {
     const how = this.#owner.domain
       ? "the access went through: the IOTLB was not told, or not yet"
       : "the access went through: no IOMMU stops it";
-    this.#report("access-after-unmap", access, `; ${past.length} bytes at ${hex(past.address)} were unmapped before, and ${how}`, [
-      ["mapped at", past.mappedAt],
-      ["unmapped at", past.unmappedAt],
-    ]);
+    this.#report(
+      "access-after-unmap",
+      access,
+      `; ${past.length} bytes at ${hex(past.address)} were unmapped before, and ${how}`,
+      [
+        ["mapped at", past.mappedAt],
+        ["unmapped at", past.unmappedAt],
+      ],
+    );
   }
 
   /** True if the access is to something that is mapped: it is checked then. */

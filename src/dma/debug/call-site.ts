@@ -13,8 +13,18 @@ const CALLER = /\.(test|bench)\.[cm]?[jt]s/;
 /** `at name (place:line:column)`, `at place:line:column`, and `name@place:line:column` of other engines. */
 const FRAME = /^\s*(?:at (?:async )?)?(?:(.*?)(?: \(|@))?((?:file:|https?:|\/|[A-Za-z]:[\\/])[^()]*:\d+:\d+)\)?$/;
 
+/** Frames that are taken: ours and the caller's, however deep its way into the library. */
+const FRAMES = 20;
+
 export class CallSite {
-  readonly #taken = new Error("call site");
+  readonly #taken: Error;
+
+  constructor() {
+    const limit = Error.stackTraceLimit; // V8 and JavaScriptCore take ten frames unless told, others take all
+    if (typeof limit === "number") Error.stackTraceLimit = FRAMES;
+    this.#taken = new Error("call site");
+    if (typeof limit === "number") Error.stackTraceLimit = limit;
+  }
 
   /** `name (file:line:column)`. */
   toString(): string {
@@ -23,7 +33,7 @@ export class CallSite {
       const frame = FRAME.exec(line);
       if (frame === null) continue;
       const place = plain(frame[2]!);
-      outermost = frame[1] ? `${frame[1]} (${place})` : place;
+      outermost = frame[1] && frame[1] !== "<anonymous>" ? `${frame[1]} (${place})` : place;
       if (!place.startsWith(LIBRARY) || CALLER.test(place)) return outermost;
     }
     return outermost ?? "a place that this engine does not name";

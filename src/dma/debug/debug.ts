@@ -12,11 +12,12 @@
  * Promises: memory is bounded; without a value of this kind nothing of it costs anything.
  * Specified by: behaviour of Linux 7.2 DMA debugging; docs/checked-mode.md.
  */
-import { attributesOf } from "../vectors.ts";
+
 import type { Direction } from "../../base/index.ts";
 import type { IommuDomain } from "../../iommu/index.ts";
 import type { DmaDevice } from "../device.ts";
 import type { DmaAttributes } from "../vectors.ts";
+import { attributesOf } from "../vectors.ts";
 import type { DeviceAccess } from "./access-checks.ts";
 import { DeviceDebug } from "./device-debug.ts";
 import { dumpOf } from "./dump.ts";

@@ -20,14 +20,7 @@ export class DebuggedRange extends IovaRange {
   #inside = false;
   #over = false;
 
-  constructor(
-    path: TranslatedPath,
-    page: IovaPage,
-    pages: number,
-    address: Iova,
-    length: number,
-    debug: DeviceDebug,
-  ) {
+  constructor(path: TranslatedPath, page: IovaPage, pages: number, address: Iova, length: number, debug: DeviceDebug) {
     super(path, page, pages, address, length);
     this.#debug = debug;
     this.#granule = path.granule;

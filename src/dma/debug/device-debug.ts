@@ -16,10 +16,10 @@ import type { MappedList } from "../path.ts";
 import { ATTRIBUTE_BITS, attributeBits, type DmaAttributes } from "../vectors.ts";
 import { AccessChecks, type DeviceAccess } from "./access-checks.ts";
 import type { CallSite } from "./call-site.ts";
-import { type Asked, bestFit, Checks } from "./mapping-checks.ts";
 import { bucketOf, type Facility } from "./facility.ts";
 import type { FindingSite } from "./finding.ts";
 import { History } from "./history.ts";
+import { type Asked, bestFit, Checks } from "./mapping-checks.ts";
 import { RangeChecks } from "./range-checks.ts";
 import type { BusGrant, LiveMapping, LiveRange, MappingKind } from "./records.ts";
 import { Spans } from "./spans.ts";
@@ -56,13 +56,23 @@ export class DeviceDebug {
   // One shot.
 
   /** `length` bytes at `phys` are mapped at `address`. */
-  mapped(phys: number, length: number, direction: Direction, attributes: DmaAttributes | undefined, address: number): void {
+  mapped(
+    phys: number,
+    length: number,
+    direction: Direction,
+    attributes: DmaAttributes | undefined,
+    address: number,
+  ): void {
     if (this.#facility.disabled) return;
     const bits = attributeBits(attributes);
     const site = this.#begin();
     this.memory(phys, length, bits, site);
     const unchecked = this.#facility.mapErrors || this.device.linuxCompatible;
-    this.#add({ kind: "phy", phys, length, direction, attributes: bits, address }, site, unchecked ? "unchecked" : "checked");
+    this.#add(
+      { kind: "phy", phys, length, direction, attributes: bits, address },
+      site,
+      unchecked ? "unchecked" : "checked",
+    );
   }
 
   /** A map or a link threw `error`. */
@@ -79,7 +89,14 @@ export class DeviceDebug {
   /** An unmap with `shared` behind an IOMMU: it does nothing, and the mapping stays. */
   unmappedAsShared(address: number, length: number, direction: Direction, attributes: DmaAttributes): void {
     if (this.#facility.disabled || this.device.linuxCompatible) return;
-    const asked = { kind: "phy", address, length, direction, attributes: attributeBits(attributes), entries: 0 } as const;
+    const asked = {
+      kind: "phy",
+      address,
+      length,
+      direction,
+      attributes: attributeBits(attributes),
+      entries: 0,
+    } as const;
     const mapping = bestFit(this.mappings.startingAt(address), asked, this.device);
     if (mapping) this.#checks.unmap(mapping, asked, this.#begin());
   }
@@ -114,7 +131,14 @@ export class DeviceDebug {
       if (bus) this.grants.add({ address, length, site });
       else {
         const sizes = { entries: list.length, segments: segments.length };
-        const one = { kind: "scatter-gather", phys: list[i]!.phys, address, length, direction, attributes: bits } as const;
+        const one = {
+          kind: "scatter-gather",
+          phys: list[i]!.phys,
+          address,
+          length,
+          direction,
+          attributes: bits,
+        } as const;
         this.#add({ ...one, ...sizes }, site, "none");
       }
     }
@@ -275,7 +299,10 @@ export class DeviceDebug {
       return;
     }
     const mapping = bestFit(this.mappings.startingAt(asked.address), asked, this.device);
-    if (mapping === undefined) return this.#freedUnknown(asked, site);
+    if (mapping === undefined) {
+      this.#freedUnknown(asked, site);
+      return;
+    }
     this.#checks.unmap(mapping, asked, site);
     this.mappings.delete(mapping);
     if ((mapping.attributes & ATTRIBUTE_BITS.mmio) === 0) facility.written.delete(mapping);

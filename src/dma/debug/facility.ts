@@ -166,6 +166,12 @@ export class Facility {
     this.#report(code, device, message, details, sites);
   }
 
+  /** Somebody said what some memory is. */
+  get knowsMemory(): boolean {
+    const { isRam, ramEnd, stacks, text } = this.#options;
+    return isRam !== undefined || ramEnd !== undefined || stacks !== undefined || text !== undefined;
+  }
+
   /** Is [phys, + length) RAM? `unknown` if nobody said. */
   ram(phys: number, length: number): "all" | "some" | "none" | "unknown" {
     const { isRam, ramEnd } = this.#options;

@@ -5,5 +5,5 @@ export { DebuggedPath } from "./debugged-path.ts";
 export { DebuggedRange } from "./debugged-range.ts";
 export { DeviceDebug } from "./device-debug.ts";
 export type { DebugCounters, DmaDebugOptions, MemoryRange } from "./facility.ts";
-export { Finding, FINDING_NUMBERS, type FindingCode, type FindingSite } from "./finding.ts";
+export { FINDING_NUMBERS, Finding, type FindingCode, type FindingSite } from "./finding.ts";
 export type { MappingKind } from "./records.ts";

@@ -65,6 +65,7 @@ export class Checks {
   /** The memory of a mapping: stacks, code, RAM as a device's, nothing at all. */
   memory(phys: number, length: number, attributes: number, site: CallSite | undefined): void {
     const facility = this.#facility;
+    if (!facility.knowsMemory) return;
     const bytes = `${length} bytes at ${hex(phys)}`;
     const sites = [["mapped at", site]] as const;
     const report = (code: FindingCode, message: string, details: object = {}): void =>
@@ -114,12 +115,16 @@ export class Checks {
     const facility = this.#facility;
     const { linuxCompatible, coherent, name, cacheLine: ownLine } = this.#device;
     const line = ownLine || facility.cacheLine;
+    const sharing = facility.written.sharing(phys, length, line);
+    if (sharing.length === 0) return;
     if (!linuxCompatible && (attributes & ATTRIBUTE_BITS.skipCpuSync) === 0) {
       const known = ATTRIBUTE_BITS.ignoreCacheLines | ATTRIBUTE_BITS.requireCoherent;
       const unit = coherent ? 1 : line;
-      const other = facility.written
-        .sharing(phys, length, unit)
-        .find((each) => (attributes & known) === 0 || (each.attributes & known) === 0);
+      const other = sharing.find(
+        (each) =>
+          ((attributes & known) === 0 || (each.attributes & known) === 0) &&
+          (!coherent || (each.phys < phys + length && phys < each.phys + each.length)),
+      );
       if (other)
         facility.report(
           "overlapping-cache-line",
@@ -135,9 +140,10 @@ export class Checks {
         );
     }
     const first = Math.floor(phys / line);
-    const others = facility.written
-      .sharing(phys, 1, line)
-      .filter((each) => !linuxCompatible || Math.floor(each.phys / line) === first);
+    const others = sharing.filter((each) => {
+      const start = Math.floor(each.phys / line);
+      return linuxCompatible ? start === first : start <= first && each.phys + each.length > first * line;
+    });
     if (others.length !== MOST_OVERLAPS + 1 || (linuxCompatible && facility.warnedOfOverlaps)) return;
     facility.warnedOfOverlaps = true;
     facility.report(
@@ -155,6 +161,7 @@ export class Checks {
 
   /** What an unmap says against what was mapped. */
   unmap(mapped: LiveMapping, asked: Asked, site: CallSite | undefined): void {
+    if (agree(mapped, asked)) return;
     const { address } = asked;
     const sites = [
       ["mapped at", mapped.site],
@@ -257,6 +264,16 @@ export class Checks {
       if (!linuxCompatible || mapped.direction !== "bidirectional") this.entries(mapped, asked, "syncs", site);
   }
 }
+
+/** Nothing about the two differs that could be a finding. */
+const agree = (mapped: LiveMapping, asked: Asked): boolean =>
+  mapped.length === asked.length &&
+  mapped.kind === asked.kind &&
+  mapped.direction === asked.direction &&
+  mapped.error !== "unchecked" &&
+  ((mapped.attributes ^ asked.attributes) & COMPARED) === 0 &&
+  (asked.phys === undefined || asked.phys === mapped.phys) &&
+  (asked.entries === 0 || asked.entries === mapped.entries);
 
 const REASONS: Partial<Readonly<Record<FindingCode, string>>> = {
   "sync-read-only-for-cpu": ", so the device wrote nothing there",

@@ -41,23 +41,23 @@ export class RangeChecks {
 
   /** A link is going to be made in a range of `length` bytes; over granules of `granule` bytes. */
   linking(range: LiveRange, offset: number, length: number, reserved: number, granule: number, live: boolean): void {
-    const piece = `links ${length} bytes at offset ${offset} of the range at ${hex(range.address)}`;
-    const details = { address: range.address, offset, length, reserved };
-    if (!live) return this.#report("link-outside-state", range, `${piece}, which was given back`, details, "linked at");
-    if (!(offset >= 0 && offset + length <= reserved))
-      return this.#report("link-outside-state", range, `${piece}, which has ${reserved} bytes`, details, "linked at");
+    let why: string | undefined;
+    if (!live) why = "which was given back";
+    else if (!(offset >= 0 && offset + length <= reserved)) why = `which has ${reserved} bytes`;
     const start = Math.floor((range.address + offset) / granule) * granule - range.address;
     const end = Math.ceil((range.address + offset + length) / granule) * granule - range.address;
-    const other = range.pieces[this.#firstEndingAfter(range, start)];
-    if (other && other.offset < end)
-      this.#report(
-        "link-outside-state",
-        range,
-        `${piece}, over ${other.length} bytes linked at offset ${other.offset}`,
-        { ...details, otherOffset: other.offset, otherLength: other.length },
-        "linked at",
-        [["first linked at", other.site]],
-      );
+    const next = why === undefined ? range.pieces[this.#firstEndingAfter(range, start)] : undefined;
+    const other = next !== undefined && next.offset < end ? next : undefined;
+    if (other) why = `over ${other.length} bytes linked at offset ${other.offset}`;
+    if (why === undefined) return;
+    this.#report(
+      "link-outside-state",
+      range,
+      `links ${length} bytes at offset ${offset} of the range at ${hex(range.address)}, ${why}`,
+      { address: range.address, offset, length, reserved },
+      "linked at",
+      other && [["first linked at", other.site]],
+    );
   }
 
   linked(
@@ -106,6 +106,9 @@ export class RangeChecks {
     let covered = offset;
     for (let i = first; i < pieces.length && pieces[i]!.offset <= covered && covered < offset + length; i++)
       covered = pieces[i]!.offset + pieces[i]!.length;
+    const piece = pieces[first];
+    const known = piece !== undefined && as.direction !== undefined && piece.offset < offset + length;
+    if (covered >= offset + length && !known) return;
     const details = { address: range.address, offset, length };
     const what = `unlinks ${length} bytes at offset ${offset} of the range at ${hex(range.address)}`;
     if (!(covered >= offset + length))
@@ -116,8 +119,7 @@ export class RangeChecks {
         { ...details, hole: covered },
         "unlinked at",
       );
-    const piece = pieces[first];
-    if (piece === undefined || as.direction === undefined || piece.offset >= offset + length) return;
+    if (!known) return;
     const linkedAt: FindingSite[] = [["linked at", piece.site]];
     if (piece.direction !== as.direction) {
       const message = `${what} as ${as.direction}; they were linked as ${piece.direction}`;

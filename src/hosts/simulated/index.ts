@@ -2,6 +2,7 @@
 export * from "./caches.ts";
 export * from "./clock.ts";
 export * from "./device.ts";
+export * from "./devices/index.ts";
 export * from "./encryption.ts";
 export * from "./engine.ts";
 export * from "./errors.ts";

@@ -267,7 +267,6 @@ export class InvalidationQueue {
   }
 
   #giveUp(requester: number, gone: boolean): void {
-    if (this.#givenUp.has(requester)) return;
     this.#givenUp.add(requester);
     this.#faults.push({ kind: "device-given-up", timeMs: this.#clock.nowMs(), requester, gone });
   }

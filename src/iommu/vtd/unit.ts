@@ -87,7 +87,7 @@ export class VtdUnit implements TranslationUnit {
   readonly #log: FaultLog;
   #pageRequests: PageRequestQueue | undefined;
 
-  /** Takes the unit into use. @throws DmaError ERR_DMA_VTD_CAPABILITY (EOPNOTSUPP), ERR_DMA_VTD_MEMORY (ENOMEM) */
+  /** Takes the unit into use. @throws DmaError ERR_DMA_VTD_CAPABILITY (EOPNOTSUPP), _MEMORY (ENOMEM), _BROKEN (EIO) */
   constructor(options: VtdUnitOptions) {
     const { registers, memory, clock } = options;
     const { capability, extendedCapability } = registers;
@@ -122,6 +122,10 @@ export class VtdUnit implements TranslationUnit {
       this.#queue.break("its global status does not follow a command"),
     );
     this.#start();
+    if (this.broken === undefined) return;
+    this.#queue.destroy();
+    this.#roots.destroy();
+    throw unitBroken(this.broken);
   }
 
   /** Why the unit counts as broken; undefined while it works. Then nothing is known to be forgotten. */
@@ -153,10 +157,9 @@ export class VtdUnit implements TranslationUnit {
    * From now on requests of `requester`, with the PASID of the options, are translated by `tables`. Requests without PASID
    * may be attached anew while they are attached.
    *
-   * @throws DmaError ERR_DMA_VTD_TABLES, _RANGE, _ATS (EINVAL), _CAPABILITY (EOPNOTSUPP); ERR_DMA_PASID (EINVAL, EOPNOTSUPP),
-   *   ERR_DMA_PASID_BUSY (EBUSY); ERR_DMA_VTD
-   *   _MEMORY (ENOMEM); nothing has changed then. ERR_DMA_VTD_BROKEN (EIO); if the unit breaks during the call, the device
-   *   is not attached to anything
+   * @throws DmaError ERR_DMA_VTD_TABLES, _RANGE, _ATS (EINVAL), _CAPABILITY (EOPNOTSUPP), _MEMORY (ENOMEM); ERR_DMA_PASID
+   *   (EINVAL, EOPNOTSUPP), ERR_DMA_PASID_BUSY (EBUSY): nothing has changed then. ERR_DMA_VTD_BROKEN (EIO): nor then, but if
+   *   the unit breaks during the call the PASID is attached to nothing
    */
   attachDevice(requester: Requester, tables: TranslationTables, options: AttachOptions = {}): void {
     this.#attach(requester, tablesTarget(tables, this.#memory, this.capabilities, this.scalable), options);

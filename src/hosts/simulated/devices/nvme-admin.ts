@@ -67,7 +67,9 @@ export class AdminCommands {
       case ADMIN.abort:
         return this.#abort(cdw10);
       case ADMIN.asyncEvent:
-        return this.#controller.awaitEvent(queue, id, EVENT_LIMIT) ? undefined : answer(NVME_STATUS.asyncEventLimit);
+        return this.#controller.engine.awaitEvent(queue, id, EVENT_LIMIT)
+          ? undefined
+          : answer(NVME_STATUS.asyncEventLimit);
       case ADMIN.getLogPage:
         return this.#logPage(command, cdw10);
       default:
@@ -113,7 +115,8 @@ export class AdminCommands {
   }
 
   #createCompletionQueue(command: DataView, cdw10: number, cdw11: number): number {
-    const { completionQueues, maxQueueEntries, ioQueues, vectors } = this.#controller;
+    const { engine, maxQueueEntries, ioQueues, vectors } = this.#controller;
+    const { completionQueues } = engine;
     const [id, size0, vector] = [cdw10 & 0xffff, cdw10 >>> 16, cdw11 >>> 16];
     const base = get64(command, COMMAND.dataPointer);
     if (id === 0 || id > ioQueues || completionQueues.has(id)) return NVME_STATUS.queueIdInvalid;
@@ -127,7 +130,8 @@ export class AdminCommands {
   }
 
   #createSubmissionQueue(command: DataView, cdw10: number, cdw11: number): number {
-    const { submissionQueues, completionQueues, maxQueueEntries, ioQueues } = this.#controller;
+    const { engine, maxQueueEntries, ioQueues } = this.#controller;
+    const { submissionQueues, completionQueues } = engine;
     const [id, size0] = [cdw10 & 0xffff, cdw10 >>> 16];
     const base = get64(command, COMMAND.dataPointer);
     if (id === 0 || id > ioQueues || submissionQueues.has(id)) return NVME_STATUS.queueIdInvalid;
@@ -142,21 +146,21 @@ export class AdminCommands {
   }
 
   #deleteSubmissionQueue(id: number): number {
-    const { submissionQueues } = this.#controller;
+    const { submissionQueues } = this.#controller.engine;
     const queue = submissionQueues.get(id);
     if (id === 0 || !queue) return NVME_STATUS.queueIdInvalid;
     submissionQueues.delete(id);
     queue.completions.users--;
     for (const [command, work] of queue.outstanding) {
       work.cancel();
-      this.#controller.complete(queue, command, NVME_STATUS.abortedByQueueDeletion, 0);
+      this.#controller.engine.complete(queue, command, NVME_STATUS.abortedByQueueDeletion, 0);
     }
     queue.outstanding.clear();
     return NVME_STATUS.success;
   }
 
   #deleteCompletionQueue(id: number): number {
-    const { completionQueues } = this.#controller;
+    const { completionQueues } = this.#controller.engine;
     const queue = completionQueues.get(id);
     if (id === 0 || !queue) return NVME_STATUS.queueIdInvalid;
     if (queue.users > 0) return NVME_STATUS.queueDeletionInvalid;
@@ -172,13 +176,13 @@ export class AdminCommands {
 
   /** Result bit 0: the command was not aborted. */
   #abort(cdw10: number): AdminAnswer {
-    const queue = this.#controller.submissionQueues.get(cdw10 & 0xffff);
+    const queue = this.#controller.engine.submissionQueues.get(cdw10 & 0xffff);
     const id = cdw10 >>> 16;
     const work = queue?.outstanding.get(id);
     if (!queue || !work) return answer(NVME_STATUS.success, 1);
     work.cancel();
     queue.outstanding.delete(id);
-    this.#controller.complete(queue, id, NVME_STATUS.abortRequested, 0);
+    this.#controller.engine.complete(queue, id, NVME_STATUS.abortRequested, 0);
     return answer(NVME_STATUS.success, 0);
   }
 
@@ -186,7 +190,7 @@ export class AdminCommands {
     const page = cdw10 & 0xff;
     if (page !== LOG_PAGE.error && page !== LOG_PAGE.health && page !== LOG_PAGE.firmware)
       return answer(NVME_STATUS.logPageInvalid);
-    const dwords = (cdw10 >>> 16) + ((command.getUint32(COMMAND.cdw11, true) & 0xffff) << 16) + 1;
+    const dwords = (cdw10 >>> 16) + (command.getUint32(COMMAND.cdw11, true) & 0xffff) * 65_536 + 1;
     return this.#give(command, new Uint8Array(Math.min(dwords * 4, IDENTIFY_BYTES)));
   }
 
