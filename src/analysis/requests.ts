@@ -65,6 +65,8 @@ interface Open {
   kind: RequestKind;
   direction: Direction;
   segments: Segment[];
+  /** Known when all segments are. */
+  length: number;
   startNs: number;
   endNs: number | undefined;
   translated: boolean;
@@ -86,8 +88,9 @@ export const directionOf = (code: number): Direction => DIRECTIONS[code] ?? "bid
 /** Put together from events in time order; {@link finish} gives the requests. */
 export class RequestBuilder {
   readonly #requests: Open[] = [];
-  /** Beginnings and ends with the position of their event, sorted at the end. */
-  readonly #order: { position: number; action: number }[] = [];
+  /** Beginnings and ends, and at the same place the position of their event, by which they are sorted at the end. */
+  readonly #actions: number[] = [];
+  readonly #positions: number[] = [];
   /** Live pieces by first page. More than one where two domains use the same address. */
   readonly #live = new Map<number, Piece[]>();
   #livePieces = 0;
@@ -227,14 +230,13 @@ export class RequestBuilder {
       run.push(piece);
     }
     flush();
-    this.#order.sort((a, b) => a.position - b.position);
-    const requests = this.#requests.map((request) => ({
-      ...request,
-      length: request.segments.reduce((sum, segment) => sum + segment.length, 0),
-    }));
+    const requests = this.#requests;
+    for (const request of requests) request.length = request.segments.reduce((sum, { length }) => sum + length, 0);
+    const [actions, positions] = [this.#actions, this.#positions];
+    const sorted = Uint32Array.from(actions, (_, i) => i).sort((a, b) => positions[a]! - positions[b]! || a - b);
     return {
       requests,
-      order: this.#order.map(({ action }) => action),
+      order: Array.from(sorted, (at) => actions[at]!),
       liveAtStart: this.#translates ? this.#unmapsOfUnseen : this.#strayUnmaps,
       ambiguous: requests.filter((request) => request.device === undefined).length,
       unmapEvents: this.#unmapEvents,
@@ -296,18 +298,24 @@ export class RequestBuilder {
       kind,
       direction,
       segments: [],
+      length: 0,
       startNs: timeNs,
       endNs: undefined,
       translated: kind === "two-step",
     };
     this.#requests.push(request);
-    this.#order.push({ position, action: request.id });
+    this.#note(position, request.id);
     return request;
   }
 
   #end(request: Open, timeNs: number): void {
     request.endNs = timeNs;
-    this.#order.push({ position: this.#position++, action: ~request.id });
+    this.#note(this.#position++, ~request.id);
+  }
+
+  #note(position: number, action: number): void {
+    this.#positions.push(position);
+    this.#actions.push(action);
   }
 
   /** The pieces just mapped on `cpu` that lie in [address, address + length), and no longer waiting for a name. */

@@ -5,8 +5,10 @@
  * Specified by: behaviour of Linux 7.2 swiotlb and DMA-IOMMU bounce.
  */
 import { type Direction, type PhysAddr, PhysAddr as physAddr } from "../base/index.ts";
+import type { PhysicalMemory } from "../platform/index.ts";
 import type { DmaDevice } from "./device.ts";
 import { bounceFull, noBouncePool } from "./errors.ts";
+import { Ownership } from "./ownership.ts";
 import type { DmaAttributes } from "./vectors.ts";
 
 /**
@@ -58,6 +60,17 @@ function clearPadding(device: DmaDevice, address: PhysAddr, length: number, gran
   if (!memory) return;
   const before = address % granule;
   const after = (granule - ((address + length) % granule)) % granule;
-  if (before > 0) memory.write(physAddr(address - before), new Uint8Array(before));
-  if (after > 0) memory.write(physAddr(address + length), new Uint8Array(after));
+  if (before > 0) clear(device, memory, address - before, before);
+  if (after > 0) clear(device, memory, address + length, after);
+}
+
+/** Zeroes as the device sees them: out of the CPU's caches, where it does not look. Linux leaves them there. */
+function clear(device: DmaDevice, memory: PhysicalMemory, start: number, length: number): void {
+  const at = physAddr(start);
+  memory.write(at, new Uint8Array(length));
+  if (device.coherent || device.linuxCompatible) return;
+  const ownership = new Ownership(device);
+  ownership.forDevice(at, length, "to-device");
+  ownership.forCpu(at, length, "to-device");
+  ownership.barrier();
 }

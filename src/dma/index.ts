@@ -1,5 +1,6 @@
 /** The front door: map in one shot, or reserve, link, sync and unlink. */
 export { type BatchLimits, DmaBatch } from "./batch.ts";
+export { type Chunk, ChunkIndex } from "./chunk-index.ts";
 export { ConfidentialMemory } from "./confidential.ts";
 export {
   type DebugCounters,

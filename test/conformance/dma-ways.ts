@@ -20,6 +20,8 @@ export interface Way {
   readonly noLazyUnlink?: string;
   /** A piece of memory that can never be mapped. */
   bad(stand: Stand): { phys: PhysAddr; length: number };
+  /** The device must see nothing but its buffers, to the byte. */
+  readonly isolates?: boolean;
   /** Where the machine's own pages are private. */
   readonly confidential?: boolean;
 }
@@ -43,6 +45,7 @@ export const translatedWays: readonly Way[] = [
   {
     name: "bounced (untrusted)",
     options: { untrusted: true },
+    isolates: true,
     line: 1,
     sees: "by a sync",
     noLazyUnlink: CARE,
@@ -67,6 +70,48 @@ export const translatedWays: readonly Way[] = [
   },
 ];
 
+/** Two or three of them at once, for a few formats. */
+export const combinedWays: readonly Way[] = [
+  {
+    name: "bounced (untrusted), lazy",
+    options: { untrusted: true, mode: "lazy" },
+    line: 1,
+    sees: "by a sync",
+    isolates: true,
+    noLazyUnlink: CARE,
+    bad: tooWide,
+  },
+  {
+    name: "bounced (untrusted), non-coherent",
+    options: { untrusted: true, coherent: false },
+    line: 64,
+    sees: "by a sync",
+    isolates: true,
+    noLazyUnlink: CARE,
+    bad: tooWide,
+  },
+  {
+    name: "confidential, non-coherent, lazy",
+    options: { confidential: "refused", coherent: false, mode: "lazy" },
+    line: 64,
+    sees: "by a sync",
+    noLazyUnlink: CARE,
+    confidential: true,
+    bad: tooWide,
+  },
+  {
+    name: "confidential, untrusted",
+    options: { confidential: "ciphertext", untrusted: true },
+    line: 1,
+    sees: "by a sync",
+    isolates: true,
+    noLazyUnlink: CARE,
+    confidential: true,
+    bad: tooWide,
+  },
+  { name: "strict, caching mode", options: { cachingMode: true }, line: 1, sees: "at once", bad: tooWide },
+];
+
 /** Without an IOMMU. */
 export const directWays: readonly Way[] = [
   { name: "direct", options: NARROW, line: 1, sees: "at once", bad: unreachable },
@@ -77,6 +122,13 @@ export const directWays: readonly Way[] = [
     line: 64,
     sees: "by a sync",
     bad: unreachable,
+  },
+  {
+    name: "direct, bounced, non-coherent",
+    options: { forceBounce: true, coherent: false },
+    line: 64,
+    sees: "by a sync",
+    bad: tooLong,
   },
   {
     name: "direct, confidential",

@@ -75,9 +75,14 @@ export class CacheLedger implements CacheMaintenance {
     this.#inner?.barrier();
   }
 
-  /** Lines of the device, and maintenance that no barrier has completed. */
-  get state(): { lines: number[]; pending: number } {
-    return { lines: [...this.#lines.keys()].sort((a, b) => a - b), pending: this.#pending };
+  /** Lines of the device. */
+  get lines(): number[] {
+    return [...this.#lines.keys()].sort((a, b) => a - b);
+  }
+
+  /** Maintenance that no barrier has completed. */
+  get pending(): number {
+    return this.#pending;
   }
 
   #each(phys: number, length: number, visit: (line: number) => void): void {
@@ -89,6 +94,14 @@ export class CacheLedger implements CacheMaintenance {
 /** How often devices can reach each page. */
 class ReachLedger extends ConfidentialMemory {
   readonly pages: Map<number, number> = new Map();
+
+  /** Conversions until one fails on purpose: 1 is the next. 0: none. */
+  failAt = 0;
+
+  override convert(page: PhysPage, pages: number, to: "shared" | "private"): boolean {
+    if (this.failAt > 0 && --this.failAt === 0) return false;
+    return super.convert(page, pages, to);
+  }
 
   override mapped(phys: PhysAddr, length: number): void {
     super.mapped(phys, length);
@@ -143,18 +156,19 @@ class RangeLedger implements Observer {
   }
 }
 
-/** Pages of RAM, of which one allocation can be made to fail. */
+/** Pages of RAM that can be made to run out. */
 export class FailingPages implements PageAllocator {
   readonly #inner: PageAllocator;
-  /** Allocations until one fails on purpose: 1 is the next. 0: none. */
-  failAt = 0;
+  /** Allocations until they begin to fail on purpose: 1 is the next. 0: none fails. */
+  failFrom = 0;
 
   constructor(inner: PageAllocator) {
     this.#inner = inner;
   }
 
   allocatePages(pages: number, lastPage?: number): PhysPage | undefined {
-    if (this.failAt > 0 && --this.failAt === 0) return undefined;
+    if (this.failFrom === 1) return undefined;
+    if (this.failFrom > 1) this.failFrom--;
     return this.#inner.allocatePages(pages, lastPage);
   }
 
@@ -294,14 +308,13 @@ export class Stand {
     const { pool, encryption, ram, clock } = machine;
     return {
       leaves: this.leaves,
-      "live leaves": counters.leavesWritten - counters.leavesCleared,
       "ranges taken": [...ranges.live].sort(([a], [b]) => a - b),
       "ranges queued": [...ranges.queued].sort(([a], [b]) => a - b),
       "live ranges": counters.iovaAllocations - counters.iovaFrees,
       "slots used": pool?.used,
       "mappings that hold slots": this.dma.device.bounces,
       "slots with an owner": pool && this.#ownedSlots(),
-      "cache lines of the device": this.caches.state,
+      "cache lines of the device": this.caches.lines,
       "pages that the device reaches": [...(this.reach?.pages ?? [])].sort(([a], [b]) => a - b),
       "pages of RAM": ram.pagesInUse,
       "shared pages": encryption?.sharedPages,

@@ -118,7 +118,7 @@ function doorOf(line: Line, push: (event: Event) => void): MappingDoor {
     reserved: [],
     observer,
   });
-  return new JudgedDoor(new Dma({ domain, coherent: line["coherent"] === true, observer }), push);
+  return new JudgedDoor(new Dma({ domain, coherent: line["coherent"] === true, observer, linuxCompatible: true }), push);
 }
 
 /** Descriptor memory as the kernel's run had it, with every block that comes back announced. */
@@ -218,7 +218,7 @@ function judgeLine(line: Line): { found: Record<string, unknown>; afterFailure: 
   found["coalesced"] = mapping.data.range !== undefined;
   found["totalLen"] = mapping.bytes;
   if (mapping.data.range) found["iova"] = [hex(mapping.data.range.address), hex(mapping.data.range.length)];
-  const blocks = mapping.blocks;
+  const blocks = mapping.blocks.slice(0, mapping.blockCount);
   if (blocks.length > 0) found["pool"] = blocks[0]!.view.byteLength === SMALL_BLOCK ? "small" : "large";
   const descriptor = (view: DataView, from: number): unknown[] => [
     hex(get64(view, from)),

@@ -81,7 +81,7 @@ describe.skipIf(missing)(`dmalink record on Linux 7.2${missing ? ` (skipped: ${m
       const { devices, lost, requests } = await statsOf(name);
       expect(lost).toBe(0);
       const nvme = devices.find((device) => device.name === "0000:00:04.0");
-      expect(nvme?.kinds["two-step"]).toBeGreaterThan(10);
+      expect(nvme?.kinds["two-step"]).toBeGreaterThan(0);
       // Under load the first and last requests are cut by the recording's own edges.
       expect(requests.ambiguous).toBeLessThanOrEqual(16);
     },

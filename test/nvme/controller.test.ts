@@ -1,8 +1,12 @@
 /** The simulated controller against a driver that makes every mistake it can: each has its status, none stops the controller. */
 import { beforeEach, describe, expect, test } from "vitest";
 import { PhysAddr } from "../../src/base/index.ts";
-import { NvmeController, type NvmeControllerOptions } from "../../src/hosts/simulated/devices/index.ts";
-import { SimulatedMachine, type SimulatedPciDevice } from "../../src/hosts/simulated/index.ts";
+import {
+  NvmeController,
+  type NvmeControllerOptions,
+  SimulatedMachine,
+  type SimulatedPciDevice,
+} from "../../src/hosts/simulated/index.ts";
 import {
   ADMIN,
   adminQueueSizes,

@@ -4,9 +4,10 @@
 import { Counters, MiB, type PhysAddr } from "../../src/base/index.ts";
 import { Nvme, type NvmeOptions } from "../../src/consumers/nvme/index.ts";
 import { Dma } from "../../src/dma/index.ts";
-import { NvmeController, type NvmeControllerOptions } from "../../src/hosts/simulated/devices/index.ts";
 import {
   type BridgeDescription,
+  NvmeController,
+  type NvmeControllerOptions,
   SimulatedMachine,
   type SimulatedPciDevice,
   SimulatedUnit,
@@ -15,8 +16,16 @@ import { IommuDomain } from "../../src/iommu/index.ts";
 import { vtdSecondStage } from "../../src/layouts/pagetable/index.ts";
 import type { HostBuffer, HostMemory } from "../../src/platform/index.ts";
 
-export type Mode = "strict" | "lazy" | "direct" | "bounced";
-export const MODES: readonly Mode[] = ["strict", "lazy", "direct", "bounced"];
+export type Mode = "strict" | "lazy" | "direct" | "bounced" | "confidential" | "non-coherent" | "non-coherent, strict";
+export const MODES: readonly Mode[] = [
+  "strict",
+  "lazy",
+  "direct",
+  "bounced",
+  "confidential",
+  "non-coherent",
+  "non-coherent, strict",
+];
 
 export interface TestMachineOptions {
   readonly mode?: Mode;
@@ -51,13 +60,19 @@ export class TestMachine {
       scattered: true,
       counters: this.poolCounters,
       ...(options.bridges && { bridges: options.bridges }),
-      ...((this.mode === "bounced" || this.#untrusted) && { pool: { slots: 8192 } }),
+      ...((this.mode === "bounced" || this.mode === "confidential" || this.#untrusted) && { pool: { slots: 8192 } }),
+      ...(this.mode === "confidential" && { confidential: "refused" as const }),
+      coherent: this.#coherent,
       ...(this.#translated && { translator: this.unit }),
     });
   }
 
   get #translated(): boolean {
-    return this.mode === "strict" || this.mode === "lazy";
+    return this.mode === "lazy" || this.mode.endsWith("strict");
+  }
+
+  get #coherent(): boolean {
+    return !this.mode.startsWith("non-coherent");
   }
 
   get clock(): SimulatedMachine["clock"] {
@@ -87,6 +102,7 @@ export class TestMachine {
       machine: this.machine,
       ...(domain && { domain }),
       forceBounce: this.mode === "bounced",
+      coherent: this.#coherent,
       untrusted: this.#untrusted,
     });
     return { controller, device, dma, domain };

@@ -35,6 +35,19 @@ for (const scalableMode of [false, true])
       expect(reach([5])).toEqual([-1]);
     });
 
+    test("is of no use any more once the device is attached without one", () => {
+      const { tlb, domain, reach, unit } = attached();
+      reach([5, 6]);
+      tlb.manners = "ignores";
+      unit.detach(DEVICE);
+      unit.attach(DEVICE, domain.view);
+      unit.readFaults();
+      unit.faults.drain();
+      expect([reach([5]), tlb.size]).toEqual([[-1], 2]);
+      unit.readFaults();
+      expect(unit.faults.drain()).toMatchObject([{ requester: DEVICE, reason: scalableMode ? 0x44 : 0x0d }]);
+    });
+
     test("of an untrusted device is never used", () => {
       const { tables, unit, hardware, reach } = vtdMachine({ deviceTlb: true, scalableMode });
       const tlb = hardware.addDeviceTlb(DEVICE);

@@ -6,7 +6,7 @@ import { SimulatedVtdUnit } from "../../src/hosts/simulated/vtd/index.ts";
 import { IommuDomain, VtdUnit } from "../../src/iommu/index.ts";
 import { READ, riscv, vtdSecondStage, WRITE, x86_64 } from "../../src/layouts/pagetable/index.ts";
 import { Arena } from "../../src/pagetable/index.ts";
-import { DEVICE, frame, page, vtdMachine } from "./machine.ts";
+import { DEVICE, frame, page, Tables, vtdMachine } from "./machine.ts";
 
 const RW = READ | WRITE;
 
@@ -135,6 +135,42 @@ for (const scalableMode of [false, true]) {
     }
   });
 }
+
+test("a descriptor with anything in the upper half of a wide slot is refused", () => {
+  class Watched extends SimulatedVtdUnit {
+    queue = 0n;
+    override writeQueueAddress(value: bigint): void {
+      this.queue = value;
+      super.writeQueueAddress(value);
+    }
+  }
+  const memory = new Arena({ basePage: (2 ** 35) as PhysPage });
+  const clock = new VirtualClock();
+  const registers = new Watched({ memory, clock, scalableMode: true });
+  const unit = new VtdUnit({ registers, memory, clock });
+  const domain = new Tables(unit, memory, x86_64(), 7);
+  domain.table.map(page(5), frame(9), 1, RW);
+  unit.attach(DEVICE, domain.view);
+  const ring = Number(registers.queue >> 12n);
+  for (let slot = 0; slot < 256; slot++) memory.store(frame(ring + Math.floor(slot / 128)), (slot % 128) * 4 + 3, 0, 1);
+  domain.unmap(5, 1);
+  expect(unit.faults.drain()).toMatchObject([{ kind: "descriptor-refused" }]);
+});
+
+test("a unit that follows no command is not taken into use, and keeps no memory", () => {
+  class Deaf extends SimulatedVtdUnit {
+    override readGlobalStatus(): number {
+      return 0;
+    }
+  }
+  const memory = new Arena({ basePage: (2 ** 35) as PhysPage });
+  const clock = new VirtualClock();
+  const registers = new Deaf({ memory, clock });
+  expect(() => new VtdUnit({ registers, memory, clock, pollLimit: 10 })).toThrow(
+    expect.objectContaining({ code: "ERR_DMA_VTD_BROKEN", errno: "EIO" }),
+  );
+  expect(memory.framesInUse).toBe(0);
+});
 
 describe("tables that a unit cannot walk are refused", () => {
   test.each([

@@ -118,6 +118,18 @@ describe("fault records", () => {
       }
     });
 
+  test("take nothing new while the overflow stands, also when one is free again", () => {
+    const { hardware } = vtdMachine({ faultRecords: 1 });
+    hardware.translate(DEVICE, page(1), "read");
+    hardware.translate(DEVICE, page(2), "read");
+    hardware.clearFaultRecord(0);
+    hardware.translate(DEVICE, page(3), "read");
+    expect(hardware.readFaultStatus()).toBe(FAULT_STATUS.overflow);
+    hardware.clearFaultStatus(FAULT_STATUS.overflow);
+    hardware.translate(DEVICE, page(4), "read");
+    expect([hardware.readFaultStatus(), hardware.readFaultRecord(0, 0)]).toEqual([FAULT_STATUS.pending, 4 << 12]);
+  });
+
   test("are read from the oldest on, around the end", () => {
     const { unit, hardware } = vtdMachine({ faultRecords: 4 });
     for (const pages of [[0, 1, 2], [3, 4, 5, 6], [7]]) {

@@ -3,6 +3,9 @@ import { FROM_BEFORE, TWO_STEP } from "../lifetimes/table.ts";
 import type { Rule } from "./rule.ts";
 import { address, size } from "./words.ts";
 
+/** Faults that are looked at: a device that faults all the time says no more. */
+const MOST_FAULTS = 1000;
+
 export const accessBeforeSync: Rule = {
   name: "access-before-sync",
   severity: "error",
@@ -12,6 +15,7 @@ export const accessBeforeSync: Rule = {
   watch: ({ table, deviceName, begun, current, isDoubtful, report }) => {
     /** Ranges of some device were synced: the probe is there. */
     let syncs = false;
+    let faults = 0;
     return {
       synced() {
         syncs = true;
@@ -31,6 +35,7 @@ export const accessBeforeSync: Rule = {
         });
       },
       faulted(device, iova) {
+        if (++faults > MOST_FAULTS) return;
         for (let row = 0; row < table.used; row++) {
           if (!table.isLive(row) || table.kind[row] !== TWO_STEP || table.device[row] !== device) continue;
           if (iova < table.iova[row]! || iova >= table.iova[row]! + table.reserved[row]!) continue;

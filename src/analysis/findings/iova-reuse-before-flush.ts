@@ -10,6 +10,8 @@ import { address, size, time } from "./words.ts";
 /** Unmaps that are remembered with their place until they are flushed. */
 const MOST_PLACES = 65_536;
 const MOST_DRAFTS = 1000;
+/** Pages of the largest mapping that is followed: 4 GiB. */
+const MOST_PAGES = 2 ** 20;
 
 export const iovaReuseBeforeFlush: Rule = {
   name: "iova-reuse-before-flush",
@@ -24,6 +26,7 @@ export const iovaReuseBeforeFlush: Rule = {
     let flushes = 0;
     return {
       tookBack(device, page, pages) {
+        if (pages > MOST_PAGES) return;
         stale.add(device, page, pages);
         const { timeNs, cpu, pid, task, type, site } = now;
         if (places.size < MOST_PLACES)
@@ -46,7 +49,7 @@ export const iovaReuseBeforeFlush: Rule = {
         const device = table.device[row]!;
         const page = Math.floor(table.iova[row]! / PAGE_SIZE);
         const pages = pagesOf(table.iova[row]!, table.reserved[row]!);
-        if (!stale.overlaps(device, page, pages)) return;
+        if (pages > MOST_PAGES || !stale.overlaps(device, page, pages)) return;
         stale.remove(device, page, pages);
         if (drafts.length >= MOST_DRAFTS) return;
         const place = places.get(device * 2 ** 36 + (page % 2 ** 36));

@@ -204,11 +204,7 @@ export class IommuEvents {
     pending.rows.forEach((torn, i) => {
       if (torn === row || !table.isLive(torn) || table.id[torn] !== pending.ids[i]) return;
       table.flags[torn] = table.flags[torn]! & ~TORN;
-      this.#ledger.taken.add(
-        table.device[torn]!,
-        Math.floor(table.iova[torn]! / PAGE_SIZE),
-        pagesOf(table.iova[torn]!, table.reserved[torn]!),
-      );
+      this.#ledger.retake(torn);
     });
   }
 

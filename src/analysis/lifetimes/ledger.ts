@@ -35,6 +35,9 @@ class Moment implements Place {
 /** Pages before an address that are looked at for the mapping that contains it. */
 const LOOK_BACK_PAGES = 1024;
 
+/** Pages of the largest mapping that is watched for overlaps, 4 GiB: a damaged trace may say any length. */
+const MOST_PAGES = 2 ** 20;
+
 type Hooks = { readonly [Hook in keyof Watcher]-?: NonNullable<Watcher[Hook]>[] };
 
 export class Ledger {
@@ -138,8 +141,10 @@ export class Ledger {
       const device = table.device[row]!;
       const page = Math.floor(table.iova[row]! / PAGE_SIZE);
       const pages = pagesOf(table.iova[row]!, table.reserved[row]!);
-      if (this.taken.overlaps(device, page, pages)) this.#overlap(row, page, pages);
-      this.taken.add(device, page, pages);
+      if (pages <= MOST_PAGES) {
+        if (this.taken.overlaps(device, page, pages)) this.#overlap(row, page, pages);
+        this.taken.add(device, page, pages);
+      }
     }
     for (const hook of hooks.opened) hook(row);
   }
@@ -175,11 +180,15 @@ export class Ledger {
   untake(row: number): void {
     const { table } = this;
     if (table.translated[row] !== TRANSLATED || (table.flags[row]! & TORN) !== 0) return;
-    this.taken.remove(
-      table.device[row]!,
-      Math.floor(table.iova[row]! / PAGE_SIZE),
-      pagesOf(table.iova[row]!, table.reserved[row]!),
-    );
+    const pages = pagesOf(table.iova[row]!, table.reserved[row]!);
+    if (pages <= MOST_PAGES) this.taken.remove(table.device[row]!, Math.floor(table.iova[row]! / PAGE_SIZE), pages);
+  }
+
+  /** Takes back what {@link untake} freed: they were not its pages. */
+  retake(row: number): void {
+    const { table } = this;
+    const pages = pagesOf(table.iova[row]!, table.reserved[row]!);
+    if (pages <= MOST_PAGES) this.taken.add(table.device[row]!, Math.floor(table.iova[row]! / PAGE_SIZE), pages);
   }
 
   startOf(row: number): Place | undefined {

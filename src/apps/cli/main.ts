@@ -49,16 +49,16 @@ async function run(argv: string[]): Promise<number> {
     });
 
   cli
-    .command("check [...traces]", "what is wrong in recorded traces: leaks, double unmaps, waste; and what to do")
-    .option("--rule <name>", "this rule only; may be given again, or with commas")
-    .option("--device <name>", "findings of this device only: 0000:00:04.0; may be given again")
-    .option("--dma-dump <file>", "what was mapped at the start: a copy of debugfs dma-api/dump")
-    .option("--snapshot <file>", "what was mapped at the start: a snapshot of page tables (see dmalink tables)")
-    .option("--root <address>", "the snapshot's root table, if no NAME.json lies beside it")
-    .option("--jobs <n>", "traces checked at once; default: as many as there are processors")
+    .command("check [...traces]", "what is wrong in recorded traces, and what to do")
+    .option("--rule <name>", "this rule only; may be given again")
+    .option("--device <name>", "this device only: 0000:00:04.0; may be given again")
+    .option("--dma-dump <file>", "what was mapped at the start: debugfs dma-api/dump")
+    .option("--snapshot <file>", "what was mapped at the start: page tables")
+    .option("--root <address>", "the snapshot's root table, without a NAME.json")
+    .option("--jobs <n>", "traces at once; default: one a processor")
     .option("--json", json)
     .option("--sarif", "SARIF 2.1.0, on stdout")
-    .option("--best-effort", "judge what was read before damage in the file")
+    .option("--best-effort", "judge what was read before damage")
     .example("  dmalink check trace.dat.gz --device 0000:00:04.0")
     .example("  dmalink check recorded/*.dat --jobs 4 --json")
     .action((traces: string[], options: Record<string, unknown>) => {

@@ -93,7 +93,7 @@ function text(
   failures: readonly Failure[],
 ): string {
   const lines = [
-    `${seeds.toLocaleString("en")} machines, ${events.toLocaleString("en")} steps, ` +
+    `${seeds.toLocaleString("en")} machine${seeds === 1 ? "" : "s"}, ${events.toLocaleString("en")} steps, ` +
       `${(bytes / 2 ** 20).toFixed(1)} MiB moved by devices: ` +
       (failed === 0 ? "every promise kept" : `${failed} broke a promise`),
   ];

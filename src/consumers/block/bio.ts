@@ -8,7 +8,7 @@
  * Specified by: behaviour of Linux 7.2 block layer.
  */
 import { integrityLength, integritySegments, peerRefused, unalignedRequest, unsplittable } from "./errors.ts";
-import { combineGaps, junctionGap, NO_GAP } from "./gap.ts";
+import { combineGaps, gapOf, junctionBits, junctionGap, NO_GAP } from "./gap.ts";
 import { type QueueLimits, segmentRoom } from "./limits.ts";
 import type { VectorList } from "./vectors.ts";
 
@@ -37,6 +37,7 @@ export class VectorWindow {
     front.offset = this.offset;
     front.bytes = bytes;
     this.bytes -= bytes;
+    if (this.bytes === 0) return; // nobody looks where nothing is
     let left = bytes;
     const { vecs } = this;
     while (vecs && left > 0) {
@@ -113,85 +114,77 @@ export class Bio {
   split(limits: QueueLimits, front: Bio): boolean {
     const { data, integrity } = this;
     const total = data.bytes;
-    const bytes = fitting(data, limits);
-    if (bytes === 0) throw unsplittable(bytes, limits.blockBytes, limits.maxSegments);
     front.operation = this.operation;
     front.firstBlock = this.firstBlock;
     front.next = undefined;
-    const metadata = integrity.vecs ? (integrity.bytes / total) * bytes : 0;
+    const fitting = front.#measure(data, limits, limits.maxBytes);
+    const bytes = fitting - (fitting % limits.blockBytes);
+    if (bytes === 0) throw unsplittable(fitting, limits.blockBytes, limits.maxSegments);
+    if (bytes < fitting) front.#measure(data, limits, bytes);
+    if (integrity.bytes > 0) integrity.cut((integrity.bytes / total) * bytes, front.integrity);
+    else front.integrity.cover(undefined);
     data.cut(bytes, front.data);
-    integrity.cut(metadata, front.integrity);
+    front.#measureIntegrity();
     this.firstBlock += bytes / limits.blockBytes;
-    front.#measure(limits);
     return bytes < total;
   }
 
-  /** Counts the vectors of both windows, and their junctions. */
-  #measure(limits: QueueLimits): void {
-    const { data, integrity } = this;
-    this.segments = 0;
-    for (let i = data.index, offset = data.offset, left = data.bytes; left > 0; i++, offset = 0) {
-      const length = Math.min(data.vecs!.length[i]! - offset, left);
-      this.segments += segmentsOf(limits, data.vecs!.phys[i]! + offset, length);
-      left -= length;
+  /**
+   * How much of `window` fits into one request of at most `maxBytes`: within the limits, without a forbidden gap. Its vectors and
+   * junctions become those of this bio.
+   */
+  #measure(window: VectorWindow, limits: QueueLimits, maxBytes: number): number {
+    const { maxSegments, virtualBoundaryMask } = limits;
+    const { phys: vecPhys, length: vecLength } = window.vecs!;
+    const most = maxBytes < window.bytes ? maxBytes : window.bytes;
+    let bytes = 0;
+    let segments = 0;
+    let bits = 0;
+    let phys = 0;
+    let length = 0;
+    for (let i = window.index, offset = window.offset; bytes < most && segments < maxSegments; i++, offset = 0) {
+      const next = vecPhys[i]! + offset;
+      if (length !== 0) {
+        if (virtualBoundaryMask !== 0 && hasGap(phys, length, next, virtualBoundaryMask)) break;
+        bits |= junctionBits(phys, length, next);
+      }
+      phys = next;
+      const room = vecLength[i]! - offset;
+      length = room < most - bytes ? room : most - bytes;
+      if (length <= segmentRoom(limits, phys)) {
+        segments++;
+        bytes += length;
+        continue;
+      }
+      for (let left = length, at = phys; left > 0 && segments < maxSegments; segments++) {
+        const piece = Math.min(segmentRoom(limits, at), left);
+        bytes += piece;
+        at += piece;
+        left -= piece;
+      }
     }
+    this.segments = segments;
+    this.gap = gapOf(bits);
+    return bytes;
+  }
+
+  #measureIntegrity(): void {
+    const { vecs, index, offset, bytes } = this.integrity;
     this.integritySegments = 0;
-    for (let i = integrity.index, offset = integrity.offset, left = integrity.bytes; left > 0; i++, offset = 0) {
-      left -= integrity.vecs!.length[i]! - offset;
+    this.integrityGap = NO_GAP;
+    let phys = 0;
+    let length = 0;
+    for (let i = index, from = offset, left = bytes; left > 0; i++, from = 0) {
+      const next = vecs!.phys[i]! + from;
+      if (length > 0) this.integrityGap = combineGaps(this.integrityGap, junctionGap(phys, length, next));
+      phys = next;
+      length = Math.min(vecs!.length[i]! - from, left);
+      left -= length;
       this.integritySegments++;
     }
-    this.gap = gapsIn(data);
-    this.integrityGap = gapsIn(integrity);
   }
-}
-
-/** All junctions inside a window. */
-function gapsIn({ vecs, index, offset, bytes }: VectorWindow): number {
-  let gap = NO_GAP;
-  let phys = 0;
-  let length = 0;
-  for (let i = index, from = offset, left = bytes; left > 0; i++, from = 0) {
-    const next = vecs!.phys[i]! + from;
-    if (length > 0) gap = combineGaps(gap, junctionGap(phys, length, next));
-    phys = next;
-    length = Math.min(vecs!.length[i]! - from, left);
-    left -= length;
-  }
-  return gap;
-}
-
-/** Segments that one vector counts for. */
-function segmentsOf(limits: QueueLimits, phys: number, length: number): number {
-  let count = 0;
-  for (let at = 0; at < length; count++) at += segmentRoom(limits, phys + at);
-  return count;
-}
-
-/** The longest start of `window` that is one request: whole blocks within the limits, without a forbidden gap. */
-function fitting(window: VectorWindow, limits: QueueLimits): number {
-  const { maxBytes, maxSegments, virtualBoundaryMask, blockBytes } = limits;
-  const vecs = window.vecs!;
-  let bytes = 0;
-  let segments = 0;
-  let [lastPhys, lastLength] = [0, 0];
-  scan: for (let i = window.index, offset = window.offset; bytes < window.bytes; i++, offset = 0) {
-    let phys = vecs.phys[i]! + offset;
-    let left = Math.min(vecs.length[i]! - offset, window.bytes - bytes);
-    if (lastLength > 0 && virtualBoundaryMask !== 0 && hasGap(lastPhys, lastLength, phys, virtualBoundaryMask)) break;
-    lastPhys = phys;
-    lastLength = left;
-    while (left > 0) {
-      if (segments === maxSegments || bytes >= maxBytes) break scan;
-      const room = Math.min(segmentRoom(limits, phys), left, maxBytes - bytes);
-      segments++;
-      bytes += room;
-      phys += room;
-      left -= room;
-    }
-  }
-  return bytes - (bytes % blockBytes);
 }
 
 /** Is the junction forbidden by the boundary mask? */
 export const hasGap = (phys: number, length: number, nextPhys: number, mask: number): boolean =>
-  (((nextPhys % (mask + 1)) | ((phys + length) % (mask + 1))) & mask) !== 0;
+  ((nextPhys | (phys + length)) & mask) !== 0;

@@ -6,8 +6,8 @@
  * {@link DmaIterator.next} maps piece by piece, and the caller keeps what it must unmap. A peer's memory is classified once, by
  * the first piece: bus addresses need no mapping at all.
  * Promises: a failed start leaves nothing mapped by it. `start` may be false with status "ok": there is no data.
- * Specified by: behaviour of Linux 7.2 block layer. Unlike it, the whole linked length is always unlinked, and a request that
- * needs no range never looks as if it had one.
+ * Specified by: behaviour of Linux 7.2 block layer. Unlike it, the whole linked length is always unlinked, a request that
+ * needs no range never looks as if it had one, and a piece that can never be mapped is an error at once and not tried again.
  */
 import type { Direction, DmaAddr, PhysAddr } from "../../base/index.ts";
 import type { DmaAttributes, IovaRange } from "../../dma/index.ts";
@@ -121,8 +121,7 @@ export class DmaIterator {
     try {
       this.address = this.#door!.mapPhys(phys as PhysAddr, length, this.#direction, attributesOf(this.#peer));
     } catch (error) {
-      statusOfError(error); // anything but a refusal is thrown on
-      return this.#fail("resource");
+      return this.#fail(statusOfError(error));
     }
     this.length = length;
     return true;

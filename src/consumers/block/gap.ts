@@ -8,16 +8,25 @@
  * both. Conservative, never wrong: two vectors that are physically adjacent, but meet inside a page, count.
  * Specified by: behaviour of Linux 7.2 block layer.
  */
-import { pageOffset } from "../../base/index.ts";
+import { PAGE_SIZE } from "../../base/index.ts";
 
 /** No junction, or none that matters. */
 export const NO_GAP = 0;
 
-/** What one junction says: the vector (`phys`, `length`) is followed by one at `nextPhys`. */
-export function junctionGap(phys: number, length: number, nextPhys: number): number {
-  const bits = pageOffset(nextPhys) | (pageOffset(phys) + length);
-  return bits === 0 ? NO_GAP : 32 - Math.clz32(bits & -bits);
-}
+/**
+ * What one junction adds to the OR of all: the vector (`phys`, `length`) is followed by one at `nextPhys`. Only the low 32 bits
+ * of anything matter, and those are what bit operations look at.
+ */
+export const junctionBits = (phys: number, length: number, nextPhys: number): number =>
+  (nextPhys & IN_PAGE) | ((phys & IN_PAGE) + length);
+
+/** The OR of junctions as it is kept. */
+export const gapOf = (bits: number): number => (bits === 0 ? NO_GAP : 32 - Math.clz32(bits & -bits));
+
+export const junctionGap = (phys: number, length: number, nextPhys: number): number =>
+  gapOf(junctionBits(phys, length, nextPhys));
+
+const IN_PAGE = PAGE_SIZE - 1;
 
 /** Of two parts of a request. */
 export const combineGaps = (a: number, b: number): number => (a === NO_GAP ? b : b === NO_GAP ? a : a < b ? a : b);

@@ -6,16 +6,21 @@
  * Promises: the pieces, one after the other, are exactly the bytes of the request, in order; no garbage.
  * Specified by: behaviour of Linux 7.2 block layer.
  */
-import type { Bio } from "./bio.ts";
-import { type QueueLimits, segmentRoom } from "./limits.ts";
+import type { Bio, VectorWindow } from "./bio.ts";
+import { type QueueLimits, segmentRoom, UNLIMITED_BOUNDARY } from "./limits.ts";
 
 export class PhysicalVectors {
   /** The piece that {@link next} found. */
   phys = 0;
   length = 0;
   #bio: Bio | undefined = undefined;
-  #what: "data" | "integrity" = "data";
+  #isData = true;
   #limits: QueueLimits | undefined = undefined;
+  /** Segments have no boundary, and so much room wherever they begin; 0: it depends. */
+  #room = 0;
+  // The vectors of the bio it is in, and where in them: #left bytes from byte #offset of vector #index on.
+  #vecPhys: Float64Array = NOTHING;
+  #vecLength: Float64Array = NOTHING;
   #index = 0;
   #offset = 0;
   #left = 0;
@@ -23,33 +28,42 @@ export class PhysicalVectors {
   /** Begins with the first of the bios chained to `bio`, their data or their metadata. */
   start(bio: Bio | undefined, limits: QueueLimits, what: "data" | "integrity" = "data"): void {
     this.#limits = limits;
-    this.#what = what;
+    this.#room = limits.segmentBoundaryMask === UNLIMITED_BOUNDARY ? limits.maxSegmentBytes : 0;
+    this.#isData = what === "data";
     this.#enter(bio);
   }
 
   /** Finds the next piece; false at the end. */
   next(): boolean {
-    if (!this.#seek()) return false;
-    const limits = this.#limits!;
-    this.phys = this.#phys();
-    const limit = segmentRoom(limits, this.phys);
-    const first = this.#remainder();
-    this.length = first < limit ? first : limit;
-    this.#skip(this.length);
-    if (this.length < first) return true;
-    while (this.#seek()) {
-      const length = this.#remainder();
-      if (this.#phys() !== this.phys + this.length || this.length + length > limit) break;
-      this.length += length;
-      this.#skip(length);
+    if (this.#left === 0 && !this.#seek()) return false;
+    const phys = this.#vecPhys[this.#index]! + this.#offset;
+    const limit = this.#room !== 0 ? this.#room : segmentRoom(this.#limits!, phys);
+    let length = this.#remainder();
+    this.phys = phys;
+    if (length > limit) {
+      this.#skip(limit);
+      this.length = limit;
+      return true;
     }
+    this.#skip(length);
+    while (this.#left !== 0 || this.#seek()) {
+      if (this.#vecPhys[this.#index]! + this.#offset !== phys + length) break;
+      const more = this.#remainder();
+      if (length + more > limit) break;
+      this.#skip(more);
+      length += more;
+    }
+    this.length = length;
     return true;
   }
 
   #enter(bio: Bio | undefined): void {
     this.#bio = bio;
-    if (!bio) return;
-    const window = bio[this.#what];
+    this.#left = 0;
+    if (bio === undefined) return;
+    const window: VectorWindow = this.#isData ? bio.data : bio.integrity;
+    this.#vecPhys = window.vecs?.phys ?? NOTHING;
+    this.#vecLength = window.vecs?.length ?? NOTHING;
     this.#index = window.index;
     this.#offset = window.offset;
     this.#left = window.bytes;
@@ -57,25 +71,23 @@ export class PhysicalVectors {
 
   /** Goes on to the next bio while this one is used up. False at the end. */
   #seek(): boolean {
-    while (this.#bio && this.#left === 0) this.#enter(this.#bio.next);
-    return this.#bio !== undefined;
-  }
-
-  #phys(): number {
-    return this.#bio![this.#what].vecs!.phys[this.#index]! + this.#offset;
+    while (this.#bio !== undefined && this.#left === 0) this.#enter(this.#bio.next);
+    return this.#left !== 0;
   }
 
   #remainder(): number {
-    const rest = this.#bio![this.#what].vecs!.length[this.#index]! - this.#offset;
+    const rest = this.#vecLength[this.#index]! - this.#offset;
     return rest < this.#left ? rest : this.#left;
   }
 
   #skip(bytes: number): void {
     this.#left -= bytes;
     this.#offset += bytes;
-    if (this.#offset === this.#bio![this.#what].vecs!.length[this.#index]!) {
+    if (this.#offset === this.#vecLength[this.#index]!) {
       this.#index++;
       this.#offset = 0;
     }
   }
 }
+
+const NOTHING = new Float64Array(0);

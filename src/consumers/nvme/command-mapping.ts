@@ -25,8 +25,9 @@ export class CommandMapping {
   /** The first run, where it was mapped by itself. */
   address = 0;
   length = 0;
-  /** Descriptor blocks in use, in chain order; the array stays. */
+  /** Descriptor blocks, in chain order; the first {@link blockCount} are in use. The array stays. */
   readonly blocks: DescriptorBlock[] = [];
+  blockCount = 0;
   /** Descriptors in the SGL list that the driver wrote. */
   sglEntries = 0;
   records: SegmentRecords | undefined = undefined;

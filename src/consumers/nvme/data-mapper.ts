@@ -37,35 +37,9 @@ import {
 } from "../block/index.ts";
 import type { CommandMapping } from "./command-mapping.ts";
 import type { DescriptorBlock, DescriptorPools } from "./descriptor-pool.ts";
+import { MapperCounters, type MapperOptions, RANGE_STATE_BYTES } from "./mapper-options.ts";
+import { MetadataMapper } from "./metadata-mapper.ts";
 import { RECORD_BYTES, type RecordPool } from "./segment-records.ts";
-
-export interface MapperOptions {
-  /** What the controller says of SGLs (SGLS bits 1:0 not 0), on this queue. */
-  readonly sgls: boolean;
-  /** The metadata pointer may point at a descriptor (SGLS bit 19). */
-  readonly metadataSgls: boolean;
-  /** Mean segment from which on SGLs are preferred to PRPs, bytes; 0 for never. */
-  readonly sglThreshold: number;
-  /** Descriptors are not believed when they are read back: addresses are kept in host memory, too. */
-  readonly untrusted: boolean;
-}
-
-export const DEFAULT_SGL_THRESHOLD = 32_768;
-/** Two words: the reference to the range, and how memory is reached. */
-const RANGE_STATE_BYTES = 16;
-
-/** What mapping did and needed. */
-export class MapperCounters {
-  requests = 0;
-  /** Requests that were one segment, one range, or several runs. */
-  singles = 0;
-  ranges = 0;
-  scattered = 0;
-  /** Bytes of lists that the controller reads. */
-  listBytes = 0;
-  /** Bytes kept in host memory until the request ends. */
-  metadataBytes = 0;
-}
 
 export class DataMapper {
   readonly counters: MapperCounters = new MapperCounters();
@@ -74,6 +48,7 @@ export class DataMapper {
   readonly #options: MapperOptions;
   readonly #pools: DescriptorPools;
   readonly #records: RecordPool;
+  readonly #metadata: MetadataMapper;
   readonly #iterator = new DmaIterator();
 
   constructor(
@@ -88,6 +63,7 @@ export class DataMapper {
     this.#options = options;
     this.#pools = pools;
     this.#records = records;
+    this.#metadata = new MetadataMapper(door, limits, options, pools.small, this.counters);
   }
 
   /**
@@ -138,22 +114,12 @@ export class DataMapper {
     at: number,
     passthrough = false,
   ): BlockStatus {
-    mapping.metadataForm = "none";
-    mapping.metadata.range = undefined;
-    mapping.metadata.peer = "none";
-    if (request.integrityBytes === 0) return "ok";
-    const usesSgl = (view.getUint8(at + COMMAND.flags) & POINTERS.mask) !== POINTERS.prp;
-    const status =
-      usesSgl && this.#options.metadataSgls && (request.integritySegments > 1 || passthrough)
-        ? this.#writeMetadataSgl(mapping, request, view, at)
-        : this.#mapPlainMetadata(mapping, request, view, at);
-    if (status !== "ok") this.unmapMetadata(mapping);
-    return status;
+    return this.#metadata.map(mapping, request, view, at, passthrough);
   }
 
   /** Takes all memory of a command away from the device: after its completion, or when the device can do nothing any more. */
   unmap(mapping: CommandMapping): void {
-    this.unmapMetadata(mapping);
+    this.#metadata.unmap(mapping);
     this.unmapData(mapping);
   }
 
@@ -178,33 +144,8 @@ export class DataMapper {
       mapping.records = undefined;
       this.#records.give(records);
     }
-    for (let i = 0; i < mapping.blocks.length; i++) this.#pools.give(mapping.blocks[i]!);
-    mapping.blocks.length = 0;
-  }
-
-  /** What {@link mapMetadata} did. A second time does nothing. */
-  unmapMetadata(mapping: CommandMapping): void {
-    const { metadataForm, metadata, direction, metadataBlock } = mapping;
-    mapping.metadataForm = "none";
-    if (metadataForm === "none") return;
-    if (!unmapRequest(this.#door, metadata)) {
-      const attributes = attributesOf(metadata.peer);
-      if (metadataForm === "single")
-        this.#door.unmapPhys(mapping.metadataAddress as DmaAddr, mapping.metadataLength, direction, attributes);
-      else
-        for (let i = 0; i < mapping.metadataEntries; i++) {
-          const { view } = metadataBlock!;
-          const at = (i + 1) * SGL_BYTES;
-          this.#door.unmapPhys(
-            get64(view, at) as DmaAddr,
-            view.getUint32(at + SGL.length, true),
-            direction,
-            attributes,
-          );
-        }
-    }
-    if (metadataBlock) this.#pools.give(metadataBlock);
-    mapping.metadataBlock = undefined;
+    for (let i = 0; i < mapping.blockCount; i++) this.#pools.give(mapping.blocks[i]!);
+    mapping.blockCount = 0;
   }
 
   #sglForced(request: BlockRequest, passthrough: boolean): boolean {
@@ -236,8 +177,7 @@ export class DataMapper {
     try {
       address = this.#door.mapPhys(phys as PhysAddr, bytes, mapping.direction);
     } catch (error) {
-      statusOfError(error);
-      return "resource";
+      return statusOfError(error);
     }
     mapping.form = "single";
     mapping.address = address;
@@ -333,8 +273,8 @@ export class DataMapper {
   }
 
   #unmapDescriptors(mapping: CommandMapping): void {
-    const { blocks, sglEntries } = mapping;
-    if (blocks.length === 0) {
+    const { blocks, blockCount, sglEntries } = mapping;
+    if (blockCount === 0) {
       this.#unmapRun(mapping, mapping.address, mapping.length);
       return;
     }
@@ -357,69 +297,7 @@ export class DataMapper {
 
   #takeBlock(mapping: CommandMapping, bytes: number): DescriptorBlock | undefined {
     const block = this.#pools.take(Math.min(bytes, CONTROLLER_PAGE));
-    if (block) mapping.blocks.push(block);
+    if (block) mapping.blocks[mapping.blockCount++] = block;
     return block;
-  }
-
-  /** The metadata as one address with a length that both sides know. */
-  #mapPlainMetadata(mapping: CommandMapping, request: BlockRequest, view: DataView, at: number): BlockStatus {
-    const window = request.first!.integrity;
-    let address: number;
-    if (window.vecs!.provider !== undefined) {
-      const status = this.#startMetadata(mapping, request);
-      if (status !== "ok") return status;
-      address = this.#iterator.address;
-    } else
-      try {
-        const phys = window.vecs!.phys[window.index]! + window.offset;
-        address = this.#door.mapPhys(phys as PhysAddr, request.integrityBytes, mapping.direction);
-      } catch (error) {
-        statusOfError(error);
-        return "resource";
-      }
-    mapping.metadataForm = "single";
-    mapping.metadataAddress = address;
-    mapping.metadataLength = request.integrityBytes;
-    this.counters.metadataBytes += PRP_BYTES;
-    put64(view, at + COMMAND.metadataPointer, address);
-    return "ok";
-  }
-
-  /** The metadata as descriptors in a small block: slot 0 is what the command points at. */
-  #writeMetadataSgl(mapping: CommandMapping, request: BlockRequest, view: DataView, at: number): BlockStatus {
-    const status = this.#startMetadata(mapping, request);
-    if (status !== "ok") return status;
-    const iterator = this.#iterator;
-    mapping.metadataForm = "single";
-    mapping.metadataAddress = iterator.address;
-    mapping.metadataLength = iterator.length;
-    const block = this.#pools.small.take();
-    if (!block) return "resource";
-    mapping.metadataForm = "sgl";
-    mapping.metadataEntries = 0;
-    mapping.metadataBlock = block;
-    view.setUint8(at + COMMAND.flags, POINTERS.sglMetadata);
-    put64(view, at + COMMAND.metadataPointer, block.address);
-    do {
-      mapping.metadataEntries++;
-      putSgl(block.view, mapping.metadataEntries * SGL_BYTES, iterator.address, iterator.length, SGL_TYPE.dataBlock);
-    } while (!mapping.metadata.range && iterator.next());
-    if (mapping.metadataEntries === 1)
-      putSgl(block.view, 0, mapping.metadataAddress, mapping.metadataLength, SGL_TYPE.dataBlock);
-    else putSgl(block.view, 0, block.address + SGL_BYTES, mapping.metadataEntries * SGL_BYTES, SGL_TYPE.lastSegment);
-    this.counters.listBytes += (mapping.metadataEntries + 1) * SGL_BYTES;
-    return iterator.status;
-  }
-
-  #startMetadata(mapping: CommandMapping, request: BlockRequest): BlockStatus {
-    const iterator = this.#iterator;
-    const { first, integrityBytes, integrityGap } = request;
-    const { direction, metadata } = mapping;
-    if (
-      !iterator.start(this.#door, first, "integrity", integrityBytes, integrityGap, this.#limits, direction, metadata)
-    )
-      return iterator.status === "ok" ? "io-error" : iterator.status;
-    if (metadata.range) this.counters.metadataBytes += RANGE_STATE_BYTES;
-    return "ok";
   }
 }

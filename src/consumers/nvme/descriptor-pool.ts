@@ -8,6 +8,7 @@
  */
 import { type DmaAddr, DmaError } from "../../base/index.ts";
 import { CONTROLLER_PAGE, viewOf } from "../../layouts/nvme/index.ts";
+import { FreeStack } from "./free-stack.ts";
 
 /** Memory that CPU and device share for long: what `allocCoherent` gives. */
 export interface SharedMemory {
@@ -32,7 +33,7 @@ export class DescriptorPool {
   readonly #allocate: (length: number) => SharedMemory;
   readonly #limit: number;
   readonly #pages: SharedMemory[] = [];
-  readonly #free: DescriptorBlock[] = [];
+  readonly #free = new FreeStack<DescriptorBlock>();
 
   /** @param limit most blocks there may be */
   constructor(blockBytes: number, allocate: (length: number) => SharedMemory, limit: number = Number.MAX_SAFE_INTEGER) {
@@ -43,22 +44,22 @@ export class DescriptorPool {
 
   take(): DescriptorBlock | undefined {
     if (this.inUse >= this.#limit) return undefined;
-    if (this.#free.length === 0 && !this.#grow()) return undefined;
+    if (this.#free.count === 0 && !this.#grow()) return undefined;
     this.inUse++;
     if (this.inUse > this.peak) this.peak = this.inUse;
-    return this.#free.pop();
+    return this.#free.take();
   }
 
   give(block: DescriptorBlock): void {
     this.inUse--;
-    this.#free.push(block);
+    this.#free.give(block);
   }
 
   /** Gives all memory back. Every block must have been given back. */
   destroy(): void {
     for (const page of this.#pages) page.free();
     this.#pages.length = 0;
-    this.#free.length = 0;
+    this.#free.clear();
   }
 
   #grow(): boolean {
@@ -66,7 +67,7 @@ export class DescriptorPool {
       const page = this.#allocate(CONTROLLER_PAGE);
       this.#pages.push(page);
       for (let at = CONTROLLER_PAGE - this.blockBytes; at >= 0; at -= this.blockBytes)
-        this.#free.push({ address: page.address + at, view: viewOf(page.bytes.subarray(at, at + this.blockBytes)) });
+        this.#free.give({ address: page.address + at, view: viewOf(page.bytes.subarray(at, at + this.blockBytes)) });
       return true;
     } catch (error) {
       if (error instanceof DmaError) return false;

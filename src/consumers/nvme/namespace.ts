@@ -24,6 +24,7 @@ import type { HostBuffer, HostMemory } from "../../platform/index.ts";
 import type { BlockOperation, MappingDoor, QueueLimits, VectorList } from "../block/index.ts";
 import type { Dispatcher } from "./dispatcher.ts";
 import { outOfRange, unsupported } from "./errors.ts";
+import { FreeStack } from "./free-stack.ts";
 import { Operation } from "./operation.ts";
 
 /** A run of blocks. */
@@ -60,7 +61,7 @@ export class NvmeNamespace {
   readonly metadataBytes: number;
   readonly limits: QueueLimits;
   readonly #host: NamespaceHost;
-  readonly #free: Operation[] = [];
+  readonly #free = new FreeStack<Operation>();
 
   constructor(id: number, identity: NamespaceIdentity, limits: QueueLimits, host: NamespaceHost) {
     const format = identity.formats[identity.format]!;
@@ -209,13 +210,13 @@ export class NvmeNamespace {
     prepare: (operation: Operation) => void,
   ): Promise<void> {
     const { dispatcher } = this.#host;
-    const operation = this.#free.pop() ?? new Operation();
+    const operation = this.#free.take() ?? new Operation();
     return new Promise<void>((resolve, reject) => {
       operation.begin(opcode, this.id, control);
       let stopListening = (): void => {};
       const over = (): void => {
         stopListening();
-        this.#free.push(operation);
+        this.#free.give(operation);
       };
       try {
         this.#host.checkOpen();

@@ -20,6 +20,7 @@ import {
 import type { Registers } from "../../platform/index.ts";
 import { CommandSlot } from "./command-slot.ts";
 import type { SharedMemory } from "./descriptor-pool.ts";
+import { FreeStack } from "./free-stack.ts";
 import type { NvmeWarnings } from "./options.ts";
 
 /** Where the commands of a queue go: host memory, or the controller's own. */
@@ -53,7 +54,7 @@ export class QueuePair {
   readonly #registers: Registers;
   readonly #stride: number;
   readonly #warnings: NvmeWarnings;
-  readonly #free: CommandSlot[];
+  readonly #free = new FreeStack<CommandSlot>();
   #tail = 0;
   #rung = 0;
   #head = 0;
@@ -80,22 +81,22 @@ export class QueuePair {
     this.#stride = stride;
     this.#warnings = warnings;
     this.slots = Array.from({ length: size - 1 }, (_, tag) => new CommandSlot(this, tag));
-    this.#free = [...this.slots].reverse();
+    for (const slot of [...this.slots].reverse()) this.#free.give(slot);
   }
 
   /** A slot that nobody uses; undefined if the queue is full. Goes back with {@link release}. */
   acquire(): CommandSlot | undefined {
-    return this.#free.pop();
+    return this.#free.take();
   }
 
   release(slot: CommandSlot): void {
     slot.owner = undefined;
     slot.end = undefined;
-    this.#free.push(slot);
+    this.#free.give(slot);
   }
 
   get freeSlots(): number {
-    return this.#free.length;
+    return this.#free.count;
   }
 
   /** Puts the composed command into the ring, for `slot`. The controller hears of it by {@link ring}. */

@@ -5,6 +5,8 @@
  * of two steps keeps two words in all. Objects go round in a pool.
  */
 
+import { FreeStack } from "./free-stack.ts";
+
 /** As many data segments as one request may have. */
 export const MAX_SEGMENTS = 256;
 export const RECORD_BYTES = 16;
@@ -22,17 +24,17 @@ export class SegmentRecords {
 
 export class RecordPool {
   inUse = 0;
-  readonly #free: SegmentRecords[] = [];
+  readonly #free = new FreeStack<SegmentRecords>();
 
   take(): SegmentRecords {
     this.inUse++;
-    const records = this.#free.pop() ?? new SegmentRecords();
+    const records = this.#free.take() ?? new SegmentRecords();
     records.count = 0;
     return records;
   }
 
   give(records: SegmentRecords): void {
     this.inUse--;
-    this.#free.push(records);
+    this.#free.give(records);
   }
 }

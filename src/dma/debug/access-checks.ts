@@ -32,12 +32,12 @@ export class AccessChecks {
     this.#owner = owner;
   }
 
-  check(access: DeviceAccess): void {
+  /** An access to what nobody has mapped. True if more is known of the address. */
+  checkUnmapped(access: DeviceAccess): boolean {
     const { address, length } = access;
-    if (this.#isMapped(access)) return;
-    if (this.#isPeer(access)) return;
+    if (this.#isPeer(access)) return true;
     const past = access.wentThrough ? this.#owner.history.latest(address, length) : undefined;
-    if (past === undefined) return;
+    if (past === undefined) return false;
     const how = this.#owner.domain
       ? "the access went through: the IOTLB was not told, or not yet"
       : "the access went through: no IOMMU stops it";
@@ -50,10 +50,11 @@ export class AccessChecks {
         ["unmapped at", past.unmappedAt],
       ],
     );
+    return true;
   }
 
   /** True if the access is to something that is mapped: it is checked then. */
-  #isMapped(access: DeviceAccess): boolean {
+  checkMapped(access: DeviceAccess): boolean {
     const { mappings, ranges, twoStep, domain } = this.#owner;
     const { address, length } = access;
     const granule = domain?.granule ?? 1;

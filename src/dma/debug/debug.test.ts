@@ -924,6 +924,20 @@ describe("correct use says nothing", () => {
     expect(codes()).toEqual([]);
   });
 
+  test("accesses to what another front door of the device, or another device of its domain, has mapped", () => {
+    const { debug, dma, engine, domain, codes } = setUp();
+    const gone = dma.map(RAM, KiB4, "from-device");
+    gone.unmap();
+    const other = new Dma({ domain, debug });
+    const shared = other.map(RAM, KiB4, "from-device");
+    expect([shared.address, engine.write(shared.address, bytes())]).toEqual([gone.address, true]);
+    shared.unmap();
+    const rebound = new Dma({ domain, debug });
+    debug.knowAs(rebound.device, REQUESTER);
+    engine.write(rebound.map(RAM, KiB4, "from-device").address, bytes());
+    expect(codes()).toEqual([]);
+  });
+
   test("peers by their bus addresses", () => {
     const { debug, dma, client, bar } = peers();
     const list = dma.mapScatterlist([{ phys: bar.phys, length: KiB4 }], "bidirectional");

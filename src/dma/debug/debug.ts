@@ -138,7 +138,13 @@ export class DmaDebug {
    * requesters that no device here has are not looked at.
    */
   readonly accessed = (access: DeviceAccess): void => {
-    for (const device of this.#requesters.get(access.requester) ?? []) device.accessed(access);
+    const own = this.#requesters.get(access.requester);
+    if (own === undefined || this.#facility.disabled) return;
+    this.#facility.tick();
+    if (own.some(({ device }) => device.linuxCompatible)) return;
+    const isMapped = ({ accesses }: DeviceDebug): boolean => accesses.checkMapped(access);
+    if (own.some(isMapped) || this.#sharing(own).some(isMapped)) return;
+    own.findLast(({ accesses }) => accesses.checkUnmapped(access));
   };
 
   /** Accesses of `requester` are those of `device`; said already for devices that have a node in the PCI tree. */
@@ -152,6 +158,13 @@ export class DmaDebug {
   /** The checks of one device; undefined if it is not under this value. */
   of(device: DmaDevice): DeviceDebug | undefined {
     return this.#devices.get(device);
+  }
+
+  /** Other devices of the same address spaces: what one of them maps, all reach. */
+  #sharing(own: readonly DeviceDebug[]): DeviceDebug[] {
+    const domains = new Set(own.map(({ domain }) => domain).filter((domain) => domain !== undefined));
+    if (domains.size === 0) return [];
+    return [...this.#devices.values()].filter((each) => each.domain && domains.has(each.domain) && !own.includes(each));
   }
 
   /** For {@link Dma}: `device` is looked over from now on. */

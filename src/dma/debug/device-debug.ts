@@ -14,7 +14,7 @@ import { hiddenFrom } from "../confidential.ts";
 import type { DmaDevice } from "../device.ts";
 import type { MappedList } from "../path.ts";
 import { ATTRIBUTE_BITS, attributeBits, type DmaAttributes } from "../vectors.ts";
-import { AccessChecks, type DeviceAccess } from "./access-checks.ts";
+import { AccessChecks } from "./access-checks.ts";
 import type { CallSite } from "./call-site.ts";
 import { bucketOf, type Facility } from "./facility.ts";
 import type { FindingSite } from "./finding.ts";
@@ -38,9 +38,10 @@ export class DeviceDebug {
   readonly history: History;
   /** Checks of its two-step ranges. */
   readonly twoStep: RangeChecks;
+  /** Checks of what it does by itself. */
+  readonly accesses: AccessChecks;
   readonly #facility: Facility;
   readonly #checks: Checks;
-  readonly #accesses: AccessChecks;
 
   /** Made by {@link DmaDebug}. */
   constructor(facility: Facility, device: DmaDevice, domain: IommuDomain | undefined) {
@@ -50,7 +51,7 @@ export class DeviceDebug {
     this.twoStep = new RangeChecks(facility, this);
     this.#facility = facility;
     this.#checks = new Checks(facility, device);
-    this.#accesses = new AccessChecks(facility, this);
+    this.accesses = new AccessChecks(facility, this);
   }
 
   // One shot.
@@ -216,12 +217,6 @@ export class DeviceDebug {
         ["driver let go at", site],
       ],
     );
-  }
-
-  accessed(access: DeviceAccess): void {
-    if (this.#facility.disabled || this.device.linuxCompatible) return;
-    this.#facility.tick();
-    this.#accesses.check(access);
   }
 
   /** Forgets everything. */

@@ -4,8 +4,10 @@ T=/sys/kernel/tracing; O=/host/out; mkdir -p $O; cd $O
 state() { echo "left: instances=[$(ls $T/instances)] probes=$(wc -l < $T/dynamic_events) parts=[$(ls $O | grep '\.part')] enabled=[$(cat $T/set_event)]"; }
 D="node /host/dist/apps/cli/main.js"
 try() { echo "== $1"; shift; "$@"; echo "exit: $?"; state; }
-interrupted() { "$@" & p=$!; sleep ${LEAD:-6}; kill -INT $p; wait $p; }
-killed() { "$@" & p=$!; sleep ${LEAD:-6}; kill -9 $p; wait $p; return 0; }
+# A machine under load may take long to start a program: what is interrupted is a recording that runs.
+begun() { i=0; while [ -z "$(ls $T/instances)" ] && [ $i -lt 300 ]; do sleep 0.1; i=$((i+1)); done; sleep 2; }
+interrupted() { "$@" & p=$!; begun; kill -INT $p; wait $p; }
+killed() { "$@" & p=$!; begun; kill -9 $p; wait $p; return 0; }
 load() { fio --name=w --filename=/dev/nvme0n1 --direct=1 --thread --randseed=7 --allrandrepeat=1 --size=1g --rw=randrw --bsrange=4k-128k --iodepth=4 --ioengine=libaio --output=/tmp/fio.out --eta=never "$@"; }
 mv /usr/bin/trace-cmd /tmp/trace-cmd
 try tracefs-command $D record --probes -o command.dat -- fio --name=w --filename=/dev/nvme0n1 --direct=1 --thread --randseed=7 --size=1g --rw=randrw --bsrange=4k-128k --iodepth=4 --ioengine=libaio --number_ios=200 --output=/tmp/fio.out

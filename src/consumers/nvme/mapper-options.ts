@@ -1,0 +1,29 @@
+/** What the mappers of data and metadata are told of a controller, and what they count. */
+
+export interface MapperOptions {
+  /** What the controller says of SGLs (SGLS bits 1:0 not 0), on this queue. */
+  readonly sgls: boolean;
+  /** The metadata pointer may point at a descriptor (SGLS bit 19). */
+  readonly metadataSgls: boolean;
+  /** Mean segment from which on SGLs are preferred to PRPs, bytes; 0 for never. */
+  readonly sglThreshold: number;
+  /** Descriptors are not believed when they are read back: addresses are kept in host memory, too. */
+  readonly untrusted: boolean;
+}
+
+export const DEFAULT_SGL_THRESHOLD = 32_768;
+/** Two words: the reference to the range, and how memory is reached. */
+export const RANGE_STATE_BYTES = 16;
+
+/** What mapping did and needed. */
+export class MapperCounters {
+  requests = 0;
+  /** Requests that were one segment, one range, or several runs. */
+  singles = 0;
+  ranges = 0;
+  scattered = 0;
+  /** Bytes of lists that the controller reads. */
+  listBytes = 0;
+  /** Bytes kept in host memory until the request ends. */
+  metadataBytes = 0;
+}
