@@ -13,6 +13,7 @@ import { bounceForbidden, notReachable, privateMemory, sharedForbidden } from ".
 import { Ownership } from "./ownership.ts";
 import { type MappedList, type Path, sharesCacheLine } from "./path.ts";
 import { PeerChunks } from "./peers.ts";
+import { isPeer } from "./scatterlist.ts";
 import type { DmaAttributes, DmaVec, PhysVec } from "./vectors.ts";
 
 export class DirectPath implements Path {
@@ -116,7 +117,7 @@ export class DirectPath implements Path {
       }
     } catch (error) {
       if (this.#ownership.needed(attributes))
-        this.#eachMemory(segments, (phys, length) => this.#ownership.takeBack(phys, length, direction));
+        this.#eachMemory(list, segments, (phys, length) => this.#ownership.takeBack(phys, length, direction));
       this.unmapList({ list, segments, direction, attributes: { ...attributes, skipCpuSync: true } });
       throw error;
     }
@@ -127,37 +128,36 @@ export class DirectPath implements Path {
   unmapList({ list, segments, direction, attributes }: MappedList): void {
     segments.forEach(({ address, bus }, i) => {
       if (bus) return;
-      const how = this.#isPeer(PhysAddr(address)) ? { ...attributes, mmio: true } : attributes;
+      const how = isPeer(this.#device, list[i]!.phys) ? { ...attributes, mmio: true } : attributes;
       this.unmapPhys(address, list[i]!.length, direction, how);
     });
   }
 
-  syncListForCpu({ segments, direction }: MappedList): void {
-    this.#eachMemory(segments, (phys, length) => {
+  syncListForCpu({ list, segments, direction }: MappedList): void {
+    this.#eachMemory(list, segments, (phys, length) => {
       if (!this.#device.coherent) this.#ownership.forCpu(phys, length, direction);
     });
     if (!this.#device.coherent) this.#ownership.barrier();
-    this.#eachMemory(segments, (phys, length) => this.#device.machine.pool?.syncForCpu(phys, length, direction));
+    this.#eachMemory(list, segments, (phys, length) => this.#device.machine.pool?.syncForCpu(phys, length, direction));
   }
 
-  syncListForDevice({ segments, direction }: MappedList): void {
-    this.#eachMemory(segments, (phys, length) => {
+  syncListForDevice({ list, segments, direction }: MappedList): void {
+    this.#eachMemory(list, segments, (phys, length) => {
       this.#device.machine.pool?.syncForDevice(phys, length, direction);
       if (!this.#device.coherent) this.#ownership.forDevice(phys, length, direction);
     });
     if (!this.#device.coherent) this.#ownership.barrier();
   }
 
-  /** A peer's memory, which no cache holds. Linux maintains it at the end and at syncs all the same. */
-  #isPeer(phys: PhysAddr): boolean {
-    const { linuxCompatible, machine } = this.#device;
-    return !linuxCompatible && machine.peers?.providerOf(phys) !== undefined;
-  }
-
   /** Bus addresses and peers are nobody's memory: skipped. */
-  #eachMemory(segments: readonly DmaVec[], visit: (phys: PhysAddr, length: number) => void): void {
-    for (const { address, length, bus } of segments)
-      if (!bus && !this.#isPeer(PhysAddr(address))) visit(PhysAddr(address - this.#device.busOffset), length);
+  #eachMemory(
+    list: readonly PhysVec[],
+    segments: readonly DmaVec[],
+    visit: (phys: PhysAddr, length: number) => void,
+  ): void {
+    segments.forEach(({ address, length, bus }, i) => {
+      if (!bus && !isPeer(this.#device, list[i]!.phys)) visit(PhysAddr(address - this.#device.busOffset), length);
+    });
   }
 
   #isSmall(length: number, direction: Direction): boolean {

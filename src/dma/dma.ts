@@ -9,7 +9,7 @@
  * Specified by: behaviour of Linux 7.2 DMA API; docs/two-step.md has the table of Linux names.
  */
 import { type Counters, type DmaAddr, PAGE_SIZE, type PhysAddr, PhysPage } from "../base/index.ts";
-import type { IommuDomain } from "../iommu/index.ts";
+import type { AddressSpace } from "../iommu/index.ts";
 import { maxBounceSize } from "../swiotlb/index.ts";
 import type { DmaEventName } from "../trace/index.ts";
 import { type BatchLimits, DmaBatch } from "./batch.ts";
@@ -46,7 +46,7 @@ import { ATTRIBUTE_BITS, attributeBits, type Direction, type DmaAttributes, type
 
 export interface DmaOptions extends DeviceOptions {
   /** The device's address space; without one it uses physical addresses. */
-  readonly domain?: IommuDomain;
+  readonly domain?: AddressSpace;
 }
 
 /** What checked mode calls memory that was allocated. */
@@ -57,7 +57,7 @@ const CACHED_GRANULES = 32;
 
 export class Dma {
   readonly device: DmaDevice;
-  readonly domain: IommuDomain | undefined;
+  readonly domain: AddressSpace | undefined;
   readonly #path: Path;
   readonly #translated: TranslatedPath | undefined;
 

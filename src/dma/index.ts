@@ -5,6 +5,7 @@ export { ConfidentialMemory } from "./confidential.ts";
 export {
   type DebugCounters,
   type DeviceAccess,
+  type DeviceDebug,
   DmaDebug,
   type DmaDebugOptions,
   FINDING_NUMBERS,

@@ -10,8 +10,8 @@
  * Specified by: behaviour of Linux 7.2 two-step DMA API.
  */
 import { type Iova, IovaPage, PAGE_SIZE, type PhysAddr, type PhysPage } from "../base/index.ts";
-import type { IommuDomain } from "../iommu/index.ts";
-import { Gather, LeafCursor, type PageTable } from "../pagetable/index.ts";
+import type { AddressSpace, AddressTable } from "../iommu/index.ts";
+import { Gather, LeafCursor } from "../pagetable/index.ts";
 import { CarefulLinks } from "./careful.ts";
 import {
   badAddress,
@@ -34,13 +34,13 @@ export class IovaRange implements Disposable {
   /** First address; the caller's offsets count from here. */
   declare readonly address: Iova; // "declare": a defined field holds undefined first, and is slower ever after
   readonly #path: TranslatedPath;
-  readonly #domain: IommuDomain;
+  readonly #domain: AddressSpace;
   readonly #granule: number = 0;
   readonly #perGranule: number = 0;
   readonly #page: IovaPage = 0 as IovaPage;
   readonly #pages: number = 0;
   readonly #checked: boolean = true;
-  readonly #table: PageTable;
+  readonly #table: AddressTable;
   #length = 0;
   /** Whole pages that may take the short way of {@link link}; 0 once the range was given back. */
   #simplePages = 0;

@@ -8,7 +8,7 @@
  * Linux also maps what lies behind an entry into the gap, joins past the limit once an entry was longer than it, and takes
  * a peer's memory through the host bridge for RAM: only with `linuxCompatible`.
  */
-import { type Direction, DmaAddr, IovaPage, PAGE_SIZE, type PhysPage } from "../base/index.ts";
+import { type Direction, DmaAddr, IovaPage, PAGE_SIZE, type PhysAddr, type PhysPage } from "../base/index.ts";
 import type { DmaDevice } from "./device.ts";
 import { noAddressSpace } from "./errors.ts";
 import { PeerChunks } from "./peers.ts";
@@ -76,11 +76,14 @@ export function mapList(
   return segmentsOf(path, entries, first * PAGE_SIZE);
 }
 
-/** The entries that the CPU caches: all but peers' memory. Linux maintains those too. */
-export function cachedEntries({ linuxCompatible, machine }: DmaDevice, list: readonly PhysVec[]): readonly PhysVec[] {
-  const { peers } = machine;
-  if (linuxCompatible || peers === undefined || peers.providers.length === 0) return list;
-  return list.filter(({ phys }) => peers.providerOf(phys) === undefined);
+/** A peer's memory, which no cache holds and no encryption covers. Linux takes it for RAM in lists. */
+export function isPeer({ linuxCompatible, machine }: DmaDevice, phys: PhysAddr): boolean {
+  return !linuxCompatible && machine.peers?.providerOf(phys) !== undefined;
+}
+
+/** The entries that the CPU caches: all but peers' memory. */
+export function cachedEntries(device: DmaDevice, list: readonly PhysVec[]): readonly PhysVec[] {
+  return list.some(({ phys }) => isPeer(device, phys)) ? list.filter(({ phys }) => !isPeer(device, phys)) : list;
 }
 
 /** Whole granules for every entry, and where a gap has to be so that no entry crosses a segment boundary. */

@@ -7,11 +7,12 @@
  * Specified by: behaviour of Linux 7.2 DMA-IOMMU layer, one-shot.
  */
 import { type Direction, DmaAddr, type IovaPage, PAGE_SIZE, PhysAddr, type PhysPage } from "../base/index.ts";
-import type { IommuDomain } from "../iommu/index.ts";
+import type { AddressSpace } from "../iommu/index.ts";
 import type { IovaDevice } from "../iova/index.ts";
 import { bounceIn, bounceOut } from "./bounce.ts";
 import { hiddenFrom } from "./confidential.ts";
 import type { DmaDevice } from "./device.ts";
+import { eachMemory, mapEach, unmapEach } from "./entry-by-entry.ts";
 import { bounceForbidden, minAlignTooWide, noAddressSpace, privateMemory } from "./errors.ts";
 import { Ownership } from "./ownership.ts";
 import { type MappedList, type Path, sharesCacheLine } from "./path.ts";
@@ -24,7 +25,7 @@ const LAST_PAGE = 2 ** 52 - 1;
 
 export class TranslatedPath implements Path {
   readonly device: DmaDevice;
-  readonly domain: IommuDomain;
+  readonly domain: AddressSpace;
   readonly ownership: Ownership;
   readonly granule: number;
   /** Granules per byte: a power of two, so multiplying is exact, and much faster than dividing. */
@@ -34,7 +35,7 @@ export class TranslatedPath implements Path {
   /** Lists that were mapped entry by entry. */
   readonly #single = new WeakSet<readonly DmaVec[]>();
 
-  constructor(device: DmaDevice, domain: IommuDomain) {
+  constructor(device: DmaDevice, domain: AddressSpace) {
     this.device = device;
     this.domain = domain;
     this.ownership = new Ownership(device);
@@ -172,38 +173,9 @@ export class TranslatedPath implements Path {
           ({ phys, length }) => hiddenFrom(this.device, phys, length) || this.bounces(phys, length, direction),
         ));
     if (!single) return this.#mapTogether(list, direction, attributes);
-    const segments: DmaVec[] = [];
-    try {
-      for (const { phys, length } of list)
-        segments.push({ address: this.mapPhys(phys, length, direction, attributes), length });
-    } catch (error) {
-      this.#undoSingle({ list, segments, direction, attributes });
-      throw error;
-    }
+    const segments = mapEach(this, list, direction, attributes);
     this.#single.add(segments);
     return segments;
-  }
-
-  /** The end of a list that failed half-way: nothing is copied out, and dmalink gives all of it back at once, in lazy mode too. */
-  #undoSingle({ list, segments, direction, attributes }: MappedList): void {
-    const { device, domain, ownership } = this;
-    const skipped = { ...attributes, skipCpuSync: true };
-    if (device.linuxCompatible) {
-      this.#single.add(segments);
-      this.unmapList({ list, segments, direction, attributes: skipped });
-      return;
-    }
-    for (const { address, length } of segments) {
-      const phys = this.physOf(address)!;
-      if (ownership.needed(attributes)) ownership.takeBack(phys, length, direction);
-      const inside = this.inside(address);
-      const page = ((address - inside) / PAGE_SIZE) as IovaPage;
-      const pages = this.pages(inside + length);
-      domain.unmapNow(page, pages);
-      domain.release(page, 0, pages);
-      if (device.machine.pool?.holds(phys)) bounceOut(device, phys, length, direction, skipped);
-      else if (!attributes?.mmio) device.machine.encryption?.unmapped?.(phys, length);
-    }
   }
 
   #mapTogether(list: readonly PhysVec[], direction: Direction, attributes?: DmaAttributes): DmaVec[] {
@@ -227,9 +199,10 @@ export class TranslatedPath implements Path {
     }
   }
 
-  unmapList({ list, segments, direction, attributes }: MappedList): void {
+  unmapList(mapped: MappedList): void {
+    const { list, segments, direction, attributes } = mapped;
     if (this.#single.has(segments)) {
-      for (const { address, length } of segments) this.unmapPhys(address, length, direction, attributes);
+      unmapEach(this, mapped);
       return;
     }
     if (this.ownership.needed(attributes)) this.#toCpu(list, direction);
@@ -239,15 +212,17 @@ export class TranslatedPath implements Path {
       for (const { phys, length } of cachedEntries(this.device, list)) encryption.unmapped(phys, length);
   }
 
-  syncListForCpu({ list, segments, direction }: MappedList): void {
+  syncListForCpu(mapped: MappedList): void {
+    const { list, segments, direction } = mapped;
     if (this.#single.has(segments))
-      for (const { address, length } of segments) this.syncForCpu(address, length, direction);
+      eachMemory(this, mapped, (address, length) => this.syncForCpu(address, length, direction));
     else if (!this.device.coherent) this.#toCpu(list, direction);
   }
 
-  syncListForDevice({ list, segments, direction }: MappedList): void {
+  syncListForDevice(mapped: MappedList): void {
+    const { list, segments, direction } = mapped;
     if (this.#single.has(segments))
-      for (const { address, length } of segments) this.syncForDevice(address, length, direction);
+      eachMemory(this, mapped, (address, length) => this.syncForDevice(address, length, direction));
     else if (!this.device.coherent) {
       for (const { phys, length } of cachedEntries(this.device, list))
         this.ownership.forDevice(phys, length, direction);

@@ -16,6 +16,7 @@ import type { TableLayout } from "../layouts/pagetable/index.ts";
 import { Arena, Gather, type LeafCursor, PageTable, type TableEvents, TableList } from "../pagetable/index.ts";
 import type { Clock, TranslationTables, TranslationUnit } from "../platform/index.ts";
 import type { Observer } from "../trace/index.ts";
+import type { AddressSpace } from "./address-space.ts";
 import { badMode, mapRefused, splitRefused } from "./errors.ts";
 
 export interface DomainOptions {
@@ -47,7 +48,7 @@ const WIDEST_PAGE_BITS = 41;
 /** Interrupt messages: a device's write there is no memory access (VT-d specification, 3.14). */
 export const INTERRUPT_WINDOW: PfnRange = { lo: 0xfee00, hi: 0xfeeff };
 
-export class IommuDomain {
+export class IommuDomain implements AddressSpace {
   declare readonly counters: Counters; // "declare": a defined field holds undefined first, and is slower ever after
   declare readonly table: PageTable;
   declare readonly mode: "strict" | "lazy";

@@ -6,7 +6,15 @@
  */
 import { describe, expect, test } from "vitest";
 import { Counters, type IovaPage, PAGE_SIZE, PhysAddr, type PhysPage } from "../../src/base/index.ts";
-import { gapMask, junctionGap } from "../../src/consumers/block/index.ts";
+import {
+  Bio,
+  DEFAULT_LIMITS,
+  DmaDoor,
+  DmaIterator,
+  gapMask,
+  junctionGap,
+  VectorList,
+} from "../../src/consumers/block/index.ts";
 import type { Dma, PhysVec } from "../../src/dma/index.ts";
 import { SimulatedPciTree } from "../../src/hosts/simulated/index.ts";
 import { PAGE_RESPONSE, writePageGroupResponse } from "../../src/layouts/invalidation/index.ts";
@@ -104,6 +112,52 @@ describe("history of the two-step API", () => {
       expect(stand.counters.cacheOperations).toBe(4);
       expect(stand.state).toEqual(before);
     });
+
+    test.each([
+      ["untrusted", { untrusted: true }],
+      ["outside a confidential guest's trust", { confidential: "refused" }],
+      ["untrusted, non-coherent, lazy", { untrusted: true, coherent: false, mode: "lazy" }],
+    ] as const)(
+      "in a list that is mapped entry by entry is recognised by dmalink, and not by Linux (%s)",
+      (_, options) => {
+        const build = (way: Partial<StandOptions>, bridges = AMD) => {
+          const stand = new Stand({ layout: arm4k, bridges, ...options, ...way });
+          const [owner] = stand.machine.tree.plug("0.1", 1);
+          const [own] = [stand.device.node];
+          for (const [node, phys] of [
+            [owner!, 2 ** 40],
+            [own, 2 ** 41],
+          ] as const)
+            stand.machine.peers.add(node, { index: 0, phys: PhysAddr(phys), length: 0x10000, busAddress: phys / 2 });
+          return { stand, hidden: stand.block(4096, false) };
+        };
+        const { stand, hidden } = build({});
+        const before = stand.state;
+        const list = vecs([hidden + 64, 0x800], [2 ** 40, 0x1000], [2 ** 41 + 0x1000, 0x200]);
+        const mapping = stand.dma.mapScatterlist(list, BOTH);
+        expect(mapping.segments[2]).toEqual({ address: 2 ** 40 + 0x1000, length: 0x200, bus: true });
+        expect(mapping.segments[1]!.bus).toBeUndefined();
+        expect(stand.counters.iovaAllocations).toBe(2);
+        const maintained = stand.counters.cacheOperations;
+        mapping.syncForCpu();
+        mapping.syncForDevice();
+        mapping.unmap();
+        stand.flush();
+        expect(stand.state).toEqual(before);
+        // One entry to maintain: at its map, twice for syncs, at its end; its padding apart.
+        if (!stand.dma.device.coherent) expect(stand.counters.cacheOperations - maintained).toBe(3);
+        const linux = build(LINUX);
+        const peers = vecs([2 ** 40, 0x1000], [2 ** 41 + 0x1000, 0x1000], [linux.hidden, 0x1000]);
+        expect(linux.stand.dma.mapScatterlist(peers, BOTH).segments.some(({ bus }) => bus)).toBe(false);
+        // Unreachable: another root port of a processor that does not route.
+        const other = build({}, [{ cpu: { vendor: "Intel", family: 6 }, rootPorts: [{}, {}] }]);
+        const start = other.stand.state;
+        expect(
+          outcome(() => other.stand.dma.mapScatterlist(vecs([other.hidden + 64, 0x800], [2 ** 40, 0x1000]), BOTH)),
+        ).toEqual(["ERR_DMA_PEER", "EREMOTEIO"]);
+        expect(other.stand.state).toEqual(start);
+      },
+    );
 
     test("beside memory in one list keeps its own kind, and the list ends as one", () => {
       for (const coherent of [true, false]) {
@@ -236,6 +290,32 @@ describe("history of the two-step API", () => {
     expect(outcome(() => range.link(0x200, pieces[1]!.phys, 0x200, BOTH))).toEqual(["ERR_DMA_LINK_ALIGNMENT", "EIO"]);
     expect(outcome(() => dma.mapLinear(pieces, BOTH))).toEqual(["ERR_DMA_LINEAR", "ENXIO"]);
     expect(dma.mapVecs(pieces, BOTH).vecs.map(({ length }) => length)).toEqual([0x200, 0x200]);
+  });
+});
+
+describe("history of the two-step API, on granules larger than a page", () => {
+  test("9: whole pages that do not fill granules are one gap too, and the request goes piece by piece", () => {
+    const arm16k = armLpae({ stage: 1, pageSizes: 0x200_4000n, inputBits: 47, outputBits: 48 })!;
+    const stand = new Stand({ layout: arm16k });
+    const list = new VectorList();
+    for (const phys of [0x1000_0000, 0x1001_1000, 0x1002_2000]) list.add(phys, PAGE_SIZE, undefined);
+    const bio = new Bio();
+    bio.set("read", 0, list, DEFAULT_LIMITS);
+    const iterator = new DmaIterator();
+    const mapped = { range: undefined, peer: "none" as const };
+    const door = new DmaDoor(stand.dma);
+    const gap = junctionGap(0x1000_0000, PAGE_SIZE, 0x1001_1000);
+    expect(iterator.start(door, bio, "data", 3 * PAGE_SIZE, gap, DEFAULT_LIMITS, "from-device", mapped)).toBe(true);
+    const found = [[iterator.address % 16_384, iterator.length]];
+    while (iterator.next()) found.push([iterator.address % 16_384, iterator.length]);
+    expect([iterator.status, found]).toEqual([
+      "ok",
+      [
+        [0, PAGE_SIZE],
+        [PAGE_SIZE, PAGE_SIZE],
+        [2 * PAGE_SIZE, PAGE_SIZE],
+      ],
+    ]);
   });
 });
 

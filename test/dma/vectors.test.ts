@@ -187,6 +187,20 @@ describe.each(WAYS)("DMA API, %s", (_, way) => {
   });
 });
 
+test("vector 14, beyond Linux: an address on the bus that happens to follow an IOVA is an output of its own", () => {
+  const stand = translated();
+  const { node } = stand.device;
+  stand.machine.peers.add(node, { index: 0, phys: PhysAddr(2 ** 40), length: 0x10000, busAddress: 2 ** 32 });
+  const { vecs: outputs } = stand.dma.mapVecs(
+    vecs([0x5000, 0x1000], [2 ** 40, 0x1000], [2 ** 40 + 0x1000, 0x1000]),
+    BOTH,
+  );
+  expect(outputs).toEqual([
+    { address: 0xffff_f000, length: 0x1000 },
+    { address: 2 ** 32, length: 0x2000, bus: true },
+  ]);
+});
+
 describe("DMA API, where the answers differ", () => {
   test("vector 7 without minAlignMask: Linux cannot place the head (ENXIO); dmalink asks for the place explicitly", () => {
     const link = (way: Partial<StandOptions>) => {

@@ -24,7 +24,7 @@ const DAMAGES: readonly ((line: string, random: Random) => string[])[] = [
   (line, random) => [
     line.replace(/[0-9a-f]/g, (digit) => (random.chance(1, 30) ? random.below(16).toString(16) : digit)),
   ],
-  (line, random) => [line.replace(/size=\d+/, `size=${2n ** BigInt(random.below(36))}`)],
+  (line, random) => [line.replace(/size=\d+/, `size=${2n ** BigInt(random.below(64))}`)],
   (line, random) => [
     line.replace(/(iova|addr|paddr|phys)=0x\S+/, `$1=0x${(2n ** 64n - 1n - BigInt(random.bits())).toString(16)}`),
   ],

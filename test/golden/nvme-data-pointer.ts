@@ -66,7 +66,13 @@ const observing = (push: (event: Event) => void): Observer => ({
   iovaAllocated: (pages, limit, page) => push(["iovaAlloc", pages, hex(limit), hex(page)]),
   iovaFreed: (page, pages) => push(["iovaFree", hex(page), pages]),
   mapped: (iova, phys, bytes, prot) =>
-    push(["map", hex(iova), hex(phys), hex(bytes), LETTERS.map(([letter, bit]) => (prot & bit ? letter : "")).join("")]),
+    push([
+      "map",
+      hex(iova),
+      hex(phys),
+      hex(bytes),
+      LETTERS.map(([letter, bit]) => (prot & bit ? letter : "")).join(""),
+    ]),
   mapSynced: (iova, length) => push(["syncMap", hex(iova), hex(length)]),
   unmapped: (iova, length, bytes) => push(["unmap", hex(iova), hex(length), hex(bytes)]),
   iotlbSynced: (start, last, leavesOnly) => push(["inv", hex(start), hex(last), leavesOnly ? 0 : 1]),
@@ -118,7 +124,10 @@ function doorOf(line: Line, push: (event: Event) => void): MappingDoor {
     reserved: [],
     observer,
   });
-  return new JudgedDoor(new Dma({ domain, coherent: line["coherent"] === true, observer, linuxCompatible: true }), push);
+  return new JudgedDoor(
+    new Dma({ domain, coherent: line["coherent"] === true, observer, linuxCompatible: true }),
+    push,
+  );
 }
 
 /** Descriptor memory as the kernel's run had it, with every block that comes back announced. */
@@ -278,12 +287,25 @@ const judge: Judge = (_header, lines) => {
   return tally.verdict();
 };
 
-const KEYS = ["flags", "prp", "sgl", "lists", "records", "iova", "pool", "unmapEvents", "coalesced", "single", "totalLen"];
+const KEYS = [
+  "flags",
+  "prp",
+  "sgl",
+  "lists",
+  "records",
+  "iova",
+  "pool",
+  "unmapEvents",
+  "coalesced",
+  "single",
+  "totalLen",
+];
 
 /** The kernel takes back only what it had described of a range; we take back all that was linked, and then the same order. */
 function unlinksMore(kernel: readonly Event[], ours: readonly Event[]): boolean {
   const linked = kernel.findIndex(([name]) => name === "syncMap");
-  if (linked < 0 || JSON.stringify(kernel.slice(0, linked + 1)) !== JSON.stringify(ours.slice(0, linked + 1))) return false;
+  if (linked < 0 || JSON.stringify(kernel.slice(0, linked + 1)) !== JSON.stringify(ours.slice(0, linked + 1)))
+    return false;
   const [, address, length] = kernel[linked]!;
   const [, pages, , page] = kernel.find(([name]) => name === "iovaAlloc")!;
   const last = hex(Number(address) + Number(length) - 1);

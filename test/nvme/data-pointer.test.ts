@@ -10,6 +10,7 @@ import {
   BlockRequest,
   DEFAULT_LIMITS,
   DmaDoor,
+  DmaIterator,
   type MappingDoor,
   type PeerRoute,
   PhysicalVectors,
@@ -31,7 +32,7 @@ import { DataRuns, readPrps, readSgl } from "../../src/hosts/simulated/devices/n
 import { SimulatedUnit, VirtualClock } from "../../src/hosts/simulated/index.ts";
 import { IommuDomain } from "../../src/iommu/index.ts";
 import { COMMAND, get64, NVME_STATUS, POINTERS, SGL_TYPE, viewOf } from "../../src/layouts/nvme/index.ts";
-import { vtdSecondStage } from "../../src/layouts/pagetable/index.ts";
+import { armLpae, type TableLayout, vtdSecondStage } from "../../src/layouts/pagetable/index.ts";
 
 type Run = readonly [address: number, length: number];
 const A = 0x1000_0000;
@@ -319,6 +320,26 @@ describe("the choice between PRPs and SGLs", () => {
   });
 });
 
+describe("descriptors that an untrusted device has written over", () => {
+  for (const sgls of [false, true])
+    test(`are not believed: what is unmapped is what was mapped (${sgls ? "SGL" : "PRPs"})`, () => {
+      const door = new PlainDoor();
+      const bench = new Bench(door, { sgls, sglThreshold: 4096, untrusted: true });
+      expect(bench.map(requestOf(pages(20)))).toBe("ok");
+      for (const { view } of bench.mapping.blocks)
+        for (let at = 0; at < view.byteLength; at += 4) view.setUint32(at, 0xdeadbeef);
+      bench.mapper.unmap(bench.mapping);
+      expect([door.live.size, bench.inUse]).toEqual([0, 0]);
+    });
+});
+
+test("a request without data maps nothing, and that is no error", () => {
+  const iterator = new DmaIterator();
+  const mapped = new CommandMapping().data;
+  expect(iterator.start(new PlainDoor(), undefined, "data", 0, 0, LIMITS, "to-device", mapped)).toBe(false);
+  expect([iterator.status, mapped.range]).toEqual(["ok", undefined]);
+});
+
 describe("metadata", () => {
   const data: Run[] = [[A, 32 * KiB]];
   const three: Run[] = [
@@ -364,7 +385,7 @@ describe("metadata", () => {
 });
 
 /** An IOMMU, and a way back from its addresses. */
-function translated(options: { lastPage?: number } = {}) {
+function translated(options: { lastPage?: number; layout?: TableLayout; countSteps?: boolean } = {}) {
   const unit = new SimulatedUnit();
   const domain = new IommuDomain({
     layout: vtdSecondStage(),
@@ -441,6 +462,61 @@ describe("behind an IOMMU", () => {
     expect(bench.map(requestOf(pages(32)))).toBe("ok");
     bench.mapper.unmap(bench.mapping);
     expect(mapped()).toBe(0);
+  });
+
+  test("requests up to 128 KiB never search the address space once the caches are warm; larger ones do", () => {
+    const { dma, door } = translated({ countSteps: true });
+    const bench = new Bench(door, { sgls: true });
+    const searched = (count: number): number => {
+      for (let i = 0; i < 40; i++) {
+        expect(bench.map(requestOf(pages(count)))).toBe("ok");
+        bench.mapper.unmap(bench.mapping);
+      }
+      const before = dma.counters.iovaSteps;
+      for (let i = 0; i < 100; i++) {
+        expect(bench.map(requestOf(pages(count)))).toBe("ok");
+        bench.mapper.unmap(bench.mapping);
+      }
+      return dma.counters.iovaSteps - before;
+    };
+    expect([searched(2), searched(17), searched(32)]).toEqual([0, 0, 0]);
+    expect(searched(33)).toBeGreaterThan(0);
+  });
+
+  test("of 16 KiB pages, vectors are one range only if each junction lies on one of them", () => {
+    const layout = armLpae({ stage: 1, pageSizes: 0x4000n | (1n << 25n), inputBits: 47, outputBits: 48 })!;
+    const { door, back, mapped } = translated({ layout });
+    expect(door.mergeBoundary).toBe(16_383);
+    const whole = (vecs: readonly Run[]): boolean => {
+      const bench = new Bench(door, { sgls: true, sglThreshold: 4096 });
+      const request = requestOf(vecs);
+      expect(bench.map(request)).toBe("ok");
+      const found = bench.mapping.data.range !== undefined;
+      expect(back(bench.read(request.bytes).runs)).toEqual(intended(request));
+      bench.mapper.unmap(bench.mapping);
+      expect([bench.inUse, mapped()]).toEqual([0, 0]);
+      return found;
+    };
+    const granule = 16 * KiB;
+    expect(
+      whole([
+        [A, granule],
+        [A + 4 * granule, granule],
+      ]),
+    ).toBe(true); // prettier-ignore
+    expect(
+      whole([
+        [A + 4096, granule],
+        [A + 4 * granule + 4096, granule],
+      ]),
+    ).toBe(false); // prettier-ignore
+    expect(
+      whole([
+        [A + 4096, granule - 4096],
+        [A + 4 * granule, 100],
+      ]),
+    ).toBe(true); // prettier-ignore
+    expect(whole(pages(4))).toBe(false);
   });
 
   test("a request with nothing of the range left never looks as if it had one", () => {

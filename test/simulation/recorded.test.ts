@@ -9,7 +9,7 @@ import { Dma } from "../../src/dma/index.ts";
 import { SimulatedMachine, SimulatedUnit } from "../../src/hosts/simulated/index.ts";
 import { IommuDomain } from "../../src/iommu/index.ts";
 import { vtdSecondStage } from "../../src/layouts/pagetable/index.ts";
-import { runSimulation, simulationOf } from "../../src/replay/index.ts";
+import { mapping } from "../../src/replay/index.ts";
 import { openTrace, type Trace, TraceRecorder } from "../../src/trace/index.ts";
 
 const open = (bytes: Uint8Array): Promise<Trace> =>
@@ -114,7 +114,7 @@ describe("a simulated run as a recording", () => {
   test("of a whole machine is read to the last event", async () => {
     for (let seed = 1; seed <= 10; seed++) {
       const recorder = new TraceRecorder();
-      runSimulation(simulationOf("mapping", seed), { observer: recorder });
+      await mapping.run(mapping.plan(seed), { observer: recorder });
       expect(await eventsOf(await datOf(recorder))).toHaveLength(recorder.count);
       expect(await eventsOf(await textOf(recorder))).toHaveLength(recorder.count);
     }

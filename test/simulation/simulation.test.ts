@@ -8,14 +8,7 @@ import { describe, expect, test } from "vitest";
 import type { PhysPage } from "../../src/base/index.ts";
 import type { IommuDomain } from "../../src/iommu/index.ts";
 import type { TranslationUnit } from "../../src/platform/index.ts";
-import {
-  FAULTS,
-  type PlantedParts,
-  runSimulation,
-  shortestStory,
-  simulationOf,
-  stepInWords,
-} from "../../src/replay/index.ts";
+import { FAULTS, mapping, nvme, type PlantedParts, shortestStory } from "../../src/replay/index.ts";
 import type { BouncePool } from "../../src/swiotlb/index.ts";
 
 /** A part with some of its methods replaced; everything else is the part's own. */
@@ -33,22 +26,29 @@ function altered<T extends object>(part: T, methods: (part: T) => Partial<T>): T
 const seeds = Number(process.env["DMALINK_SIM_SEEDS"] ?? 120);
 
 describe("whole machines from seeds", () => {
-  test(`seeds 1..${seeds} keep every promise`, { timeout: 120_000 }, () => {
+  test(`seeds 1..${seeds} keep every promise`, { timeout: 120_000 }, async () => {
     for (let seed = 1; seed <= seeds; seed++) {
-      const { violation } = runSimulation(simulationOf("mapping", seed));
+      const { violation } = await mapping.run(mapping.plan(seed));
       expect([seed, violation?.message]).toEqual([seed, undefined]);
     }
   });
 
-  test("a seed is a run: the same steps, the same events, the same bytes", () => {
-    const [one, two] = [7, 7].map((seed) => simulationOf("mapping", seed));
+  test("NVMe disks: seeds 1..40 keep every promise", { timeout: 120_000 }, async () => {
+    for (let seed = 1; seed <= 40; seed++) {
+      const { violation } = await nvme.run(nvme.plan(seed));
+      expect([seed, violation?.message]).toEqual([seed, undefined]);
+    }
+  });
+
+  test("a seed is a run: the same steps, the same events, the same bytes", async () => {
+    const [one, two] = [7, 7].map((seed) => mapping.plan(seed));
     expect(one).toEqual(two);
-    expect(runSimulation(one!)).toEqual(runSimulation(two!));
-    expect(simulationOf("mapping", 8)).not.toEqual(one);
+    expect(await mapping.run(one!)).toEqual(await mapping.run(two!));
+    expect(mapping.plan(8)).not.toEqual(one);
   });
 
   test("between them, a hundred seeds switch on every fault, mode, format and way", () => {
-    const plans = Array.from({ length: 100 }, (_, i) => simulationOf("mapping", i + 1));
+    const plans = Array.from({ length: 100 }, (_, i) => mapping.plan(i + 1));
     expect(new Set(plans.flatMap(({ config }) => config.faults))).toEqual(new Set(FAULTS));
     const seen = (pick: (plan: (typeof plans)[number]) => unknown): number => new Set(plans.map(pick)).size;
     expect([seen((p) => p.config.mode), seen((p) => p.config.format), seen((p) => p.config.untrusted)]).toEqual([
@@ -151,16 +151,32 @@ const DEFECTS: readonly { name: string; parts: PlantedParts; oracles: readonly s
 
 describe("a planted defect is found, and its story is short", () => {
   for (const { name, parts, oracles } of DEFECTS)
-    test(name, { timeout: 60_000 }, () => {
+    test(name, { timeout: 60_000 }, async () => {
       for (let seed = 1; seed <= 300; seed++) {
-        const plan = simulationOf("mapping", seed);
-        if (!runSimulation(plan, { parts }).violation) continue;
-        const { plan: story, result } = shortestStory(plan, parts);
+        const plan = mapping.plan(seed);
+        if (!(await mapping.run(plan, { parts })).violation) continue;
+        const { plan: story, result } = await shortestStory(mapping, plan, { parts });
         expect(oracles).toContain(result.violation!.oracle);
         expect(story.steps.length).toBeLessThanOrEqual(12);
-        expect(story.steps.every((step) => stepInWords(step).length > 0)).toBe(true);
+        expect(story.steps.every((step) => mapping.stepInWords(step).length > 0)).toBe(true);
         return;
       }
       throw new Error("300 seeds did not find it");
     });
+
+  test("an invalidation is skipped, under NVMe disks that are late", { timeout: 60_000 }, async () => {
+    const parts: PlantedParts = {
+      unit: (unit) => altered<TranslationUnit>(unit, () => ({ invalidateRange: () => {} })),
+    };
+    for (let seed = 1; seed <= 200; seed++) {
+      const plan = nvme.plan(seed);
+      if (!(await nvme.run(plan, { parts })).violation) continue;
+      const { plan: story, result } = await shortestStory(nvme, plan, { parts });
+      expect(["teardown", "bytes", "crash"]).toContain(result.violation!.oracle);
+      expect(story.steps.length).toBeLessThanOrEqual(30);
+      expect(story.steps.every((step) => nvme.stepInWords(step).length > 0)).toBe(true);
+      return;
+    }
+    throw new Error("200 seeds did not find it");
+  });
 });

@@ -23,6 +23,12 @@ export const iovaFragmentation: Rule = {
       mostBytes: number;
     }
     const spaces: (Space | undefined)[] = [];
+    const ended = (row: number): void => {
+      const space = table.translated[row] === TRANSLATED ? spaces[table.device[row]!] : undefined;
+      if (!space) return;
+      space.live--;
+      space.bytes -= table.reserved[row]!;
+    };
     return {
       opened(row) {
         if (table.translated[row] !== TRANSLATED) return;
@@ -40,12 +46,8 @@ export const iovaFragmentation: Rule = {
         if (++space.live > space.mostLive) space.mostLive = space.live;
         if (space.bytes > space.mostBytes) space.mostBytes = space.bytes;
       },
-      closed(row) {
-        const space = table.translated[row] === TRANSLATED ? spaces[table.device[row]!] : undefined;
-        if (!space) return;
-        space.live--;
-        space.bytes -= table.reserved[row]!;
-      },
+      closed: ended,
+      dropped: ended,
       finish() {
         for (const [device, space] of spaces.entries()) {
           if (!space || space.mostLive < LEAST_LIVE || space.high - space.low < LEAST_SPAN) continue;

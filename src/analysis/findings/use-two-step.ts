@@ -97,6 +97,7 @@ export const useTwoStep: Rule = {
         }
         lastEnded[now.cpu] = burst;
       },
+      dropped: (row) => void bursts.delete(row),
       finish() {
         for (const [device, { requests, segments, first }] of seen)
           if (requests >= LEAST_REQUESTS)

@@ -187,16 +187,16 @@ async function run(argv: string[]): Promise<number> {
     });
 
   cli
-    .command("sim [scenario]", "whole machines from seeds, with faults, until a promise of the stack breaks")
+    .command("sim [scenario]", "whole machines from seeds, with faults: mapping (default) or nvme")
     .option("--seed <n>", "this seed only")
     .option("--seeds <a..b>", "these seeds", { default: "1..100" })
     .option("--minutes <n>", "as many seeds as fit, from the first on")
     .option("--trace <file>", "with --seed: what it did, as a trace.dat for dmalink check and stats")
     .option("--json", json)
     .example("  dmalink sim --seeds 1..500")
-    .example("  dmalink sim mapping --seed 314")
+    .example("  dmalink sim nvme --seed 314")
     .action((scenario: string | undefined, options: Record<string, unknown>) => {
-      const name = oneOf("scenario", scenario ?? "mapping", ["mapping"] as const);
+      const name = oneOf("scenario", scenario ?? "mapping", ["mapping", "nvme"] as const);
       const range = options.seed === undefined ? String(options.seeds) : `${options.seed}..${options.seed}`;
       const match = /^(\d{1,15})\.\.(\d{1,15})$/.exec(range);
       if (!match || Number(match[1]) > Number(match[2]))

@@ -5,21 +5,13 @@
  * JSON: dmalink.sim/1.
  */
 import { writeFileSync } from "node:fs";
-import {
-  machineInWords,
-  runSimulation,
-  type Scenario,
-  type SimulationPlan,
-  shortestStory,
-  simulationOf,
-  stepInWords,
-  type Violation,
-} from "../../replay/index.ts";
+import { SCENARIOS, type Scenario, type SimulationPlan, shortestStory, type Violation } from "../../replay/index.ts";
 import { TraceRecorder } from "../../trace/index.ts";
 import { progressLine } from "./progress.ts";
 
 export interface SimOptions {
-  readonly scenario: Scenario;
+  /** Name of the scenario. */
+  readonly scenario: string;
   /** Inclusive; with `minutes` the last one does not count. */
   readonly first: number;
   readonly last: number;
@@ -39,23 +31,24 @@ interface Failure {
 /** Failures that are told; all are counted. */
 const TOLD = 10;
 
-export function sim(options: SimOptions): number {
-  const { scenario, first, minutes } = options;
+export async function sim(options: SimOptions): Promise<number> {
+  const { first, minutes } = options;
+  const scenario = SCENARIOS[options.scenario]!;
   const progress = progressLine();
   const until = minutes === undefined ? undefined : performance.now() + minutes * 60_000;
   const failures: Failure[] = [];
   let [seeds, events, bytes, failed] = [0, 0, 0, 0];
   for (let seed = first; until === undefined ? seed <= options.last : performance.now() < until; seed++) {
-    const plan = simulationOf(scenario, seed);
+    const plan = scenario.plan(seed);
     const recorder = options.traceFile === undefined ? undefined : new TraceRecorder();
-    const result = runSimulation(plan, { ...(recorder && { observer: recorder }) });
+    const result = await scenario.run(plan, { ...(recorder && { observer: recorder }) });
     if (recorder) writeFileSync(options.traceFile!, recorder.dat());
     seeds++;
     events += result.events;
     bytes += result.bytesMoved;
     if (result.violation) {
       failed++;
-      if (failures.length < TOLD) failures.push(shortest(plan));
+      if (failures.length < TOLD) failures.push(await shortest(scenario, plan));
     }
     if (seeds % 16 === 0) progress.say(`seed ${seed}: ${seeds} machines, ${failed} failed`);
   }
@@ -63,7 +56,7 @@ export function sim(options: SimOptions): number {
   if (options.json) {
     const document = {
       schema: "dmalink.sim/1",
-      scenario,
+      scenario: scenario.name,
       seeds,
       events,
       bytesMoved: bytes,
@@ -73,8 +66,8 @@ export function sim(options: SimOptions): number {
         oracle: violation.oracle,
         message: violation.message,
         repeat: repeatLine(scenario, seed),
-        machine: machineInWords(plan.config),
-        story: plan.steps.map(stepInWords),
+        machine: scenario.machineInWords(plan.config),
+        story: plan.steps.map((step) => scenario.stepInWords(step)),
       })),
     };
     process.stdout.write(`${JSON.stringify(document, null, 2)}\n`);
@@ -82,8 +75,8 @@ export function sim(options: SimOptions): number {
   return failed === 0 ? 0 : 1;
 }
 
-function shortest(plan: SimulationPlan): Failure {
-  const { plan: cut, result } = shortestStory(plan);
+async function shortest(scenario: Scenario, plan: SimulationPlan): Promise<Failure> {
+  const { plan: cut, result } = await shortestStory(scenario, plan);
   return { seed: plan.seed, violation: result.violation!, plan: cut, steps: plan.steps.length };
 }
 
@@ -99,15 +92,15 @@ function text(
   ];
   for (const { seed, violation, plan, steps } of failures) {
     lines.push("", `seed ${seed} (${violation.oracle}): ${violation.message}`);
-    lines.push(`  machine: ${machineInWords(plan.config)}`);
+    lines.push(`  machine: ${scenario.machineInWords(plan.config)}`);
     lines.push(`  repeat:  ${repeatLine(scenario, seed)}`);
     lines.push(`  story, ${plan.steps.length} of ${steps} steps:`);
     plan.steps.forEach((step, i) => {
-      lines.push(`    ${String(i + 1).padStart(2)}. ${stepInWords(step)}`);
+      lines.push(`    ${String(i + 1).padStart(2)}. ${scenario.stepInWords(step)}`);
     });
   }
   if (failed > failures.length) lines.push("", `and ${failed - failures.length} more seeds`);
   return `${lines.join("\n")}\n`;
 }
 
-const repeatLine = (scenario: Scenario, seed: number): string => `dmalink sim ${scenario} --seed ${seed}`;
+const repeatLine = (scenario: Scenario, seed: number): string => `dmalink sim ${scenario.name} --seed ${seed}`;

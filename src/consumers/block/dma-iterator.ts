@@ -9,7 +9,7 @@
  * Specified by: behaviour of Linux 7.2 block layer. Unlike it, the whole linked length is always unlinked, a request that
  * needs no range never looks as if it had one, and a piece that can never be mapped is an error at once and not tried again.
  */
-import type { Direction, DmaAddr, PhysAddr } from "../../base/index.ts";
+import { type Direction, type DmaAddr, PAGE_SIZE, type PhysAddr } from "../../base/index.ts";
 import type { DmaAttributes, IovaRange } from "../../dma/index.ts";
 import type { P2pMapType } from "../../p2p/index.ts";
 import type { Bio } from "./bio.ts";
@@ -43,6 +43,7 @@ export class DmaIterator {
   #direction: Direction = "from-device";
   #peer: P2pMapType = "none";
   readonly #vectors = new PhysicalVectors();
+  readonly #ahead = new PhysicalVectors();
 
   /**
    * Maps what it can at once and finds the first run. False with status "ok" if there is nothing to map, else with why not.
@@ -77,7 +78,7 @@ export class DmaIterator {
     }
     mapped.peer = this.#peer;
     if (this.#peer === "bus-address") return this.#busRun();
-    if ((gapMask(gap) & door.mergeBoundary) === 0) {
+    if (this.#joins(gap, first, what, limits)) {
       const range = door.tryReserveIova(bytes, vectors.phys);
       if (range) return this.#linkAll(range, mapped);
     }
@@ -88,6 +89,19 @@ export class DmaIterator {
   next(): boolean {
     if (!this.#vectors.next()) return false;
     return this.#peer === "bus-address" ? this.#busRun() : this.#mapOne();
+  }
+
+  /** Does everything fit into one range without holes? */
+  #joins(gap: number, first: Bio | undefined, what: "data" | "integrity", limits: QueueLimits): boolean {
+    const { mergeBoundary } = this.#door!;
+    if (mergeBoundary < PAGE_SIZE) return (gapMask(gap) & mergeBoundary) === 0;
+    // The gap tells places inside pages of 4 KiB only; larger granules need a look at every junction.
+    const each = this.#ahead;
+    each.start(first, limits, what);
+    each.next();
+    for (let end = each.phys + each.length; each.next(); end = each.phys + each.length)
+      if (((end | each.phys) & mergeBoundary) !== 0) return false;
+    return true;
   }
 
   #busRun(): boolean {

@@ -24,7 +24,7 @@ import { DataMapper } from "./data-mapper.ts";
 import { DescriptorPool, DescriptorPools, LARGE_BLOCK, SMALL_BLOCK } from "./descriptor-pool.ts";
 import { Dispatcher } from "./dispatcher.ts";
 import { badNamespace, closed } from "./errors.ts";
-import { DEFAULT_SGL_THRESHOLD, type MapperCounters } from "./mapper-options.ts";
+import { DEFAULT_SGL_THRESHOLD, type MapperCounters, type MapperOptions } from "./mapper-options.ts";
 import { NvmeNamespace, type TransferOptions } from "./namespace.ts";
 import type { NvmeOptions, NvmeWarnings } from "./options.ts";
 import { lend, type PeerMemory } from "./peer-memory.ts";
@@ -43,6 +43,7 @@ export class Nvme {
   readonly namespaces: readonly NvmeNamespace[] = [];
   readonly #controller: Controller;
   readonly #dma: Dma;
+  readonly #settings: MapperOptions;
   readonly #mapper: DataMapper;
   readonly #pools: DescriptorPools;
   readonly #records: RecordPool;
@@ -63,14 +64,17 @@ export class Nvme {
     );
     this.#records = new RecordPool();
     const { sgls } = controller.identity;
-    const settings = {
-      sgls: (sgls & SGL_SUPPORT.mask) !== 0,
-      metadataSgls: (sgls & SGL_SUPPORT.metadata) !== 0,
+    const { untrusted } = dma.device;
+    const hasSgls = (sgls & SGL_SUPPORT.mask) !== 0;
+    this.#settings = {
+      sgls: hasSgls,
+      // Descriptors of metadata are the only record of what to unmap, and an untrusted device could change them.
+      metadataSgls: hasSgls && (sgls & SGL_SUPPORT.metadata) !== 0 && !untrusted,
       sglThreshold: options.sglThreshold ?? DEFAULT_SGL_THRESHOLD,
-      untrusted: dma.device.untrusted,
+      untrusted,
     };
     // Segment limits are the same for all namespaces: the mapper needs no others.
-    this.#mapper = new DataMapper(door, DEFAULT_LIMITS, settings, this.#pools, this.#records);
+    this.#mapper = new DataMapper(door, DEFAULT_LIMITS, this.#settings, this.#pools, this.#records);
     this.#dispatcher = new Dispatcher(controller, this.#mapper, options.retries ?? 5);
   }
 
@@ -120,16 +124,15 @@ export class Nvme {
   }
 
   #limits(dma: Dma, blockBytes: number, options: NvmeOptions): QueueLimits {
-    const { sgls } = this.identity;
+    const { sgls, metadataSgls } = this.#settings;
     const deviceBytes = Math.min(MOST_BYTES, this.#controller.maxTransferBytes);
-    const hasSgls = (sgls & SGL_SUPPORT.mask) !== 0;
     return {
       ...DEFAULT_LIMITS,
       blockBytes,
       maxBytes: requestLimit(deviceBytes, dma, blockBytes, options.largeRequests),
       maxSegments: MAX_SEGMENTS,
-      virtualBoundaryMask: hasSgls ? 0 : CONTROLLER_PAGE_MASK,
-      maxIntegritySegments: hasSgls && (sgls & SGL_SUPPORT.metadata) !== 0 ? MOST_METADATA_SEGMENTS : 1,
+      virtualBoundaryMask: sgls ? 0 : CONTROLLER_PAGE_MASK,
+      maxIntegritySegments: metadataSgls ? MOST_METADATA_SEGMENTS : 1,
       peerMemory: dma.device.machine.peers !== undefined,
     };
   }

@@ -6,8 +6,8 @@
  * Promises: works with the stack formats of V8, JavaScriptCore and SpiderMonkey; what cannot be read is said so.
  */
 
-/** The DMA layer's own folder, as stacks name it. */
-const LIBRARY = plain(new URL("..", import.meta.url).href);
+/** The DMA layer's own folder, as stacks name it; in a bundle, the bundle's. */
+const LIBRARY = plain(new URL(import.meta.url.includes("/dma/debug/") ? ".." : ".", import.meta.url).href);
 /** Tests and benchmarks lie beside the code, and are callers. */
 const CALLER = /\.(test|bench)\.[cm]?[jt]s/;
 /** `at name (place:line:column)`, `at place:line:column`, and `name@place:line:column` of other engines. */

@@ -1,6 +1,7 @@
 /** Checked mode: every finding, triggered alone; both sides of it; the bound; and that correct use says nothing. */
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import { parseDmaDump } from "../../analysis/index.ts";
 import { DmaAddr, MiB, PhysAddr, PhysPage } from "../../base/index.ts";
 import {
   DmaEngine,
@@ -59,7 +60,7 @@ function peers() {
   const redirect = (): void => {
     for (const { node } of [client, owner]) node.parent!.acsControl = ACS.requestRedirect | ACS.completionRedirect;
   };
-  return { debug, dma, client, redirect, bar: owner.node.bars[0]! };
+  return { machine, debug, dma, client, redirect, bar: owner.node.bars[0]! };
 }
 
 function confidential(direct = false) {
@@ -777,6 +778,7 @@ describe("what is live", () => {
       "nvme 0000:01:00.0 phy idx 0 P=0x0000000020001000 D=20001000 L=1000 cln=0x0000000000800040 DMA_TO_DEVICE dma map error checked attrs=0x800",
       "nvme 0000:01:00.0 phy idx 2 P=0x0000000020004234 D=20004234 L=200 cln=0x0000000000800108 DMA_FROM_DEVICE dma map error checked attrs=0x0",
     ]);
+    expect(() => parseDmaDump(debug.dump().join("\n"))).not.toThrow(); // what reads the kernel's reads ours
   });
 
   test("of several devices under one value, each keeps its own", () => {
@@ -936,6 +938,15 @@ describe("correct use says nothing", () => {
     debug.knowAs(rebound.device, REQUESTER);
     engine.write(rebound.map(RAM, KiB4, "from-device").address, bytes());
     expect(codes()).toEqual([]);
+  });
+
+  test("a request with a PASID: its address is of another space", () => {
+    const { debug, dma, client, machine } = peers();
+    const { address } = dma.tryReserveIova({ length: KiB4 })!;
+    client.engine.read(address, bytes());
+    const calls = debug.counters.calls;
+    machine.fabric.read(client.node, address, bytes(), 5);
+    expect(debug.counters.calls).toBe(calls);
   });
 
   test("peers by their bus addresses", () => {

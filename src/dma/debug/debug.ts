@@ -14,7 +14,7 @@
  */
 
 import type { Direction } from "../../base/index.ts";
-import type { IommuDomain } from "../../iommu/index.ts";
+import type { AddressSpace } from "../../iommu/index.ts";
 import type { DmaDevice } from "../device.ts";
 import type { DmaAttributes } from "../vectors.ts";
 import { attributesOf } from "../vectors.ts";
@@ -168,7 +168,7 @@ export class DmaDebug {
   }
 
   /** For {@link Dma}: `device` is looked over from now on. */
-  watch(device: DmaDevice, domain: IommuDomain | undefined): DeviceDebug {
+  watch(device: DmaDevice, domain: AddressSpace | undefined): DeviceDebug {
     const watched = new DeviceDebug(this.#facility, device, domain);
     this.#devices.set(device, watched);
     if (device.node) this.knowAs(device, device.node.requester);

@@ -9,7 +9,7 @@
  * Specified by: behaviour of Linux 7.2 DMA debugging; `linuxCompatible` gives its answers, gaps included.
  */
 import { type Direction, DmaError, hex, PhysAddr } from "../../base/index.ts";
-import type { IommuDomain } from "../../iommu/index.ts";
+import type { AddressSpace } from "../../iommu/index.ts";
 import { hiddenFrom } from "../confidential.ts";
 import type { DmaDevice } from "../device.ts";
 import type { MappedList } from "../path.ts";
@@ -29,7 +29,7 @@ const addressOf = ({ address }: { readonly address: number }): number => address
 
 export class DeviceDebug {
   readonly device: DmaDevice;
-  readonly domain: IommuDomain | undefined;
+  readonly domain: AddressSpace | undefined;
   /** The driver bound to the device, as it was told. */
   driver: string | undefined;
   readonly mappings: Spans<LiveMapping> = new Spans<LiveMapping>(addressOf, lengthOf);
@@ -44,7 +44,7 @@ export class DeviceDebug {
   readonly #checks: Checks;
 
   /** Made by {@link DmaDebug}. */
-  constructor(facility: Facility, device: DmaDevice, domain: IommuDomain | undefined) {
+  constructor(facility: Facility, device: DmaDevice, domain: AddressSpace | undefined) {
     this.device = device;
     this.domain = domain;
     this.history = new History(facility.history);
@@ -303,8 +303,7 @@ export class DeviceDebug {
     if ((mapping.attributes & ATTRIBUTE_BITS.mmio) === 0) facility.written.delete(mapping);
     facility.give();
     const { kind, address, length } = mapping;
-    const past = { kind, address, length, mappedAt: mapping.site, unmappedAt: site };
-    this.history.add({ ...past, call: facility.tick() });
+    this.history.add({ kind, address, length, mappedAt: mapping.site, unmappedAt: site, call: facility.tick() });
   }
 
   #freedUnknown(asked: Asked, site: CallSite | undefined): void {

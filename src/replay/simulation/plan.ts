@@ -6,9 +6,7 @@
  * Each part draws from its own stream, so that a new draw in one does not shift the others.
  */
 import { type Direction, KiB, MiB, Random } from "../../base/index.ts";
-
-export const SCENARIOS = ["mapping"] as const;
-export type Scenario = (typeof SCENARIOS)[number];
+import type { SimulationPlan } from "./scenario.ts";
 
 /** What may go wrong in a run; each seed switches some of them on. */
 export const FAULTS = [
@@ -27,7 +25,7 @@ export type Fault = (typeof FAULTS)[number];
 export const FORMATS = ["vtd", "x86-64", "amd-v1", "riscv-64", "arm-4k", "arm-64k"] as const;
 export type FormatName = (typeof FORMATS)[number];
 
-export interface SimulationConfig {
+export interface MappingConfig {
   readonly format: FormatName;
   readonly mode: "direct" | "strict" | "lazy";
   readonly coherent: boolean;
@@ -96,12 +94,7 @@ export type Step =
   | { readonly do: "change ACS"; readonly port: number; readonly bits: number }
   | { readonly do: "silence device"; readonly device: number };
 
-export interface SimulationPlan {
-  readonly scenario: Scenario;
-  readonly seed: number;
-  readonly config: SimulationConfig;
-  readonly steps: readonly Step[];
-}
+export type MappingPlan = SimulationPlan<MappingConfig, Step>;
 
 /** Buffers, mappings and pages that a plan names. */
 export const BUFFERS = 6;
@@ -111,7 +104,7 @@ export const MAPPINGS = 8;
 const BUFFER_BYTES = BUFFER_PAGES * 4 * KiB;
 
 /** The plan of a seed. `steps` unless said by the seed: 60 to 260. */
-export function simulationOf(scenario: Scenario, seed: number, steps?: number): SimulationPlan {
+export function mappingPlan(seed: number, steps?: number): MappingPlan {
   const random = Random.fromSeed(seed);
   const config = configOf(random.fork("machine"), random.fork("faults"));
   const load = random.fork("load");
@@ -122,10 +115,10 @@ export function simulationOf(scenario: Scenario, seed: number, steps?: number): 
     const fault = config.faults.length > 0 && faults.chance(1, 12) ? faultStep(config, faults) : undefined;
     list.push(fault ?? loadStep(config, load));
   }
-  return { scenario, seed, config, steps: list };
+  return { scenario: "mapping", seed, config, steps: list };
 }
 
-function configOf(random: Random, faults: Random): SimulationConfig {
+function configOf(random: Random, faults: Random): MappingConfig {
   const mode = random.pick(["strict", "strict", "lazy", "lazy", "direct"] as const);
   const format = random.pick(FORMATS);
   const vtd = format === "vtd" || format === "x86-64";
@@ -152,7 +145,7 @@ function configOf(random: Random, faults: Random): SimulationConfig {
   };
 }
 
-function loadStep(config: SimulationConfig, random: Random): Step {
+function loadStep(config: MappingConfig, random: Random): Step {
   const mapping = random.below(MAPPINGS);
   const kind = random.below(100);
   if (kind < 30) {
@@ -198,7 +191,7 @@ function loadStep(config: SimulationConfig, random: Random): Step {
   return { do: "tick", ms: late ? random.below(4) : 1 + random.below(30) };
 }
 
-function faultStep(config: SimulationConfig, random: Random): Step | undefined {
+function faultStep(config: MappingConfig, random: Random): Step | undefined {
   switch (random.pick(config.faults)) {
     case "lost doorbell":
       return { do: "lose doorbell", mapping: random.below(MAPPINGS), seed: random.below(251) };

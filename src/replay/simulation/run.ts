@@ -12,44 +12,16 @@ import type { Requester } from "../../platform/index.ts";
 import type { Observer } from "../../trace/index.ts";
 import { Buffers } from "./buffers.ts";
 import { type LiveMapping, mapPieces } from "./mapping.ts";
-import { MAPPINGS, type SimulationPlan, type Step } from "./plan.ts";
+import { MAPPINGS, type MappingPlan, type Step } from "./plan.ts";
+import { Broken, type RunOptions, type RunResult, type Violation, violationOf } from "./scenario.ts";
 import { type PlantedParts, World, type WorldDevice } from "./world.ts";
-
-/** A promise that was broken. */
-export interface Violation {
-  /** Which oracle: the letter, and what it found. */
-  readonly oracle: "bytes" | "teardown" | "leak" | "poison" | "crash";
-  readonly message: string;
-  /** Index of the step; the number of steps if it was found at the end. */
-  readonly step: number;
-}
-
-export interface RunResult {
-  /** Steps that did something. */
-  readonly events: number;
-  readonly violation: Violation | undefined;
-  /** Bytes that devices moved. */
-  readonly bytesMoved: number;
-}
 
 /** Refusals that a call may answer with, on a machine on which things go wrong. */
 const EXPECTED = new Set(["ENOMEM", "EREMOTEIO", "ENXIO", "EIO", "EPERM", "EINVAL"]);
 
-export function runSimulation(
-  plan: SimulationPlan,
-  options: { observer?: Observer; parts?: PlantedParts } = {},
-): RunResult {
+export function runMapping(plan: MappingPlan, options: RunOptions = {}): RunResult {
   const run = new Run(plan, options.observer, options.parts);
   return run.all();
-}
-
-class Broken extends Error {
-  readonly oracle: Violation["oracle"];
-
-  constructor(oracle: Violation["oracle"], message: string) {
-    super(message);
-    this.oracle = oracle;
-  }
 }
 
 /** What is left of a mapping that is over: its addresses, until nobody may reach them. */
@@ -62,7 +34,7 @@ interface Dead {
 }
 
 class Run {
-  readonly #plan: SimulationPlan;
+  readonly #plan: MappingPlan;
   readonly #world: World;
   readonly #buffers: Buffers;
   readonly #mappings: (LiveMapping | undefined)[] = new Array<undefined>(MAPPINGS).fill(undefined);
@@ -73,7 +45,7 @@ class Run {
   #events = 0;
   #bytesMoved = 0;
 
-  constructor(plan: SimulationPlan, observer: Observer | undefined, parts: PlantedParts | undefined) {
+  constructor(plan: MappingPlan, observer: Observer | undefined, parts: PlantedParts | undefined) {
     this.#plan = plan;
     this.#world = new World(plan.seed, plan.config, (device) => this.#flushed(device), observer, parts);
     this.#buffers = new Buffers(this.#world, Random.fromSeed(plan.seed).fork("buffers"));
@@ -87,8 +59,7 @@ class Run {
       for (; step < this.#plan.steps.length; step++) this.#step(this.#plan.steps[step]!);
       this.#end();
     } catch (error) {
-      if (error instanceof Broken) violation = { oracle: error.oracle, message: error.message, step };
-      else violation = { oracle: "crash", message: (error as Error).stack ?? String(error), step };
+      violation = violationOf(error, step);
     }
     return { events: this.#events, violation, bytesMoved: this.#bytesMoved };
   }

@@ -4,33 +4,33 @@
  * Idea: leave out ever smaller parts of the steps; whatever still breaks a promise stays (delta debugging). Any subset of
  * steps is a run, so nothing else has to be known about them. Bounded: after {@link LIMIT} runs what there is counts.
  */
-import type { SimulationPlan } from "./plan.ts";
-import { type RunResult, runSimulation } from "./run.ts";
-import type { PlantedParts } from "./world.ts";
+import type { RunOptions, RunResult, Scenario, SimulationPlan } from "./scenario.ts";
 
 const LIMIT = 400;
 
-export function shortestStory(plan: SimulationPlan, parts?: PlantedParts): { plan: SimulationPlan; result: RunResult } {
-  let best = plan;
-  let result = runSimulation(plan, { ...(parts && { parts }) });
+export async function shortestStory<Config, Step>(
+  scenario: Scenario<Config, Step>,
+  plan: SimulationPlan<Config, Step>,
+  options: RunOptions = {},
+): Promise<{ plan: SimulationPlan<Config, Step>; result: RunResult }> {
+  let result = await scenario.run(plan, options);
   if (!result.violation) return { plan, result };
-  best = { ...plan, steps: plan.steps.slice(0, result.violation.step + 1) };
+  let best = { ...plan, steps: plan.steps.slice(0, result.violation.step + 1) };
   let runs = 0;
   for (let size = Math.ceil(best.steps.length / 2); size >= 1 && runs < LIMIT; ) {
     let smaller = false;
     for (let at = 0; at < best.steps.length && runs < LIMIT; ) {
-      const steps = [...best.steps.slice(0, at), ...best.steps.slice(at + size)];
-      const tried = runSimulation({ ...best, steps }, { ...(parts && { parts }) });
+      const tried = { ...best, steps: [...best.steps.slice(0, at), ...best.steps.slice(at + size)] };
+      const found = await scenario.run(tried, options);
       runs++;
-      if (tried.violation && tried.violation.oracle === result.violation!.oracle) {
-        best = { ...best, steps };
-        result = tried;
+      if (found.violation?.oracle === result.violation!.oracle) {
+        best = tried;
+        result = found;
         smaller = true;
       } else at += size;
     }
-    if (size === 1 && !smaller) break;
-    size = size === 1 ? 1 : Math.ceil(size / 2);
-    if (size === 1 && smaller && best.steps.length <= 1) break;
+    if (size === 1 && (!smaller || best.steps.length <= 1)) break;
+    size = Math.ceil(size / 2);
   }
   return { plan: best, result };
 }

@@ -1,8 +1,8 @@
 /** A step, and the machine it happens on, in words. */
 import { hex } from "../../base/index.ts";
-import type { SimulationConfig, Step } from "./plan.ts";
+import type { MappingConfig, Step } from "./plan.ts";
 
-export function machineInWords(config: SimulationConfig): string {
+export function machineInWords(config: MappingConfig): string {
   const parts: string[] = [];
   if (config.mode === "direct") parts.push("no IOMMU");
   else parts.push(`${config.format} page tables, ${config.mode}`);

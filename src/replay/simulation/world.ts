@@ -16,7 +16,7 @@ import { Arena } from "../../pagetable/index.ts";
 import type { Requester, TranslationUnit } from "../../platform/index.ts";
 import type { BouncePool } from "../../swiotlb/index.ts";
 import type { Observer } from "../../trace/index.ts";
-import type { FormatName, SimulationConfig } from "./plan.ts";
+import type { FormatName, MappingConfig } from "./plan.ts";
 
 /** Parts that a test may replace by defective ones. */
 export interface PlantedParts {
@@ -52,7 +52,7 @@ export class World {
   readonly vtd: { readonly hardware: SimulatedVtdUnit; readonly unit: VtdUnit } | undefined;
   /** Called for every access that a unit let through. */
   watch: (requester: Requester, page: IovaPage, access: "read" | "write") => void = () => {};
-  readonly #config: SimulationConfig;
+  readonly #config: MappingConfig;
   readonly #observer: Observer | undefined;
   readonly #onFlush: (device: number) => void;
   readonly #parts: PlantedParts;
@@ -63,7 +63,7 @@ export class World {
   /** `onFlush` hears of every flush of a whole domain, by number of the device. */
   constructor(
     seed: number,
-    config: SimulationConfig,
+    config: MappingConfig,
     onFlush: (device: number) => void,
     observer?: Observer,
     parts: PlantedParts = {},
@@ -223,7 +223,7 @@ export class World {
 /** Two below one switch, one below a root port of its own. */
 const SLOTS = ["0.0.0", "0.0.1", "0.1"] as const;
 
-function buildMachine(seed: number, config: SimulationConfig, observer: Observer | undefined): SimulatedMachine {
+function buildMachine(seed: number, config: MappingConfig, observer: Observer | undefined): SimulatedMachine {
   return new SimulatedMachine({
     seed,
     memoryBytes: 2 ** 30,
@@ -246,7 +246,7 @@ function buildMachine(seed: number, config: SimulationConfig, observer: Observer
 function buildVtd(
   machine: SimulatedMachine,
   memory: Arena,
-  config: SimulationConfig,
+  config: MappingConfig,
   observer: Observer | undefined,
 ): { hardware: SimulatedVtdUnit; unit: VtdUnit } {
   const scalableMode = config.format === "x86-64";

@@ -42,7 +42,8 @@ export function randomFaults(
       if (!random.chance(perThousand[kind] ?? 0, 1000)) continue;
       if (kind === "slow" || kind === "late") return { kind, ms: 1 + random.below(100) };
       if (kind === "status") return { kind, status: random.pick([0x004, 0x006, 0x281]) };
-      if (kind === "wrong-id") return { kind, id: id ^ (1 << random.below(16)) };
+      // Another generation of the same tag: an id that is never in flight, so the lie can be seen through.
+      if (kind === "wrong-id") return { kind, id: id ^ (1 << random.between(12, 15)) };
       return { kind };
     }
     return undefined;

@@ -1,0 +1,151 @@
+/**
+ * What a Linux host refuses: one function per error.
+ *
+ * A system call that fails is one kind; what to do about it depends on the call, and is in `cures.ts`.
+ */
+import { DmaError, ERRNO, type Errno, hex } from "../../base/index.ts";
+import { cureOf } from "./cures.ts";
+import type { Purpose } from "./sys.ts";
+
+/** Errno numbers by name, and back. */
+export function errnoName(number: number): Errno {
+  return (Object.keys(ERRNO) as Errno[]).find((name) => ERRNO[name] === number) ?? "EIO";
+}
+
+/** A system call answered with an errno. */
+export function callFailed(syscall: string, number: number, purpose: Purpose): DmaError {
+  const errno = errnoName(number);
+  const said = ERRNO[errno] === number ? errno : `errno ${number}`;
+  const what = typeof purpose === "string" ? purpose : purpose();
+  const cure = cureOf(syscall, errno);
+  return new DmaError(
+    "ERR_DMA_SYSCALL",
+    errno,
+    `${syscall} failed with ${said}: could not ${what}${cure === undefined ? "" : `. ${cure}`}`,
+    { syscall, number, purpose: what },
+  );
+}
+
+export const libraryMissing = (reason: string): DmaError =>
+  new DmaError(
+    "ERR_DMA_LINUX_LIBRARY",
+    "ENOSYS",
+    `real devices need the package koffi, which makes system calls from JavaScript, and it cannot be loaded (${reason}): ` +
+      "npm install koffi@3",
+    { reason },
+  );
+
+export const notLinux = (platform: string): DmaError =>
+  new DmaError(
+    "ERR_DMA_LINUX_PLATFORM",
+    "ENOSYS",
+    `real devices need Linux, and this is ${platform}: use the simulated machine (dmalink/sim)`,
+    { platform },
+  );
+
+export const noSuchDevice = (name: string): DmaError =>
+  new DmaError(
+    "ERR_DMA_LINUX_DEVICE",
+    "ENODEV",
+    `no PCI device ${name} on this machine: "dmalink doctor" lists them`,
+    { name },
+  );
+
+export const wrongDriver = (name: string, driver: string | undefined): DmaError =>
+  new DmaError(
+    "ERR_DMA_LINUX_DRIVER",
+    driver === undefined ? "ENODEV" : "EBUSY",
+    `${name} is ${driver === undefined ? "bound to no driver" : `in the hands of the driver ${driver}`}, and vfio-pci is needed: ` +
+      `dmalink bind ${name} --yes`,
+    { name, driver },
+  );
+
+export const noIommu = (name: string): DmaError =>
+  new DmaError(
+    "ERR_DMA_LINUX_IOMMU",
+    "ENODEV",
+    `${name} is in no IOMMU group: the machine has no IOMMU or it is off. Turn it on in the firmware (VT-d, AMD-Vi), and boot ` +
+      "with intel_iommu=on on Intel machines",
+    { name },
+  );
+
+export const noBackEnd = (reasons: readonly string[]): DmaError =>
+  new DmaError("ERR_DMA_LINUX_VFIO", "ENODEV", `no way to this device: ${reasons.join("; ")}. "dmalink doctor" says more`, {
+    reasons,
+  });
+
+export const groupNotViable = (group: string, others: readonly string[]): DmaError =>
+  new DmaError(
+    "ERR_DMA_LINUX_GROUP",
+    "EPERM",
+    `IOMMU group ${group} cannot be used: other devices of it have drivers of the kernel (${others.join(", ")}). Bind all of ` +
+      "them to vfio-pci, or unbind them",
+    { group, others },
+  );
+
+export const wrongVersion = (version: number): DmaError =>
+  new DmaError(
+    "ERR_DMA_LINUX_VERSION",
+    "EINVAL",
+    `VFIO says interface version ${version}, and only 0 is known: the kernel is newer than this program`,
+    { version },
+  );
+
+export const noType1v2 = (): DmaError =>
+  new DmaError("ERR_DMA_LINUX_TYPE1", "ENODEV", "VFIO has no type1 v2 IOMMU back end here: modprobe vfio_iommu_type1", {});
+
+/** Somebody unmapped behind our back, or the kernel kept some of it. */
+export const shortUnmap = (iova: number, length: number, unmapped: number): DmaError =>
+  new DmaError(
+    "ERR_DMA_LINUX_SHORT_UNMAP",
+    "EIO",
+    `${length} bytes at IOVA ${hex(iova)} were to be unmapped, and the kernel says ${unmapped}: the rest may still be reachable, ` +
+      "so these addresses are not given out again",
+    { iova, length, unmapped },
+  );
+
+export const splitRefused = (iova: number, length: number, area: { iova: number; length: number }): DmaError =>
+  new DmaError(
+    "ERR_DMA_SPLIT",
+    "EOPNOTSUPP",
+    `${length} bytes at IOVA ${hex(iova)} are part of ${area.length} bytes that were mapped together from ${hex(area.iova)} on, and ` +
+      "Linux unmaps a mapping only as a whole: unlink all of it, link smaller pieces, or turn coalescing off",
+    { iova, length, area },
+  );
+
+export const overlaps = (iova: number, length: number): DmaError =>
+  new DmaError(
+    "ERR_DMA_MAP",
+    "EADDRINUSE",
+    `cannot map ${length} bytes at IOVA ${hex(iova)}: something is mapped there; unmap it first`,
+    { iova, length },
+  );
+
+export const noMappings = (): DmaError =>
+  new DmaError("ERR_DMA_LINUX_CLOSED", "ENODEV", "the device was closed: nothing can be mapped for it any more", {});
+
+export const bufferFreed = (): DmaError =>
+  new DmaError("ERR_DMA_LINUX_FREED", "EFAULT", "this memory was freed: take its bytes before, or allocate again", {});
+
+export const badLength = (length: number): DmaError =>
+  new DmaError("ERR_DMA_LENGTH", "EINVAL", `${length} bytes cannot be allocated: a whole number from 1 on is needed`, {
+    length,
+  });
+
+export const noReset = (name: string): DmaError =>
+  new DmaError(
+    "ERR_DMA_LINUX_RESET",
+    "EOPNOTSUPP",
+    `${name} cannot be reset by VFIO: neither the function nor its slot offers it`,
+    { name },
+  );
+
+export const badVector = (name: string, vector: number, vectors: number): DmaError =>
+  new DmaError(
+    "ERR_DMA_LINUX_VECTOR",
+    "EINVAL",
+    vectors === 0
+      ? `${name} has no MSI-X or MSI: it must be polled`
+      : `${name} has interrupt vectors 0 to ${vectors - 1}, not ${vector}`,
+    { name, vector, vectors },
+  );
