@@ -191,28 +191,29 @@ export class IovaRange implements Disposable {
     const index = offset / PAGE_SIZE;
     const count = vecs.length;
     if (!(index >= 0 && index === Math.floor(index) && index + count <= this.#simplePages)) return 0;
+    if (FRAMES.length < count) FRAMES = new Float64Array(count * 2);
+    const frames = FRAMES;
+    let before = NO_FRAME;
+    let single = 0;
+    while (single < count) {
+      const { phys, length } = vecs[single]!;
+      const frame = phys / PAGE_SIZE;
+      if (length !== PAGE_SIZE || frame !== Math.floor(frame) || frame === before + 1) break;
+      frames[single++] = frame;
+      before = frame;
+    }
+    if (single < count && single > 0) single--; // the last one may go on into what follows
     const prot = permissions(direction);
-    const table = this.#table;
-    const cursor = this.#cursor;
     const first = this.#page + index;
     let done = 0;
-    let waiting = NO_FRAME; // the page before: mapped once the next one turns out not to go on from it
-    for (let i = 0; i < count; i++) {
-      const { phys, length } = vecs[i]!;
-      const frame = phys / PAGE_SIZE;
-      if (length !== PAGE_SIZE || frame !== Math.floor(frame) || frame === waiting + 1) break;
-      if (i > 0) {
-        // The first page in each table goes the long way, and leaves the table in the cursor.
-        if (
-          !table.mapPage(first + done, waiting, prot, cursor) &&
-          table.map((first + done) as IovaPage, waiting as PhysPage, 1, prot, cursor) !== 0
-        )
-          break;
-        done++;
-      }
-      waiting = frame;
+    while (done < single) {
+      done += this.#table.mapPages(first + done, frames, done, single - done, prot, this.#cursor);
+      if (done === single) break;
+      // The first page in each table goes the long way, and leaves the table in the cursor.
+      const [page, frame] = [(first + done) as IovaPage, frames[done] as PhysPage];
+      if (this.#table.map(page, frame, 1, prot, this.#cursor) !== 0) break;
+      done++;
     }
-    if (done === count - 1 && table.mapPage(first + done, waiting, prot, cursor)) done++;
     if (done > 0) this.#note(index, done);
     return done;
   }
@@ -512,6 +513,9 @@ export class IovaRange implements Disposable {
     });
   }
 }
+
+/** Frames of one vector link: used up before the call returns. */
+let FRAMES = new Float64Array(512);
 
 /** No page goes on from this one. */
 const NO_FRAME = -2;

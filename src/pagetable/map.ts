@@ -36,6 +36,41 @@ export function mapPage(tree: Tree, iova: number, phys: number, prot: number, cu
   return true;
 }
 
+/**
+ * `count` pages, `frames[i]` each, at consecutive addresses in the table that the cursor remembers. How many were mapped: it
+ * stops where the table ends, something is mapped, or a page is odd.
+ */
+export function mapPages(
+  tree: Tree,
+  iova: number,
+  frames: Float64Array,
+  from: number,
+  count: number,
+  prot: number,
+  cursor: LeafCursor,
+): number {
+  const index = iova - cursor.firstPage;
+  const low = tree.pageLow[prot]!;
+  const { presentMask, outputLimit, shift } = tree;
+  if (cursor.epoch !== tree.epoch || !(index >= 0 && index < 512) || (low & presentMask) === 0) return 0;
+  const high = tree.pageHigh[prot]!;
+  const { words } = tree.arena;
+  const room = Math.min(count, 512 - index);
+  let at = cursor.offset + (index | 0) * 2;
+  let done = 0;
+  while (done < room) {
+    const frame = frames[from + done]!;
+    if (!(frame >= 0 && frame < outputLimit) || (words[at]! & presentMask) !== 0) break;
+    words[at + 1] = tree.highOf(frame) | high;
+    words[at] = (frame << shift) | low;
+    at += 2;
+    done++;
+  }
+  tree.counters.leavesWritten += done;
+  tree.mappedPages = done;
+  return done;
+}
+
 /** The long way of {@link map}: any size, any layout, all checks. */
 export function mapRange(
   tree: Tree,

@@ -66,10 +66,10 @@ export class DmaDebug {
   /** What is live now, of all devices or of one, oldest first. */
   live(device?: DmaDevice): LiveRow[] {
     const { nowMs, hasClock, counters } = this.#facility;
-    const rows: (LiveRow & { readonly call: number })[] = [];
+    const rows: (LiveRow & { readonly order: number })[] = [];
     for (const each of this.#devices.values()) {
       if (device !== undefined && each.device !== device) continue;
-      for (const { kind, phys, address, length, direction, attributes, site, call, timeMs } of each.mappings)
+      for (const { kind, phys, address, length, direction, attributes, site, call, order, timeMs } of each.mappings)
         rows.push({
           device: each.device.name,
           kind,
@@ -81,9 +81,9 @@ export class DmaDebug {
           site: site && String(site),
           ageCalls: counters.calls - call,
           ageMs: hasClock ? nowMs - timeMs : undefined,
-          call,
+          order,
         });
-      for (const { address, capacity, pieces, site, call, timeMs } of each.ranges)
+      for (const { address, capacity, pieces, site, call, order, timeMs } of each.ranges)
         rows.push({
           device: each.device.name,
           kind: "two-step",
@@ -97,10 +97,10 @@ export class DmaDebug {
           site: site && String(site),
           ageCalls: counters.calls - call,
           ageMs: hasClock ? nowMs - timeMs : undefined,
-          call,
+          order,
         });
     }
-    return rows.sort((a, b) => a.call - b.call).map(({ call, ...row }) => row);
+    return rows.sort((a, b) => a.order - b.order).map(({ order, ...row }) => row);
   }
 
   /** Live mappings in the kernel's own format, which `dmalink check` reads; two-step ranges are not in it. */

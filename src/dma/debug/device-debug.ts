@@ -8,7 +8,7 @@
  * language's bindings) may call it as the front door does.
  * Specified by: behaviour of Linux 7.2 DMA debugging; `linuxCompatible` gives its answers, gaps included.
  */
-import { type Direction, DmaError, hex, PhysAddr } from "../../base/index.ts";
+import { type Direction, DmaError, PhysAddr } from "../../base/index.ts";
 import type { AddressSpace } from "../../iommu/index.ts";
 import { hiddenFrom } from "../confidential.ts";
 import type { DmaDevice } from "../device.ts";
@@ -16,13 +16,13 @@ import type { MappedList } from "../path.ts";
 import { ATTRIBUTE_BITS, attributeBits, type DmaAttributes } from "../vectors.ts";
 import { AccessChecks } from "./access-checks.ts";
 import type { CallSite } from "./call-site.ts";
-import { bucketOf, type Facility } from "./facility.ts";
-import type { FindingSite } from "./finding.ts";
+import type { Facility } from "./facility.ts";
 import { History } from "./history.ts";
 import { type Asked, bestFit, Checks } from "./mapping-checks.ts";
 import { RangeChecks } from "./range-checks.ts";
 import type { BusGrant, LiveMapping, LiveRange, MappingKind } from "./records.ts";
 import { Spans } from "./spans.ts";
+import { reportLive, reportPrivate, reportUnknownFree, reportUnknownSync } from "./unknown.ts";
 
 const lengthOf = ({ length }: { readonly length: number }): number => length;
 const addressOf = ({ address }: { readonly address: number }): number => address;
@@ -79,7 +79,7 @@ export class DeviceDebug {
   /** A map or a link threw `error`. */
   refused(error: unknown, phys: number, length: number): void {
     if (!(error instanceof DmaError && error.code === "ERR_DMA_PRIVATE") || this.device.linuxCompatible) return;
-    this.#private(phys, length, "refused to map", this.#begin());
+    reportPrivate(this.#facility, this, phys, length, "refused to map", this.#begin());
   }
 
   /** `length` bytes at `address` are going to be unmapped. */
@@ -129,8 +129,9 @@ export class DeviceDebug {
       this.#checks.segment(list[i]!.length, segment?.address ?? 0, segment?.length ?? 0, site);
     }
     for (const [i, { address, length, bus }] of segments.entries()) {
-      if (bus) this.grants.add({ address, length, site });
-      else {
+      if (bus) {
+        if (!linuxCompatible && this.#facility.take(this.device.name)) this.grants.add({ address, length, site });
+      } else {
         const sizes = { entries: list.length, segments: segments.length };
         const one = {
           kind: "scatter-gather",
@@ -151,7 +152,10 @@ export class DeviceDebug {
       this.#freed({ kind: "scatter-gather", address, length, direction, attributes: bits, entries }),
     );
     for (const { address, bus } of segments)
-      if (bus) for (const grant of this.grants.startingAt(address).slice(0, 1)) this.grants.delete(grant);
+      if (bus) {
+        const grant = this.grants.startingAt(address)[0];
+        if (grant && this.grants.delete(grant)) this.#facility.give();
+      }
   }
 
   listSyncing(to: "cpu" | "device", { list, segments, direction }: MappedList): void {
@@ -194,29 +198,9 @@ export class DeviceDebug {
 
   /** The driver lets go of the device: nothing may be mapped any more. */
   unbound(): void {
-    const { linuxCompatible, name } = this.device;
-    const live = [...this.mappings].sort(inDumpOrder);
-    const ranges = [...this.ranges];
-    const count = live.length + ranges.length;
     const site = this.#begin();
     this.driver = undefined;
-    if (count === 0) return;
-    const oldest = [...live, ...ranges].reduce((first, each) => (each.call < first.call ? each : first));
-    const leak = linuxCompatible ? live.at(-1)! : oldest;
-    const isRange = "capacity" in leak;
-    const [length, kind] = isRange ? [leak.capacity, "two-step"] : [leak.length, leak.kind];
-    const direction = isRange ? (leak.pieces[0]?.direction ?? "none linked") : leak.direction;
-    this.#facility.report(
-      "unbound-with-live",
-      name,
-      `its driver lets go with ${count} live mapping${count === 1 ? "" : "s"}; one of them: ${length} bytes at ` +
-        `${hex(leak.address)}, ${direction}, ${kind}`,
-      { count, address: leak.address, length, direction, kind },
-      [
-        ["mapped at", leak.site],
-        ["driver let go at", site],
-      ],
-    );
+    reportLive(this.#facility, this, site);
   }
 
   /** Forgets everything. */
@@ -232,17 +216,8 @@ export class DeviceDebug {
   memory(phys: number, length: number, attributes: number, site: CallSite | undefined): void {
     this.#checks.memory(phys, length, attributes, site);
     const claimed = (attributes & ATTRIBUTE_BITS.shared) !== 0 && !this.device.linuxCompatible;
-    if (claimed && hiddenFrom(this.device, PhysAddr(phys), length)) this.#private(phys, length, "maps as shared", site);
-  }
-
-  #private(phys: number, length: number, what: string, site: CallSite | undefined): void {
-    this.#facility.report(
-      "private-to-untrusted",
-      this.device.name,
-      `${what} ${length} bytes at ${hex(phys)}: they are private, and the device is outside the guest's trust; share them first`,
-      { phys, length },
-      [["mapped at", site]],
-    );
+    if (claimed && hiddenFrom(this.device, PhysAddr(phys), length))
+      reportPrivate(this.#facility, this, phys, length, "maps as shared", site);
   }
 
   #begin(): CallSite | undefined {
@@ -270,7 +245,8 @@ export class DeviceDebug {
       segments,
       error,
       site,
-      call: facility.tick(),
+      call: facility.calls,
+      order: facility.nextOrder(),
       timeMs: facility.nowMs,
     };
     if (!facility.take(this.device.name)) return;
@@ -283,19 +259,10 @@ export class DeviceDebug {
     const facility = this.#facility;
     if (facility.disabled) return;
     const site = this.#begin();
-    if (!(Number.isSafeInteger(asked.address) && asked.address >= 0)) {
-      facility.report(
-        "free-invalid",
-        this.device.name,
-        `unmaps ${asked.length} bytes at ${asked.address}, which no mapping can have: its map failed, or was never made`,
-        { length: asked.length },
-        [["unmapped at", site]],
-      );
-      return;
-    }
-    const mapping = bestFit(this.mappings.startingAt(asked.address), asked, this.device);
-    if (mapping === undefined) {
-      this.#freedUnknown(asked, site);
+    const isAddress = Number.isSafeInteger(asked.address) && asked.address >= 0;
+    const mapping = isAddress && bestFit(this.mappings.startingAt(asked.address), asked, this.device);
+    if (!mapping) {
+      reportUnknownFree(facility, this, asked, site);
       return;
     }
     this.#checks.unmap(mapping, asked, site);
@@ -303,48 +270,7 @@ export class DeviceDebug {
     if ((mapping.attributes & ATTRIBUTE_BITS.mmio) === 0) facility.written.delete(mapping);
     facility.give();
     const { kind, address, length } = mapping;
-    this.history.add({ kind, address, length, mappedAt: mapping.site, unmappedAt: site, call: facility.tick() });
-  }
-
-  #freedUnknown(asked: Asked, site: CallSite | undefined): void {
-    const { address, length } = asked;
-    const { linuxCompatible, name } = this.device;
-    const range = linuxCompatible ? undefined : this.ranges.containing(address)[0];
-    if (range) {
-      this.#facility.report(
-        "wrong-function",
-        name,
-        `unmaps ${length} bytes at ${hex(address)} as ${asked.kind}; that is a two-step range of ${range.capacity} bytes ` +
-          `at ${hex(range.address)}: unlink or destroy it`,
-        { address, length, mapped: "two-step", unmapped: asked.kind },
-        [
-          ["reserved at", range.site],
-          ["unmapped at", site],
-        ],
-      );
-      return;
-    }
-    const around = this.mappings.overlapping(address, length)[0];
-    const past = this.history.latest(address, length);
-    const [what, sites]: [string, FindingSite[]] = around
-      ? [`the mapping there has ${around.length} bytes from ${hex(around.address)} on`, [["mapped at", around.site]]]
-      : past
-        ? [
-            `the ${past.length} bytes mapped at ${hex(past.address)} were unmapped before`,
-            [
-              ["mapped at", past.mappedAt],
-              ["first unmapped at", past.unmappedAt],
-            ],
-          ]
-        : ["nothing is or was mapped there", []];
-    sites.push(["unmapped at", site]);
-    this.#facility.report(
-      "free-unknown",
-      name,
-      `unmaps ${length} bytes at ${hex(address)}; ${what}`,
-      { address, length },
-      sites,
-    );
+    this.history.add({ kind, address, length, mappedAt: mapping.site, unmappedAt: site, order: facility.nextOrder() });
   }
 
   #synced(to: "cpu" | "device", asked: Asked, site: CallSite | undefined): void {
@@ -358,33 +284,7 @@ export class DeviceDebug {
       return;
     }
     if (!device.linuxCompatible && this.ranges.containing(address, length).length > 0) return;
-    const outside = device.linuxCompatible ? undefined : this.mappings.overlapping(address, length)[0];
-    const past = this.history.latest(address, length);
-    const target = `for the ${to === "cpu" ? "CPU" : "device"}`;
-    if (outside)
-      this.#facility.report(
-        "sync-outside",
-        device.name,
-        `syncs ${length} bytes at ${hex(address)} ${target}; the mapping there has ${outside.length} bytes from ` +
-          `${hex(outside.address)} on`,
-        { address, length, mappedAddress: outside.address, mapped: outside.length },
-        [
-          ["mapped at", outside.site],
-          ["synced at", site],
-        ],
-      );
-    else
-      this.#facility.report(
-        "sync-unknown",
-        device.name,
-        `syncs ${length} bytes at ${hex(address)} ${target}; ${past ? "they were unmapped before" : "nothing is or was mapped there"}`,
-        { address, length },
-        [
-          ["mapped at", past?.mappedAt],
-          ["unmapped at", past?.unmappedAt],
-          ["synced at", site],
-        ],
-      );
+    reportUnknownSync(this.#facility, this, asked, to, site);
   }
 
   /** Linux looks bucket by bucket downwards, no further than the longest segment of the device. */
@@ -415,6 +315,3 @@ export class DeviceDebug {
     }
   }
 }
-
-/** As Linux lists its entries: bucket by bucket, oldest first. */
-export const inDumpOrder = (a: LiveMapping, b: LiveMapping): number => bucketOf(a) - bucketOf(b) || a.call - b.call;

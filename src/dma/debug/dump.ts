@@ -1,7 +1,6 @@
 /** Live mappings as the kernel writes them: one line an entry, in the order of its hash. Specified by: debugfs `dma-api/dump` of Linux 7.2. */
 import type { DeviceDebug } from "./device-debug.ts";
-import { inDumpOrder } from "./device-debug.ts";
-import { bucketOf, LINUX_DIRECTIONS } from "./facility.ts";
+import { bucketOf, inDumpOrder, LINUX_DIRECTIONS } from "./facility.ts";
 import type { LiveMapping } from "./records.ts";
 
 const ERRORS: Readonly<Record<LiveMapping["error"], string>> = {

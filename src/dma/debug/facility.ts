@@ -87,6 +87,7 @@ export class Facility {
   #live = 0;
   #peak = 0;
   #calls = 0;
+  #order = 0;
 
   constructor(options: DmaDebugOptions, onDisabled: () => void) {
     this.#options = options;
@@ -111,9 +112,19 @@ export class Facility {
     };
   }
 
-  /** Counts a call that is checked; its number. */
-  tick(): number {
-    return ++this.#calls;
+  /** Calls that were checked. */
+  get calls(): number {
+    return this.#calls;
+  }
+
+  /** A call is going to be checked. */
+  tick(): void {
+    this.#calls++;
+  }
+
+  /** Larger for each record: the order in which they were made. */
+  nextOrder(): number {
+    return ++this.#order;
   }
 
   get nowMs(): number {
@@ -212,3 +223,6 @@ export const LINUX_DIRECTIONS: Readonly<Record<Direction, string>> = {
 
 /** The bucket of Linux's hash that an address lies in: the order of its dump. */
 export const bucketOf = ({ address }: Pick<LiveMapping, "address">): number => Math.floor(address / 8192) % 16_384;
+
+/** As Linux lists its entries: bucket by bucket, oldest first. */
+export const inDumpOrder = (a: LiveMapping, b: LiveMapping): number => bucketOf(a) - bucketOf(b) || a.order - b.order;

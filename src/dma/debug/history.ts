@@ -31,7 +31,7 @@ export class History {
   latest(address: number, length: number): PastMapping | undefined {
     let latest: PastMapping | undefined;
     for (const past of this.#spans.overlapping(address, length))
-      if (latest === undefined || past.call > latest.call) latest = past;
+      if (latest === undefined || past.order > latest.order) latest = past;
     return latest;
   }
 }

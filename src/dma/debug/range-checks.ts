@@ -26,13 +26,15 @@ export class RangeChecks {
   /** `capacity` bytes from `address` are reserved. */
   reserved(address: number, capacity: number): LiveRange {
     const facility = this.#facility;
+    facility.tick();
     const range: LiveRange = {
       device: this.#owner.device,
       address,
       capacity,
       pieces: [],
       site: facility.site(),
-      call: facility.tick(),
+      call: facility.calls,
+      order: facility.nextOrder(),
       timeMs: facility.nowMs,
     };
     if (facility.take(range.device.name)) this.#owner.ranges.add(range);
@@ -83,6 +85,7 @@ export class RangeChecks {
   }
 
   synced(range: LiveRange, offset: number, length: number): void {
+    if (this.#facility.disabled) return;
     this.#facility.tick();
     this.#cut(range, offset, offset + length);
     const { pieces } = range;
@@ -137,6 +140,7 @@ export class RangeChecks {
   unlinked(range: LiveRange, offset: number, length: number): void {
     const facility = this.#facility;
     if (facility.disabled) return;
+    facility.tick();
     this.#cut(range, offset, offset + length);
     const first = this.#firstEndingAfter(range, offset);
     const { pieces } = range;
@@ -174,6 +178,7 @@ export class RangeChecks {
   destroyed(range: LiveRange): void {
     const facility = this.#facility;
     if (facility.disabled || !this.#owner.ranges.delete(range)) return;
+    facility.tick();
     facility.give(1 + range.pieces.length);
     if (range.pieces.length > 0) this.#past(range, range.address, range.capacity, range.pieces[0]!);
     range.pieces = [];
@@ -187,8 +192,8 @@ export class RangeChecks {
 
   #past(range: LiveRange, address: number, length: number, { site }: LinkedPiece): void {
     const unmappedAt = this.#facility.site();
-    const call = this.#facility.tick();
-    this.#owner.history.add({ kind: "two-step", address, length, mappedAt: site ?? range.site, unmappedAt, call });
+    const order = this.#facility.nextOrder();
+    this.#owner.history.add({ kind: "two-step", address, length, mappedAt: site ?? range.site, unmappedAt, order });
   }
 
   /** Index of the first piece with a byte after `offset`. Pieces are in order; binary search. */

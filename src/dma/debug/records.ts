@@ -22,7 +22,10 @@ export interface LiveMapping {
   /** `none`: there is no error to check. */
   error: "none" | "unchecked" | "checked";
   readonly site: CallSite | undefined;
+  /** Calls that had been checked when it was made. */
   readonly call: number;
+  /** Records are numbered as they are made. */
+  readonly order: number;
   readonly timeMs: number;
 }
 
@@ -47,7 +50,10 @@ export interface LiveRange {
   /** By offset. They never overlap. */
   pieces: LinkedPiece[];
   readonly site: CallSite | undefined;
+  /** Calls that had been checked when it was made. */
   readonly call: number;
+  /** Records are numbered as they are made. */
+  readonly order: number;
   readonly timeMs: number;
 }
 
@@ -58,7 +64,8 @@ export interface PastMapping {
   readonly length: number;
   readonly mappedAt: CallSite | undefined;
   readonly unmappedAt: CallSite | undefined;
-  readonly call: number;
+  /** As for what is live. */
+  readonly order: number;
 }
 
 /** Addresses of a peer's memory on the bus, as a mapped list gave them to its driver. */
