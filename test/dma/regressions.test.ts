@@ -302,7 +302,7 @@ describe("history of the two-step API, on granules larger than a page", () => {
     const bio = new Bio();
     bio.set("read", 0, list, DEFAULT_LIMITS);
     const iterator = new DmaIterator();
-    const mapped = { range: undefined, peer: "none" as const };
+    const mapped = { range: undefined, spare: undefined, peer: "none" as const };
     const door = new DmaDoor(stand.dma);
     const gap = junctionGap(0x1000_0000, PAGE_SIZE, 0x1001_1000);
     expect(iterator.start(door, bio, "data", 3 * PAGE_SIZE, gap, DEFAULT_LIMITS, "from-device", mapped)).toBe(true);

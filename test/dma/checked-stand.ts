@@ -1,0 +1,112 @@
+/** Devices under checked mode: behind an IOMMU or without one, below a switch, in a confidential guest. */
+import { MiB, PhysAddr, PhysPage } from "../../src/base/index.ts";
+import { Dma, DmaDebug, type DmaDebugOptions, type DmaOptions } from "../../src/dma/index.ts";
+import {
+  DmaEngine,
+  SimulatedMachine,
+  SimulatedMemory,
+  type SimulatedPciNode,
+  SimulatedUnit,
+  VirtualClock,
+} from "../../src/hosts/simulated/index.ts";
+import { IommuDomain } from "../../src/iommu/index.ts";
+import { vtdSecondStage } from "../../src/layouts/pagetable/index.ts";
+import { ACS, type PciBar } from "../../src/platform/index.ts";
+
+export const KiB4 = 4096;
+export const RAM: PhysAddr = PhysAddr(0x2000_1000);
+export const REQUESTER = 0x100;
+
+/** What {@link setUp} gives: the device, the engine that plays it, and the codes of the findings so far. */
+export interface CheckedDevice {
+  readonly debug: DmaDebug;
+  readonly dma: Dma;
+  readonly engine: DmaEngine;
+  readonly unit: SimulatedUnit;
+  readonly domain: IommuDomain;
+  readonly codes: () => string[];
+}
+
+/** Two devices below one switch, the one with memory that the other reaches. */
+export interface CheckedPeers {
+  readonly machine: SimulatedMachine;
+  readonly debug: DmaDebug;
+  readonly dma: Dma;
+  readonly client: { readonly engine: DmaEngine; readonly node: SimulatedPciNode };
+  /** From now on peers' requests go up to the root. */
+  readonly redirect: () => void;
+  readonly bar: PciBar;
+}
+
+/** A confidential guest with a device outside its trust. */
+export interface CheckedGuest {
+  readonly machine: SimulatedMachine;
+  readonly engine: DmaEngine;
+  readonly debug: DmaDebug;
+  readonly dma: Dma;
+  /** A private page. */
+  readonly page: PhysPage;
+  readonly phys: PhysAddr;
+}
+
+/** A device behind an IOMMU, or without one, and an engine that plays it. */
+export function setUp(
+  options: DmaDebugOptions = {},
+  device: DmaOptions & { direct?: boolean; mode?: "strict" | "lazy" } = {},
+): CheckedDevice {
+  const debug = new DmaDebug({ print: "none", ...options });
+  const unit = new SimulatedUnit();
+  const memory = new SimulatedMemory();
+  const { direct, mode = "strict", ...rest } = device;
+  const domain = new IommuDomain({ layout: vtdSecondStage(), unit, clock: new VirtualClock(), mode });
+  unit.attach(REQUESTER, domain.tables);
+  const dma = new Dma({ name: "0000:01:00.0", ...(!direct && { domain }), debug, ...rest });
+  const engine = new DmaEngine(REQUESTER, unit, memory);
+  debug.knowAs(dma.device, REQUESTER);
+  engine.onAccess = debug.accessed;
+  const codes = (): string[] => debug.report().map(({ code }) => code);
+  return { debug, dma, engine, unit, domain, codes };
+}
+
+export const bytes = (length = 64): Uint8Array => new Uint8Array(length);
+/** A machine whose two devices are below one switch, translated by a unit. */
+export function peers(): CheckedPeers {
+  const machine = new SimulatedMachine({ memoryBytes: 64 * MiB, bridges: [{ rootPorts: [{ switch: [{}, {}] }] }] });
+  const plug = (slot: string) => {
+    const engine = new DmaEngine({ memoryBytes: 0x1_0000 });
+    const device = machine.plug(slot, engine)[0]!;
+    device.setBusMaster(true);
+    return { engine, node: device.node };
+  };
+  const [client, owner] = [plug("0.0.0"), plug("0.0.1")];
+  machine.peers.add(owner.node, owner.node.bars[0]!);
+  const debug = new DmaDebug({ print: "none" });
+  machine.fabric.onAccess = debug.accessed;
+  const unit = new SimulatedUnit();
+  const domain = new IommuDomain({ layout: vtdSecondStage(), unit, clock: machine.clock, mode: "strict" });
+  unit.attach(client.node.requester, domain.tables);
+  machine.fabric.translator = unit;
+  const dma = new Dma({ domain, debug, machine, node: client.node });
+  const redirect = (): void => {
+    for (const { node } of [client, owner]) node.parent!.acsControl = ACS.requestRedirect | ACS.completionRedirect;
+  };
+  return { machine, debug, dma, client, redirect, bar: owner.node.bars[0]! };
+}
+
+/** A device of a confidential guest, outside its trust. */
+export function confidential(direct = false): CheckedGuest {
+  const machine = new SimulatedMachine({ memoryBytes: 64 * MiB, confidential: "refused", pool: { slots: 128 } });
+  const engine = new DmaEngine();
+  const device = machine.plug("0.0", engine)[0]!;
+  device.setBusMaster(true);
+  const debug = new DmaDebug({ print: "none" });
+  machine.fabric.onAccess = debug.accessed;
+  const unit = new SimulatedUnit();
+  const domain = new IommuDomain({ layout: vtdSecondStage(), unit, clock: machine.clock, mode: "strict" });
+  unit.attach(device.node.requester, domain.tables);
+  if (!direct) machine.fabric.translator = unit;
+  const forced = direct ? { forceBounce: true } : { domain };
+  const dma = new Dma({ ...forced, debug, machine, node: device.node });
+  const page = machine.ram.allocatePages(1)!;
+  return { machine, engine, debug, dma, page, phys: PhysPage.start(page) };
+}
