@@ -5,6 +5,8 @@ const config: UserConfig[] = defineConfig([
     entry: {
       index: "src/index.ts",
       sim: "src/hosts/simulated/index.ts",
+      block: "src/consumers/block/index.ts",
+      nvme: "src/consumers/nvme/index.ts",
       trace: "src/trace/index.ts",
       analysis: "src/analysis/index.ts",
       replay: "src/replay/index.ts",

@@ -154,13 +154,20 @@ export class Dma {
    * reachable yet. `undefined` if the device is not translated, or there is no room: map each piece by itself then.
    *
    * @param asked.capacity bytes that {@link IovaRange.grow} may reach; `length` unless said
+   * @param asked.again a range of this device that was given back: its object is the new range, and nothing is allocated.
+   * For those who keep one for each request in flight; nobody else may still hold it. One in use is left alone.
    * @throws DmaError ERR_DMA_LENGTH (EINVAL)
    */
-  tryReserveIova(asked: { length: number; physOffset?: number; capacity?: number }): IovaRange | undefined {
+  tryReserveIova(asked: {
+    length: number;
+    physOffset?: number;
+    capacity?: number;
+    again?: IovaRange | undefined;
+  }): IovaRange | undefined {
     checkLength(asked.length);
     const path = this.#translated;
     if (path === undefined) return undefined;
-    return reserveRange(path, asked.length, path.inside(asked.physOffset ?? 0), asked.capacity);
+    return reserveRange(path, asked.length, path.inside(asked.physOffset ?? 0), asked.capacity, asked.again);
   }
 
   // One shot.

@@ -209,3 +209,38 @@ describe("an IOVA range: rules", () => {
     expect(() => dma.map(PhysAddr(0), length, "bidirectional")).toThrow(expect.objectContaining({ errno: "EINVAL" }));
   });
 });
+
+describe("the object of a range that was given back", () => {
+  for (const mode of ["strict", "lazy"] as const)
+    test(`serves again, and holds nothing of before (${mode})`, () => {
+      const { dma, reaches, counters } = machine(mode);
+      const first = reserve(dma, 0x3000, 0x800);
+      first.link(0, PhysAddr(0x7800), 0x2800, "to-device");
+      first.sync();
+      first.destroy();
+      const other = reserve(dma, 0x1000);
+      const again = dma.tryReserveIova({ length: 0x2000, again: first })!;
+      expect(again).toBe(first);
+      expect([again.length, again.linkedPages, again.address % 4096]).toEqual([0x2000, 0, 0]);
+      expect(reaches(again.address)).toBe(false);
+      again.link(0, PhysAddr(0x9000), 4096, "from-device");
+      again.sync(0, 4096);
+      expect(reaches(again.address)).toBe(false); // only what the direction says: the one of before is forgotten
+      expect(() => again.link(0x1000, PhysAddr(0x9000), 0x2000, "to-device")).toThrow(
+        expect.objectContaining({ code: "ERR_DMA_LINK_RANGE" }),
+      );
+      again.destroy(4096);
+      expect(() => again.sync()).toThrow(expect.objectContaining({ code: "ERR_DMA_RELEASED" }));
+      other.destroy();
+      expect(counters.leavesWritten).toBe(counters.leavesCleared);
+      expect(counters.iovaAllocations).toBe(3);
+    });
+
+  test("is left alone while it is in use, and by another device", () => {
+    const { dma } = machine();
+    const range = reserve(dma, 4096);
+    expect(dma.tryReserveIova({ length: 4096, again: range })).not.toBe(range);
+    range.destroy();
+    expect(machine().dma.tryReserveIova({ length: 4096, again: range })).not.toBe(range);
+  });
+});

@@ -31,20 +31,19 @@ import type { TranslatedPath } from "./translated.ts";
 import { attributeBits, type Direction, type DmaAttributes, type PhysVec } from "./vectors.ts";
 
 export class IovaRange implements Disposable {
-  /** First address; the caller's offsets count from here. */
-  declare readonly address: Iova; // "declare": a defined field holds undefined first, and is slower ever after
+  #address: Iova = 0 as Iova;
   readonly #path: TranslatedPath;
   readonly #domain: AddressSpace;
   readonly #granule: number = 0;
   readonly #perGranule: number = 0;
-  readonly #page: IovaPage = 0 as IovaPage;
-  readonly #pages: number = 0;
+  #page: IovaPage = 0 as IovaPage;
+  #pages = 0;
   readonly #checked: boolean = true;
   readonly #table: AddressTable;
   #length = 0;
   /** Whole pages that may take the short way of {@link link}; 0 once the range was given back. */
   #simplePages = 0;
-  readonly #isSimple: boolean;
+  #isSimple = false;
   /** What the last simple link allowed: the next one mostly allows the same. */
   #direction: Direction = "bidirectional";
   #prot: number = permissions("bidirectional");
@@ -66,25 +65,51 @@ export class IovaRange implements Disposable {
   /** The leaf table of the last link: the next one rarely needs another. */
   readonly #cursor = new LeafCursor();
 
-  /** Made by {@link Dma.tryReserveIova}. */
-  constructor(path: TranslatedPath, page: IovaPage, pages: number, address: Iova, length: number) {
+  /** Made by {@link Dma.tryReserveIova}. The first address lies `inside` bytes into `page`. */
+  constructor(path: TranslatedPath, page: IovaPage, pages: number, inside: number, length: number) {
     const { device, domain } = path;
     this.#path = path;
     this.#domain = domain;
     this.#table = domain.table;
     this.#granule = path.granule;
     this.#perGranule = path.perGranule;
-    this.#page = page;
-    this.#pages = pages;
     this.#checked = device.checked;
-    this.address = address;
-    this.#length = length;
     const plain = device.coherent && !device.untrusted && device.machine.encryption === undefined;
-    this.#isSimple = plain && device.observer === undefined && path.granule === PAGE_SIZE && address % PAGE_SIZE === 0;
-    if (this.#isSimple) this.#simplePages = Math.floor(length / PAGE_SIZE);
     this.#careful = plain
       ? undefined
       : new CarefulLinks(path, (at, phys, bytes, prot, pad) => this.#map(at, phys, bytes, prot, pad));
+    this.#open(page, pages, inside, length);
+  }
+
+  #open(page: IovaPage, pages: number, inside: number, length: number): void {
+    const { device } = this.#path;
+    this.#page = page;
+    this.#pages = pages;
+    this.#address = (page * PAGE_SIZE + inside) as Iova;
+    this.#length = length;
+    const isPlain = this.#careful === undefined && device.observer === undefined;
+    this.#isSimple = isPlain && this.#granule === PAGE_SIZE && inside === 0;
+    this.#simplePages = this.#isSimple ? Math.floor(length / PAGE_SIZE) : 0;
+  }
+
+  /**
+   * The object of a range that was given back serves for another one; false, and nothing happens, if it cannot: other
+   * device, still in use, not plain. For {@link Dma.tryReserveIova}.
+   */
+  reopen(path: TranslatedPath, page: IovaPage, pages: number, inside: number, length: number): boolean {
+    if (path !== this.#path || !this.#released || this.#careful !== undefined) return false;
+    this.#released = false;
+    this.#first = NONE;
+    this.#end = 0;
+    this.#announcedEnd = 0;
+    this.#mayBeLarge = false;
+    this.#open(page, pages, inside, length);
+    return true;
+  }
+
+  /** First address; the caller's offsets count from here. */
+  get address(): Iova {
+    return this.#address;
   }
 
   /** Bytes that may be linked. */
@@ -304,7 +329,7 @@ export class IovaRange implements Disposable {
   unlink(
     offset: number,
     length: number,
-    as: { readonly lazy?: boolean; readonly direction?: Direction; readonly attributes?: DmaAttributes } = {},
+    as: { readonly lazy?: boolean; readonly direction?: Direction; readonly attributes?: DmaAttributes } = NOTHING_SAID,
   ): void {
     if (this.#checked) this.#checkPiece("unlink", offset, length);
     const address = this.address + offset;
@@ -356,7 +381,7 @@ export class IovaRange implements Disposable {
    */
   destroy(
     mappedLength?: number,
-    as: { readonly direction?: Direction; readonly attributes?: DmaAttributes } = {},
+    as: { readonly direction?: Direction; readonly attributes?: DmaAttributes } = NOTHING_SAID,
   ): void {
     if (this.#released && this.#checked) return;
     if (mappedLength !== undefined) {
@@ -378,7 +403,7 @@ export class IovaRange implements Disposable {
   /** For calls that fail half-way: unlinks everything and gives the range back at once, in lazy mode too. */
   undo(): void {
     if (this.#released) return;
-    this.#finish(this.#pages, (this.#page + this.#end) * PAGE_SIZE - this.address, {}, true);
+    this.#finish(this.#pages, (this.#page + this.#end) * PAGE_SIZE - this.address, NOTHING_SAID, true);
   }
 
   [Symbol.dispose](): void {
@@ -513,6 +538,9 @@ export class IovaRange implements Disposable {
     });
   }
 }
+
+/** Of how a piece was linked; one for all, as an end costs no garbage. */
+const NOTHING_SAID = {};
 
 /** Frames of one vector link: used up before the call returns. */
 let FRAMES = new Float64Array(512);

@@ -9,7 +9,7 @@ export const badSlots = (slots: number, areas: number): DmaError =>
     { slots, areas },
   );
 
-export const badStart = (start: number): DmaError =>
+export const badPoolStart = (start: number): DmaError =>
   new DmaError(
     "ERR_DMA_BOUNCE_START",
     "EINVAL",

@@ -10,7 +10,7 @@
  * Specified by: behaviour of Linux 7.2 bounce buffers; judged by test/golden/dma-api.
  */
 import { PAGE_SIZE, type PhysAddr } from "../base/index.ts";
-import { badIndex, badSlots, badStart } from "./errors.ts";
+import { badIndex, badPoolStart, badSlots } from "./errors.ts";
 
 /** Bytes of a slot. */
 export const BOUNCE_SLOT = 2048;
@@ -81,7 +81,7 @@ export class Slots {
     const areaSlots = count / areas;
     if (!Number.isInteger(Math.log2(areas)) || !(count > 0) || areaSlots % BOUNCE_SET !== 0)
       throw badSlots(count, areas);
-    if (!(start >= 0) || start % PAGE_SIZE !== 0) throw badStart(start);
+    if (!(start >= 0) || start % PAGE_SIZE !== 0) throw badPoolStart(start);
     this.start = start;
     this.end = start + count * BOUNCE_SLOT;
     this.count = count;

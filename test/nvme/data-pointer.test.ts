@@ -12,9 +12,11 @@ import {
   DmaDoor,
   DmaIterator,
   type MappingDoor,
+  OneShotDoor,
   type PeerRoute,
   PhysicalVectors,
   type QueueLimits,
+  ScatterlistDoor,
   VectorList,
 } from "../../src/consumers/block/index.ts";
 import {
@@ -200,7 +202,7 @@ describe("one segment", () => {
   for (const [offset, length] of [
     [4092, 4101],
     [0, 8193],
-  ] as const) // prettier-ignore
+  ] as const)
     test(`of ${length} bytes at offset ${offset} does not fit two PRPs: a list of two, or one descriptor`, () => {
       const bench = new Bench(new PlainDoor());
       expect(bench.map(requestOf([[A + offset, length]]))).toBe("ok");
@@ -273,7 +275,7 @@ describe("the choice between PRPs and SGLs", () => {
     const gap: Run[] = [
       [A + 512, 1024],
       [A + 0x5200, 1024],
-    ]; // prettier-ignore
+    ];
     expect(flags({ sgls: true }, gap)).toBe(POINTERS.sgl);
     expect(flags({ sgls: true, sglThreshold: 0 }, gap)).toBe(POINTERS.sgl);
   });
@@ -284,7 +286,7 @@ describe("the choice between PRPs and SGLs", () => {
     const long: Run[] = [
       [A, 32 * KiB],
       [A + 2 * MiB, 32 * KiB],
-    ]; // prettier-ignore
+    ];
     expect(flags({ sgls: true }, long)).toBe(POINTERS.sgl);
     expect(flags({ sgls: true, sglThreshold: 0 }, long)).toBe(POINTERS.prp);
     expect(flags({ sgls: false }, long)).toBe(POINTERS.prp);
@@ -315,7 +317,7 @@ describe("the choice between PRPs and SGLs", () => {
           [A + 0x5200, 1024],
         ]),
       ),
-    ).toBe("io-error"); // prettier-ignore
+    ).toBe("io-error");
     expect([bench.inUse, door.live.size]).toEqual([0, 0]);
   });
 });
@@ -346,7 +348,7 @@ describe("metadata", () => {
     [0x900_0000, 200],
     [0x910_0000, 200],
     [0x920_0000, 112],
-  ]; // prettier-ignore
+  ];
 
   test("in three segments is a last segment of 48 bytes in slot 0 of a small block", () => {
     const door = new PlainDoor();
@@ -464,6 +466,33 @@ describe("behind an IOMMU", () => {
     expect(mapped()).toBe(0);
   });
 
+  /** One request of 128 KiB: allocations, entries, syncs, invalidations; bytes of lists, and of what is kept. */
+  const table: [way: string, Door: new (dma: Dma) => DmaDoor, sgl: boolean, cost: number[]][] = [
+    ["two steps, an SGL", DmaDoor, true, [1, 32, 1, 1, 0, 16]],
+    ["two steps, PRPs", DmaDoor, false, [1, 32, 1, 1, 248, 16]],
+    ["each segment by itself, an SGL", OneShotDoor, true, [32, 32, 32, 32, 512, 0]],
+    ["each segment by itself, PRPs", OneShotDoor, false, [32, 32, 32, 32, 248, 512]],
+    ["a scatterlist, an SGL", ScatterlistDoor, true, [1, 32, 1, 1, 0, 16 + 1024]],
+    ["a scatterlist, PRPs", ScatterlistDoor, false, [1, 32, 1, 1, 248, 16 + 1024]],
+  ];
+  for (const [way, Door, sgls, cost] of table)
+    test(`32 scattered pages cost, by ${way}: ${cost.join(", ")}`, () => {
+      const { dma, back, mapped } = translated();
+      const door = new Door(dma);
+      const bench = new Bench(door, { sgls, sglThreshold: 4096 });
+      const request = requestOf(pages(32));
+      const before = dma.counters.snapshot();
+      expect(bench.map(request)).toBe("ok");
+      expect(back(bench.read(request.bytes).runs)).toEqual(intended(request));
+      bench.mapper.unmap(bench.mapping);
+      const { iovaAllocations, iovaFrees, leavesWritten, leavesCleared, mapSyncs, rangeInvalidations } =
+        dma.counters.since(before);
+      const { listBytes, metadataBytes } = bench.mapper.counters;
+      const kept = metadataBytes + (door instanceof ScatterlistDoor ? door.tableBytes : 0);
+      expect([iovaAllocations, leavesWritten, mapSyncs, rangeInvalidations, listBytes, kept]).toEqual(cost);
+      expect([iovaFrees, leavesCleared, mapped()]).toEqual([iovaAllocations, leavesWritten, 0]);
+    });
+
   test("requests up to 128 KiB never search the address space once the caches are warm; larger ones do", () => {
     const { dma, door } = translated({ countSteps: true });
     const bench = new Bench(door, { sgls: true });
@@ -503,19 +532,19 @@ describe("behind an IOMMU", () => {
         [A, granule],
         [A + 4 * granule, granule],
       ]),
-    ).toBe(true); // prettier-ignore
+    ).toBe(true);
     expect(
       whole([
         [A + 4096, granule],
         [A + 4 * granule + 4096, granule],
       ]),
-    ).toBe(false); // prettier-ignore
+    ).toBe(false);
     expect(
       whole([
         [A + 4096, granule - 4096],
         [A + 4 * granule, 100],
       ]),
-    ).toBe(true); // prettier-ignore
+    ).toBe(true);
     expect(whole(pages(4))).toBe(false);
   });
 

@@ -1,7 +1,7 @@
 /**
  * A machine for NVMe tests: one or more controllers in slots, an IOMMU or none, and virtual time.
  */
-import { Counters, MiB, type PhysAddr } from "../../src/base/index.ts";
+import { Counters, MiB, type PhysAddr, type PhysPage } from "../../src/base/index.ts";
 import { Nvme, type NvmeOptions } from "../../src/consumers/nvme/index.ts";
 import { Dma } from "../../src/dma/index.ts";
 import {
@@ -12,11 +12,22 @@ import {
   type SimulatedPciDevice,
   SimulatedUnit,
 } from "../../src/hosts/simulated/index.ts";
-import { IommuDomain } from "../../src/iommu/index.ts";
+import { SimulatedVtdUnit } from "../../src/hosts/simulated/vtd/index.ts";
+import { IommuDomain, VtdUnit } from "../../src/iommu/index.ts";
 import { vtdSecondStage } from "../../src/layouts/pagetable/index.ts";
+import { Arena } from "../../src/pagetable/index.ts";
 import type { HostBuffer, HostMemory } from "../../src/platform/index.ts";
 
-export type Mode = "strict" | "lazy" | "direct" | "bounced" | "confidential" | "non-coherent" | "non-coherent, strict";
+export type Mode =
+  | "strict"
+  | "lazy"
+  | "direct"
+  | "bounced"
+  | "confidential"
+  | "non-coherent"
+  | "non-coherent, strict"
+  | "VT-d to the bit, lazy"
+  | "VT-d to the bit, strict";
 export const MODES: readonly Mode[] = [
   "strict",
   "lazy",
@@ -25,6 +36,8 @@ export const MODES: readonly Mode[] = [
   "confidential",
   "non-coherent",
   "non-coherent, strict",
+  "VT-d to the bit, lazy",
+  "VT-d to the bit, strict",
 ];
 
 export interface TestMachineOptions {
@@ -44,7 +57,10 @@ export interface Plugged {
 
 export class TestMachine {
   readonly machine: SimulatedMachine;
+  /** The IOMMU that is driven by calls. */
   readonly unit: SimulatedUnit = new SimulatedUnit();
+  /** The one that is driven by registers and queues, and its driver. */
+  readonly vtd: { readonly hardware: SimulatedVtdUnit; readonly unit: VtdUnit; readonly memory: Arena } | undefined;
   readonly mode: Mode;
   /** Of the bounce pool. */
   readonly poolCounters: Counters = new Counters();
@@ -65,10 +81,23 @@ export class TestMachine {
       coherent: this.#coherent,
       ...(this.#translated && { translator: this.unit }),
     });
+    if (this.mode.startsWith("VT-d")) {
+      const { clock } = this.machine;
+      const memory = new Arena({ basePage: (2 ** 35) as PhysPage });
+      const hardware = new SimulatedVtdUnit({ memory, clock });
+      this.vtd = { hardware, memory, unit: new VtdUnit({ registers: hardware, memory, clock }) };
+      this.machine.fabric.translator = hardware;
+    }
+  }
+
+  /** Requests that an IOMMU has refused. */
+  get faults(): number {
+    this.vtd?.unit.readFaults();
+    return this.unit.faults.length + (this.vtd?.unit.faults.length ?? 0);
   }
 
   get #translated(): boolean {
-    return this.mode === "lazy" || this.mode.endsWith("strict");
+    return this.mode.endsWith("lazy") || this.mode.endsWith("strict");
   }
 
   get #coherent(): boolean {
@@ -89,13 +118,14 @@ export class TestMachine {
     const domain = this.#translated
       ? new IommuDomain({
           layout: vtdSecondStage(),
-          unit: this.unit,
+          unit: this.vtd?.unit ?? this.unit,
           clock: this.clock,
-          mode: this.mode === "lazy" ? "lazy" : "strict",
+          mode: this.mode.endsWith("lazy") ? "lazy" : "strict",
+          ...(this.vtd && { tableMemory: this.vtd.memory }),
           domainId: ++this.#domains,
         })
       : undefined;
-    if (domain) this.unit.attach(device.requester, domain.tables);
+    if (domain) (this.vtd?.unit ?? this.unit).attach(device.requester, domain.tables);
     const dma = new Dma({
       name: device.name,
       node: device.node,

@@ -83,7 +83,7 @@ describe("the gap mask", () => {
       13,
       true,
       false,
-    ], // prettier-ignore
+    ],
     [
       "inside pages",
       [
@@ -93,7 +93,7 @@ describe("the gap mask", () => {
       10,
       false,
       false,
-    ], // prettier-ignore
+    ],
     [
       "unaligned ends only",
       [
@@ -104,7 +104,7 @@ describe("the gap mask", () => {
       13,
       true,
       false,
-    ], // prettier-ignore
+    ],
     [
       "larger vectors",
       [
@@ -125,7 +125,7 @@ describe("the gap mask", () => {
       12,
       false,
       false,
-    ], // prettier-ignore
+    ],
     [
       "four pages each",
       [
@@ -163,7 +163,7 @@ describe("the gap mask", () => {
           limits({ blockBytes: 1 }),
         ),
       ),
-    ).toEqual([[0x1000, 2048]]); // prettier-ignore
+    ).toEqual([[0x1000, 2048]]);
   });
 });
 
@@ -186,7 +186,7 @@ describe("a list of vectors", () => {
       [0, -4],
       [2 ** 53, 4],
       [0, Number.NaN],
-    ] as Vec[]) // prettier-ignore
+    ] as Vec[])
       expect(() => listOf([[phys, length]])).toThrow(expect.objectContaining({ code: "ERR_DMA_BLOCK_VECTOR" }));
   });
 });
@@ -227,7 +227,7 @@ describe("a bio", () => {
         pages,
       ),
       pages,
-    ); // prettier-ignore
+    );
     expect(parts.map((part) => piecesOf(part))).toEqual([[[0x1200, 1024]], [[0x5200, 1024]]]);
   });
 
@@ -239,7 +239,7 @@ describe("a bio", () => {
         [0x5200, 3072],
       ],
       pages,
-    ); // prettier-ignore
+    );
     expect(() => split(bio, pages)).toThrow(expect.objectContaining({ code: "ERR_DMA_BLOCK_SPLIT" }));
   });
 
@@ -296,7 +296,7 @@ describe("a bio", () => {
         [0x98000, 24],
       ]),
       8,
-    ); // prettier-ignore
+    );
     const parts = split(bio, with_);
     expect(parts.map((part) => piecesOf(part, with_, "integrity"))).toEqual([
       [[0x90000, 16]],
@@ -304,7 +304,7 @@ describe("a bio", () => {
       [
         [0x90020, 8],
         [0x98000, 8],
-      ], // prettier-ignore
+      ],
       [[0x98008, 16]],
     ]);
     expect(parts.map(({ integritySegments }) => integritySegments)).toEqual([1, 1, 2, 1]);
@@ -336,7 +336,7 @@ describe("a request", () => {
       [0x1000, 4096],
       [0x5000, 4096],
       [0x9000, 512],
-    ]); // prettier-ignore
+    ]);
   });
 
   test("skips the junction of two bios that are neighbours in memory: they become one vector", () => {

@@ -10,19 +10,21 @@
  * needs no range never looks as if it had one, and a piece that can never be mapped is an error at once and not tried again.
  */
 import { type Direction, type DmaAddr, PAGE_SIZE, type PhysAddr } from "../../base/index.ts";
-import type { DmaAttributes, IovaRange } from "../../dma/index.ts";
+import type { DmaAttributes } from "../../dma/index.ts";
 import type { P2pMapType } from "../../p2p/index.ts";
 import type { Bio } from "./bio.ts";
 import { gapMask } from "./gap.ts";
 import type { QueueLimits } from "./limits.ts";
-import type { MappingDoor } from "./mapping-door.ts";
+import type { MappingDoor, RequestRange } from "./mapping-door.ts";
 import { PhysicalVectors } from "./physical-vectors.ts";
 import { type BlockStatus, statusOfError } from "./status.ts";
 
-/** What is kept of a mapped request: two words. */
+/** What is kept of a mapped request: two words, and an object to use again. */
 export interface MappedRequest {
   /** The range, if the whole request is one; its presence is what "coalesced" means. */
-  range: IovaRange | undefined;
+  range: RequestRange | undefined;
+  /** A range that was given back, whose object serves again. */
+  spare: RequestRange | undefined;
   /** How memory is reached, which the end of the mapping needs again. */
   peer: P2pMapType;
 }
@@ -79,7 +81,7 @@ export class DmaIterator {
     mapped.peer = this.#peer;
     if (this.#peer === "bus-address") return this.#busRun();
     if (this.#joins(gap, first, what, limits)) {
-      const range = door.tryReserveIova(bytes, vectors.phys);
+      const range = door.tryReserveIova(bytes, vectors.phys, mapped.spare);
       if (range) return this.#linkAll(range, mapped);
     }
     return this.#mapOne();
@@ -110,7 +112,7 @@ export class DmaIterator {
     return true;
   }
 
-  #linkAll(range: IovaRange, mapped: MappedRequest): boolean {
+  #linkAll(range: RequestRange, mapped: MappedRequest): boolean {
     const vectors = this.#vectors;
     const attributes = attributesOf(this.#peer);
     let at = 0;
@@ -158,6 +160,7 @@ export function unmapRequest(door: MappingDoor, mapped: MappedRequest): boolean 
   if (range) {
     mapped.range = undefined;
     range.destroy();
+    mapped.spare = range;
     return true;
   }
   return !door.needsUnmap;

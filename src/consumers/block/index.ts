@@ -7,4 +7,5 @@ export * from "./mapping-door.ts";
 export * from "./physical-vectors.ts";
 export * from "./request.ts";
 export * from "./status.ts";
+export * from "./strategies.ts";
 export * from "./vectors.ts";

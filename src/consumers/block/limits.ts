@@ -6,7 +6,7 @@
  * direct mapping 8 MiB.
  * Specified by: behaviour of Linux 7.2 block layer and NVMe driver.
  */
-import { KiB, MiB } from "../../base/index.ts";
+import { MiB } from "../../base/index.ts";
 
 export interface QueueLimits {
   /** Longest request, bytes. */
@@ -40,9 +40,6 @@ export const DEFAULT_LIMITS: QueueLimits = {
   blockBytes: 512,
   peerMemory: false,
 };
-
-/** The longest request that the IOVA caches serve: 32 pages. */
-export const CACHED_REQUEST_BYTES: number = 128 * KiB;
 
 /**
  * The longest request of a device that can do `deviceBytes`, in whole blocks.

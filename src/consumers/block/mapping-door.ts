@@ -5,7 +5,7 @@
  * recognise by themselves, is looked up here.
  */
 import type { Direction, DmaAddr, PhysAddr } from "../../base/index.ts";
-import type { Dma, DmaAttributes, IovaRange } from "../../dma/index.ts";
+import { type Dma, type DmaAttributes, IovaRange } from "../../dma/index.ts";
 import type { P2pMapType, P2pProvider } from "../../p2p/index.ts";
 import type { Provider } from "./vectors.ts";
 
@@ -14,6 +14,9 @@ export interface PeerRoute {
   readonly type: P2pMapType;
   readonly busOffset: number;
 }
+
+/** Addresses for a whole request, as the iterator uses an {@link IovaRange}. */
+export type RequestRange = Pick<IovaRange, "address" | "length" | "link" | "sync" | "destroy">;
 
 export interface MappingDoor {
   /** Granule of the IOMMU less one; 0 without. */
@@ -24,8 +27,11 @@ export interface MappingDoor {
   providerOf(phys: number): Provider;
   /** How the device reaches memory of a provider at `phys`. */
   peerRoute(phys: number): PeerRoute;
-  /** Address space for `length` bytes that begin at `phys`; undefined if there is none: map piece by piece. */
-  tryReserveIova(length: number, phys: number): IovaRange | undefined;
+  /**
+   * Address space for `length` bytes that begin at `phys`; undefined if there is none: map piece by piece. `again` was given
+   * back, and may be used once more.
+   */
+  tryReserveIova(length: number, phys: number, again?: RequestRange): RequestRange | undefined;
   /** @throws DmaError */
   mapPhys(phys: PhysAddr, length: number, direction: Direction, attributes?: DmaAttributes): DmaAddr;
   unmapPhys(address: DmaAddr, length: number, direction: Direction, attributes?: DmaAttributes): void;
@@ -36,7 +42,11 @@ const RAM: PeerRoute = { type: "none", busOffset: 0 };
 export class DmaDoor implements MappingDoor {
   readonly dma: Dma;
   readonly mergeBoundary: number;
-  readonly #asked = { length: 0, physOffset: 0 };
+  readonly #asked: { length: number; physOffset: number; again: IovaRange | undefined } = {
+    length: 0,
+    physOffset: 0,
+    again: undefined,
+  };
 
   constructor(dma: Dma) {
     this.dma = dma;
@@ -58,7 +68,8 @@ export class DmaDoor implements MappingDoor {
     return { type: peers.mapType(provider, this.dma.device.node), busOffset: provider.busOffset };
   }
 
-  tryReserveIova(length: number, phys: number): IovaRange | undefined {
+  tryReserveIova(length: number, phys: number, again?: RequestRange): RequestRange | undefined {
+    this.#asked.again = again instanceof IovaRange ? again : undefined;
     this.#asked.length = length;
     this.#asked.physOffset = phys;
     return this.dma.tryReserveIova(this.#asked);

@@ -36,25 +36,50 @@ export class PhysicalVectors {
   /** Finds the next piece; false at the end. */
   next(): boolean {
     if (this.#left === 0 && !this.#seek()) return false;
-    const phys = this.#vecPhys[this.#index]! + this.#offset;
+    let index = this.#index;
+    const phys = this.#vecPhys[index]! + this.#offset;
     const limit = this.#room !== 0 ? this.#room : segmentRoom(this.#limits!, phys);
-    let length = this.#remainder();
+    let left = this.#left;
+    let length = this.#vecLength[index]! - this.#offset;
+    if (length > left) length = left;
     this.phys = phys;
     if (length > limit) {
-      this.#skip(limit);
+      this.#offset += limit;
+      this.#left = left - limit;
       this.length = limit;
       return true;
     }
-    this.#skip(length);
+    left -= length;
+    index++;
+    // Neighbours in the same bio, whole; the last one may be cut short by the end of the bio.
+    while (left > 0 && this.#vecPhys[index]! === phys + length) {
+      const whole = this.#vecLength[index]!;
+      const more = whole < left ? whole : left;
+      if (length + more > limit) break;
+      length += more;
+      left -= more;
+      index++;
+    }
+    this.#index = index;
+    this.#offset = 0;
+    this.#left = left;
+    this.length = left === 0 && this.#bio!.next !== undefined ? this.#joinBios(phys, length, limit) : length;
+    return true;
+  }
+
+  /** A bio is used up and others follow: their vectors may go on where this one ended. */
+  #joinBios(phys: number, length: number, limit: number): number {
     while (this.#left !== 0 || this.#seek()) {
       if (this.#vecPhys[this.#index]! + this.#offset !== phys + length) break;
-      const more = this.#remainder();
+      const rest = this.#vecLength[this.#index]! - this.#offset;
+      const more = rest < this.#left ? rest : this.#left;
       if (length + more > limit) break;
-      this.#skip(more);
       length += more;
+      this.#left -= more;
+      this.#index++;
+      this.#offset = 0;
     }
-    this.length = length;
-    return true;
+    return length;
   }
 
   #enter(bio: Bio | undefined): void {
@@ -73,20 +98,6 @@ export class PhysicalVectors {
   #seek(): boolean {
     while (this.#bio !== undefined && this.#left === 0) this.#enter(this.#bio.next);
     return this.#left !== 0;
-  }
-
-  #remainder(): number {
-    const rest = this.#vecLength[this.#index]! - this.#offset;
-    return rest < this.#left ? rest : this.#left;
-  }
-
-  #skip(bytes: number): void {
-    this.#left -= bytes;
-    this.#offset += bytes;
-    if (this.#offset === this.#vecLength[this.#index]!) {
-      this.#index++;
-      this.#offset = 0;
-    }
   }
 }
 

@@ -4,14 +4,14 @@
  * One lives as long as its tag does and is used again and again. A request that is one range needs two words of it.
  */
 import type { Direction } from "../../base/index.ts";
-import type { IovaRange } from "../../dma/index.ts";
 import type { P2pMapType } from "../../p2p/index.ts";
-import type { MappedRequest } from "../block/index.ts";
+import type { MappedRequest, RequestRange } from "../block/index.ts";
 import type { DescriptorBlock } from "./descriptor-pool.ts";
 import type { SegmentRecords } from "./segment-records.ts";
 
 class Mapped implements MappedRequest {
-  range: IovaRange | undefined = undefined;
+  range: RequestRange | undefined = undefined;
+  spare: RequestRange | undefined = undefined;
   peer: P2pMapType = "none";
 }
 

@@ -187,12 +187,14 @@ export class DataMapper {
     if (forced || !fitsPrps) {
       view.setUint8(at + COMMAND.flags, POINTERS.sgl);
       putSgl(view, at + COMMAND.dataPointer, address, bytes, SGL_TYPE.dataBlock);
+      this.counters.sglDescriptors++;
       return "ok";
     }
     const first = CONTROLLER_PAGE - offset;
     view.setUint8(at + COMMAND.flags, POINTERS.prp);
     put64(view, at + COMMAND.dataPointer, address);
     put64(view, at + COMMAND.dataPointer + PRP_BYTES, bytes > first ? address + first : 0);
+    this.counters.prpEntries += bytes > first ? 2 : 1;
     return "ok";
   }
 
@@ -213,6 +215,7 @@ export class DataMapper {
       if (inRun < chunk) return "io-error"; // the request has a gap that PRPs cannot express
       inRun -= chunk;
       left -= chunk;
+      this.counters.prpEntries++;
       if (left === 0) break;
       address += chunk;
       if (inRun === 0) {
@@ -257,6 +260,7 @@ export class DataMapper {
     mapping.length = iterator.length;
     if (request.segments === 1 || mapping.data.range) {
       putSgl(view, pointer, iterator.address, iterator.length, SGL_TYPE.dataBlock);
+      this.counters.sglDescriptors++;
       return "ok";
     }
     const block = this.#takeBlock(mapping, request.segments * SGL_BYTES);
@@ -269,6 +273,7 @@ export class DataMapper {
       if (this.#options.untrusted) this.#record(mapping);
     }
     putSgl(view, pointer, block.address, mapping.sglEntries * SGL_BYTES, SGL_TYPE.lastSegment);
+    this.counters.sglDescriptors += mapping.sglEntries + 1;
     return iterator.status;
   }
 
@@ -297,7 +302,9 @@ export class DataMapper {
 
   #takeBlock(mapping: CommandMapping, bytes: number): DescriptorBlock | undefined {
     const block = this.#pools.take(Math.min(bytes, CONTROLLER_PAGE));
-    if (block) mapping.blocks[mapping.blockCount++] = block;
+    if (!block) return undefined;
+    mapping.blocks[mapping.blockCount++] = block;
+    this.counters.lists++;
     return block;
   }
 }

@@ -66,8 +66,9 @@ export class DescriptorPool {
     try {
       const page = this.#allocate(CONTROLLER_PAGE);
       this.#pages.push(page);
+      const { bytes } = page;
       for (let at = CONTROLLER_PAGE - this.blockBytes; at >= 0; at -= this.blockBytes)
-        this.#free.give({ address: page.address + at, view: viewOf(page.bytes.subarray(at, at + this.blockBytes)) });
+        this.#free.give({ address: page.address + at, view: viewOf(bytes.subarray(at, at + this.blockBytes)) });
       return true;
     } catch (error) {
       if (error instanceof DmaError) return false;

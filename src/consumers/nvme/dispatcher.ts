@@ -104,6 +104,8 @@ export class Dispatcher implements ControllerUser {
 
   offline(): void {
     const error = closed(this.#controller.device.name);
+    this.#timer?.cancel();
+    this.#timer = undefined;
     for (const slot of this.#again.splice(0)) {
       this.#owner(slot).fail(error);
       this.#give(slot);
@@ -186,9 +188,9 @@ export class Dispatcher implements ControllerUser {
   #map(slot: CommandSlot, operation: Operation, view: DataView): BlockStatus {
     const { request, mapping } = slot;
     if (request.bytes > 0) {
-      const status = this.#mapper.mapData(mapping, request, view, 0, operation.passthrough);
+      const status = this.#mapper.mapData(mapping, request, view, 0);
       if (status !== "ok") return status;
-      const metadata = this.#mapper.mapMetadata(mapping, request, view, 0, operation.passthrough);
+      const metadata = this.#mapper.mapMetadata(mapping, request, view, 0);
       if (metadata !== "ok") {
         this.#mapper.unmapData(mapping);
         return metadata;

@@ -22,6 +22,12 @@ export class MapperCounters {
   singles = 0;
   ranges = 0;
   scattered = 0;
+  /** PRPs of data, in commands and lists; pointers to lists are none. */
+  prpEntries = 0;
+  /** SGL descriptors of data, in commands and lists. */
+  sglDescriptors = 0;
+  /** Lists, of PRPs a page each at most, or of SGL descriptors. */
+  lists = 0;
   /** Bytes of lists that the controller reads. */
   listBytes = 0;
   /** Bytes kept in host memory until the request ends. */

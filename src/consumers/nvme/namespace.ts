@@ -145,6 +145,7 @@ export class NvmeNamespace {
 
   /** A copy of `length` bytes from `offset` on. Any place and length: whole blocks around it are read. */
   async readBytes(offset: number, length: number): Promise<Uint8Array> {
+    if (length === 0) return new Uint8Array(0);
     const { first, blocks, before } = this.#around(offset, length);
     return this.#withBuffer(blocks, async (buffer) => {
       await this.read(first, [buffer]);
@@ -152,8 +153,9 @@ export class NvmeNamespace {
     });
   }
 
-  /** Writes a copy of `bytes` at `offset`. Blocks that it covers in part are read first. */
+  /** Writes a copy of `bytes` at `offset`. Blocks that it covers in part are read first: not atomic with other writes to them. */
   async writeBytes(offset: number, bytes: Uint8Array): Promise<void> {
+    if (bytes.length === 0) return;
     const { first, blocks, before } = this.#around(offset, bytes.length);
     await this.#withBuffer(blocks, async (buffer) => {
       if (before > 0 || bytes.length < buffer.length) await this.read(first, [buffer]);
@@ -165,7 +167,9 @@ export class NvmeNamespace {
   #around(offset: number, length: number): { first: number; blocks: number; before: number } {
     const first = Math.floor(offset / this.blockBytes);
     const before = offset - first * this.blockBytes;
-    return { first, blocks: Math.ceil((before + length) / this.blockBytes), before };
+    const blocks = Math.ceil((before + length) / this.blockBytes);
+    this.#check(first, blocks);
+    return { first, blocks, before };
   }
 
   async #withBuffer<T>(blocks: number, use: (buffer: HostBuffer) => Promise<T>): Promise<T> {

@@ -2,8 +2,8 @@
  * What mapping costs an NVMe request: in two steps, one-shot for each page, and by a scatterlist; 128 KiB of scattered pages, and 4
  * KiB. And whole requests, from `read` to the end of the promise, with the simulated controller in between.
  *
- * All contenders of a mapping map the same vectors for the same device and give them back. One-shot and scatterlist are what drivers
- * did before; both include what they must keep: records of segments, or a table of entries.
+ * All contenders map the same vectors for the same device and give them back. One-shot and scatterlist are what drivers did before,
+ * through the same door (block/strategies.ts).
  */
 import { type Bench, type Contender, fold, HASH } from "../../../bench/bench.ts";
 import { MiB, PhysAddr, type Random } from "../../base/index.ts";
@@ -12,7 +12,15 @@ import { NvmeController, SimulatedMachine, SimulatedUnit, VirtualClock } from ".
 import { IommuDomain } from "../../iommu/index.ts";
 import { viewOf } from "../../layouts/nvme/index.ts";
 import { vtdSecondStage } from "../../layouts/pagetable/index.ts";
-import { Bio, BlockRequest, DEFAULT_LIMITS, DmaDoor, VectorList } from "../block/index.ts";
+import {
+  Bio,
+  BlockRequest,
+  DEFAULT_LIMITS,
+  DmaDoor,
+  OneShotDoor,
+  ScatterlistDoor,
+  VectorList,
+} from "../block/index.ts";
 import {
   CommandMapping,
   DataMapper,
@@ -23,13 +31,6 @@ import {
   RecordPool,
   SMALL_BLOCK,
 } from "./index.ts";
-
-/** Never a range: each segment by itself. */
-class OneShotDoor extends DmaDoor {
-  override tryReserveIova(): undefined {
-    return undefined;
-  }
-}
 
 function scene(pages: number, random: Random) {
   const unit = new SimulatedUnit();
@@ -77,24 +78,8 @@ function mapping(name: string, pages: number, Door: new (dma: Dma) => DmaDoor): 
   };
 }
 
-const scatterlist = (pages: number): Contender => ({
-  name: "scatterlist (mapping alone)",
-  prepare: (random) => {
-    const { dma, vecs } = scene(pages, random);
-    return (units) => {
-      let hash = HASH;
-      for (let i = 0; i < units; i++) {
-        const mapped = dma.mapScatterlist(vecs, "from-device");
-        hash = fold(hash, mapped.segments[0]!.address);
-        mapped.unmap();
-      }
-      return { units, hash };
-    };
-  },
-});
-
 /** Requests of `pages` pages on a disk that answers at once, `depth` at a time. */
-const whole = (name: string, pages: number, depth: number): Contender => ({
+const whole = (name: string, pages: number, depth: number, Door: new (dma: Dma) => DmaDoor): Contender => ({
   name,
   prepare: (random) => {
     const unit = new SimulatedUnit();
@@ -107,7 +92,7 @@ const whole = (name: string, pages: number, depth: number): Contender => ({
     const buffer = machine.ram.allocate(2 * pages * 4096);
     const order = random.shuffle(Array.from({ length: pages }, (_, i) => i));
     const vecs = order.map((i) => ({ phys: PhysAddr(buffer.phys + i * 8192), length: 4096 }));
-    const opening = clock.run(Nvme.open(device, dma, { clock, queues: 1 }));
+    const opening = clock.run(Nvme.open(device, dma, { clock, queues: 1, door: new Door(dma) }));
     return async (units) => {
       const nvme = await opening;
       let hash = HASH;
@@ -122,33 +107,41 @@ const whole = (name: string, pages: number, depth: number): Contender => ({
   },
 });
 
+const WAYS = [
+  ["two-step", DmaDoor],
+  ["scatterlist", ScatterlistDoor],
+  ["one-shot for each segment", OneShotDoor],
+] as const;
+
 export const benches: readonly Bench[] = [
   {
     name: "NVMe: map and unmap a request of 128 KiB, 32 scattered pages",
     unit: "request",
     smoke: 64,
     full: 50_000,
-    contenders: [
-      mapping("two-step", 32, DmaDoor),
-      scatterlist(32),
-      mapping("one-shot for each segment", 32, OneShotDoor),
-    ],
-    sameHash: false,
+    contenders: WAYS.map(([name, Door]) => mapping(name, 32, Door)),
+    sameHash: false, // the first address of a scatterlist is that of a range; one by one, each page has its own
   },
   {
     name: "NVMe: map and unmap a request of 4 KiB",
     unit: "request",
     smoke: 64,
     full: 400_000,
-    contenders: [mapping("one segment", 1, DmaDoor), scatterlist(1)],
+    contenders: [mapping("one segment, whatever the way", 1, DmaDoor)],
+  },
+  {
+    name: "NVMe: whole requests of 128 KiB in sequence, driver and simulated controller, depth 8",
+    unit: "request",
+    smoke: 16,
+    full: 2048,
+    contenders: WAYS.map(([name, Door]) => whole(name, 32, 8, Door)),
     sameHash: false,
   },
   {
-    name: "NVMe: whole requests, driver and simulated controller",
+    name: "NVMe: whole requests of 4 KiB, driver and simulated controller, depth 32",
     unit: "request",
     smoke: 32,
-    full: 8192,
-    contenders: [whole("4 KiB, depth 32", 1, 32), whole("128 KiB, depth 8", 32, 8)],
-    sameHash: false,
+    full: 16_384,
+    contenders: [whole("one segment, whatever the way", 1, 32, DmaDoor)],
   },
 ];

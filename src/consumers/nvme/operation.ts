@@ -23,7 +23,6 @@ export class Operation {
   pending = 0;
   /** What went wrong first. */
   failure: unknown = undefined;
-  passthrough = false;
   limits: QueueLimits | undefined = undefined;
   /** It waits to become commands; it is over. */
   queued = false;
@@ -40,7 +39,6 @@ export class Operation {
     this.pending = 0;
     this.more = true;
     this.failure = undefined;
-    this.passthrough = false;
     this.settled = false;
     this.data.clear();
     this.metadata.clear();

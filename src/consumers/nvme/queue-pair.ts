@@ -32,9 +32,10 @@ export interface CommandRing {
 
 /** A ring in memory that CPU and device share. */
 export function hostRing(memory: SharedMemory): CommandRing {
+  const { address, bytes } = memory;
   return {
-    address: memory.address,
-    put: (index, command) => memory.bytes.set(command, index * COMMAND_BYTES),
+    address,
+    put: (index, command) => bytes.set(command, index * COMMAND_BYTES),
     free: () => memory.free(),
   };
 }
@@ -93,10 +94,6 @@ export class QueuePair {
     slot.owner = undefined;
     slot.end = undefined;
     this.#free.give(slot);
-  }
-
-  get freeSlots(): number {
-    return this.#free.count;
   }
 
   /** Puts the composed command into the ring, for `slot`. The controller hears of it by {@link ring}. */

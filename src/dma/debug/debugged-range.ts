@@ -3,7 +3,7 @@
  *
  * A class of its own, so that a range without checked mode pays nothing for it, not even a comparison.
  */
-import type { Iova, IovaPage, PhysAddr } from "../../base/index.ts";
+import type { IovaPage, PhysAddr } from "../../base/index.ts";
 import { IovaRange } from "../iova-range.ts";
 import type { TranslatedPath } from "../translated.ts";
 import type { Direction, DmaAttributes, PhysVec } from "../vectors.ts";
@@ -20,11 +20,16 @@ export class DebuggedRange extends IovaRange {
   #inside = false;
   #over = false;
 
-  constructor(path: TranslatedPath, page: IovaPage, pages: number, address: Iova, length: number, debug: DeviceDebug) {
-    super(path, page, pages, address, length);
+  constructor(path: TranslatedPath, page: IovaPage, pages: number, inside: number, length: number, debug: DeviceDebug) {
+    super(path, page, pages, inside, length);
     this.#debug = debug;
     this.#granule = path.granule;
-    this.#range = debug.twoStep.reserved(address, this.capacity);
+    this.#range = debug.twoStep.reserved(this.address, this.capacity);
+  }
+
+  /** Findings name ranges: each is an object of its own. */
+  override reopen(): boolean {
+    return false;
   }
 
   override link(

@@ -28,6 +28,8 @@ export interface MachineOptions {
   readonly seed?: number;
   /** RAM: whole pages, from 1 MiB to 2^51. 4 GiB unless said. */
   readonly memoryBytes?: number;
+  /** Where memory is, if not where {@link memoryBytes} of it lie. What `ram` gives out stays the same. */
+  readonly isRam?: (page: PhysPage) => boolean;
   /** Unless said one root complex, with four slots. */
   readonly bridges?: readonly BridgeDescription[];
   /** Devices look into the CPU's caches. True unless said; false gives a machine that shows every missing sync. */
@@ -84,7 +86,7 @@ export class SimulatedMachine {
   constructor(options: MachineOptions = {}) {
     const { seed = 1, memoryBytes = 4 * GiB, bridges = [{ rootPorts: [{}, {}, {}, {}] }] } = options;
     this.random = Random.fromSeed(seed);
-    const hasRam = (page: PhysPage): boolean => isRam(page, memoryBytes);
+    const hasRam = options.isRam ?? ((page: PhysPage): boolean => isRam(page, memoryBytes));
     this.dram = new SimulatedMemory({ isRam: hasRam });
     const caches = options.coherent === false ? new CpuCaches({ memory: this.dram, isCached: hasRam }) : undefined;
     if (caches) this.caches = caches;

@@ -36,6 +36,19 @@ describe("a simulated machine", () => {
     expect(run(7)).not.toEqual(run(8));
   });
 
+  test("has memory where it is told to: the hole of PCs too, for loads that were recorded elsewhere", () => {
+    const inHole = 3.5 * GiB;
+    const moved = (options: MachineOptions): unknown[] => {
+      const machine = new SimulatedMachine({ memoryBytes: GiB, ...options });
+      const engine = new DmaEngine();
+      machine.plug("0.0", engine)[0]!.setBusMaster(true);
+      const into = fill(0, 4);
+      return [engine.write(DmaAddr(inHole), fill(7, 4)), engine.read(DmaAddr(inHole), into), into[0]];
+    };
+    expect(moved({})).toEqual([false, false, 0]);
+    expect(moved({ isRam: (page) => page * 4096 < 8 * GiB })).toEqual([true, true, 7]);
+  });
+
   test("is what mapping asks of a machine, each part there or absent as described", () => {
     const parts = (options: MachineOptions): unknown[] => {
       const { memory, dram, pool, caches, encryption } = new SimulatedMachine({ memoryBytes: 64 * MiB, ...options });

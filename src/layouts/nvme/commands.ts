@@ -105,4 +105,3 @@ export function putBlocks(view: DataView, at: number, firstBlock: number, blocks
 export const commandId = (tag: number, generation: number): number => tag | ((generation & 0xf) << 12);
 export const tagOf = (id: number): number => id & 0xfff;
 export const generationOf = (id: number): number => id >>> 12;
-export const MAX_TAGS = 4096;

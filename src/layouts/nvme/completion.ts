@@ -78,7 +78,6 @@ export function putCompletion(
 /** Result of an asynchronous event: type 2:0, information 15:8, log page 23:16. */
 export const EVENT = { error: 0, smart: 1, notice: 2 } as const;
 export const ERROR_EVENT = { invalidDoorbellRegister: 0, invalidDoorbellValue: 1 } as const;
-export const NOTICE_EVENT = { namespaceAttributes: 0 } as const;
 export const eventResult = (type: number, information: number, logPage: number): number =>
   type | (information << 8) | (logPage << 16);
 export const eventOf = (result: number): { type: number; information: number; logPage: number } => ({

@@ -13,6 +13,7 @@ import {
   COMPLETION_BYTES,
   DO_NOT_RETRY,
   eventResult,
+  get64,
   NVME_STATUS,
   putCompletion,
   viewOf,
@@ -44,6 +45,10 @@ export class QueueEngine {
   /** Fetched, and told, so far. */
   commands = 0;
   completions = 0;
+  /** Doorbells of the driver, of either kind of queue; interrupts to it. */
+  submissionDoorbells = 0;
+  completionDoorbells = 0;
+  interrupts = 0;
   faults: FaultPlan | undefined;
   readonly #host: EngineHost;
   readonly #eventRequests: { queue: SubmissionQueue; id: number }[] = [];
@@ -82,10 +87,12 @@ export class QueueEngine {
   /** The driver has moved the tail of a submission queue, or the head of a completion queue. */
   ring(queue: SubmissionQueue | CompletionQueue, value: number): void {
     if (queue instanceof SubmissionQueue) {
+      this.submissionDoorbells++;
       queue.tail = value;
       this.#host.plugged.clock.after(0, () => this.#fetch(queue));
       return;
     }
+    this.completionDoorbells++;
     queue.head = value;
     while (!queue.full && queue.held.length > 0) this.#post(queue.held.shift()!);
   }
@@ -138,7 +145,9 @@ export class QueueEngine {
     this.completions++;
     completions.tail = (completions.tail + 1) % completions.size;
     if (completions.tail === 0) completions.phase ^= 1;
-    if (completions.vector >= 0) this.#host.plugged.interrupt(completions.vector);
+    if (completions.vector < 0) return;
+    this.interrupts++;
+    this.#host.plugged.interrupt(completions.vector);
   }
 
   #fetch(queue: SubmissionQueue): void {
@@ -160,7 +169,17 @@ export class QueueEngine {
       this.complete(queue, id, NVME_STATUS.commandIdConflict, 0);
       return;
     }
-    const fault = this.faults?.({ queue: queue.id, opcode: command.getUint8(COMMAND.opcode), id });
+    const fault = this.faults?.({
+      queue: queue.id,
+      opcode: command.getUint8(COMMAND.opcode),
+      id,
+      firstBlock: get64(command, COMMAND.firstBlock),
+      blocks: command.getUint16(COMMAND.blocks0, true) + 1,
+    });
+    if (fault?.kind === "held") {
+      this.#perform(queue, id, command, fault);
+      return;
+    }
     const extra = fault?.kind === "slow" || fault?.kind === "late" ? fault.ms : 0;
     const { plugged, serviceMs } = this.#host;
     const timer = plugged.clock.after(serviceMs + extra, () => this.#perform(queue, id, command, fault));
@@ -177,6 +196,14 @@ export class QueueEngine {
       const answer = this.#host.doAdmin(queue, id, command);
       if (answer === undefined) return; // it is answered later
       ({ status, result } = answer);
+    }
+    if (fault?.kind === "held") {
+      const timer = this.#host.plugged.clock.after(fault.ms, () => {
+        queue.outstanding.delete(id);
+        this.complete(queue, id, status, result);
+      });
+      queue.outstanding.set(id, timer);
+      return;
     }
     queue.outstanding.delete(id);
     if (fault?.kind === "lost") return;

@@ -11,6 +11,9 @@ export interface CommandSeen {
   readonly queue: number;
   readonly opcode: number;
   readonly id: number;
+  /** What part of its namespace an I/O command is about; of others nothing. */
+  readonly firstBlock: number;
+  readonly blocks: number;
 }
 
 export type NvmeFault =
@@ -18,6 +21,8 @@ export type NvmeFault =
   | { readonly kind: "lost" }
   /** It takes `ms` longer. */
   | { readonly kind: "slow"; readonly ms: number }
+  /** It is done at once, before anything else, and told `ms` later. */
+  | { readonly kind: "held"; readonly ms: number }
   /** It is done `ms` later, even if the controller was reset or removed meanwhile: a device that does not let go. */
   | { readonly kind: "late"; readonly ms: number }
   /** It fails with this status (type << 8 | code), and moves no data. */
@@ -40,7 +45,7 @@ export function randomFaults(
     if (queue === 0) return undefined;
     for (const kind of Object.keys(perThousand) as NvmeFault["kind"][]) {
       if (!random.chance(perThousand[kind] ?? 0, 1000)) continue;
-      if (kind === "slow" || kind === "late") return { kind, ms: 1 + random.below(100) };
+      if (kind === "slow" || kind === "held" || kind === "late") return { kind, ms: 1 + random.below(100) };
       if (kind === "status") return { kind, status: random.pick([0x004, 0x006, 0x281]) };
       // Another generation of the same tag: an id that is never in flight, so the lie can be seen through.
       if (kind === "wrong-id") return { kind, id: id ^ (1 << random.between(12, 15)) };
