@@ -124,7 +124,7 @@ export class TranslatedPath implements Path {
       return;
     }
     const phys = this.physOf(address);
-    if (phys === undefined) return; // as in Linux: the range leaks, but nothing is freed twice
+    if (phys === undefined) return; // nothing is mapped there: nothing is freed twice
     if (this.ownership.needed(attributes)) {
       this.ownership.forCpu(phys, length, direction);
       this.ownership.barrier();
@@ -134,12 +134,13 @@ export class TranslatedPath implements Path {
     else encryption?.unmapped?.(phys, length);
   }
 
-  /** What an address reaches; one walk of the table. */
+  /** What an address reaches; one walk of the table. Linux takes physical address 0 for nothing. */
   physOf(address: DmaAddr): PhysAddr | undefined {
     this.device.observer?.lookedUp?.(address);
     const inside = address % PAGE_SIZE;
     const page = this.domain.lookup(((address - inside) / PAGE_SIZE) as IovaPage);
-    return page <= 0 ? undefined : PhysAddr(page * PAGE_SIZE + inside);
+    const isNothing = page < 0 || (page === 0 && inside === 0 && this.device.linuxCompatible);
+    return isNothing ? undefined : PhysAddr(page * PAGE_SIZE + inside);
   }
 
   syncForCpu(address: DmaAddr, length: number, direction: Direction): void {

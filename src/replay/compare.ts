@@ -9,7 +9,7 @@
 import type { Requests } from "../analysis/index.ts";
 import { Random } from "../base/index.ts";
 import { type CostModel, PUBLISHED_COST, predict } from "./cost.ts";
-import { type IommuKind, Machine, type MachineOptions } from "./machine.ts";
+import { type IommuKind, Machine, type MachineOptions, type RunCost } from "./machine.ts";
 import { type Plan, pagesOf, planOf } from "./plan.ts";
 import { type Load, STRATEGIES, type Strategy } from "./strategies.ts";
 import { type Mismatch, Verifier } from "./verifier.ts";
@@ -127,30 +127,38 @@ export function compare(recorded: Requests, options: CompareOptions = {}): Compa
     pieces: plan.loads.length,
     gaps: plan.loads.filter(({ linear }) => !linear).length,
     cost,
-    strategies: STRATEGIES.map(({ name, summary }, i) => {
-      const { counters, calls, tablePages, reachableBytes, uncached } = runs[i]!;
-      const counted = {
-        iovaOps: counters.iovaAllocations + counters.iovaFrees,
-        iovaSteps: counters.iovaSteps,
-        pteWrites: counters.pteWrites,
-        invalidations: counters.invalidations,
-        calls,
-      };
-      return {
-        name,
-        summary,
-        ...counted,
-        uncached,
-        tablePages: counters.tablePagesAllocated,
-        tableBytes: tablePages * Machine.TABLE_PAGE,
-        mapSyncs: counters.mapSyncs,
-        flushQueueEntries: counters.flushQueueEntries,
-        metadataBytes: counters.metadataBytes,
-        reachableBytes,
-        predictedNs: predict(counted, cost),
-        nsPerPage: nsPerPage?.[i],
-      };
-    }),
+    strategies: STRATEGIES.map((strategy, i) => strategyCost(strategy, runs[i]!, cost, nsPerPage?.[i])),
+  };
+}
+
+/** A run in the words of the report. */
+export function strategyCost(
+  { name, summary }: Strategy,
+  run: RunCost,
+  cost: CostModel,
+  nsPerPage: number | undefined,
+): StrategyCost {
+  const { counters, calls, tablePages, reachableBytes, uncached } = run;
+  const counted = {
+    iovaOps: counters.iovaAllocations + counters.iovaFrees,
+    iovaSteps: counters.iovaSteps,
+    pteWrites: counters.pteWrites,
+    invalidations: counters.invalidations,
+    calls,
+  };
+  return {
+    name,
+    summary,
+    ...counted,
+    uncached,
+    tablePages: counters.tablePagesAllocated,
+    tableBytes: tablePages * Machine.TABLE_PAGE,
+    mapSyncs: counters.mapSyncs,
+    flushQueueEntries: counters.flushQueueEntries,
+    metadataBytes: counters.metadataBytes,
+    reachableBytes,
+    predictedNs: predict(counted, cost),
+    nsPerPage,
   };
 }
 

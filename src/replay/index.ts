@@ -1,7 +1,10 @@
 /** A recorded load, run on a machine under each mapping strategy. */
-export * from "./compare.ts";
+export { type CompareOptions, type Comparison, compare, type StrategyCost } from "./compare.ts";
 export * from "./cost.ts";
 export { IOMMU_KINDS, type IommuKind } from "./machine.ts";
+export type { NvmeMismatch } from "./nvme-bytes.ts";
+export type { LeftOut } from "./nvme-load.ts";
+export { type NvmeCost, type NvmeReplay, type NvmeReplayOptions, replayAsNvme } from "./nvme-replay.ts";
 export { loadOf, type Plan, type PlanOptions, planOf } from "./plan.ts";
 export * from "./simulation/index.ts";
 export {

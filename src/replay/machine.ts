@@ -23,6 +23,8 @@ const LAYOUTS: Readonly<Record<IommuKind, () => TableLayout>> = {
   arm: () => armLpae({ stage: 1, pageSizes: 0x4020_1000n, inputBits: 48, outputBits: 48 })!,
   riscv: () => riscv(),
 };
+/** The page tables of that kind. */
+export const layoutOf = (kind: IommuKind): TableLayout => LAYOUTS[kind]();
 export const IOMMU_KINDS: readonly IommuKind[] = Object.keys(LAYOUTS) as IommuKind[];
 
 export interface MachineOptions {
@@ -79,7 +81,7 @@ export class Machine {
     const unit = new SimulatedUnit({ cachingMode });
     this.#watcher = watched ? new Watcher(largestCached ?? LARGEST_CACHED_BY_LINUX) : undefined;
     this.#domain = new IommuDomain({
-      layout: LAYOUTS[iommu](),
+      layout: layoutOf(iommu),
       unit,
       clock: this.#clock,
       mode,

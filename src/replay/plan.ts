@@ -16,6 +16,8 @@ export interface Plan {
   /** The replay ends these at once: the recording has no end for them because none was needed. */
   readonly atOnce: ReadonlySet<number>;
   readonly startMs: readonly number[];
+  /** `undefined` for what has no end in the recording. */
+  readonly endMs: readonly (number | undefined)[];
   /** Recorded requests that are in it; those of them that were live at the end; that were never unmapped; that were cut. */
   readonly requests: number;
   readonly liveAtEnd: number;
@@ -57,6 +59,7 @@ export function planOf({ requests, order }: Requests, options: PlanOptions = {})
   const place = hugePages ? inHugePages(used) : ({ segments }: Request) => segments;
   const loads: Load[] = [];
   const startMs: number[] = [];
+  const endMs: (number | undefined)[] = [];
   const atOnce = new Set<number>();
   /** By recorded request: its first load, and the one after its last. */
   const range = new Map<number, readonly [first: number, end: number]>();
@@ -67,6 +70,7 @@ export function planOf({ requests, order }: Requests, options: PlanOptions = {})
     range.set(request.id, [first, loads.length]);
     for (let i = first; i < loads.length; i++) {
       startMs.push(request.startNs / 1e6);
+      endMs.push(request.endNs === undefined ? undefined : request.endNs / 1e6);
       if (request.endNs === undefined && !request.translated) atOnce.add(i);
     }
   }
@@ -82,6 +86,7 @@ export function planOf({ requests, order }: Requests, options: PlanOptions = {})
     order: steps,
     atOnce,
     startMs,
+    endMs,
     requests: used.length,
     liveAtEnd: live,
     neverUnmapped: endless.length - live,

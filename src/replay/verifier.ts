@@ -7,6 +7,7 @@
  */
 import { type DmaAddr, hex, type PhysAddr, type Random } from "../base/index.ts";
 import type { DmaEngine, SimulatedMemory } from "../hosts/simulated/index.ts";
+import { BytePattern, CHUNK, eachDifference } from "./byte-pattern.ts";
 import type { Load, MappedLoad } from "./strategies.ts";
 
 /** A byte that came out wrong, or an access that was refused (`found` undefined). */
@@ -19,10 +20,6 @@ export interface Mismatch {
 
 /** The memory of a larger request is forgotten piece by piece, so that memory stays bounded. */
 const KEPT_BYTES = 64 * 1024 * 1024;
-/** Bytes moved at once. */
-const CHUNK = 65_536;
-/** Words after which the pattern repeats: a prime, so that no two of 2^18 neighbouring pages hold the same. */
-const PERIOD_WORDS = 262_139;
 
 export class Verifier {
   verifiedBytes = 0;
@@ -30,14 +27,13 @@ export class Verifier {
   first: Mismatch | undefined;
   readonly #memory: SimulatedMemory;
   readonly #engine: DmaEngine;
-  readonly #pattern = new Uint8Array(PERIOD_WORDS * 4 + CHUNK + 4);
+  readonly #pattern: BytePattern;
   readonly #found = new Uint8Array(CHUNK);
 
   constructor(memory: SimulatedMemory, engine: DmaEngine, random: Random) {
     this.#memory = memory;
     this.#engine = engine;
-    const words = new Uint32Array(this.#pattern.buffer);
-    for (let i = 0; i < words.length; i++) words[i] = i < PERIOD_WORDS ? random.bits() : words[i - PERIOD_WORDS]!;
+    this.#pattern = new BytePattern(random);
   }
 
   /** Lets the device move all of `load` as its direction says, and checks it. `id` chooses the pattern. */
@@ -73,7 +69,6 @@ export class Verifier {
     mapped: MappedLoad,
     visit: (device: DmaAddr, phys: PhysAddr, expected: Uint8Array) => void,
   ): void {
-    const shift = (id * 977) % PERIOD_WORDS;
     let out = 0;
     let used = 0;
     for (const { phys, length } of load.vecs) {
@@ -85,8 +80,7 @@ export class Verifier {
         }
         const piece = Math.min(length - at, vec.length - used, CHUNK);
         const where = phys + at;
-        const start = ((shift + Math.floor(where / 4)) % PERIOD_WORDS) * 4 + (where % 4);
-        visit((vec.address + used) as DmaAddr, where as PhysAddr, this.#pattern.subarray(start, start + piece));
+        visit((vec.address + used) as DmaAddr, where as PhysAddr, this.#pattern.at(id, where, piece));
         used += piece;
         at += piece;
         if (used === vec.length) {
@@ -98,18 +92,10 @@ export class Verifier {
   }
 
   #compare(expected: Uint8Array, found: Uint8Array, device: number, phys: number): void {
-    const { length } = expected;
-    this.verifiedBytes += length;
-    let at = 0;
-    if (expected.byteOffset % 4 === 0) {
-      const a = new Uint32Array(expected.buffer, expected.byteOffset, length >> 2);
-      const b = new Uint32Array(found.buffer, found.byteOffset, length >> 2);
-      while (at < a.length && a[at] === b[at]) at++;
-      at *= 4;
-    }
-    for (; at < length; at++)
-      if (expected[at] !== found[at])
-        this.#report({ device: device + at, phys: phys + at, expected: expected[at]!, found: found[at]! });
+    this.verifiedBytes += expected.length;
+    eachDifference(expected, found, (at) => {
+      this.#report({ device: device + at, phys: phys + at, expected: expected[at]!, found: found[at]! });
+    });
   }
 
   #report(mismatch: Mismatch): void {

@@ -32,6 +32,7 @@ describe("dmalink", () => {
       ["compare", "x", "--iommu", "foo"],
       ["compare", "x", "--seed", "z"],
       ["compare", "x", "--what-if", "pigs-fly"],
+      ["compare", "x", "--as", "floppy"],
       ["compare", "x", "--request-cap", "5000"],
     ]) {
       const { status, stdout, stderr } = run(...args);

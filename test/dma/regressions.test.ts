@@ -513,4 +513,15 @@ describe("the DMA API", () => {
       expect(stand.leaves).toEqual(leaves);
     }
   });
+
+  test("a mapping of the first page of memory: Linux takes its physical address, 0, for none, and never unmaps it", () => {
+    const run = (way: Partial<StandOptions>) => {
+      const stand = translated(way);
+      const address = stand.dma.mapPhys(PhysAddr(0), PAGE_SIZE, BOTH);
+      stand.dma.unmapPhys(address, PAGE_SIZE, BOTH);
+      return [stand.leaves.length, [...stand.ranges.live].length];
+    };
+    expect(run(LINUX)).toEqual([1, 1]);
+    expect(run({})).toEqual([0, 0]);
+  });
 });

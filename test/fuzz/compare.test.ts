@@ -1,13 +1,13 @@
 /**
  * A trace may say anything: lines dropped, doubled, with wrong digits, sizes of exabytes, addresses that no memory has.
- * `compare` must answer, soon, and never with a wrong byte of its own making. DMALINK_FUZZ=20000 for the long run.
+ * `compare` must answer, soon, and never with a wrong byte of its own making; as NVMe commands too. DMALINK_FUZZ=20000 for the long run.
  */
 import { readFileSync } from "node:fs";
 import { gunzipSync } from "node:zlib";
 import { expect, test } from "vitest";
 import { readRequests } from "../../src/analysis/index.ts";
 import { Random } from "../../src/base/index.ts";
-import { compare } from "../../src/replay/index.ts";
+import { compare, replayAsNvme } from "../../src/replay/index.ts";
 import { openTrace } from "../../src/trace/index.ts";
 
 const whole = new URL("../golden/traces/strict-mix7030.report.txt.gz", import.meta.url);
@@ -40,8 +40,11 @@ test(`${seeds} damaged traces are replayed without a wrong byte, a crash, or a l
       yield bytes;
     })();
     const trace = await openTrace({ name: `seed ${seed}`, stream }, { bestEffort: true });
-    const result = compare(await readRequests(trace));
+    const requests = await readRequests(trace);
+    const result = compare(requests);
     expect(result.firstMismatch, `seed ${seed}`).toBeUndefined();
+    const { firstMismatch, firstFailure, leaks } = await replayAsNvme(requests);
+    expect([firstMismatch, firstFailure, leaks], `seed ${seed}`).toEqual([undefined, undefined, []]);
     leftOut += result.leftOut;
   }
   expect(leftOut).toBeGreaterThan(0); // the damage does reach the replay

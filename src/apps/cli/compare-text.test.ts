@@ -27,6 +27,7 @@ function text(requests: Requests, options: CompareOptions = {}, whatIf?: WhatIf)
     options: { ...options, ...(whatIf && { whatIf }) } as CompareCommandOptions,
     damaged: false,
     changed,
+    nvme: undefined,
   };
   return compareText(report);
 }

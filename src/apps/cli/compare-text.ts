@@ -5,6 +5,7 @@
  */
 import type { Comparison, StrategyCost, StrategyName } from "../../replay/index.ts";
 import type { Report, WhatIf } from "./compare.ts";
+import { nvmeText } from "./compare-nvme-text.ts";
 import { bytes, count, duration, plural, textTable, wrap } from "./table.ts";
 
 const WIDTH = 80;
@@ -29,7 +30,7 @@ const QUESTIONS: Readonly<Record<WhatIf, string>> = {
 };
 
 export function compareText(report: Report): string {
-  const { path, result, options, kernel, changed } = report;
+  const { path, result, options, kernel, changed, nvme } = report;
   const { iommu = "vtd", cachingMode = false } = options;
   if (result.requests === 0)
     return `${path}: no mapping was recorded, so there is nothing to compare. Were dma:* or iommu:* events on?\n`;
@@ -70,6 +71,7 @@ export function compareText(report: Report): string {
     "",
     wrap(verdict(result), WIDTH),
     ...(changed && options.whatIf ? ["", ...whatIf(options.whatIf, result, changed)] : []),
+    ...(nvme ? ["", nvmeText(nvme, mode)] : []),
     ...(kernel ? ["", wrap(kernel.explanation, WIDTH)] : []),
     ...remarks(report).map((remark) => wrap(remark, WIDTH)),
   ];

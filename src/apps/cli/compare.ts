@@ -1,7 +1,7 @@
 /** `dmalink compare TRACE`: what each mapping strategy would cost for a recorded load. */
 import { readFileSync } from "node:fs";
 import { type Requests, readRequests } from "../../analysis/index.ts";
-import { DmaError } from "../../base/index.ts";
+import { DmaError, hex } from "../../base/index.ts";
 import {
   type CompareOptions,
   type Comparison,
@@ -9,6 +9,8 @@ import {
   compare,
   costOf,
   describeMismatch,
+  type NvmeReplay,
+  replayAsNvme,
   type StrategyName,
 } from "../../replay/index.ts";
 import { compareText } from "./compare-text.ts";
@@ -27,6 +29,8 @@ export interface CompareCommandOptions extends Omit<CompareOptions, "nowNs" | "p
   /** A file with prices for the prediction. */
   readonly costFile?: string;
   readonly whatIf?: WhatIf;
+  /** The same load once more, as what a driver of such devices sends. */
+  readonly as?: "nvme";
   readonly json?: boolean;
   readonly bestEffort?: boolean;
 }
@@ -41,6 +45,7 @@ export interface Report {
   readonly damaged: boolean;
   /** The same load with one thing changed. */
   readonly changed: Comparison | undefined;
+  readonly nvme: NvmeReplay | undefined;
 }
 
 /** Prints the comparison for `path`; the exit code: 1 if a byte came out wrong. */
@@ -51,15 +56,18 @@ export function compareCommand(path: string, options: CompareCommandOptions): Pr
     const asked: CompareOptions = { ...options, ...(cost && { cost }), progress: progress.say };
     const result = compare(requests, { ...asked, nowNs: () => performance.now() * 1e6 });
     const changed = options.whatIf && compare(requests, { ...asked, ...WHAT_IF[options.whatIf] });
+    const nvme = options.as === "nvme" ? await replayAsNvme(requests, asked) : undefined;
     progress.done();
     sayDamage(path, trace);
     const damaged = trace.damage !== undefined;
     const kernel = kernelCheck(requests, result, options);
-    const report: Report = { path, result, requests, kernel, options, damaged, changed };
+    const report: Report = { path, result, requests, kernel, options, damaged, changed, nvme };
     process.stdout.write(options.json ? `${compareJson(report)}\n` : compareText(report));
     const wrong = result.firstMismatch ?? changed?.firstMismatch;
     if (wrong) process.stderr.write(`mismatch under ${wrong.strategy}: ${describeMismatch(wrong)}\n`);
-    return wrong ? 1 : damaged ? 2 : 0;
+    const broken = nvme && brokenNvme(nvme);
+    if (broken !== undefined) process.stderr.write(`as NVMe: ${broken}\n`);
+    return wrong || broken !== undefined ? 1 : damaged ? 2 : 0;
   });
 }
 
@@ -108,7 +116,19 @@ function difference({ mapsOverLive }: Requests): string {
     : "requests with gaps between their segments, which two-step maps one by one";
 }
 
-function compareJson({ path, result, requests, kernel, options, changed }: Report): string {
+/** What went wrong first, in words. */
+function brokenNvme({ firstMismatch, failed, firstFailure, leaks }: NvmeReplay): string | undefined {
+  if (firstMismatch) {
+    const { command, request, phys, expected, found } = firstMismatch;
+    return found === undefined
+      ? `a ${command} of what is no part of request ${request}`
+      : `mismatch in the ${command} of request ${request}, physical address ${hex(phys)}: expected ${hex(expected)}, found ${hex(found)}`;
+  }
+  if (failed > 0) return `${plural(failed, "request")} failed, the first with: ${firstFailure}`;
+  return leaks[0] === undefined ? undefined : `not given back: ${leaks.join("; ")}`;
+}
+
+function compareJson({ path, result, requests, kernel, options, changed, nvme }: Report): string {
   const { firstMismatch, strategies, mode, ...rest } = result;
   const { iommu = "vtd", seed = 1, cachingMode = false, requestCap, whatIf } = options;
   return JSON.stringify(
@@ -127,8 +147,13 @@ function compareJson({ path, result, requests, kernel, options, changed }: Repor
       ...(kernel && { kernel }),
       strategies,
       ...(changed && { whatIf: { question: whatIf, ...changed } }),
+      ...(nvme && { nvme: nvmeJson(nvme) }),
     },
     null,
     2,
   );
+}
+
+function nvmeJson({ firstMismatch, ...rest }: NvmeReplay): object {
+  return { ...rest, ...(firstMismatch && { firstMismatch: { ...firstMismatch, phys: hex(firstMismatch.phys) } }) };
 }

@@ -103,6 +103,7 @@ async function run(argv: string[]): Promise<number> {
     .option("--caching-mode", "an IOMMU that caches absent entries, as those of virtual machines do")
     .option("--request-cap <size>", "map longer requests in pieces of this, such as 128K")
     .option("--what-if <question>", "huge-pages, iova-cache or lazy: the same load with that changed")
+    .option("--as <device>", "nvme: the same load as NVMe commands too, by the driver on a simulated controller")
     .option(
       "--cost <file>",
       "prices for the predicted time, JSON: invalidationNs, pteWriteNs, iovaOpNs, iovaStepNs, callNs",
@@ -112,6 +113,7 @@ async function run(argv: string[]): Promise<number> {
     .option("--best-effort", "replay what was read before damage in the file")
     .example("  dmalink compare trace.dat.gz --mode lazy")
     .example("  dmalink compare trace.dat.gz --what-if huge-pages")
+    .example("  dmalink compare trace.dat.gz --as nvme")
     .action((trace: string, options: Record<string, unknown>) => {
       const iommu = oneOf("--iommu", options.iommu, ["vtd", "x86-64", "amdv1", "arm", "riscv"] as const);
       const mode = oneOf("--mode", options.mode, ["strict", "lazy"] as const);
@@ -125,6 +127,7 @@ async function run(argv: string[]): Promise<number> {
         options.whatIf === undefined
           ? undefined
           : oneOf("--what-if", options.whatIf, ["huge-pages", "iova-cache", "lazy"] as const);
+      const as = options.as === undefined ? undefined : oneOf("--as", options.as, ["nvme"] as const);
       work = async () =>
         (await import("./compare.ts")).compareCommand(trace, {
           iommu,
@@ -133,6 +136,7 @@ async function run(argv: string[]): Promise<number> {
           cachingMode: !!options.cachingMode,
           ...(requestCap !== undefined && { requestCap }),
           ...(whatIf !== undefined && { whatIf }),
+          ...(as !== undefined && { as }),
           ...(options.cost !== undefined && { costFile: String(options.cost) }),
           json: !!options.json,
           bestEffort: !!options.bestEffort,

@@ -177,6 +177,7 @@ export class QueueEngine {
       blocks: command.getUint16(COMMAND.blocks0, true) + 1,
     });
     if (fault?.kind === "held") {
+      queue.outstanding.set(id, { cancel() {} }); // nothing to stop: it is being done
       this.#perform(queue, id, command, fault);
       return;
     }

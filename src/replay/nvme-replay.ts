@@ -1,0 +1,170 @@
+/**
+ * A recorded load as real NVMe commands: the driver, a simulated controller, an IOMMU with tables between them, every byte checked.
+ *
+ * Idea: a request is sent when the recorded one began, and its command takes as long as the recorded one took, so that as many
+ * are under way at once as were then. The driver splits, maps and describes it as it does for any user; what it did is read
+ * from its own counters, and from the controller's. Requests of which the recording does not say which way they went are
+ * written; a second run reads them instead, which is checked and not counted.
+ * Promises: counts are a function of the trace, the options and the seed. Bringing the controller up and shutting it down is
+ * not in them. Not for: how fast a disk is.
+ */
+import type { Requests } from "../analysis/index.ts";
+import { PAGE_SIZE } from "../base/index.ts";
+import { type CompareOptions, type StrategyCost, strategyCost } from "./compare.ts";
+import { PUBLISHED_COST, predict } from "./cost.ts";
+import { Machine, type MachineOptions } from "./machine.ts";
+import type { NvmeMismatch } from "./nvme-bytes.ts";
+import { type LeftOut, nvmeLoadOf } from "./nvme-load.ts";
+import { type NvmeOutcome, NvmeRun } from "./nvme-run.ts";
+import type { Plan } from "./plan.ts";
+import { STRATEGIES, type StrategyName } from "./strategies.ts";
+
+export type NvmeReplayOptions = Omit<CompareOptions, "nowNs">;
+
+/** What mapping for the commands cost: those columns of {@link StrategyCost} that a driver has. */
+export type NvmeCost = Pick<
+  StrategyCost,
+  | "iovaOps"
+  | "iovaSteps"
+  | "pteWrites"
+  | "mapSyncs"
+  | "invalidations"
+  | "flushQueueEntries"
+  | "metadataBytes"
+  | "predictedNs"
+>;
+
+export interface NvmeReplay {
+  /** Requests replayed, and their bytes. */
+  readonly requests: number;
+  readonly bytes: number;
+  readonly leftOut: LeftOut;
+  /** Requests counted as writes, of which the recording does not say which way they went. */
+  readonly bothWays: number;
+  /** Requests under way, the most at once; commands too, which are more where requests were split. */
+  readonly queueDepth: number;
+  readonly commandsAtOnce: number;
+  readonly queues: number;
+  readonly commands: number;
+  readonly reads: number;
+  readonly writes: number;
+  /** Longest command, bytes. Longer requests are several, as are those of too many pieces. */
+  readonly maxBytes: number;
+  /** Requests that became several commands. */
+  readonly split: number;
+  /** Commands of one piece of memory, of one range of addresses, of several of them. */
+  readonly singles: number;
+  readonly ranges: number;
+  readonly scattered: number;
+  readonly prpEntries: number;
+  readonly sglDescriptors: number;
+  /** Lists of either that commands pointed at, a page each at most. */
+  readonly lists: number;
+  readonly listBytes: number;
+  readonly submissionDoorbells: number;
+  readonly completionDoorbells: number;
+  readonly interrupts: number;
+  readonly cost: NvmeCost;
+  /** The same requests, each mapped whole. */
+  readonly strategies: readonly StrategyCost[];
+  readonly verifiedBytes: number;
+  readonly mismatches: number;
+  readonly firstMismatch: NvmeMismatch | undefined;
+  /** Requests that the controller refused, and why the first. */
+  readonly failed: number;
+  readonly firstFailure: string | undefined;
+  /** What was not given back at the end, in words: nothing, unless something is broken. */
+  readonly leaks: readonly string[];
+}
+
+const BESIDE: readonly StrategyName[] = ["one-shot", "scatterlist", "two-step"];
+
+/**
+ * Replays `recorded` as NVMe commands. `options.requestCap` limits what the controller takes at once: to 4 KiB times a power of
+ * two, from 8 KiB on, as controllers say it.
+ */
+export async function replayAsNvme(recorded: Requests, options: NvmeReplayOptions = {}): Promise<NvmeReplay> {
+  const { hugePages = false, cost = PUBLISHED_COST, progress = () => {}, seed = 1, requestCap } = options;
+  const { plan, leftOut, bothWays } = nvmeLoadOf(recorded, { hugePages });
+  const machine = machineOf(options);
+  const runOptions = {
+    ...machine,
+    seed,
+    ...(requestCap !== undefined && { maxTransferBytes: transferOf(requestCap) }),
+  };
+  progress("replaying as NVMe commands");
+  const run = await new NvmeRun(plan, { ...runOptions, unsaid: "write" }).run();
+  const runs = [run];
+  if (bothWays > 0) {
+    progress("replaying as NVMe commands, the other way");
+    runs.push(await new NvmeRun(plan, { ...runOptions, unsaid: "read" }).run());
+  }
+  const sum = (of: (run: NvmeOutcome) => number): number => runs.reduce((total, each) => total + of(each), 0);
+  const { counters, mapper } = run;
+  const counted = {
+    iovaOps: counters.iovaAllocations + counters.iovaFrees,
+    iovaSteps: counters.iovaSteps,
+    pteWrites: counters.pteWrites,
+    invalidations: counters.invalidations,
+  };
+  return {
+    requests: plan.requests,
+    bytes: plan.loads.reduce((total, { length }) => total + length, 0),
+    leftOut,
+    bothWays,
+    queueDepth: run.queueDepth,
+    commandsAtOnce: run.commandsAtOnce,
+    queues: run.queues,
+    commands: run.commands,
+    reads: run.reads,
+    writes: run.commands - run.reads,
+    maxBytes: run.maxBytes,
+    split: run.split,
+    singles: mapper.singles,
+    ranges: mapper.ranges,
+    scattered: mapper.scattered,
+    prpEntries: mapper.prpEntries,
+    sglDescriptors: mapper.sglDescriptors,
+    lists: mapper.lists,
+    listBytes: mapper.listBytes,
+    submissionDoorbells: run.submissionDoorbells,
+    completionDoorbells: run.completionDoorbells,
+    interrupts: run.interrupts,
+    cost: {
+      ...counted,
+      mapSyncs: counters.mapSyncs,
+      flushQueueEntries: counters.flushQueueEntries,
+      metadataBytes: mapper.metadataBytes,
+      predictedNs: predict({ ...counted, calls: 0 }, cost),
+    },
+    strategies: mappedWhole(plan, machine, cost),
+    verifiedBytes: sum(({ verifiedBytes }) => verifiedBytes),
+    mismatches: sum(({ mismatches }) => mismatches),
+    firstMismatch: runs.find(({ firstMismatch }) => firstMismatch)?.firstMismatch,
+    failed: sum(({ failed }) => failed),
+    firstFailure: runs.find(({ firstFailure }) => firstFailure)?.firstFailure,
+    leaks: runs.flatMap(({ leaks }) => leaks),
+  };
+}
+
+function machineOf({
+  iommu = "vtd",
+  mode = "strict",
+  cachingMode = false,
+  largestCached,
+}: NvmeReplayOptions): MachineOptions {
+  const limit = largestCached === undefined ? {} : { largestCached };
+  return { iommu, mode: cachingMode ? "strict" : mode, cachingMode, ...limit };
+}
+
+/** What a controller can say that is no more than `bytes`. */
+const transferOf = (bytes: number): number => PAGE_SIZE * 2 ** Math.max(1, Math.floor(Math.log2(bytes / PAGE_SIZE)));
+
+/** The strategies that a driver chooses from, for the same requests. */
+function mappedWhole(plan: Plan, options: MachineOptions, cost: NonNullable<CompareOptions["cost"]>): StrategyCost[] {
+  return STRATEGIES.filter(({ name }) => BESIDE.includes(name)).map((strategy) => {
+    const machine = new Machine(options, true);
+    machine.prepare(plan, strategy);
+    return strategyCost(strategy, machine.run(plan, strategy), cost, undefined);
+  });
+}
