@@ -64,7 +64,8 @@ export function headline(findings: readonly Finding[], summary: Readonly<Record<
     total[severity] += (summary[name] ?? 0) - findings.filter((finding) => finding.rule === name).length;
   const say = (severity: Severity, one: string, many: string): string =>
     `${total[severity] === 0 ? "no" : count(total[severity])} ${total[severity] === 1 ? one : many}`;
-  return `${say("error", "error", "errors")}, ${say("warning", "warning", "warnings")}, ${say("advice", "piece of advice", "pieces of advice")}`;
+  const advice = total.advice === 0 ? "no advice" : say("advice", "piece of advice", "pieces of advice");
+  return `${say("error", "error", "errors")}, ${say("warning", "warning", "warnings")}, ${advice}`;
 }
 
 function ruleText(findings: readonly Finding[], total: number, timeBase: bigint): string[] {

@@ -43,7 +43,7 @@ function statsJson(file: string, { format, damage }: Trace, result: TraceStats):
 
 function statsText(file: string, trace: Trace, result: TraceStats): string {
   const lines = [
-    `${file}: ${trace.format}, ${count(result.eventTotal)} events in ${duration(result.durationNs)}, ` +
+    `${file}: ${trace.format}, ${count(result.eventTotal)} events over ${duration(result.durationNs)}, ` +
       (trace.damage
         ? "the rest is lost"
         : result.lost === 0
