@@ -5,6 +5,7 @@ const config: UserConfig[] = defineConfig([
     entry: {
       index: "src/index.ts",
       sim: "src/hosts/simulated/index.ts",
+      linux: "src/hosts/linux/index.ts",
       block: "src/consumers/block/index.ts",
       nvme: "src/consumers/nvme/index.ts",
       trace: "src/trace/index.ts",
@@ -13,6 +14,7 @@ const config: UserConfig[] = defineConfig([
     },
     format: "esm",
     platform: "neutral",
+    external: [/^node:/], // of hosts/linux alone
     target: "es2022",
     outDir: "dist",
     dts: true,

@@ -22,14 +22,7 @@ export interface AddressTable {
    */
   mapPage(page: number, frame: number, prot: number, cursor: LeafCursor): boolean;
   /** The same for `count` pages of `frames` from number `from` on, at consecutive addresses. How many were mapped. */
-  mapPages(
-    page: number,
-    frames: Float64Array,
-    from: number,
-    count: number,
-    prot: number,
-    cursor: LeafCursor,
-  ): number;
+  mapPages(page: number, frames: Float64Array, from: number, count: number, prot: number, cursor: LeafCursor): number;
   /** 0, or a negative errno: nothing is mapped then. Tables that are not ours always refuse: go by the address space. */
   map(page: IovaPage, phys: PhysPage, pages: number, prot: number, cursor?: LeafCursor): number;
 }

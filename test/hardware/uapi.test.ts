@@ -11,15 +11,18 @@ const include = process.env.DMALINK_UAPI_INCLUDE ?? "/usr/include";
 const compiler = ["cc", "gcc", "clang"].find((name) => spawnSync(name, ["--version"]).status === 0);
 const HEADERS = ["linux/vfio.h", "linux/iommufd.h"] as const;
 /** In the headers' words VFIO_IOMMU_... alone is ambiguous: these are not of vfio.h. */
-const headerOf = (name: string): string =>
-  /^IOMMU_|^iommu_/.test(name) ? "linux/iommufd.h" : "linux/vfio.h";
+const headerOf = (name: string): string => (/^IOMMU_|^iommu_/.test(name) ? "linux/iommufd.h" : "linux/vfio.h");
 
 /** Constants of VFIO that only newer headers have belong to its device nodes, which came with iommufd. */
 const isNewer = (name: string): boolean => /IOMMUFD|_iommufd/.test(name);
 
 describe.each(HEADERS)("what we say of %s", (header) => {
   const missing =
-    compiler === undefined ? "no C compiler" : existsSync(join(include, header)) ? undefined : `no ${include}/${header}`;
+    compiler === undefined
+      ? "no C compiler"
+      : existsSync(join(include, header))
+        ? undefined
+        : `no ${include}/${header}`;
 
   test.skipIf(missing)(`equals what the compiler says${missing ? ` (skipped: ${missing})` : ""}`, () => {
     const source: string[] = ["#include <stdio.h>", "#include <stddef.h>", `#include <${header}>`, "int main(void) {"];
@@ -55,7 +58,9 @@ describe.each(HEADERS)("what we say of %s", (header) => {
       });
       expect(built.stderr).toBe("");
       const said = spawnSync(join(folder, "say"), { encoding: "utf8" }).stdout.trim().split("\n");
-      const actual = new Map(said.map((line) => [line.slice(0, line.lastIndexOf(" ")), Number(line.split(" ").at(-1))]));
+      const actual = new Map(
+        said.map((line) => [line.slice(0, line.lastIndexOf(" ")), Number(line.split(" ").at(-1))]),
+      );
       expect(actual).toEqual(expected);
       expect(expected.size).toBeGreaterThan(10);
     } finally {

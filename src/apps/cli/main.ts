@@ -220,6 +220,27 @@ async function run(argv: string[]): Promise<number> {
         });
     });
 
+  cli
+    .command("doctor", "what this machine has for real devices, and what is missing")
+    .option("--json", json)
+    .example("  dmalink doctor")
+    .action((options: Record<string, unknown>) => {
+      work = async () => (await import("./doctor.ts")).doctor({ json: !!options.json });
+    });
+
+  for (const [name, what] of [
+    ["bind", "give a device to vfio-pci, so that a program can drive it (Linux, as root)"],
+    ["unbind", "give a device back to the driver that had it"],
+  ] as const)
+    cli
+      .command(`${name} <device>`, what)
+      .option("--yes", "do it; without it, only say what would be done")
+      .option("--json", json)
+      .example(`  sudo dmalink ${name} 0000:00:04.0 --yes`)
+      .action((device: string, options: Record<string, unknown>) => {
+        work = async () => (await import("./bind.ts"))[name](device, { yes: !!options.yes, json: !!options.json });
+      });
+
   cli.help((sections) => [
     ...sections,
     ...(cli.matchedCommand ? [] : [{ title: "Example", body: "  $ dmalink compare trace.dat.gz --mode lazy" }]),

@@ -44,12 +44,9 @@ export const notLinux = (platform: string): DmaError =>
   );
 
 export const noSuchDevice = (name: string): DmaError =>
-  new DmaError(
-    "ERR_DMA_LINUX_DEVICE",
-    "ENODEV",
-    `no PCI device ${name} on this machine: "dmalink doctor" lists them`,
-    { name },
-  );
+  new DmaError("ERR_DMA_LINUX_DEVICE", "ENODEV", `no PCI device ${name} on this machine: "dmalink doctor" lists them`, {
+    name,
+  });
 
 export const wrongDriver = (name: string, driver: string | undefined): DmaError =>
   new DmaError(
@@ -70,9 +67,14 @@ export const noIommu = (name: string): DmaError =>
   );
 
 export const noBackEnd = (reasons: readonly string[]): DmaError =>
-  new DmaError("ERR_DMA_LINUX_VFIO", "ENODEV", `no way to this device: ${reasons.join("; ")}. "dmalink doctor" says more`, {
-    reasons,
-  });
+  new DmaError(
+    "ERR_DMA_LINUX_VFIO",
+    "ENODEV",
+    `no way to this device: ${reasons.join("; ")}. "dmalink doctor" says more`,
+    {
+      reasons,
+    },
+  );
 
 export const groupNotViable = (group: string, others: readonly string[]): DmaError =>
   new DmaError(
@@ -92,7 +94,12 @@ export const wrongVersion = (version: number): DmaError =>
   );
 
 export const noType1v2 = (): DmaError =>
-  new DmaError("ERR_DMA_LINUX_TYPE1", "ENODEV", "VFIO has no type1 v2 IOMMU back end here: modprobe vfio_iommu_type1", {});
+  new DmaError(
+    "ERR_DMA_LINUX_TYPE1",
+    "ENODEV",
+    "VFIO has no type1 v2 IOMMU back end here: modprobe vfio_iommu_type1",
+    {},
+  );
 
 /** Somebody unmapped behind our back, or the kernel kept some of it. */
 export const shortUnmap = (iova: number, length: number, unmapped: number): DmaError =>
@@ -124,6 +131,11 @@ export const overlaps = (iova: number, length: number): DmaError =>
 export const noMappings = (): DmaError =>
   new DmaError("ERR_DMA_LINUX_CLOSED", "ENODEV", "the device was closed: nothing can be mapped for it any more", {});
 
+export const hostClosed = (name: string): DmaError =>
+  new DmaError("ERR_DMA_LINUX_CLOSED", "ENODEV", `${name} cannot be opened: the host was closed; make another`, {
+    name,
+  });
+
 export const bufferFreed = (): DmaError =>
   new DmaError("ERR_DMA_LINUX_FREED", "EFAULT", "this memory was freed: take its bytes before, or allocate again", {});
 
@@ -148,4 +160,40 @@ export const badVector = (name: string, vector: number, vectors: number): DmaErr
       ? `${name} has no MSI-X or MSI: it must be polled`
       : `${name} has interrupt vectors 0 to ${vectors - 1}, not ${vector}`,
     { name, vector, vectors },
+  );
+
+export const noVfioPci = (): DmaError =>
+  new DmaError("ERR_DMA_LINUX_VFIO", "ENODEV", "the driver vfio-pci is not loaded: modprobe vfio-pci", {});
+
+export const deviceInUse = (name: string, uses: readonly string[]): DmaError =>
+  new DmaError(
+    "ERR_DMA_LINUX_BUSY",
+    "EBUSY",
+    `${name} is in use, and taking it away would break that: ${uses.join("; ")}. End it first (umount, swapoff, ip link set ` +
+      "NAME down, or stop what holds it)",
+    { name, uses },
+  );
+
+export const notTaken = (name: string, driver: string, has: string | undefined): DmaError =>
+  new DmaError(
+    "ERR_DMA_LINUX_BIND",
+    "EIO",
+    `${driver} did not take ${name}, which ${has === undefined ? "has no driver now" : `${has} has now`}: dmesg says why`,
+    { name, driver, has },
+  );
+
+export const notBoundByUs = (name: string, driver: string | undefined): DmaError =>
+  new DmaError(
+    "ERR_DMA_LINUX_BIND",
+    "EINVAL",
+    `${name} is not bound to vfio-pci but to ${driver ?? "no driver"}: there is nothing to give back`,
+    { name, driver },
+  );
+
+export const sysfsRefused = (path: string, text: string, error: NodeJS.ErrnoException): DmaError =>
+  new DmaError(
+    "ERR_DMA_LINUX_BIND",
+    error.code !== undefined && error.code in ERRNO ? (error.code as Errno) : "EIO",
+    `writing "${text}" to ${path} failed with ${error.code}${error.code === "EACCES" || error.code === "EPERM" ? ": run as root" : ""}`,
+    { path, text },
   );

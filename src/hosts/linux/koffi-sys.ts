@@ -97,9 +97,7 @@ class KoffiSys implements Sys {
   ioctl(fd: Fd, request: number, argument: Uint8Array | number, name: string, purpose: Purpose): number {
     for (;;) {
       const answer =
-        typeof argument === "number"
-          ? this.#ioctlNumber(fd, request, argument)
-          : this.#ioctl(fd, request, argument);
+        typeof argument === "number" ? this.#ioctlNumber(fd, request, argument) : this.#ioctl(fd, request, argument);
       if (answer >= 0) return answer;
       const number = this.#koffi.errno();
       if (number !== ERRNO.EINTR) throw callFailed(name, number, purpose);

@@ -7,36 +7,38 @@
  */
 import { type Structure, structure } from "./structure.ts";
 
-/** Both interfaces number from the same letter, without size or direction. */
-const request = (number: number): number => (0x3b << 8) | number;
-
-/** By the headers' names. */
-export const REQUESTS = {
-  VFIO_GET_API_VERSION: request(100),
-  VFIO_CHECK_EXTENSION: request(101),
-  VFIO_SET_IOMMU: request(102),
-  VFIO_GROUP_GET_STATUS: request(103),
-  VFIO_GROUP_SET_CONTAINER: request(104),
-  VFIO_GROUP_UNSET_CONTAINER: request(105),
-  VFIO_GROUP_GET_DEVICE_FD: request(106),
-  VFIO_DEVICE_GET_INFO: request(107),
-  VFIO_DEVICE_GET_REGION_INFO: request(108),
-  VFIO_DEVICE_GET_IRQ_INFO: request(109),
-  VFIO_DEVICE_SET_IRQS: request(110),
-  VFIO_DEVICE_RESET: request(111),
-  VFIO_IOMMU_GET_INFO: request(112),
-  VFIO_IOMMU_MAP_DMA: request(113),
-  VFIO_IOMMU_UNMAP_DMA: request(114),
-  VFIO_DEVICE_BIND_IOMMUFD: request(118),
-  VFIO_DEVICE_ATTACH_IOMMUFD_PT: request(119),
-  VFIO_DEVICE_DETACH_IOMMUFD_PT: request(120),
-  IOMMU_DESTROY: request(0x80),
-  IOMMU_IOAS_ALLOC: request(0x81),
-  IOMMU_IOAS_IOVA_RANGES: request(0x84),
-  IOMMU_IOAS_MAP: request(0x85),
-  IOMMU_IOAS_UNMAP: request(0x86),
+/** Numbers of the requests, by the headers' names. */
+const NUMBERS = {
+  VFIO_GET_API_VERSION: 100,
+  VFIO_CHECK_EXTENSION: 101,
+  VFIO_SET_IOMMU: 102,
+  VFIO_GROUP_GET_STATUS: 103,
+  VFIO_GROUP_SET_CONTAINER: 104,
+  VFIO_GROUP_UNSET_CONTAINER: 105,
+  VFIO_GROUP_GET_DEVICE_FD: 106,
+  VFIO_DEVICE_GET_INFO: 107,
+  VFIO_DEVICE_GET_REGION_INFO: 108,
+  VFIO_DEVICE_GET_IRQ_INFO: 109,
+  VFIO_DEVICE_SET_IRQS: 110,
+  VFIO_DEVICE_RESET: 111,
+  VFIO_IOMMU_GET_INFO: 112,
+  VFIO_IOMMU_MAP_DMA: 113,
+  VFIO_IOMMU_UNMAP_DMA: 114,
+  VFIO_DEVICE_BIND_IOMMUFD: 118,
+  VFIO_DEVICE_ATTACH_IOMMUFD_PT: 119,
+  VFIO_DEVICE_DETACH_IOMMUFD_PT: 120,
+  IOMMU_DESTROY: 0x80,
+  IOMMU_IOAS_ALLOC: 0x81,
+  IOMMU_IOAS_IOVA_RANGES: 0x84,
+  IOMMU_IOAS_MAP: 0x85,
+  IOMMU_IOAS_UNMAP: 0x86,
 } as const;
-export type RequestName = keyof typeof REQUESTS;
+export type RequestName = keyof typeof NUMBERS;
+
+/** What ioctl takes: both interfaces have the same letter, and say neither size nor direction. */
+export const REQUESTS: Readonly<Record<RequestName, number>> = Object.fromEntries(
+  Object.entries(NUMBERS).map(([name, number]) => [name, (0x3b << 8) | number]),
+) as Record<RequestName, number>;
 
 /** Constants, by the headers' names. */
 export const CONSTANTS = {
@@ -68,12 +70,16 @@ export const GROUP_STATUS: Structure<"argsz" | "flags"> = structure("vfio_group_
   flags: [4, 4],
 });
 
-export const DEVICE_INFO: Structure<"argsz" | "flags" | "num_regions" | "num_irqs"> = structure("vfio_device_info", 16, {
-  argsz: [0, 4],
-  flags: [4, 4],
-  num_regions: [8, 4],
-  num_irqs: [12, 4],
-});
+export const DEVICE_INFO: Structure<"argsz" | "flags" | "num_regions" | "num_irqs"> = structure(
+  "vfio_device_info",
+  16,
+  {
+    argsz: [0, 4],
+    flags: [4, 4],
+    num_regions: [8, 4],
+    num_irqs: [12, 4],
+  },
+);
 
 export const REGION_INFO: Structure<"argsz" | "flags" | "index" | "cap_offset" | "size" | "offset"> = structure(
   "vfio_region_info",
@@ -149,14 +155,20 @@ export const IOAS_ALLOC: Structure<"size" | "flags" | "out_ioas_id"> = structure
   out_ioas_id: [8, 4],
 });
 
-export const IOAS_RANGES: Structure<"size" | "ioas_id" | "num_iovas" | "allowed_iovas" | "out_iova_alignment"> = structure(
-  "iommu_ioas_iova_ranges",
-  32,
-  { size: [0, 4], ioas_id: [4, 4], num_iovas: [8, 4], allowed_iovas: [16, 8], out_iova_alignment: [24, 8] },
-);
+export const IOAS_RANGES: Structure<"size" | "ioas_id" | "num_iovas" | "allowed_iovas" | "out_iova_alignment"> =
+  structure("iommu_ioas_iova_ranges", 32, {
+    size: [0, 4],
+    ioas_id: [4, 4],
+    num_iovas: [8, 4],
+    allowed_iovas: [16, 8],
+    out_iova_alignment: [24, 8],
+  });
 
 /** One of the ranges; `last` is inclusive. */
-export const IOVA_RANGE: Structure<"start" | "last"> = structure("iommu_iova_range", 16, { start: [0, 8], last: [8, 8] });
+export const IOVA_RANGE: Structure<"start" | "last"> = structure("iommu_iova_range", 16, {
+  start: [0, 8],
+  last: [8, 8],
+});
 
 export const IOAS_MAP: Structure<"size" | "flags" | "ioas_id" | "user_va" | "length" | "iova"> = structure(
   "iommu_ioas_map",

@@ -1,0 +1,269 @@
+/**
+ * A real PCI device in the hands of this process, through vfio-pci.
+ *
+ * Idea: the same interface as a simulated device, so that a driver cannot tell. Registers are mapped, configuration space
+ * is read and written by calls, interrupts come as eventfds.
+ * Promises: closing stops the device (bus mastering off) before anything is unmapped; after `removed`, no access reaches the bus.
+ * Specified by: Linux 7.2 uAPI, vfio.h; docs/real-hardware.md.
+ */
+import type { HostMemory, PciDevice, Registers } from "../../platform/index.ts";
+import type { LinuxDomain } from "./domain.ts";
+import { badVector, noReset } from "./errors.ts";
+import type { InterruptSource, Interrupts } from "./interrupts.ts";
+import { CalledRegisters, type ClosableRegisters, MappedRegisters } from "./registers.ts";
+import { StructureValue } from "./structure.ts";
+import type { Fd, Sys } from "./sys.ts";
+import { CONSTANTS, DEVICE_INFO, IRQ_INFO, IRQ_SET, REGION_INFO, REQUESTS, type RequestName } from "./uapi.ts";
+
+const COMMAND = 4;
+const COMMAND_MEMORY = 2;
+const COMMAND_BUS_MASTER = 4;
+
+/** Vectors that are set up; a device may have 2048, and each is a file and a kernel interrupt. */
+const MOST_VECTORS = 64;
+
+export interface LinuxDeviceParts {
+  readonly name: string;
+  readonly fd: Fd;
+  readonly sys: Sys;
+  readonly domain: LinuxDomain;
+  readonly memory: HostMemory;
+  /** None: the device is polled. */
+  readonly interrupts: Interrupts | undefined;
+}
+
+export class LinuxDevice implements PciDevice, Disposable {
+  readonly name: string;
+  readonly requester: number;
+  readonly memory: HostMemory;
+  /** Its address space: what a {@link Dma} is made with. */
+  readonly domain: LinuxDomain;
+  readonly vectors: number;
+  /** VFIO can reset it. */
+  readonly canReset: boolean;
+  readonly #fd: Fd;
+  readonly #sys: Sys;
+  readonly #interrupts: Interrupts | undefined;
+  readonly #config: { offset: number; size: number };
+  readonly #bars = new Map<number, ClosableRegisters | undefined>();
+  /** MSI-X or MSI, whichever has more vectors. */
+  readonly #irqIndex: number;
+  readonly #vectors = new Map<number, { source: InterruptSource; callbacks: Set<() => void> }>();
+  #vectorsEnabled = false;
+  readonly #notices: { source: InterruptSource; index: number }[] = [];
+  readonly #onRemoved = new Set<() => void>();
+  #removed = false;
+  #closed = false;
+  #errors = 0;
+
+  /** Made by {@link LinuxHost.openDevice}. @throws DmaError ERR_DMA_SYSCALL */
+  constructor(parts: LinuxDeviceParts) {
+    const { name, fd, sys, domain, memory, interrupts } = parts;
+    this.name = name;
+    this.domain = domain;
+    this.memory = memory;
+    this.#fd = fd;
+    this.#sys = sys;
+    this.#interrupts = interrupts;
+    const [, bus, slot, fn] = /:([0-9a-f]+):([0-9a-f]+)\.([0-7])$/i.exec(name)!;
+    this.requester = (Number.parseInt(bus!, 16) << 8) | (Number.parseInt(slot!, 16) << 3) | Number(fn);
+    const info = new StructureValue(DEVICE_INFO, { argsz: DEVICE_INFO.bytes });
+    this.#call("VFIO_DEVICE_GET_INFO", info.bytes, "ask what the device is");
+    this.canReset = (info.get("flags") & CONSTANTS.VFIO_DEVICE_FLAGS_RESET) !== 0;
+    this.#config = this.#region(CONSTANTS.VFIO_PCI_CONFIG_REGION_INDEX);
+    const msix = this.#countOf(CONSTANTS.VFIO_PCI_MSIX_IRQ_INDEX);
+    const msi = this.#countOf(CONSTANTS.VFIO_PCI_MSI_IRQ_INDEX);
+    this.#irqIndex = msix >= msi ? CONSTANTS.VFIO_PCI_MSIX_IRQ_INDEX : CONSTANTS.VFIO_PCI_MSI_IRQ_INDEX;
+    this.vectors =
+      interrupts === undefined || sys.workerLibrary === undefined ? 0 : Math.min(Math.max(msix, msi), MOST_VECTORS);
+    this.writeConfig(COMMAND, 2, this.readConfig(COMMAND, 2) | COMMAND_MEMORY);
+    if (this.vectors > 0) {
+      this.#notify(CONSTANTS.VFIO_PCI_REQ_IRQ_INDEX, () => this.#remove());
+      this.#notify(CONSTANTS.VFIO_PCI_ERR_IRQ_INDEX, () => this.#errors++);
+    }
+  }
+
+  /** Errors that the device reported to the system (AER) since it was opened. */
+  get reportedErrors(): number {
+    return this.#errors;
+  }
+
+  get removed(): boolean {
+    return this.#removed;
+  }
+
+  bar(index: number): Registers | undefined {
+    if (!this.#bars.has(index)) this.#bars.set(index, index < 6 ? this.#openBar(index) : undefined);
+    return this.#bars.get(index);
+  }
+
+  readConfig(offset: number, bytes: 1 | 2 | 4): number {
+    const into = new Uint8Array(4);
+    if (this.#removed || this.#closed) into.fill(0xff);
+    else {
+      const part = into.subarray(0, bytes);
+      const from = this.#config.offset + offset;
+      this.#sys.pread(this.#fd, part, from, `read configuration byte ${offset} of ${this.name}`);
+    }
+    const all = new DataView(into.buffer).getUint32(0, true);
+    return bytes === 4 ? all : all & (2 ** (8 * bytes) - 1);
+  }
+
+  writeConfig(offset: number, bytes: 1 | 2 | 4, value: number): void {
+    if (this.#removed || this.#closed) return;
+    const from = new Uint8Array(4);
+    new DataView(from.buffer).setUint32(0, value, true);
+    const purpose = `write configuration byte ${offset} of ${this.name}`;
+    this.#sys.pwrite(this.#fd, from.subarray(0, bytes), this.#config.offset + offset, purpose);
+  }
+
+  setBusMaster(on: boolean): void {
+    const command = this.readConfig(COMMAND, 2);
+    this.writeConfig(COMMAND, 2, on ? command | COMMAND_BUS_MASTER : command & ~COMMAND_BUS_MASTER);
+  }
+
+  /** @throws DmaError ERR_DMA_LINUX_VECTOR (EINVAL), ERR_DMA_SYSCALL */
+  onInterrupt(vector: number, callback: () => void): () => void {
+    if (!(vector >= 0 && vector < this.vectors)) throw badVector(this.name, vector, this.vectors);
+    let entry = this.#vectors.get(vector);
+    if (entry === undefined) {
+      const callbacks = new Set<() => void>();
+      const source = this.#interrupts!.open(() => {
+        for (const one of [...callbacks]) one();
+      });
+      try {
+        this.#enableVectors();
+        this.#setIrqs(this.#irqIndex, vector, [source.fd]);
+      } catch (error) {
+        source.close();
+        throw error;
+      }
+      entry = { source, callbacks };
+      this.#vectors.set(vector, entry);
+    }
+    const own = (): void => callback(); // the same function may be given twice
+    entry.callbacks.add(own);
+    return () => {
+      entry.callbacks.delete(own);
+      if (entry.callbacks.size > 0 || this.#vectors.get(vector) !== entry) return;
+      this.#vectors.delete(vector);
+      if (!this.#closed) this.#setIrqs(this.#irqIndex, vector, [-1]);
+      entry.source.close();
+    };
+  }
+
+  /** @throws DmaError ERR_DMA_LINUX_RESET (EOPNOTSUPP), ERR_DMA_SYSCALL */
+  async reset(): Promise<void> {
+    if (!this.canReset) throw noReset(this.name);
+    if (this.#removed || this.#closed) return;
+    this.#sys.ioctl(this.#fd, REQUESTS.VFIO_DEVICE_RESET, 0, "VFIO_DEVICE_RESET", `reset ${this.name}`);
+  }
+
+  onRemoved(callback: () => void): () => void {
+    this.#onRemoved.add(callback);
+    return () => this.#onRemoved.delete(callback);
+  }
+
+  /** Stops the device, unmaps everything, and lets go of it. Cannot fail; a second time does nothing. */
+  close(): void {
+    if (this.#closed) return;
+    for (const step of [
+      () => this.setBusMaster(false),
+      () => this.#disableInterrupts(),
+      () => {
+        for (const registers of this.#bars.values()) registers?.close();
+      },
+    ])
+      try {
+        step();
+      } catch {
+        // the device may be gone: the rest must happen all the same
+      }
+    this.#closed = true;
+    this.domain.close();
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  /** The system wants the device back: from here on nothing reaches it. */
+  #remove(): void {
+    if (this.#removed) return;
+    this.#removed = true;
+    for (const registers of this.#bars.values()) registers?.close();
+    for (const callback of [...this.#onRemoved]) callback();
+  }
+
+  #openBar(index: number): ClosableRegisters | undefined {
+    const { offset, size, flags } = this.#region(index);
+    if (size === 0 || this.#removed || this.#closed) return undefined;
+    return flags & CONSTANTS.VFIO_REGION_INFO_FLAG_MMAP
+      ? new MappedRegisters(this.#sys, this.#fd, { offset, size }, `BAR ${index} of ${this.name}`)
+      : new CalledRegisters(this.#sys, this.#fd, { offset, size });
+  }
+
+  #region(index: number): { offset: number; size: number; flags: number } {
+    const info = new StructureValue(REGION_INFO, { argsz: REGION_INFO.bytes, index });
+    this.#call("VFIO_DEVICE_GET_REGION_INFO", info.bytes, `ask for region ${index}`);
+    return { offset: info.get("offset"), size: info.get("size"), flags: info.get("flags") };
+  }
+
+  #countOf(index: number): number {
+    const info = new StructureValue(IRQ_INFO, { argsz: IRQ_INFO.bytes, index });
+    try {
+      this.#call("VFIO_DEVICE_GET_IRQ_INFO", info.bytes, `ask for interrupts of kind ${index}`);
+    } catch {
+      return 0; // a kind that this device does not have
+    }
+    return info.get("count");
+  }
+
+  /** All vectors at once, silent: older kernels cannot add one later. */
+  #enableVectors(): void {
+    if (this.#vectorsEnabled) return;
+    this.#setIrqs(this.#irqIndex, 0, new Array<number>(this.vectors).fill(-1));
+    this.#vectorsEnabled = true;
+  }
+
+  /** Other things that the kernel tells of a device; not every device has them. */
+  #notify(index: number, callback: () => void): void {
+    if (this.#countOf(index) === 0) return;
+    const source = this.#interrupts!.open(callback);
+    try {
+      this.#setIrqs(index, 0, [source.fd]);
+      this.#notices.push({ source, index });
+    } catch {
+      source.close();
+    }
+  }
+
+  #disableInterrupts(): void {
+    const kinds = [...this.#notices.map(({ index }) => index), ...(this.#vectorsEnabled ? [this.#irqIndex] : [])];
+    for (const index of kinds)
+      try {
+        this.#setIrqs(index, 0, []);
+      } catch {
+        // closing the device ends them
+      }
+    for (const { source } of [...this.#notices.splice(0), ...this.#vectors.values()]) source.close();
+    this.#vectors.clear();
+  }
+
+  /** Eventfds for vectors from `start` on, -1 for none; an empty list turns the kind off. */
+  #setIrqs(index: number, start: number, fds: readonly number[]): void {
+    const data = fds.length === 0 ? CONSTANTS.VFIO_IRQ_SET_DATA_NONE : CONSTANTS.VFIO_IRQ_SET_DATA_EVENTFD;
+    const length = IRQ_SET.bytes + fds.length * 4;
+    const flags = data | CONSTANTS.VFIO_IRQ_SET_ACTION_TRIGGER;
+    const set = new StructureValue(IRQ_SET, { argsz: length, flags, index, start, count: fds.length }, fds.length * 4);
+    const view = new DataView(set.bytes.buffer);
+    fds.forEach((fd, i) => {
+      view.setInt32(IRQ_SET.bytes + i * 4, fd, true);
+    });
+    this.#call("VFIO_DEVICE_SET_IRQS", set.bytes, `set up interrupts of kind ${index}`);
+  }
+
+  #call(request: RequestName, argument: Uint8Array, purpose: string): void {
+    this.#sys.ioctl(this.#fd, REQUESTS[request], argument, request, () => `${purpose} (${this.name})`);
+  }
+}

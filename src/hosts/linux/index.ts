@@ -1,0 +1,26 @@
+/** A Linux machine as a host: real devices, through iommufd or VFIO. */
+export { type Binding, bindableFunction, bindCommands, bindToVfio, unbindFromVfio, usesOf } from "./binding.ts";
+export { MonotonicClock } from "./clock.ts";
+export { LinuxDevice } from "./device.ts";
+export { type KernelCalls, LinuxDomain, type LinuxDomainOptions } from "./domain.ts";
+export {
+  type HostCapabilities,
+  LINUX_CAPABILITIES,
+  LinuxHost,
+  type LinuxHostOptions,
+  type OpenDeviceOptions,
+} from "./host.ts";
+export type { AddressRange, BackEnd, KernelSpace } from "./kernel-space.ts";
+export { systemCalls } from "./koffi-sys.ts";
+export { type AllocateOptions, LinuxBuffer, LinuxMemory } from "./memory.ts";
+export {
+  type Problem,
+  type ReservedRegion,
+  type Survey,
+  type SurveyedBackEnd,
+  type SurveyedDevice,
+  type SurveyedUnit,
+  survey,
+} from "./survey.ts";
+export type { Fd, HugePage, MapOptions, Purpose, Sys } from "./sys.ts";
+export { fullName, groupObstacles, IOMMU_GROUPS, PCI_DEVICES, type PciFunction, Sysfs } from "./sysfs.ts";

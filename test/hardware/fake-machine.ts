@@ -1,0 +1,95 @@
+/** Folders that look like /sys, /proc and /dev of a machine with an IOMMU and one NVMe disk; and a kernel that answers writes. */
+import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { Sysfs } from "../../src/hosts/linux/index.ts";
+
+export const DISK = "0000:00:04.0";
+const AT = `/sys/bus/pci/devices/${DISK}`;
+
+const MOUNTS = {
+  no: "",
+  "by number": "36 20 259:2 / /home rw,noatime shared:1 - ext4 /dev/root rw",
+  "by name": "36 20 0:31 /@home /home rw,noatime shared:1 - btrfs /dev/nvme0n1p2 rw",
+};
+
+export interface FakeMachineOptions {
+  readonly iommu?: boolean;
+  readonly nodes?: readonly string[];
+  readonly driver?: string;
+  /** vfio-pci refuses the device. */
+  readonly refuses?: boolean;
+  /** Its second partition is mounted: the kernel says which by its number, or by its name. */
+  readonly mounted?: "by number" | "by name";
+  readonly interfaceUp?: boolean;
+  readonly memlock?: string;
+}
+
+/** Binds and unbinds when the files are written that make the kernel do so. */
+export class FakeMachine extends Sysfs implements Disposable {
+  readonly #options: FakeMachineOptions;
+
+  constructor(options: FakeMachineOptions = {}) {
+    super(mkdtempSync(join(tmpdir(), "dmalink-machine-")));
+    this.#options = options;
+    const { iommu = true, nodes = ["/dev/iommu", "/dev/vfio/vfio"], driver = "nvme" } = options;
+    this.#file("/proc/sys/kernel/osrelease", "7.2.0-test");
+    this.#file("/proc/cmdline", "quiet intel_iommu=on");
+    this.#file(
+      "/proc/self/limits",
+      `Max locked memory         ${options.memlock ?? "unlimited"}            unlimited            bytes`,
+    );
+    this.#file("/proc/self/status", "CapEff:\t0000000000000000");
+    this.#file("/proc/self/mountinfo", `20 1 0:20 / /proc rw - proc proc rw\n${MOUNTS[options.mounted ?? "no"]}`);
+    this.#file("/sys/class/block/nvme0n1/nvme0n1p2/size", "1");
+    this.#file("/sys/class/block/nvme0n1p2/dev", "259:2");
+    if (options.interfaceUp) this.#file(`${AT}/net/eth7/flags`, "0x1003");
+    this.#file("/proc/swaps", "Filename Type\n");
+    this.#file(`${AT}/vendor`, "0x1b36");
+    this.#file(`${AT}/device`, "0x0010");
+    this.#file(`${AT}/class`, "0x010802");
+    this.#file(`${AT}/driver_override`, "(null)");
+    this.#file("/sys/bus/pci/drivers_probe", "");
+    for (const name of ["nvme", "vfio-pci"]) this.#file(`/sys/bus/pci/drivers/${name}/unbind`, "");
+    this.#file(`${AT}/nvme/nvme0/nvme0n1/queue/depth`, "1");
+    this.#file("/sys/module/vfio_iommu_type1/parameters/dma_entry_limit", "65535");
+    this.#file("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages", "3");
+    this.#file("/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages", "4");
+    for (const node of nodes) this.#file(node, "");
+    if (iommu) {
+      this.#file("/sys/class/iommu/dmar0/intel-iommu/cap", "d2008c22260206"); // 39 and 48 bits, 39 of address
+      this.#file("/sys/kernel/iommu_groups/7/reserved_regions", "0x00000000fee00000 0x00000000feefffff msi\n");
+      mkdirSync(join(this.root, `/sys/kernel/iommu_groups/7/devices/${DISK}`), { recursive: true });
+      symlinkSync("../../../../kernel/iommu_groups/7", join(this.root, `${AT}/iommu_group`));
+    }
+    this.#bind(driver);
+  }
+
+  override write(path: string, text: string): void {
+    super.write(path, text);
+    if (path.endsWith("/driver/unbind")) this.#bind(undefined);
+    if (path.endsWith("/drivers_probe") && this.target(`${AT}/driver`) === undefined) {
+      const override = this.read(`${AT}/driver_override`) ?? "";
+      if (override === "vfio-pci") this.#bind(this.#options.refuses ? undefined : "vfio-pci");
+      else this.#bind("nvme");
+    }
+  }
+
+  [Symbol.dispose](): void {
+    rmSync(this.root, { recursive: true });
+  }
+
+  #bind(driver: string | undefined): void {
+    rmSync(join(this.root, `${AT}/driver`), { force: true });
+    rmSync(join(this.root, `${AT}/vfio-dev`), { force: true, recursive: true });
+    if (driver === undefined) return;
+    symlinkSync(`../../drivers/${driver}`, join(this.root, `${AT}/driver`));
+    if (driver === "vfio-pci") mkdirSync(join(this.root, `${AT}/vfio-dev/vfio0`), { recursive: true });
+  }
+
+  #file(path: string, text: string): void {
+    const at = join(this.root, path);
+    mkdirSync(dirname(at), { recursive: true });
+    writeFileSync(at, text);
+  }
+}
