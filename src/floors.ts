@@ -24,7 +24,7 @@ export const CONSUMERS: readonly (readonly string[])[] = [
   ["nvme", "rdma", "gpu", "vfio", "tee"],
 ];
 
-/** The only places that may use Node's own modules (hosts/linux will drive real devices); the rest also runs in a browser. */
+/** The only places that may use Node's own modules (hosts/linux drives real devices); the rest also runs in a browser. */
 export const NODE_ALLOWED: readonly string[] = ["hosts/linux", "apps/cli"];
 
 /** Breaches that are known and why they stand. */

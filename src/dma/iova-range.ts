@@ -305,7 +305,12 @@ export class IovaRange implements Disposable {
     this.#careful?.sync("device");
   }
 
-  /** What was linked in [offset, offset + length) is promised from here on: the device may look. All, unless said. */
+  /**
+   * What was linked in [offset, offset + length) is promised from here on: the device may look. All, unless said.
+   *
+   * @throws DmaError ERR_DMA_RELEASED (EINVAL); on a host whose links wait for their sync (coalescing on Linux) also what the
+   * kernel says of the map, and then what waited is not linked
+   */
   sync(offset = 0, length: number = this.#length - offset): void {
     if (this.#checked && this.#released) throw rangeReleased("sync");
     if (this.#path.device.observer !== undefined) this.#announce("dma_iova_sync", offset, length);
