@@ -123,14 +123,7 @@ export class PageTable {
   }
 
   /** {@link mapPage} for `count` pages of `frames` from number `from` on, at consecutive addresses. How many were mapped. */
-  mapPages(
-    iova: number,
-    frames: Float64Array,
-    from: number,
-    count: number,
-    prot: number,
-    cursor: LeafCursor,
-  ): number {
+  mapPages(iova: number, frames: Float64Array, from: number, count: number, prot: number, cursor: LeafCursor): number {
     return mapPages(this.#tree, iova, frames, from, count, prot, cursor);
   }
 
