@@ -21,6 +21,8 @@ export interface FakeKernelOptions {
   /** Bytes that may be pinned. */
   readonly lockedBytes?: number;
   readonly msixVectors?: number;
+  /** Bytes of BAR 2, which can be mapped; it has none unless said. */
+  readonly barBytes?: number;
 }
 
 const NAMES = new Map(Object.entries(REQUESTS).map(([name, number]) => [number, name as RequestName]));
@@ -30,11 +32,16 @@ export const USABLE: readonly (readonly [number, number])[] = [
   [0xfef0_0000, 2 ** 39 - 1],
 ];
 
+/** Of IOMMU_IOAS_MAP and of VFIO_IOMMU_MAP_DMA: the device may write. */
+const WRITABLE = 2;
+
 export class FakeKernel implements Sys {
   readonly workerLibrary: string | undefined = undefined; // no interrupts here: they are tested with real eventfds
   /** Open files by descriptor. */
   readonly files: Map<Fd, string> = new Map();
   readonly areas: Area[] = [];
+  /** Where areas start that devices must not write. */
+  readonly readOnly: Set<number> = new Set();
   readonly calls: string[] = [];
   /** Which call fails, counted from 1, and how. */
   failAt: { call: number; errno: Errno } | undefined;
@@ -106,6 +113,17 @@ export class FakeKernel implements Sys {
 
   signal(): void {}
 
+  /** The bytes that a device reaches at `iova`, to read or to write; undefined if it is refused. */
+  reached(iova: number, write: boolean): { bytes: Uint8Array; at: number } | undefined {
+    const area = this.areas.find((each) => iova >= each.iova && iova < each.iova + each.length);
+    if (area === undefined || (write && this.readOnly.has(area.iova))) return undefined;
+    const address = area.address + iova - area.iova;
+    for (const [start, buffer] of this.#memory)
+      if (address >= start && address < start + buffer.byteLength)
+        return { bytes: new Uint8Array(buffer), at: address - start };
+    return undefined;
+  }
+
   pread(_fd: Fd, into: Uint8Array, offset: number, purpose: Purpose): number {
     this.#count("pread", purpose);
     into.set(this.config.subarray(offset, offset + into.length));
@@ -156,8 +174,7 @@ export class FakeKernel implements Sys {
       case "VFIO_GROUP_GET_DEVICE_FD":
         return this.#add("device");
       case "VFIO_DEVICE_GET_REGION_INFO":
-        view.setBigUint64(16, view.getUint32(8, true) === 7 ? 4096n : 0n, true);
-        return 0;
+        return this.#regionInfo(view);
       case "VFIO_DEVICE_GET_IRQ_INFO":
         view.setUint32(12, view.getUint32(8, true) === 2 ? (this.#options.msixVectors ?? 0) : 0, true);
         return 0;
@@ -169,9 +186,9 @@ export class FakeKernel implements Sys {
       case "IOMMU_IOAS_IOVA_RANGES":
         return this.#ranges(view);
       case "IOMMU_IOAS_MAP":
-        return this.#map(u64(32), u64(16), u64(24));
+        return this.#map(u64(32), u64(16), u64(24), view.getUint32(4, true));
       case "VFIO_IOMMU_MAP_DMA":
-        return this.#map(u64(16), u64(8), u64(24));
+        return this.#map(u64(16), u64(8), u64(24), view.getUint32(4, true));
       case "IOMMU_IOAS_UNMAP":
         return this.#unmap(view, u64(8), view.getBigUint64(16, true), 16, "ENOENT");
       case "VFIO_IOMMU_UNMAP_DMA":
@@ -179,6 +196,14 @@ export class FakeKernel implements Sys {
       default:
         return 0;
     }
+  }
+
+  #regionInfo(view: DataView): number {
+    const index = view.getUint32(8, true);
+    const sizes: Record<number, number> = { 2: this.#options.barBytes ?? 0, 7: 4096 };
+    view.setUint32(4, index === 2 ? CONSTANTS.VFIO_REGION_INFO_FLAG_MMAP : 0, true);
+    view.setBigUint64(16, BigInt(sizes[index] ?? 0), true);
+    return 0;
   }
 
   #type1Info(view: DataView): number {
@@ -212,7 +237,7 @@ export class FakeKernel implements Sys {
     return 0;
   }
 
-  #map(iova: number, address: number, length: number): number | Errno {
+  #map(iova: number, address: number, length: number, flags: number): number | Errno {
     if (length === 0 || (iova | length) % PAGE_SIZE !== 0 || address % PAGE_SIZE !== 0) return "EINVAL";
     if (!USABLE.some(([start, last]) => iova >= start && iova + length - 1 <= last)) return "EINVAL";
     if (this.areas.some((area) => area.iova < iova + length && iova < area.iova + area.length)) return "EEXIST";
@@ -223,6 +248,8 @@ export class FakeKernel implements Sys {
     );
     if (!within) return "EFAULT";
     this.areas.push({ iova, address, length });
+    if (flags & WRITABLE) this.readOnly.delete(iova);
+    else this.readOnly.add(iova);
     return 0;
   }
 
