@@ -6,6 +6,7 @@
  * Specified by: PCI Express base specification, 6.12 (access control services).
  */
 import type { PhysAddr } from "../base/index.ts";
+import type { PciDevice } from "./device.ts";
 
 /** Bits of the ACS control register. */
 export const ACS = {
@@ -48,6 +49,13 @@ export interface PciBar {
   readonly phys: PhysAddr;
   readonly length: number;
   readonly busAddress: number;
+}
+
+/** The address of a memory BAR on the bus, from configuration space. */
+export function barBusAddress(device: Pick<PciDevice, "readConfig">, index: number): number {
+  const low = device.readConfig(0x10 + 4 * index, 4);
+  const high = (low & 6) === 4 ? device.readConfig(0x14 + 4 * index, 4) : 0;
+  return high * 2 ** 32 + ((low & ~0xf) >>> 0);
 }
 
 /** `ssss:bb:dd.f` as a requester id: segment, 16 bits; bus, 8; device, 5; function, 3. */

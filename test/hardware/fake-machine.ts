@@ -23,6 +23,8 @@ export interface FakeMachineOptions {
   readonly mounted?: "by number" | "by name";
   readonly interfaceUp?: boolean;
   readonly memlock?: string;
+  /** Where its BARs lie: start, last byte and flags, a line each. */
+  readonly resource?: string;
 }
 
 /** Binds and unbinds when the files are written that make the kernel do so. */
@@ -43,6 +45,7 @@ export class FakeMachine extends Sysfs implements Disposable {
     this.#file("/proc/self/mountinfo", `20 1 0:20 / /proc rw - proc proc rw\n${MOUNTS[options.mounted ?? "no"]}`);
     this.#file("/sys/class/block/nvme0n1/nvme0n1p2/size", "1");
     this.#file("/sys/class/block/nvme0n1p2/dev", "259:2");
+    if (options.resource !== undefined) this.#file(`${AT}/resource`, options.resource);
     if (options.interfaceUp) this.#file(`${AT}/net/eth7/flags`, "0x1003");
     this.#file("/proc/swaps", "Filename Type\n");
     this.#file(`${AT}/vendor`, "0x1b36");

@@ -79,6 +79,35 @@ describe.each<BackEnd>(["iommufd", "type1"])("a device through %s", (backEnd) =>
       expect(USABLE.some(([start, last]) => iova >= start && iova + length - 1 <= last)).toBe(true);
   });
 
+  test("is never mapped at the addresses of its own memory: it would take them for that", () => {
+    const own = { start: 0xf800_0000, end: 0xfc00_0000 };
+    on({
+      driver: "vfio-pci",
+      resource: [
+        "0x00000000f8000000 0x00000000fbffffff 0x000000000014220c",
+        "0x000000000000e000 0x000000000000e03f 0x0000000000040101",
+        "0x0000000000000000 0x0000000000000000 0x0000000000000000",
+      ].join("\n"),
+    });
+    const { kernel, host, dma } = setUp({ backEnd });
+    const buffer = host.memory.allocate(16 * MiB);
+    for (let i = 0; i < 300; i++) dma.mapPhys(buffer.phys, 16 * MiB, "bidirectional");
+    expect(kernel.areas.filter(({ iova, length }) => iova < own.end && iova + length > own.start)).toEqual([]);
+    expect(kernel.areas.some(({ iova }) => iova < own.start)).toBe(true);
+  });
+
+  test("shows a BAR as memory for other devices, until it is closed", () => {
+    const { kernel, host, device, dma } = setUp({ backEnd }, { barBytes: MiB });
+    kernel.config.set([0x0c, 0, 0, 0xf8, 0x02, 0, 0, 0], 0x18); // 64 bits, prefetchable, at 0x2_f800_0000
+    const bar = device.barMemory(2);
+    expect(bar).toMatchObject({ index: 2, length: MiB, busAddress: 0x2_f800_0000 });
+    dma.mapPhys(bar!.phys, MiB, "bidirectional");
+    expect(kernel.areas).toMatchObject([{ address: bar!.phys, length: MiB }]);
+    expect(device.barMemory(0)).toBeUndefined();
+    host.close();
+    expect(device.barMemory(2)).toBeUndefined();
+  });
+
   test("what is mapped equals a model, through random work, and nothing is left", () => {
     const step = fc.record({
       kind: fc.constantFrom("one", "two", "vecs", "list", "end"),

@@ -8,7 +8,7 @@
  *
  * `--kernel debian` (VFIO type1; nothing to compile) or `lab` (iommufd besides; compiles a kernel the first time, some ten
  * minutes). `--iommu` as in lab/run.sh. `--figures` measures besides: our driver against the kernel's, and what mapping costs.
- * `--keep` leaves the folder that guest and host shared.
+ * `--keep` leaves the folder that guest and host shared. `--build-only` makes the guest's image and boots nothing.
  */
 import { spawnSync } from "node:child_process";
 import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
@@ -29,6 +29,7 @@ const { values: options } = parseArgs({
     timeout: { type: "string", default: "420" },
     keep: { type: "boolean", default: false },
     figures: { type: "boolean", default: false },
+    "build-only": { type: "boolean", default: false },
   },
 });
 
@@ -45,14 +46,14 @@ const cache =
 mkdirSync(cache, { recursive: true });
 const environment = { ...env, LAB_CACHE: cache };
 
-if (!existsSync(join(cache, `initrd-${kernel}.cpio`))) {
+const hasQemu = spawnSync("qemu-system-x86_64", ["--version"]).status === 0;
+if (!hasQemu || !existsSync(join(cache, `initrd-${kernel}.cpio`))) {
   process.stderr.write(`building the guest in ${cache} (once) ...\n`);
   const built = spawnSync(join(lab, "build.sh"), [kernel], { env: environment, stdio: ["ignore", 2, 2] });
   if (built.status !== 0)
     missing("the guest could not be built: see above. It needs Debian 12 or later with apt, and root to install QEMU");
 }
-if (spawnSync("qemu-system-x86_64", ["--version"]).status !== 0)
-  missing("qemu-system-x86_64 is not installed: apt install qemu-system-x86");
+if (options["build-only"]) process.exit();
 
 const share = mkdtempSync(join(tmpdir(), "dmalink-hardware-"));
 chmodSync(share, 0o755); // some of the guest's programs are not root's
@@ -76,6 +77,7 @@ const boot = (): number | null => {
     join(lab, "run.sh"),
     ["--kernel", kernel, "--iommu", options.iommu, "--mods", "none", "--share", share, "--timeout", options.timeout]
       .concat(["--smp", options.figures ? "2" : "1"]) // one is slower, and does not meet QEMU's races
+      .concat(options.figures ? [] : ["--nvme", "cmb_size_mb=64", "--disk2"]) // the kernel's driver would use it, too
       .concat(["--append", "vfio_iommu_type1.allow_unsafe_interrupts=1 iommufd.allow_unsafe_interrupts=1"])
       .concat(["--", `uname -r; node /host/suite.mjs${options.figures ? " figures" : ""}`]),
     { env: environment, stdio: ["ignore", "inherit", "inherit"] },

@@ -6,7 +6,7 @@
  * Specified by: NVM Express base specification 2.0, 8.5; behaviour of Linux 7.2 NVMe driver.
  */
 import { CMB_CONTROL, COMMAND_BYTES, decodeCmb, REGISTER, write64 } from "../../layouts/nvme/index.ts";
-import type { PciDevice, Registers } from "../../platform/index.ts";
+import { barBusAddress, type PciDevice, type Registers } from "../../platform/index.ts";
 import type { CommandRing } from "./queue-pair.ts";
 
 export interface Cmb {
@@ -20,13 +20,6 @@ export interface Cmb {
   /** Data of both directions may lie in it: it may be lent to others. */
   readonly holdsData: boolean;
   readonly registers: Registers;
-}
-
-/** The address of a memory BAR on the bus, from configuration space. */
-export function barBusAddress(device: PciDevice, index: number): number {
-  const low = device.readConfig(0x10 + 4 * index, 4);
-  const high = (low & 6) === 4 ? device.readConfig(0x14 + 4 * index, 4) : 0;
-  return high * 2 ** 32 + ((low & ~0xf) >>> 0);
 }
 
 /** Enables the buffer, if there is one, and says where it is. */

@@ -24,7 +24,12 @@ const CURES: readonly (readonly [call: RegExp, errno: readonly Errno[], cure: st
     ["EINVAL"],
     "Addresses and length must be whole pages inside the ranges that the IOMMU can translate: dmalink doctor shows what is reserved",
   ],
-  [/^(IOMMU_IOAS_MAP|VFIO_IOMMU_MAP_DMA)$/, ["EFAULT"], "The memory is not mapped in this process"],
+  [/^VFIO_IOMMU_MAP_DMA$/, ["EFAULT"], "The memory is not mapped in this process"],
+  [
+    /^IOMMU_IOAS_MAP$/,
+    ["EFAULT"],
+    "The memory is not mapped in this process, or it is a device's: iommufd maps RAM only; open the device with the back end type1",
+  ],
   [/^open$/, ["EACCES", "EPERM"], "Run as root, or give your user the device node: dmalink doctor shows which"],
   [
     /^open$/,

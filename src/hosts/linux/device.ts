@@ -6,7 +6,8 @@
  * Promises: closing stops the device (bus mastering off) before anything is unmapped; after `removed`, no access reaches the bus.
  * Specified by: Linux 7.2 uAPI, vfio.h; docs/real-hardware.md.
  */
-import type { HostMemory, PciDevice, Registers } from "../../platform/index.ts";
+import type { PhysAddr } from "../../base/index.ts";
+import { barBusAddress, type HostMemory, type PciBar, type PciDevice, type Registers } from "../../platform/index.ts";
 import type { LinuxDomain } from "./domain.ts";
 import { badVector, noReset } from "./errors.ts";
 import type { InterruptSource, Interrupts } from "./interrupts.ts";
@@ -95,6 +96,20 @@ export class LinuxDevice implements PciDevice, Disposable {
   bar(index: number): Registers | undefined {
     if (!this.#bars.has(index)) this.#bars.set(index, index < 6 ? this.#openBar(index) : undefined);
     return this.#bars.get(index);
+  }
+
+  /**
+   * A BAR as memory: `phys`, where this process has it, is what mapping calls of _other_ devices take; `busAddress`, what the
+   * device itself knows it by. Undefined without such a BAR, or if VFIO does not let it be mapped. End what is mapped of it before
+   * this device is closed.
+   *
+   * Only the type1 back end maps it for another device; iommufd refuses.
+   */
+  barMemory(index: number): PciBar | undefined {
+    const registers = this.bar(index);
+    if (!(registers instanceof MappedRegisters) || registers.address === undefined) return undefined;
+    const { address, length } = registers;
+    return { index, phys: address as PhysAddr, length, busAddress: barBusAddress(this, index) };
   }
 
   readConfig(offset: number, bytes: 1 | 2 | 4): number {

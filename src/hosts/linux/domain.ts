@@ -16,7 +16,7 @@ import type { Gather, LeafCursor } from "../../pagetable/index.ts";
 import type { Observer } from "../../trace/index.ts";
 import { type Area, Areas } from "./areas.ts";
 import { noMappings, overlaps, shortUnmap, splitRefused } from "./errors.ts";
-import type { KernelSpace } from "./kernel-space.ts";
+import type { AddressRange, KernelSpace } from "./kernel-space.ts";
 
 export interface LinuxDomainOptions {
   /** Links wait for their sync, and adjacent ones become one call. False unless said. */
@@ -24,6 +24,8 @@ export interface LinuxDomainOptions {
   readonly counters?: Counters;
   /** Told of every mapping that the kernel was given or lost. */
   readonly observer?: Observer | undefined;
+  /** Addresses that are never given out, though the kernel would map them; none unless said. */
+  readonly keepOut?: readonly AddressRange[];
 }
 
 /** Calls to the kernel that map and unmap, since the start. */
@@ -62,7 +64,11 @@ export class LinuxDomain implements AddressSpace {
     const domain = new IovaDomain({ granule: this.granule, startPfn: 1, counters: this.counters });
     const end = kernel.ranges.at(-1)?.end ?? 0;
     this.#space = new IovaSpace(domain, { aperturePfn: end / this.granule - 1, observer: options.observer });
-    this.#space.join(holes(kernel, this.granule));
+    const kept = (options.keepOut ?? []).map(({ start, end }) => ({
+      lo: Math.floor(start / this.granule),
+      hi: Math.ceil(end / this.granule) - 1,
+    }));
+    this.#space.join([...holes(kernel, this.granule), ...kept]);
   }
 
   /** Mappings that exist. */

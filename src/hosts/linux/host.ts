@@ -17,7 +17,7 @@ import { LinuxDomain } from "./domain.ts";
 import { hostClosed, noBackEnd, noIommu, noSuchDevice, wrongDriver } from "./errors.ts";
 import { Interrupts } from "./interrupts.ts";
 import { IOMMU_NODE, IommufdSpace } from "./iommufd.ts";
-import type { BackEnd, KernelSpace } from "./kernel-space.ts";
+import type { AddressRange, BackEnd, KernelSpace } from "./kernel-space.ts";
 import { systemCalls } from "./koffi-sys.ts";
 import { LinuxMemory } from "./memory.ts";
 import type { Sys } from "./sys.ts";
@@ -111,7 +111,7 @@ export class LinuxHost implements Disposable {
         name: pci.name,
         fd: space.device,
         sys: this.#sys,
-        domain: new LinuxDomain(space, options),
+        domain: new LinuxDomain(space, { ...options, keepOut: this.#peerMemory(pci) }),
         memory: this.memory,
         interrupts: options.polled ? undefined : this.#interrupts,
       });
@@ -135,6 +135,15 @@ export class LinuxHost implements Disposable {
 
   [Symbol.dispose](): void {
     this.close();
+  }
+
+  /**
+   * Memory of the device itself and of its group. Requests for it need not come to the IOMMU: a device takes those for its own
+   * memory (a controller memory buffer), a switch sends others to the peer. So no mapping may lie there.
+   */
+  #peerMemory({ name, group }: PciFunction): AddressRange[] {
+    const members = new Set([name, ...this.#sysfs.groupMembers(group!)]);
+    return [...members].flatMap((member) => this.#sysfs.memoryOf(member));
   }
 
   #openSpace(

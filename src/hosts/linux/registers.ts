@@ -29,6 +29,11 @@ export class MappedRegisters implements ClosableRegisters {
     this.#words = new Uint32Array(sys.view(this.#address, region.size));
   }
 
+  /** Where they are in this process; undefined once closed. */
+  get address(): number | undefined {
+    return this.#words === undefined ? undefined : this.#address;
+  }
+
   read32(offset: number): number {
     const words = this.#words;
     if (words === undefined) return ALL_ONES;

@@ -95,11 +95,23 @@ export class Sysfs {
     return this.list(PCI_DEVICES).flatMap((name) => this.pciFunction(name) ?? []);
   }
 
+  /** Where a function's memory BARs lie, and what a bridge passes on; half-open, bytes. */
+  memoryOf(name: string): { readonly start: number; readonly end: number }[] {
+    const lines = this.read(`${PCI_DEVICES}/${name}/resource`)?.split("\n") ?? [];
+    return lines.flatMap((line) => {
+      const [start = 0, last = 0, flags = 0] = line.split(" ").map(Number);
+      return flags & RESOURCE_MEMORY && last > start ? [{ start, end: last + 1 }] : [];
+    });
+  }
+
   /** Devices of a group. */
   groupMembers(group: string): string[] {
     return this.list(`${IOMMU_GROUPS}/${group}/devices`);
   }
 }
+
+/** Flag of a resource that is memory and not I/O ports. */
+const RESOURCE_MEMORY = 0x200;
 
 export const PCI_DEVICES = "/sys/bus/pci/devices";
 export const IOMMU_GROUPS = "/sys/kernel/iommu_groups";

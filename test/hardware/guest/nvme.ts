@@ -14,7 +14,7 @@ const LOADS: readonly (readonly [length: number, depth: number])[] = [
   [128 * KiB, 1],
   [128 * KiB, 32],
   [MiB, 1],
-  [MiB, 8],
+  [MiB, 32],
 ];
 
 export async function nvmeCases(report: Report, host: LinuxHost, name: string, backEnd: BackEnd): Promise<void> {

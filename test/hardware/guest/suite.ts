@@ -14,14 +14,17 @@ import {
   unbindFromVfio,
 } from "../../../src/hosts/linux/index.ts";
 import { playRole } from "./child.ts";
+import { conformanceCases } from "./conformance.ts";
 import { figures, kernelFigures } from "./figures.ts";
 import { mappingCases } from "./mapping.ts";
 import { nvmeCases } from "./nvme.ts";
+import { cmbCases } from "./nvme-cmb.ts";
 import { refusalCases, withoutIommu } from "./refusals.ts";
 import { removalCase } from "./removal.ts";
 import { equal, expect, Report } from "./report.ts";
 
 const DISK = "0000:00:04.0";
+const DISK2 = "0000:00:07.0";
 const EDU = "0000:00:06.0";
 
 const [role, ...roleArguments] = process.argv.slice(2);
@@ -65,9 +68,11 @@ for (const [backEnd, node] of backEnds) {
   const host = new LinuxHost();
   try {
     await mappingCases(report, host, sysfs, EDU, backEnd);
+    await conformanceCases(report, host, EDU, backEnd);
     await refusalCases(report, host, sysfs, EDU, backEnd);
     await removalCase(report, host, sysfs, EDU, backEnd);
     await nvmeCases(report, host, DISK, backEnd);
+    await cmbCases(report, host, sysfs, [DISK, DISK2], backEnd);
     if (wantsFigures) await figures(report, host, DISK, backEnd);
   } catch (error) {
     await report.test(`${backEnd}: runs to its end`, () => {
