@@ -6,7 +6,7 @@
  *     /usr/bin/time -v node dist/apps/cli/main.js check large.dat
  *
  * Idea: the pages of the ring buffers are copied as they are, each round later in time and 4 MiB lower in the device's
- * address space (1,024 places, then again), so that addresses do not repeat at once. Memory is one round.
+ * address space (512 places, then again), so that addresses do not repeat at once. Memory is one round.
  */
 import { closeSync, openSync, readFileSync, writeSync } from "node:fs";
 import { DEFAULT_CODECS } from "../src/trace/codecs.ts";

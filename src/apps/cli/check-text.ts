@@ -37,7 +37,7 @@ export function checkText(checked: CheckedTrace): string {
         : `${count(result.lost)} lost`;
   const lines = [
     ...paragraph(
-      `${file}: ${format}, ${plural(result.eventTotal, "event")} in ${duration(result.durationNs)}, ${lost}`,
+      `${file}: ${format}, ${plural(result.eventTotal, "event")} over ${duration(result.durationNs)}, ${lost}`,
       "",
     ),
     ...paragraph(

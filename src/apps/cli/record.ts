@@ -242,7 +242,7 @@ async function report(options: RecordOptions, say: (message: string) => void, by
         `${JSON.stringify({ schema: "dmalink.record/1", file, by, bytes: size, events, eventTotal: total, lost, durationNs: total > 0 ? last - first : 0, probes: options.probes }, null, 2)}\n`,
       );
     say(
-      `${file}: ${plural(total, "event")}${total > 0 ? ` in ${duration(last - first)}` : ""}, ${bytes(size)}, ` +
+      `${file}: ${plural(total, "event")}${total > 0 ? ` over ${duration(last - first)}` : ""}, ${bytes(size)}, ` +
         (lost === 0
           ? "none lost"
           : `${lost < 0 ? "some" : count(lost)} LOST: give a larger --buffer than ${bytes(options.bufferKiB * 1024)}`),
