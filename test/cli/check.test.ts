@@ -41,8 +41,9 @@ describe("dmalink check", () => {
   test("a clean trace: a summary, exit 0; lines of at most 80 columns", () => {
     const { status, stdout, stderr } = run(`${traces}strict-net.dat.gz`);
     expect([status, stderr]).toEqual([0, ""]);
-    expect(stdout).toContain("14,689 events");
-    expect(stdout).toContain("no errors, no warnings");
+    const said = stdout.replace(/\s+/g, " "); // where the lines break depends on where the file is
+    expect(said).toContain("14,689 events");
+    expect(said).toContain("no errors, no warnings");
   });
 
   test("a fault: what, where, by whom, what to do; exit 1; lines of at most 80 columns", () => {
