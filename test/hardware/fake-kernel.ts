@@ -11,6 +11,7 @@ import { CONSTANTS, REQUESTS, type RequestName } from "../../src/hosts/linux/uap
 
 interface Area {
   readonly iova: number;
+  /** Of the process; of a file, where it is mapped. */
   readonly address: number;
   readonly length: number;
 }
@@ -23,6 +24,8 @@ export interface FakeKernelOptions {
   readonly msixVectors?: number;
   /** Bytes of BAR 2, which can be mapped; it has none unless said. */
   readonly barBytes?: number;
+  /** It makes files (dma-buf) of BARs. */
+  readonly dmaBuf?: boolean;
 }
 
 const NAMES = new Map(Object.entries(REQUESTS).map(([name, number]) => [number, name as RequestName]));
@@ -50,6 +53,10 @@ export class FakeKernel implements Sys {
   config: Uint8Array = new Uint8Array(4096);
   readonly #options: FakeKernelOptions;
   readonly #memory = new Map<number, ArrayBuffer>();
+  /** Where BARs are mapped: no memory of the process, and iommufd takes none of it by address. */
+  readonly #bars = new Set<number>();
+  /** Descriptors of BARs that are files. */
+  readonly #dmaBufs = new Set<Fd>();
   readonly #pointers = new Map<number, Uint8Array>();
   #nextFd = 3;
   #nextAddress = 0x7f00_0000_0000;
@@ -82,16 +89,20 @@ export class FakeKernel implements Sys {
     return answer;
   }
 
-  mmap(length: number, _options: MapOptions, purpose: Purpose): number {
+  mmap(length: number, { fd }: MapOptions, purpose: Purpose): number {
     this.#count("mmap", purpose);
     const address = this.#nextAddress;
-    this.#nextAddress += Math.ceil(length / PAGE_SIZE) * PAGE_SIZE + PAGE_SIZE; // never adjacent
+    const isBar = fd !== undefined && this.files.get(fd) !== "dmalink";
+    const gap = isBar ? 0 : PAGE_SIZE; // what comes after a BAR adjoins it, all else stands apart
+    this.#nextAddress += Math.ceil(length / PAGE_SIZE) * PAGE_SIZE + gap;
+    if (isBar) this.#bars.add(address);
     this.#memory.set(address, new ArrayBuffer(length));
     return address;
   }
 
   munmap(address: number): void {
     this.#memory.delete(address);
+    this.#bars.delete(address);
   }
 
   discard(address: number): void {
@@ -185,7 +196,12 @@ export class FakeKernel implements Sys {
         return 0;
       case "IOMMU_IOAS_IOVA_RANGES":
         return this.#ranges(view);
+      case "VFIO_DEVICE_FEATURE":
+        return this.#dmaBuf(view);
+      case "IOMMU_IOAS_MAP_FILE":
+        return this.#mapFile(view.getInt32(12, true), u64(16), u64(24), u64(32), view.getUint32(4, true));
       case "IOMMU_IOAS_MAP":
+        if (this.#inBar(u64(16), u64(24))) return "EFAULT";
         return this.#map(u64(32), u64(16), u64(24), view.getUint32(4, true));
       case "VFIO_IOMMU_MAP_DMA":
         return this.#map(u64(16), u64(8), u64(24), view.getUint32(4, true));
@@ -235,6 +251,28 @@ export class FakeKernel implements Sys {
     view.setUint32(8, USABLE.length, true);
     view.setBigUint64(24, BigInt(PAGE_SIZE), true);
     return 0;
+  }
+
+  #dmaBuf(view: DataView): number | Errno {
+    if (!this.#options.dmaBuf || view.getUint16(4, true) !== CONSTANTS.VFIO_DEVICE_FEATURE_DMA_BUF) return "ENOTTY";
+    const wanted = [view.getUint32(8, true), view.getUint32(20, true), Number(view.getBigUint64(32, true))];
+    if (wanted.join() !== [2, 1, this.#options.barBytes].join()) return "EINVAL";
+    const fd = this.#add("dma-buf");
+    this.#dmaBufs.add(fd);
+    return fd;
+  }
+
+  #mapFile(fd: Fd, start: number, length: number, iova: number, flags: number): number | Errno {
+    if (!this.#dmaBufs.has(fd) || !this.files.has(fd)) return "EBADF";
+    const [bar] = this.#bars;
+    if (bar === undefined || !this.#inBar(bar + start, length)) return "EINVAL";
+    return this.#map(iova, bar + start, length, flags);
+  }
+
+  #inBar(address: number, length: number): boolean {
+    for (const at of this.#bars)
+      if (address < at + this.#memory.get(at)!.byteLength && address + length > at) return true;
+    return false;
   }
 
   #map(iova: number, address: number, length: number, flags: number): number | Errno {

@@ -39,6 +39,61 @@ function on(options: FakeMachineOptions): void {
   sysfs = new FakeMachine(options);
 }
 
+describe("memory of a device through iommufd", () => {
+  const backEnd = "iommufd";
+
+  test("is mapped by file, from any page on; RAM as ever", () => {
+    const { kernel, host, device, dma } = setUp({ backEnd }, { barBytes: MiB, dmaBuf: true });
+    const { phys } = device.barMemory(2)!;
+    const buffer = host.memory.allocate(PAGE_SIZE);
+    kernel.calls.length = 0;
+    const mappings = [
+      dma.map(PhysAddr(phys + 3 * PAGE_SIZE + 8), 16, "to-device"),
+      dma.map(buffer.phys, PAGE_SIZE, "to-device"),
+      dma.map(PhysAddr(phys + MiB - PAGE_SIZE), PAGE_SIZE, "bidirectional"),
+    ];
+    expect(kernel.calls).toEqual(["IOMMU_IOAS_MAP_FILE", "IOMMU_IOAS_MAP", "IOMMU_IOAS_MAP_FILE"]);
+    expect(kernel.areas).toEqual([
+      { iova: mappings[0]!.address - 8, address: phys + 3 * PAGE_SIZE, length: PAGE_SIZE },
+      { iova: mappings[1]!.address, address: buffer.phys, length: PAGE_SIZE },
+      { iova: mappings[2]!.address, address: phys + MiB - PAGE_SIZE, length: PAGE_SIZE },
+    ]);
+    expect(kernel.readOnly).toEqual(new Set(kernel.areas.slice(0, 2).map(({ iova }) => iova)));
+    for (const mapping of mappings) mapping.unmap();
+    expect(kernel.areas).toEqual([]);
+  });
+
+  test("coalesced, a link of RAM that adjoins it in this process is a call of its own", () => {
+    const { kernel, host, device, dma } = setUp({ backEnd, coalesce: true }, { barBytes: MiB, dmaBuf: true });
+    const { phys } = device.barMemory(2)!;
+    const buffer = host.memory.allocate(2 * PAGE_SIZE);
+    expect(buffer.phys).toBe(phys + MiB);
+    const range = dma.tryReserveIova({ length: 4 * PAGE_SIZE })!;
+    for (let i = 0; i < 4; i++)
+      range.link(i * PAGE_SIZE, PhysAddr(phys + MiB + (i - 2) * PAGE_SIZE), PAGE_SIZE, "bidirectional");
+    range.sync();
+    expect(kernel.areas).toEqual([
+      { iova: range.address, address: phys + MiB - 2 * PAGE_SIZE, length: 2 * PAGE_SIZE },
+      { iova: range.address + 2 * PAGE_SIZE, address: buffer.phys, length: 2 * PAGE_SIZE },
+    ]);
+    range.destroy();
+    expect(kernel.areas).toEqual([]);
+  });
+
+  test("is refused with a cure by a kernel that makes no file of it, and after its owner is closed", () => {
+    const { kernel, device, dma } = setUp({ backEnd }, { barBytes: MiB });
+    const error = refusal(() => dma.mapPhys(device.barMemory(2)!.phys, MiB, "bidirectional"));
+    expect(error).toMatchObject({ code: "ERR_DMA_SYSCALL", errno: "EFAULT" });
+    expect(error?.message).toMatch(/dma-buf.*type1/);
+    expect(kernel.areas).toEqual([]);
+    const other = setUp({ backEnd }, { barBytes: MiB, dmaBuf: true });
+    const second = other.host.openDevice(DISK, { backEnd });
+    const lent = second.barMemory(2)!;
+    second.close();
+    expect(refusal(() => other.dma.mapPhys(lent.phys, MiB, "bidirectional"))?.errno).toBe("EFAULT");
+  });
+});
+
 describe.each<BackEnd>(["iommufd", "type1"])("a device through %s", (backEnd) => {
   test("is stopped and given back on closing, and nothing stays open", () => {
     const { kernel, host, dma, device } = setUp({ backEnd });
@@ -97,15 +152,17 @@ describe.each<BackEnd>(["iommufd", "type1"])("a device through %s", (backEnd) =>
   });
 
   test("shows a BAR as memory for other devices, until it is closed", () => {
-    const { kernel, host, device, dma } = setUp({ backEnd }, { barBytes: MiB });
+    const { kernel, host, device, dma } = setUp({ backEnd }, { barBytes: MiB, dmaBuf: backEnd === "iommufd" });
     kernel.config.set([0x0c, 0, 0, 0xf8, 0x02, 0, 0, 0], 0x18); // 64 bits, prefetchable, at 0x2_f800_0000
     const bar = device.barMemory(2);
     expect(bar).toMatchObject({ index: 2, length: MiB, busAddress: 0x2_f800_0000 });
     dma.mapPhys(bar!.phys, MiB, "bidirectional");
     expect(kernel.areas).toMatchObject([{ address: bar!.phys, length: MiB }]);
+    expect(device.barMemory(2)).toEqual(bar);
     expect(device.barMemory(0)).toBeUndefined();
     host.close();
     expect(device.barMemory(2)).toBeUndefined();
+    expect(kernel.files.size).toBe(0);
   });
 
   test("what is mapped equals a model, through random work, and nothing is left", () => {

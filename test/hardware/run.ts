@@ -10,12 +10,14 @@
  * minutes). `--iommu` as in lab/run.sh. `--figures` measures besides: our driver against the kernel's, and what mapping costs.
  * `--keep` leaves the folder that guest and host shared. `--build-only` makes the guest's image and boots nothing.
  */
-import { spawnSync } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
 import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { homedir, tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { parseArgs } from "node:util";
 import type { CaseResult } from "./guest/report.ts";
+import { serveMonitor } from "./monitor.ts";
 
 const top = join(import.meta.dirname, "../..");
 const lab = join(import.meta.dirname, "lab");
@@ -71,23 +73,30 @@ const start = performance.now();
 const file = join(share, "results.json");
 /** Of run.sh: the guest went away without a word. */
 const NO_STATUS = 125;
-const boot = (): number | null => {
+/** A device that can report errors, behind a port of its own: bus 1. */
+const reporter = ["pcie-root-port,id=rp1,chassis=1,addr=8", "virtio-rng-pci,id=reporter,bus=rp1,aer=on"];
+const boot = async (): Promise<number | null> => {
   rmSync(file, { force: true });
-  return spawnSync(
+  const child = spawn(
     join(lab, "run.sh"),
     ["--kernel", kernel, "--iommu", options.iommu, "--mods", "none", "--share", share, "--timeout", options.timeout]
       .concat(["--smp", options.figures ? "2" : "1"]) // one is slower, and does not meet QEMU's races
       .concat(options.figures ? [] : ["--nvme", "cmb_size_mb=64", "--disk2"]) // the kernel's driver would use it, too
+      .concat(reporter.flatMap((device) => ["--qemu-arg", "-device", "--qemu-arg", device]))
       .concat(["--append", "vfio_iommu_type1.allow_unsafe_interrupts=1 iommufd.allow_unsafe_interrupts=1"])
       .concat(["--", `uname -r; node /host/suite.mjs${options.figures ? " figures" : ""}`]),
     { env: environment, stdio: ["ignore", "inherit", "inherit"] },
-  ).status;
+  );
+  const stop = serveMonitor(share);
+  const [code] = await once(child, "close");
+  stop();
+  return code;
 };
-let status = boot();
+let status = await boot();
 if (status === NO_STATUS) {
   // Seen once in a while: an assertion of QEMU's own about its TLB, when registers move while another processor runs.
   process.stdout.write("QEMU itself gave up (see above): once more\n");
-  status = boot();
+  status = await boot();
 }
 const seconds = ((performance.now() - start) / 1000).toFixed(0);
 

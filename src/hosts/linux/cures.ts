@@ -28,7 +28,13 @@ const CURES: readonly (readonly [call: RegExp, errno: readonly Errno[], cure: st
   [
     /^IOMMU_IOAS_MAP$/,
     ["EFAULT"],
-    "The memory is not mapped in this process, or it is a device's: iommufd maps RAM only; open the device with the back end type1",
+    "The memory is not mapped in this process, or it is a device's and this kernel makes no dma-buf of it (Linux 7.2 does, with " +
+      "CONFIG_VFIO_PCI_DMABUF): open the device with the back end type1",
+  ],
+  [
+    /^IOMMU_IOAS_MAP_FILE$/,
+    ["ENODEV", "EINVAL"],
+    "The memory's owner is being reset, has its memory switched off, or is closed: map it again when it is there",
   ],
   [/^open$/, ["EACCES", "EPERM"], "Run as root, or give your user the device node: dmalink doctor shows which"],
   [

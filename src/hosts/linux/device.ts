@@ -8,17 +8,32 @@
  */
 import type { PhysAddr } from "../../base/index.ts";
 import { barBusAddress, type HostMemory, type PciBar, type PciDevice, type Registers } from "../../platform/index.ts";
+import type { DeviceMemory } from "./device-memory.ts";
 import type { LinuxDomain } from "./domain.ts";
 import { badVector, noReset } from "./errors.ts";
 import type { InterruptSource, Interrupts } from "./interrupts.ts";
 import { CalledRegisters, type ClosableRegisters, MappedRegisters } from "./registers.ts";
 import { StructureValue } from "./structure.ts";
 import type { Fd, Sys } from "./sys.ts";
-import { CONSTANTS, DEVICE_INFO, IRQ_INFO, IRQ_SET, REGION_INFO, REQUESTS, type RequestName } from "./uapi.ts";
+import {
+  CONSTANTS,
+  DEVICE_INFO,
+  FEATURE,
+  FEATURE_DMA_BUF,
+  IRQ_INFO,
+  IRQ_SET,
+  REGION_DMA_RANGE,
+  REGION_INFO,
+  REQUESTS,
+  type RequestName,
+} from "./uapi.ts";
 
 const COMMAND = 4;
 const COMMAND_MEMORY = 2;
 const COMMAND_BUS_MASTER = 4;
+
+/** Of a dma-buf: as open takes them. */
+const READ_WRITE_CLOEXEC = 0o2000002;
 
 /** Vectors that are set up; a device may have 2048, and each is a file and a kernel interrupt. */
 const MOST_VECTORS = 64;
@@ -29,6 +44,8 @@ export interface LinuxDeviceParts {
   readonly sys: Sys;
   readonly domain: LinuxDomain;
   readonly memory: HostMemory;
+  /** Where its BARs are told of when they are lent. */
+  readonly deviceMemory: DeviceMemory;
   /** None: the device is polled. */
   readonly interrupts: Interrupts | undefined;
 }
@@ -47,6 +64,9 @@ export class LinuxDevice implements PciDevice, Disposable {
   readonly #interrupts: Interrupts | undefined;
   readonly #config: { offset: number; size: number };
   readonly #bars = new Map<number, ClosableRegisters | undefined>();
+  readonly #deviceMemory: DeviceMemory;
+  /** BARs that were lent, by index, and how each is taken back. */
+  readonly #lent = new Map<number, () => void>();
   /** MSI-X or MSI, whichever has more vectors. */
   readonly #irqIndex: number;
   readonly #vectors = new Map<number, { source: InterruptSource; callbacks: Set<() => void> }>();
@@ -59,10 +79,11 @@ export class LinuxDevice implements PciDevice, Disposable {
 
   /** Made by {@link LinuxHost.openDevice}. @throws DmaError ERR_DMA_SYSCALL */
   constructor(parts: LinuxDeviceParts) {
-    const { name, fd, sys, domain, memory, interrupts } = parts;
+    const { name, fd, sys, domain, memory, deviceMemory, interrupts } = parts;
     this.name = name;
     this.domain = domain;
     this.memory = memory;
+    this.#deviceMemory = deviceMemory;
     this.#fd = fd;
     this.#sys = sys;
     this.#interrupts = interrupts;
@@ -103,12 +124,14 @@ export class LinuxDevice implements PciDevice, Disposable {
    * device itself knows it by. Undefined without such a BAR, or if VFIO does not let it be mapped. End what is mapped of it before
    * this device is closed.
    *
-   * Only the type1 back end maps it for another device; iommufd refuses.
+   * A device on type1 reaches it by its address. One on iommufd by a dma-buf, where the kernel makes one (Linux 7.2 does, with
+   * CONFIG_VFIO_PCI_DMABUF); else mapping it fails with EFAULT. A reset of the owner ends what iommufd maps of it: map it again.
    */
   barMemory(index: number): PciBar | undefined {
     const registers = this.bar(index);
     if (!(registers instanceof MappedRegisters) || registers.address === undefined) return undefined;
     const { address, length } = registers;
+    if (!this.#lent.has(index)) this.#lent.set(index, this.#lend(index, address, length));
     return { index, phys: address as PhysAddr, length, busAddress: barBusAddress(this, index) };
   }
 
@@ -182,13 +205,7 @@ export class LinuxDevice implements PciDevice, Disposable {
   /** Stops the device, unmaps everything, and lets go of it. Cannot fail; a second time does nothing. */
   close(): void {
     if (this.#closed) return;
-    for (const step of [
-      () => this.setBusMaster(false),
-      () => this.#disableInterrupts(),
-      () => {
-        for (const registers of this.#bars.values()) registers?.close();
-      },
-    ])
+    for (const step of [() => this.setBusMaster(false), () => this.#disableInterrupts(), () => this.#closeBars()])
       try {
         step();
       } catch {
@@ -206,8 +223,36 @@ export class LinuxDevice implements PciDevice, Disposable {
   #remove(): void {
     if (this.#removed) return;
     this.#removed = true;
-    for (const registers of this.#bars.values()) registers?.close();
+    this.#closeBars();
     for (const callback of [...this.#onRemoved]) callback();
+  }
+
+  #closeBars(): void {
+    for (const takeBack of this.#lent.values()) takeBack();
+    this.#lent.clear();
+    for (const registers of this.#bars.values()) registers?.close();
+  }
+
+  /** A dma-buf of the whole BAR, if this kernel makes them. The answer takes it back. */
+  #lend(index: number, address: number, length: number): () => void {
+    const flags = CONSTANTS.VFIO_DEVICE_FEATURE_GET | CONSTANTS.VFIO_DEVICE_FEATURE_DMA_BUF;
+    const what = { region_index: index, open_flags: READ_WRITE_CLOEXEC, nr_ranges: 1 };
+    const extra = FEATURE_DMA_BUF.bytes + REGION_DMA_RANGE.bytes;
+    const { bytes } = new StructureValue(FEATURE, { argsz: FEATURE.bytes + extra, flags }, extra);
+    bytes.set(new StructureValue(FEATURE_DMA_BUF, what).bytes, FEATURE.bytes);
+    const all = new StructureValue(REGION_DMA_RANGE, { offset: 0, length });
+    bytes.set(all.bytes, FEATURE.bytes + FEATURE_DMA_BUF.bytes);
+    let fd: Fd;
+    try {
+      fd = this.#call("VFIO_DEVICE_FEATURE", bytes, `make a dma-buf of BAR ${index}`);
+    } catch {
+      return () => {}; // an older kernel, or one without: whoever maps it on iommufd is told so by the call that fails
+    }
+    const takeBack = this.#deviceMemory.lend(address, length, fd);
+    return () => {
+      takeBack();
+      this.#sys.close(fd);
+    };
   }
 
   #openBar(index: number): ClosableRegisters | undefined {
@@ -278,7 +323,7 @@ export class LinuxDevice implements PciDevice, Disposable {
     this.#call("VFIO_DEVICE_SET_IRQS", set.bytes, `set up interrupts of kind ${index}`);
   }
 
-  #call(request: RequestName, argument: Uint8Array, purpose: string): void {
-    this.#sys.ioctl(this.#fd, REQUESTS[request], argument, request, () => `${purpose} (${this.name})`);
+  #call(request: RequestName, argument: Uint8Array, purpose: string): number {
+    return this.#sys.ioctl(this.#fd, REQUESTS[request], argument, request, () => `${purpose} (${this.name})`);
   }
 }

@@ -107,7 +107,8 @@ export class LinuxDomain implements AddressSpace {
     if (next !== undefined && next.page < page + pages) throw overlaps(page * PAGE_SIZE, pages * PAGE_SIZE);
     if (this.#coalesce && cursor !== undefined) {
       const before = this.#areas.at(place - 1);
-      if (before !== undefined && continues(before, page, phys, prot)) before.pages += pages;
+      const goesOn = before !== undefined && continues(before, page, phys, prot);
+      if (goesOn && this.#kernel.joins(phys * PAGE_SIZE)) before.pages += pages;
       else {
         this.#areas.insert(place, { page, pages, frame: phys, prot, issued: false });
         this.#waiting++;

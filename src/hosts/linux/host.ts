@@ -13,6 +13,7 @@ import type { Observer } from "../../trace/index.ts";
 import { closeAtExit } from "./cleanup.ts";
 import { MonotonicClock } from "./clock.ts";
 import { LinuxDevice } from "./device.ts";
+import { DeviceMemory } from "./device-memory.ts";
 import { LinuxDomain } from "./domain.ts";
 import { hostClosed, noBackEnd, noIommu, noSuchDevice, wrongDriver } from "./errors.ts";
 import { Interrupts } from "./interrupts.ts";
@@ -77,6 +78,7 @@ export class LinuxHost implements Disposable {
   readonly #sys: Sys;
   readonly #sysfs: Sysfs;
   readonly #interrupts: Interrupts;
+  readonly #deviceMemory = new DeviceMemory();
   readonly #devices = new Set<LinuxDevice>();
   readonly #keepClosing: () => void;
   #closed = false;
@@ -113,6 +115,7 @@ export class LinuxHost implements Disposable {
         sys: this.#sys,
         domain: new LinuxDomain(space, { ...options, keepOut: this.#peerMemory(pci) }),
         memory: this.memory,
+        deviceMemory: this.#deviceMemory,
         interrupts: options.polled ? undefined : this.#interrupts,
       });
     } catch (error) {
@@ -156,7 +159,7 @@ export class LinuxHost implements Disposable {
       if (!sysfs.exists(IOMMU_NODE))
         reasons.push(`iommufd: no ${IOMMU_NODE} (modprobe iommufd; some kernels have none)`);
       else if (node === undefined) reasons.push("iommufd: no device node (CONFIG_VFIO_DEVICE_CDEV is not set)");
-      else return new IommufdSpace(this.#sys, node, name);
+      else return new IommufdSpace(this.#sys, node, name, this.#deviceMemory);
     }
     if (asked !== "iommufd") {
       if (sysfs.exists(CONTAINER_NODE)) return new Type1Space(this.#sys, group!, name, groupObstacles(sysfs, group!));

@@ -6,6 +6,7 @@
  */
 import { hex, PAGE_SIZE } from "../../base/index.ts";
 import { READ, WRITE } from "../../layouts/pagetable/index.ts";
+import type { DeviceMemory } from "./device-memory.ts";
 import { type AddressRange, type KernelSpace, usableRanges } from "./kernel-space.ts";
 import { StructureValue } from "./structure.ts";
 import type { Fd, Sys } from "./sys.ts";
@@ -17,6 +18,7 @@ import {
   DETACH,
   IOAS_ALLOC,
   IOAS_MAP,
+  IOAS_MAP_FILE,
   IOAS_RANGES,
   IOAS_UNMAP,
   IOVA_RANGE,
@@ -39,6 +41,7 @@ export class IommufdSpace implements KernelSpace {
   readonly #sys: Sys;
   readonly #iommu: Fd;
   readonly #ioas: number;
+  readonly #deviceMemory: DeviceMemory;
   readonly #map: StructureValue<keyof typeof IOAS_MAP.fields>;
   readonly #unmap: StructureValue<keyof typeof IOAS_UNMAP.fields>;
   #open = true;
@@ -47,8 +50,9 @@ export class IommufdSpace implements KernelSpace {
    * @param node the device's own, such as /dev/vfio/devices/vfio0
    * @throws DmaError ERR_DMA_SYSCALL; everything opened is closed again
    */
-  constructor(sys: Sys, node: string, name: string) {
+  constructor(sys: Sys, node: string, name: string, deviceMemory: DeviceMemory) {
     this.#sys = sys;
+    this.#deviceMemory = deviceMemory;
     this.#iommu = sys.open(IOMMU_NODE, `open ${IOMMU_NODE}`);
     let device: Fd | undefined;
     try {
@@ -73,14 +77,26 @@ export class IommufdSpace implements KernelSpace {
     this.#unmap = new StructureValue(IOAS_UNMAP, { size: IOAS_UNMAP.bytes, ioas_id: this.#ioas });
   }
 
+  joins(address: number): boolean {
+    return !this.#deviceMemory.isEdge(address);
+  }
+
   map(iova: number, address: number, length: number, prot: number): void {
-    const map = this.#map;
-    map.set(
-      "flags",
+    const flags =
       CONSTANTS.IOMMU_IOAS_MAP_FIXED_IOVA |
-        (prot & READ ? CONSTANTS.IOMMU_IOAS_MAP_READABLE : 0) |
-        (prot & WRITE ? CONSTANTS.IOMMU_IOAS_MAP_WRITEABLE : 0),
-    );
+      (prot & READ ? CONSTANTS.IOMMU_IOAS_MAP_READABLE : 0) |
+      (prot & WRITE ? CONSTANTS.IOMMU_IOAS_MAP_WRITEABLE : 0);
+    const file = this.#deviceMemory.find(address, length);
+    if (file !== undefined) {
+      const { fd, offset } = file;
+      const values = { size: IOAS_MAP_FILE.bytes, flags, ioas_id: this.#ioas, fd, start: offset, length, iova };
+      const { bytes } = new StructureValue(IOAS_MAP_FILE, values);
+      const purpose = `map ${length} bytes of a device's memory, from byte ${offset} on, to IOVA ${hex(iova)}`;
+      this.#call(this.#iommu, "IOMMU_IOAS_MAP_FILE", bytes, purpose);
+      return;
+    }
+    const map = this.#map;
+    map.set("flags", flags);
     map.set("user_va", address);
     map.set("length", length);
     map.set("iova", iova);

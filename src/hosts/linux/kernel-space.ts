@@ -20,6 +20,8 @@ export interface KernelSpace {
   readonly ranges: readonly AddressRange[];
   /** Mappings that may exist at once; undefined if only memory limits them. */
   readonly entryBudget: number | undefined;
+  /** False where one call cannot map the memory before `address` and that from it on, though they adjoin in this process. */
+  joins(address: number): boolean;
   /** @throws DmaError ERR_DMA_SYSCALL: the kernel's errno and what to do; nothing is mapped then */
   map(iova: number, address: number, length: number, prot: number): void;
   /** Every mapping inside [iova, + length), and none that reaches out. Bytes that were mapped. @throws DmaError */

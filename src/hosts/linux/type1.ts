@@ -88,6 +88,10 @@ export class Type1Space implements KernelSpace {
     this.#unmap = new StructureValue(TYPE1_UNMAP, { argsz: TYPE1_UNMAP.bytes });
   }
 
+  joins(): boolean {
+    return true;
+  }
+
   map(iova: number, address: number, length: number, prot: number): void {
     const map = this.#map;
     map.set(

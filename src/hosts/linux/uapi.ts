@@ -24,6 +24,7 @@ const NUMBERS = {
   VFIO_IOMMU_GET_INFO: 112,
   VFIO_IOMMU_MAP_DMA: 113,
   VFIO_IOMMU_UNMAP_DMA: 114,
+  VFIO_DEVICE_FEATURE: 117,
   VFIO_DEVICE_BIND_IOMMUFD: 118,
   VFIO_DEVICE_ATTACH_IOMMUFD_PT: 119,
   VFIO_DEVICE_DETACH_IOMMUFD_PT: 120,
@@ -32,6 +33,7 @@ const NUMBERS = {
   IOMMU_IOAS_IOVA_RANGES: 0x84,
   IOMMU_IOAS_MAP: 0x85,
   IOMMU_IOAS_UNMAP: 0x86,
+  IOMMU_IOAS_MAP_FILE: 0x8f,
 } as const;
 export type RequestName = keyof typeof NUMBERS;
 
@@ -55,6 +57,8 @@ export const CONSTANTS = {
   VFIO_IRQ_SET_DATA_NONE: 1,
   VFIO_IRQ_SET_DATA_EVENTFD: 4,
   VFIO_IRQ_SET_ACTION_TRIGGER: 32,
+  VFIO_DEVICE_FEATURE_GET: 65536,
+  VFIO_DEVICE_FEATURE_DMA_BUF: 11,
   VFIO_DMA_MAP_FLAG_READ: 1,
   VFIO_DMA_MAP_FLAG_WRITE: 2,
   VFIO_IOMMU_INFO_CAPS: 2,
@@ -147,6 +151,24 @@ export const DETACH: Structure<"argsz" | "flags"> = structure("vfio_device_detac
   flags: [4, 4],
 });
 
+/** Followed by what the feature takes. */
+export const FEATURE: Structure<"argsz" | "flags"> = structure("vfio_device_feature", 8, {
+  argsz: [0, 4],
+  flags: [4, 4],
+});
+
+/** Followed by the ranges. */
+export const FEATURE_DMA_BUF: Structure<"region_index" | "open_flags" | "flags" | "nr_ranges"> = structure(
+  "vfio_device_feature_dma_buf",
+  16,
+  { region_index: [0, 4], open_flags: [4, 4], flags: [8, 4], nr_ranges: [12, 4] },
+);
+
+export const REGION_DMA_RANGE: Structure<"offset" | "length"> = structure("vfio_region_dma_range", 16, {
+  offset: [0, 8],
+  length: [8, 8],
+});
+
 export const DESTROY: Structure<"size" | "id"> = structure("iommu_destroy", 8, { size: [0, 4], id: [4, 4] });
 
 export const IOAS_ALLOC: Structure<"size" | "flags" | "out_ioas_id"> = structure("iommu_ioas_alloc", 12, {
@@ -176,6 +198,12 @@ export const IOAS_MAP: Structure<"size" | "flags" | "ioas_id" | "user_va" | "len
   { size: [0, 4], flags: [4, 4], ioas_id: [8, 4], user_va: [16, 8], length: [24, 8], iova: [32, 8] },
 );
 
+export const IOAS_MAP_FILE: Structure<"size" | "flags" | "ioas_id" | "fd" | "start" | "length" | "iova"> = structure(
+  "iommu_ioas_map_file",
+  40,
+  { size: [0, 4], flags: [4, 4], ioas_id: [8, 4], fd: [12, 4], start: [16, 8], length: [24, 8], iova: [32, 8] },
+);
+
 export const IOAS_UNMAP: Structure<"size" | "ioas_id" | "iova" | "length"> = structure("iommu_ioas_unmap", 24, {
   size: [0, 4],
   ioas_id: [4, 4],
@@ -197,10 +225,14 @@ export const STRUCTURES: readonly Structure[] = [
   BIND,
   ATTACH,
   DETACH,
+  FEATURE,
+  FEATURE_DMA_BUF,
+  REGION_DMA_RANGE,
   DESTROY,
   IOAS_ALLOC,
   IOAS_RANGES,
   IOVA_RANGE,
   IOAS_MAP,
+  IOAS_MAP_FILE,
   IOAS_UNMAP,
 ];

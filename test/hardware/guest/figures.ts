@@ -7,6 +7,7 @@ import { DmaAddr, type Iova, KiB, PhysAddr } from "../../../src/base/index.ts";
 import { DmaDoor, type MappingDoor, type RequestRange } from "../../../src/consumers/block/index.ts";
 import { Nvme } from "../../../src/consumers/nvme/index.ts";
 import { Dma } from "../../../src/dma/index.ts";
+import { DeviceMemory } from "../../../src/hosts/linux/device-memory.ts";
 import { type BackEnd, type LinuxDevice, type LinuxHost, Sysfs, systemCalls } from "../../../src/hosts/linux/index.ts";
 import { IommufdSpace } from "../../../src/hosts/linux/iommufd.ts";
 import type { Report } from "./report.ts";
@@ -129,7 +130,7 @@ function overRawCalls(report: Report, host: LinuxHost, name: string): void {
   };
   const ours = nsOf(() => dma.unmapPhys(dma.mapPhys(buffer.phys, 4096, "to-device"), 4096, "to-device"));
   device.close();
-  const space = new IommufdSpace(systemCalls(), new Sysfs().pciFunction(name)!.node!, name);
+  const space = new IommufdSpace(systemCalls(), new Sysfs().pciFunction(name)!.node!, name, new DeviceMemory());
   const raw = nsOf(() => {
     space.map(0x100_0000, buffer.phys, 4096, 1);
     space.unmap(0x100_0000, 4096);

@@ -2,7 +2,7 @@
  * Memory of a device: a controller memory buffer for queues, for data, and between two disks, under a real kernel.
  *
  * Data in the controller's own buffer go by its bus address, and no IOMMU sees them. From another disk the same bytes are
- * reached where this process has the BAR mapped, which the kernel maps for that disk or refuses to.
+ * reached through its IOMMU, by where this process has the BAR (the container) or by a dma-buf of it (iommufd).
  */
 import { KiB, PhysAddr, Random } from "../../../src/base/index.ts";
 import { type Cmb, Nvme, type PeerMemory } from "../../../src/consumers/nvme/index.ts";
@@ -75,6 +75,11 @@ export async function cmbCases(
     }
     await nvme.close();
     await report.test(titled("closing it leaves nothing mapped"), () => equal(device.domain.areaCount, 0, "areas"));
+    const bar = cmb && device.barMemory(cmb.bar);
+    if (bar !== undefined && sysfs.pciFunction(other) !== undefined)
+      await report.test(titled("what another disk has mapped of it ends whole, though its owner is closed"), () =>
+        withOther({ host, sysfs, other, backEnd }, (second) => ownerGone(host, device, bar.phys, second)),
+      );
   } finally {
     device.close();
   }
@@ -119,51 +124,59 @@ async function ownData(host: LinuxHost, device: LinuxDevice, nvme: Nvme, lent: P
   expect(same(memory.bytes, found), "what was read into it is something else");
 }
 
-interface Peers {
+/** The disk without a buffer, and how it is opened. */
+interface Other {
   readonly host: LinuxHost;
   readonly sysfs: Sysfs;
-  /** The disk without a buffer. */
   readonly other: string;
   readonly backEnd: BackEnd;
+}
+
+interface Peers extends Other {
   /** The disk with one, and what it lends. */
   readonly nvme: Nvme;
   readonly lent: PeerMemory;
 }
 
 async function peerCases(report: Report, titled: (what: string) => string, peers: Peers): Promise<void> {
-  const { host, sysfs, other, backEnd, lent } = peers;
+  const { host, sysfs, other } = peers;
   const what = titled("from disk to disk through it, both ways");
-  if (sysfs.pciFunction(other) === undefined) {
-    report.skip(what, `there is no ${other}`);
-    return;
-  }
+  if (sysfs.pciFunction(other) === undefined) report.skip(what, `there is no ${other}`);
+  else
+    await report.test(what, () =>
+      withOther(peers, (device) =>
+        diskToDisk(device, new Dma({ domain: device.domain, name: other, machine: host.machine }), peers),
+      ),
+    );
+}
+
+/** The other disk in our hands, and back in its driver's. */
+async function withOther(
+  { host, sysfs, other, backEnd }: Other,
+  work: (device: LinuxDevice) => Promise<void>,
+): Promise<void> {
   const had = bindToVfio(sysfs, other).before;
   const device = host.openDevice(other, { backEnd });
   try {
-    const dma = new Dma({ domain: device.domain, name: other, machine: host.machine });
-    const map = (): void => dma.map(lent.vec(0, LENGTH).phys, LENGTH, "bidirectional").unmap();
-    let refused: string | undefined;
-    try {
-      map();
-    } catch (error) {
-      refused = (error as Error).message;
-    }
-    if (refused === undefined) await report.test(what, () => diskToDisk(device, dma, peers));
-    else {
-      await report.test(
-        titled("another disk is refused it with the kernel's word and a cure, and nothing is left"),
-        async () => {
-          const { code, message } = await thrown(map);
-          expect(code === "ERR_DMA_SYSCALL" && /type1/.test(message), `${code}: ${message}`);
-          equal(device.domain.areaCount, 0, "areas");
-        },
-      );
-      report.skip(what, refused);
-    }
+    await work(device);
   } finally {
     device.close();
     equal(unbindFromVfio(sysfs, other).after, had, `driver of ${other}`);
   }
+}
+
+async function ownerGone(host: LinuxHost, owner: LinuxDevice, phys: PhysAddr, device: LinuxDevice): Promise<void> {
+  const dma = new Dma({ domain: device.domain, name: device.name, machine: host.machine });
+  dma.map(phys, LENGTH, "bidirectional").unmap();
+  const acrossReset = dma.map(phys, LENGTH, "bidirectional");
+  await owner.reset();
+  acrossReset.unmap();
+  const mapping = dma.map(phys, LENGTH, "bidirectional");
+  owner.close();
+  mapping.unmap();
+  equal(device.domain.areaCount, 0, "areas");
+  const { code, errno } = await thrown(() => dma.map(phys, LENGTH, "bidirectional"));
+  equal([code, errno], ["ERR_DMA_SYSCALL", "EFAULT"], "mapped again");
 }
 
 /** The first disk takes the vector by its own bus address, the second as memory that the IOMMU leads to. */

@@ -15,6 +15,7 @@ import {
 } from "../../../src/hosts/linux/index.ts";
 import { playRole } from "./child.ts";
 import { conformanceCases } from "./conformance.ts";
+import { errorCase } from "./errors.ts";
 import { figures, kernelFigures } from "./figures.ts";
 import { mappingCases } from "./mapping.ts";
 import { nvmeCases } from "./nvme.ts";
@@ -71,6 +72,7 @@ for (const [backEnd, node] of backEnds) {
     await conformanceCases(report, host, EDU, backEnd);
     await refusalCases(report, host, sysfs, EDU, backEnd);
     await removalCase(report, host, sysfs, EDU, backEnd);
+    await errorCase(report, host, sysfs, backEnd);
     await nvmeCases(report, host, DISK, backEnd);
     await cmbCases(report, host, sysfs, [DISK, DISK2], backEnd);
     if (wantsFigures) await figures(report, host, DISK, backEnd);
