@@ -5,7 +5,10 @@ import { dirname, join } from "node:path";
 import { Sysfs } from "../../src/hosts/linux/index.ts";
 
 export const DISK = "0000:00:04.0";
+/** Of the disk's group, if the machine has one. */
+export const NEIGHBOUR = "0000:00:04.1";
 const AT = `/sys/bus/pci/devices/${DISK}`;
+const BESIDE = `/sys/bus/pci/devices/${NEIGHBOUR}`;
 
 const MOUNTS = {
   no: "",
@@ -22,6 +25,8 @@ export interface FakeMachineOptions {
   /** Its second partition is mounted: the kernel says which by its number, or by its name. */
   readonly mounted?: "by number" | "by name";
   readonly interfaceUp?: boolean;
+  /** There is a second function in the disk's group, bound to vfio-pci. */
+  readonly neighbour?: boolean;
   readonly memlock?: string;
   /** Where its BARs lie: start, last byte and flags, a line each. */
   readonly resource?: string;
@@ -66,6 +71,12 @@ export class FakeMachine extends Sysfs implements Disposable {
       symlinkSync("../../../../kernel/iommu_groups/7", join(this.root, `${AT}/iommu_group`));
     }
     this.#bind(driver);
+    if (options.neighbour) {
+      mkdirSync(join(this.root, `/sys/kernel/iommu_groups/7/devices/${NEIGHBOUR}`));
+      mkdirSync(join(this.root, `${BESIDE}/vfio-dev/vfio1`), { recursive: true });
+      symlinkSync("../../../../kernel/iommu_groups/7", join(this.root, `${BESIDE}/iommu_group`));
+      symlinkSync("../../drivers/vfio-pci", join(this.root, `${BESIDE}/driver`));
+    }
   }
 
   override write(path: string, text: string): void {

@@ -1,11 +1,11 @@
 /** The Linux host on a kernel made up for tests: opening, mapping, coalescing, failing anywhere, closing. */
 import fc from "fast-check";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { MiB, PAGE_SIZE, PhysAddr } from "../../src/base/index.ts";
+import { Counters, MiB, PAGE_SIZE, PhysAddr } from "../../src/base/index.ts";
 import { Dma } from "../../src/dma/index.ts";
 import { type BackEnd, type LinuxDevice, LinuxHost, type OpenDeviceOptions } from "../../src/hosts/linux/index.ts";
 import { FakeKernel, type FakeKernelOptions, refusal, USABLE } from "./fake-kernel.ts";
-import { DISK, FakeMachine, type FakeMachineOptions } from "./fake-machine.ts";
+import { DISK, FakeMachine, type FakeMachineOptions, NEIGHBOUR } from "./fake-machine.ts";
 
 let sysfs: FakeMachine;
 let hosts: LinuxHost[] = [];
@@ -86,11 +86,12 @@ describe("memory of a device through iommufd", () => {
     expect(error).toMatchObject({ code: "ERR_DMA_SYSCALL", errno: "EFAULT" });
     expect(error?.message).toMatch(/dma-buf.*type1/);
     expect(kernel.areas).toEqual([]);
-    const other = setUp({ backEnd }, { barBytes: MiB, dmaBuf: true });
-    const second = other.host.openDevice(DISK, { backEnd });
-    const lent = second.barMemory(2)!;
-    second.close();
-    expect(refusal(() => other.dma.mapPhys(lent.phys, MiB, "bidirectional"))?.errno).toBe("EFAULT");
+    on({ driver: "vfio-pci", neighbour: true });
+    const two = setUp({ backEnd }, { barBytes: MiB, dmaBuf: true });
+    const neighbour = two.host.openDevice(NEIGHBOUR);
+    const lent = neighbour.barMemory(2)!;
+    neighbour.close();
+    expect(refusal(() => two.dma.mapPhys(lent.phys, MiB, "bidirectional"))?.errno).toBe("EFAULT");
   });
 });
 
@@ -163,6 +164,69 @@ describe.each<BackEnd>(["iommufd", "type1"])("a device through %s", (backEnd) =>
     host.close();
     expect(device.barMemory(2)).toBeUndefined();
     expect(kernel.files.size).toBe(0);
+  });
+
+  test("shares its address space with the devices of its group that are open; the last one ends it", () => {
+    on({ driver: "vfio-pci", neighbour: true });
+    const { kernel, host, device, dma } = setUp({ backEnd });
+    const buffer = host.memory.allocate(2 * PAGE_SIZE);
+    const alone = kernel.files.size;
+    const neighbour = host.openDevice(NEIGHBOUR);
+    expect(kernel.files.size).toBe(alone + 1);
+    expect(neighbour.domain).toBe(device.domain);
+    const other = new Dma({ domain: neighbour.domain, name: NEIGHBOUR, machine: host.machine });
+    const addresses = [dma, other].map((each) => each.mapPhys(buffer.phys, PAGE_SIZE, "to-device"));
+    expect(new Set(addresses).size).toBe(2);
+    device.setBusMaster(true);
+    device.close();
+    expect([kernel.areas.length, kernel.files.size]).toEqual([2, alone]);
+    const back = host.openDevice(DISK, { backEnd });
+    expect(back.domain).toBe(neighbour.domain);
+    neighbour.close();
+    back.close();
+    expect([kernel.areas.length, kernel.files.size]).toEqual([0, 0]);
+    expect(host.openDevice(DISK, { backEnd }).domain).not.toBe(device.domain);
+  });
+
+  test("is opened once, and with what its group was opened with", () => {
+    on({ driver: "vfio-pci", neighbour: true });
+    const { kernel, host } = setUp({ backEnd });
+    const { size } = kernel.files;
+    expect(refusal(() => host.openDevice(DISK))).toMatchObject({ code: "ERR_DMA_LINUX_OPEN", errno: "EBUSY" });
+    const otherBackEnd = backEnd === "type1" ? "iommufd" : "type1";
+    for (const options of [
+      { backEnd: otherBackEnd },
+      { coalesce: true },
+      { counters: new Counters() },
+      { observer: {} },
+    ])
+      expect(refusal(() => host.openDevice(NEIGHBOUR, options as OpenDeviceOptions))).toMatchObject({
+        code: "ERR_DMA_LINUX_SHARED",
+        errno: "EBUSY",
+        message: expect.stringContaining(`${DISK}, which was opened with another ${Object.keys(options)[0]}`),
+      });
+    expect(kernel.files.size).toBe(size);
+    host.openDevice(NEIGHBOUR, { coalesce: false, polled: true });
+  });
+
+  test("whichever call fails while a neighbour is opened, the first goes on and nothing of the second stays", () => {
+    on({ driver: "vfio-pci", neighbour: true });
+    let failures = 0;
+    for (let call = 1; ; call++) {
+      const { kernel, host, dma } = setUp({ backEnd });
+      const buffer = host.memory.allocate(PAGE_SIZE);
+      const before = kernel.files.size;
+      const at = kernel.calls.length + call;
+      kernel.failAt = { call: at, errno: "EIO" };
+      const error = refusal(() => host.openDevice(NEIGHBOUR));
+      if (at > kernel.calls.length) break;
+      if (error === undefined) continue; // a kind of interrupt that it is said not to have
+      failures++;
+      expect(kernel.files.size).toBe(before);
+      dma.mapPhys(buffer.phys, PAGE_SIZE, "to-device");
+      expect(kernel.areas.length).toBe(1);
+    }
+    expect(failures).toBeGreaterThanOrEqual(4);
   });
 
   test("what is mapped equals a model, through random work, and nothing is left", () => {

@@ -75,6 +75,8 @@ const file = join(share, "results.json");
 const NO_STATUS = 125;
 /** A device that can report errors, behind a port of its own: bus 1. */
 const reporter = ["pcie-root-port,id=rp1,chassis=1,addr=8", "virtio-rng-pci,id=reporter,bus=rp1,aer=on"];
+/** Two functions of a slot, which are one IOMMU group. */
+const functions = ["edu,addr=9.0,multifunction=on", "edu,addr=9.1"];
 const boot = async (): Promise<number | null> => {
   rmSync(file, { force: true });
   const child = spawn(
@@ -82,7 +84,7 @@ const boot = async (): Promise<number | null> => {
     ["--kernel", kernel, "--iommu", options.iommu, "--mods", "none", "--share", share, "--timeout", options.timeout]
       .concat(["--smp", options.figures ? "2" : "1"]) // one is slower, and does not meet QEMU's races
       .concat(options.figures ? [] : ["--nvme", "cmb_size_mb=64", "--disk2"]) // the kernel's driver would use it, too
-      .concat(reporter.flatMap((device) => ["--qemu-arg", "-device", "--qemu-arg", device]))
+      .concat([...reporter, ...functions].flatMap((device) => ["--qemu-arg", "-device", "--qemu-arg", device]))
       .concat(["--append", "vfio_iommu_type1.allow_unsafe_interrupts=1 iommufd.allow_unsafe_interrupts=1"])
       .concat(["--", `uname -r; node /host/suite.mjs${options.figures ? " figures" : ""}`]),
     { env: environment, stdio: ["ignore", "inherit", "inherit"] },

@@ -3,7 +3,7 @@
  *
  * Idea: the same interface as a simulated device, so that a driver cannot tell. Registers are mapped, configuration space
  * is read and written by calls, interrupts come as eventfds.
- * Promises: closing stops the device (bus mastering off) before anything is unmapped; after `removed`, no access reaches the bus.
+ * Promises: closing stops the device (bus mastering off) before it lets go of what is mapped; after `removed`, no access reaches the bus.
  * Specified by: Linux 7.2 uAPI, vfio.h; docs/real-hardware.md.
  */
 import type { PhysAddr } from "../../base/index.ts";
@@ -43,6 +43,8 @@ export interface LinuxDeviceParts {
   readonly fd: Fd;
   readonly sys: Sys;
   readonly domain: LinuxDomain;
+  /** It leaves its address space, which closes `fd`. Cannot fail. */
+  readonly leave: () => void;
   readonly memory: HostMemory;
   /** Where its BARs are told of when they are lent. */
   readonly deviceMemory: DeviceMemory;
@@ -54,12 +56,13 @@ export class LinuxDevice implements PciDevice, Disposable {
   readonly name: string;
   readonly requester: number;
   readonly memory: HostMemory;
-  /** Its address space: what a {@link Dma} is made with. */
+  /** Its address space, which all devices of its group share: what a {@link Dma} is made with. */
   readonly domain: LinuxDomain;
   readonly vectors: number;
   /** VFIO can reset it. */
   readonly canReset: boolean;
   readonly #fd: Fd;
+  readonly #leave: () => void;
   readonly #sys: Sys;
   readonly #interrupts: Interrupts | undefined;
   readonly #config: { offset: number; size: number };
@@ -79,12 +82,13 @@ export class LinuxDevice implements PciDevice, Disposable {
 
   /** Made by {@link LinuxHost.openDevice}. @throws DmaError ERR_DMA_SYSCALL */
   constructor(parts: LinuxDeviceParts) {
-    const { name, fd, sys, domain, memory, deviceMemory, interrupts } = parts;
+    const { name, fd, sys, domain, leave, memory, deviceMemory, interrupts } = parts;
     this.name = name;
     this.domain = domain;
     this.memory = memory;
     this.#deviceMemory = deviceMemory;
     this.#fd = fd;
+    this.#leave = leave;
     this.#sys = sys;
     this.#interrupts = interrupts;
     const [, bus, slot, fn] = /:([0-9a-f]+):([0-9a-f]+)\.([0-7])$/i.exec(name)!;
@@ -202,7 +206,10 @@ export class LinuxDevice implements PciDevice, Disposable {
     return () => this.#onRemoved.delete(callback);
   }
 
-  /** Stops the device, unmaps everything, and lets go of it. Cannot fail; a second time does nothing. */
+  /**
+   * Stops the device, and lets go of it; with the last device of its group everything is unmapped. Cannot fail; a second time does
+   * nothing.
+   */
   close(): void {
     if (this.#closed) return;
     for (const step of [() => this.setBusMaster(false), () => this.#disableInterrupts(), () => this.#closeBars()])
@@ -212,7 +219,7 @@ export class LinuxDevice implements PciDevice, Disposable {
         // the device may be gone: the rest must happen all the same
       }
     this.#closed = true;
-    this.domain.close();
+    this.#leave();
   }
 
   [Symbol.dispose](): void {

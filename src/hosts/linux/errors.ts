@@ -85,6 +85,19 @@ export const groupNotViable = (group: string, others: readonly string[]): DmaErr
     { group, others },
   );
 
+export const openAlready = (name: string): DmaError =>
+  new DmaError("ERR_DMA_LINUX_OPEN", "EBUSY", `${name} is open already: use that, or close it first`, { name });
+
+/** What devices of one group share cannot be two things. */
+export const openedOtherwise = (name: string, group: string, others: readonly string[], what: string): DmaError =>
+  new DmaError(
+    "ERR_DMA_LINUX_SHARED",
+    "EBUSY",
+    `${name} shares IOMMU group ${group}, and so one address space, with ${others.join(", ")}, which was opened with another ` +
+      `${what}: open all of them with the same, or close ${others.length === 1 ? "that one" : "those"} first`,
+    { name, group, others, what },
+  );
+
 export const wrongVersion = (version: number): DmaError =>
   new DmaError(
     "ERR_DMA_LINUX_VERSION",

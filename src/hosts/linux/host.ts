@@ -15,13 +15,13 @@ import { MonotonicClock } from "./clock.ts";
 import { LinuxDevice } from "./device.ts";
 import { DeviceMemory } from "./device-memory.ts";
 import { LinuxDomain } from "./domain.ts";
-import { hostClosed, noBackEnd, noIommu, noSuchDevice, wrongDriver } from "./errors.ts";
+import { hostClosed, noBackEnd, noIommu, noSuchDevice, openAlready, openedOtherwise, wrongDriver } from "./errors.ts";
 import { Interrupts } from "./interrupts.ts";
 import { IOMMU_NODE, IommufdSpace } from "./iommufd.ts";
 import type { AddressRange, BackEnd, KernelSpace } from "./kernel-space.ts";
 import { systemCalls } from "./koffi-sys.ts";
 import { LinuxMemory } from "./memory.ts";
-import type { Sys } from "./sys.ts";
+import type { Fd, Sys } from "./sys.ts";
 import { fullName, groupObstacles, type PciFunction, Sysfs } from "./sysfs.ts";
 import { CONTAINER_NODE, Type1Space } from "./type1.ts";
 
@@ -69,6 +69,18 @@ export const LINUX_CAPABILITIES: HostCapabilities = {
   physicalAddresses: false,
 };
 
+/** Devices that the IOMMU cannot tell apart: one address space for all of them. */
+interface OpenGroup {
+  readonly space: KernelSpace;
+  readonly domain: LinuxDomain;
+  readonly options: OpenDeviceOptions;
+  /** Those that are open, by name. */
+  readonly members: Set<string>;
+}
+
+/** Of an address space, so the same for all that share it. */
+const SHARED_OPTIONS = ["backEnd", "coalesce", "counters", "observer"] as const;
+
 export class LinuxHost implements Disposable {
   readonly memory: LinuxMemory;
   readonly clock: MonotonicClock = new MonotonicClock();
@@ -80,6 +92,8 @@ export class LinuxHost implements Disposable {
   readonly #interrupts: Interrupts;
   readonly #deviceMemory = new DeviceMemory();
   readonly #devices = new Set<LinuxDevice>();
+  /** By number. */
+  readonly #groups = new Map<string, OpenGroup>();
   readonly #keepClosing: () => void;
   #closed = false;
 
@@ -94,11 +108,12 @@ export class LinuxHost implements Disposable {
   }
 
   /**
-   * Opens a device that is bound to vfio-pci, with an address space of its own.
+   * Opens a device that is bound to vfio-pci. Its address space is its own, or shared with those of its IOMMU group that are open:
+   * what one of them maps, all of them reach.
    *
    * @param name `ssss:bb:dd.f`, or `bb:dd.f`
    * @throws DmaError ERR_DMA_LINUX_CLOSED, ERR_DMA_LINUX_DEVICE, ERR_DMA_LINUX_DRIVER, ERR_DMA_LINUX_IOMMU, ERR_DMA_LINUX_VFIO,
-   * ERR_DMA_LINUX_GROUP, ERR_DMA_SYSCALL: each says what to do
+   * ERR_DMA_LINUX_GROUP, ERR_DMA_LINUX_SHARED, ERR_DMA_SYSCALL: each says what to do
    */
   openDevice(name: string, options: OpenDeviceOptions = {}): LinuxDevice {
     if (this.#closed) throw hostClosed(name);
@@ -106,20 +121,22 @@ export class LinuxHost implements Disposable {
     if (pci === undefined) throw noSuchDevice(name);
     if (pci.group === undefined) throw noIommu(pci.name);
     if (pci.driver !== "vfio-pci") throw wrongDriver(pci.name, pci.driver);
-    const space = this.#openSpace(pci, options.backEnd);
+    const { group, fd } = this.#enterGroup(pci, options);
+    const leave = (): void => this.#leaveGroup(pci, group, fd);
     let device: LinuxDevice;
     try {
       device = new LinuxDevice({
         name: pci.name,
-        fd: space.device,
+        fd,
         sys: this.#sys,
-        domain: new LinuxDomain(space, { ...options, keepOut: this.#peerMemory(pci) }),
+        domain: group.domain,
+        leave,
         memory: this.memory,
         deviceMemory: this.#deviceMemory,
         interrupts: options.polled ? undefined : this.#interrupts,
       });
     } catch (error) {
-      space.close();
+      leave();
       throw error;
     }
     this.#devices.add(device);
@@ -140,6 +157,35 @@ export class LinuxHost implements Disposable {
     this.close();
   }
 
+  /** Makes the group's address space for its first device, and lets others in. */
+  #enterGroup(pci: PciFunction, options: OpenDeviceOptions): { group: OpenGroup; fd: Fd } {
+    const open = this.#groups.get(pci.group!);
+    if (open === undefined) {
+      const space = this.#openSpace(pci, options.backEnd);
+      const domain = new LinuxDomain(space, { ...options, keepOut: this.#peerMemory(pci) });
+      const said = { coalesce: false, ...options, backEnd: space.kind };
+      const group = { space, domain, options: said, members: new Set([pci.name]) };
+      this.#groups.set(pci.group!, group);
+      return { group, fd: space.device };
+    }
+    for (const what of SHARED_OPTIONS)
+      if (options[what] !== undefined && options[what] !== open.options[what])
+        throw openedOtherwise(pci.name, pci.group!, [...open.members], what);
+    if (open.members.has(pci.name)) throw openAlready(pci.name);
+    const fd = open.space.attach(pci.name, pci.node);
+    open.members.add(pci.name);
+    return { group: open, fd };
+  }
+
+  #leaveGroup({ name, group: number }: PciFunction, group: OpenGroup, fd: Fd): void {
+    group.members.delete(name);
+    if (group.members.size > 0) group.space.detach(fd);
+    else {
+      this.#groups.delete(number!);
+      group.domain.close();
+    }
+  }
+
   /**
    * Memory of the device itself and of its group. Requests for it need not come to the IOMMU: a device takes those for its own
    * memory (a controller memory buffer), a switch sends others to the peer. So no mapping may lie there.
@@ -149,10 +195,7 @@ export class LinuxHost implements Disposable {
     return [...members].flatMap((member) => this.#sysfs.memoryOf(member));
   }
 
-  #openSpace(
-    { name, node, group }: PciFunction,
-    asked: BackEnd | undefined,
-  ): KernelSpace & { readonly device: number } {
+  #openSpace({ name, node, group }: PciFunction, asked: BackEnd | undefined): KernelSpace {
     const sysfs = this.#sysfs;
     const reasons: string[] = [];
     if (asked !== "type1") {

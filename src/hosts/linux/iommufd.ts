@@ -36,8 +36,9 @@ export class IommufdSpace implements KernelSpace {
   readonly granule: number;
   readonly ranges: readonly AddressRange[];
   readonly entryBudget = undefined;
-  /** For the device's own requests. */
   readonly device: Fd;
+  /** Every device that is in the space. */
+  readonly #devices = new Set<Fd>();
   readonly #sys: Sys;
   readonly #iommu: Fd;
   readonly #ioas: number;
@@ -54,27 +55,47 @@ export class IommufdSpace implements KernelSpace {
     this.#sys = sys;
     this.#deviceMemory = deviceMemory;
     this.#iommu = sys.open(IOMMU_NODE, `open ${IOMMU_NODE}`);
-    let device: Fd | undefined;
     try {
       const ioas = new StructureValue(IOAS_ALLOC, { size: IOAS_ALLOC.bytes });
       this.#call(this.#iommu, "IOMMU_IOAS_ALLOC", ioas.bytes, "make an I/O address space");
       this.#ioas = ioas.get("out_ioas_id");
-      device = sys.open(node, `open ${node}, the node of ${name}`);
-      const bind = new StructureValue(BIND, { argsz: BIND.bytes, iommufd: this.#iommu });
-      this.#call(device, "VFIO_DEVICE_BIND_IOMMUFD", bind.bytes, `bind ${name} to iommufd`);
-      const attach = new StructureValue(ATTACH, { argsz: ATTACH.bytes, pt_id: this.#ioas });
-      this.#call(device, "VFIO_DEVICE_ATTACH_IOMMUFD_PT", attach.bytes, `attach ${name} to its address space`);
+      this.device = this.attach(name, node);
       const { granule, ranges } = this.#readRanges();
       this.granule = granule;
       this.ranges = ranges;
     } catch (error) {
-      if (device !== undefined) sys.close(device);
+      for (const device of this.#devices) sys.close(device);
       sys.close(this.#iommu);
       throw error;
     }
-    this.device = device;
     this.#map = new StructureValue(IOAS_MAP, { size: IOAS_MAP.bytes, ioas_id: this.#ioas });
     this.#unmap = new StructureValue(IOAS_UNMAP, { size: IOAS_UNMAP.bytes, ioas_id: this.#ioas });
+  }
+
+  attach(name: string, node: string): Fd {
+    const device = this.#sys.open(node, `open ${node}, the node of ${name}`);
+    try {
+      const bind = new StructureValue(BIND, { argsz: BIND.bytes, iommufd: this.#iommu });
+      this.#call(device, "VFIO_DEVICE_BIND_IOMMUFD", bind.bytes, `bind ${name} to iommufd`);
+      const attach = new StructureValue(ATTACH, { argsz: ATTACH.bytes, pt_id: this.#ioas });
+      this.#call(device, "VFIO_DEVICE_ATTACH_IOMMUFD_PT", attach.bytes, `attach ${name} to its address space`);
+    } catch (error) {
+      this.#sys.close(device);
+      throw error;
+    }
+    this.#devices.add(device);
+    return device;
+  }
+
+  detach(device: Fd): void {
+    if (!this.#devices.delete(device)) return;
+    const detach = new StructureValue(DETACH, { argsz: DETACH.bytes });
+    try {
+      this.#call(device, "VFIO_DEVICE_DETACH_IOMMUFD_PT", detach.bytes, "detach the device");
+    } catch {
+      // closing its file does that, too
+    }
+    this.#sys.close(device);
   }
 
   joins(address: number): boolean {
@@ -127,15 +148,15 @@ export class IommufdSpace implements KernelSpace {
     if (!this.#open) return;
     this.#open = false;
     // Each step is tried whatever became of the one before: closing the files ends everything anyway.
-    const detach = new StructureValue(DETACH, { argsz: DETACH.bytes });
     const everything = new StructureValue(IOAS_UNMAP, { size: IOAS_UNMAP.bytes, ioas_id: this.#ioas });
     everything.setBig("length", 2n ** 64n - 1n);
     const destroy = new StructureValue(DESTROY, { size: DESTROY.bytes, id: this.#ioas });
     for (const step of [
       () => this.#call(this.#iommu, "IOMMU_IOAS_UNMAP", everything.bytes, "unmap everything"),
-      () => this.#call(this.device, "VFIO_DEVICE_DETACH_IOMMUFD_PT", detach.bytes, "detach the device"),
+      () => {
+        for (const device of this.#devices) this.detach(device);
+      },
       () => this.#call(this.#iommu, "IOMMU_DESTROY", destroy.bytes, "end the address space"),
-      () => this.#sys.close(this.device),
       () => this.#sys.close(this.#iommu),
     ])
       try {

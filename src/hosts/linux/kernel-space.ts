@@ -1,10 +1,12 @@
 /**
- * An address space that the kernel keeps for devices: what iommufd and VFIO's older container both offer.
+ * An address space that the kernel keeps for the devices of a group: what iommufd and VFIO's older container both offer.
  *
  * Idea: memory of this process, by its own virtual addresses, is mapped at an address that we choose; the kernel pins the
  * pages, writes the page table and invalidates. A mapping goes as it came, whole.
  * Promises: a failed map leaves nothing. Not for: choosing addresses; that is {@link LinuxDomain}'s.
  */
+
+import type { Fd } from "./sys.ts";
 
 /** Half-open, bytes. */
 export interface AddressRange {
@@ -14,6 +16,8 @@ export interface AddressRange {
 
 export interface KernelSpace {
   readonly kind: BackEnd;
+  /** The device that the space was made for: its file, for its own requests. */
+  readonly device: Fd;
   /** Bytes of the smallest thing that can be mapped, and what everything must be aligned to. */
   readonly granule: number;
   /** Where the kernel lets us map: what the IOMMU translates, less what is reserved (interrupts, firmware). */
@@ -26,7 +30,11 @@ export interface KernelSpace {
   map(iova: number, address: number, length: number, prot: number): void;
   /** Every mapping inside [iova, + length), and none that reaches out. Bytes that were mapped. @throws DmaError */
   unmap(iova: number, length: number): number;
-  /** The device is detached and the space ends, with all that is mapped. Cannot fail; a second time does nothing. */
+  /** Another device of the group comes in, which shares all that is mapped. Its file. @throws DmaError ERR_DMA_SYSCALL */
+  attach(name: string, node: string | undefined): Fd;
+  /** A device leaves, and its file is closed. Cannot fail. */
+  detach(device: Fd): void;
+  /** Every device leaves and the space ends, with all that is mapped. Cannot fail; a second time does nothing. */
   close(): void;
 }
 

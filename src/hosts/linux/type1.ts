@@ -36,10 +36,12 @@ export class Type1Space implements KernelSpace {
   readonly granule: number;
   readonly ranges: readonly AddressRange[];
   readonly entryBudget: number | undefined;
-  /** For the device's own requests. */
   readonly device: Fd;
+  /** Every device that is in the space. */
+  readonly #devices = new Set<Fd>();
   readonly #sys: Sys;
   readonly #container: Fd;
+  readonly #groupName: string;
   readonly #group: Fd;
   readonly #map: StructureValue<keyof typeof TYPE1_MAP.fields>;
   readonly #unmap: StructureValue<keyof typeof TYPE1_UNMAP.fields>;
@@ -53,9 +55,9 @@ export class Type1Space implements KernelSpace {
    */
   constructor(sys: Sys, group: string, name: string, others: readonly string[]) {
     this.#sys = sys;
+    this.#groupName = group;
     this.#container = sys.open(CONTAINER_NODE, `open ${CONTAINER_NODE}`);
     let groupFd: Fd | undefined;
-    let device: Fd | undefined;
     try {
       const container = this.#container;
       const version = this.#call(container, "VFIO_GET_API_VERSION", 0, "ask for the interface version");
@@ -70,22 +72,32 @@ export class Type1Space implements KernelSpace {
       const fd = new Uint8Array(new Int32Array([container]).buffer);
       this.#call(groupFd, "VFIO_GROUP_SET_CONTAINER", fd, `put group ${group} into a container`);
       this.#call(container, "VFIO_SET_IOMMU", VFIO_TYPE1v2_IOMMU, "choose the type1 v2 IOMMU driver");
-      const path = new TextEncoder().encode(`${name}\0`);
-      device = this.#call(groupFd, "VFIO_GROUP_GET_DEVICE_FD", path, `open ${name} in group ${group}`);
+      this.#group = groupFd;
+      this.device = this.attach(name);
       const { granule, ranges, entries } = this.#readInfo();
       this.granule = granule;
       this.ranges = ranges;
       this.entryBudget = entries;
     } catch (error) {
-      if (device !== undefined) sys.close(device);
+      for (const device of this.#devices) sys.close(device);
       if (groupFd !== undefined) sys.close(groupFd);
       sys.close(this.#container);
       throw error;
     }
-    this.device = device;
-    this.#group = groupFd;
     this.#map = new StructureValue(TYPE1_MAP, { argsz: TYPE1_MAP.bytes });
     this.#unmap = new StructureValue(TYPE1_UNMAP, { argsz: TYPE1_UNMAP.bytes });
+  }
+
+  attach(name: string): Fd {
+    const path = new TextEncoder().encode(`${name}\0`);
+    const purpose = `open ${name} in group ${this.#groupName}`;
+    const device = this.#call(this.#group, "VFIO_GROUP_GET_DEVICE_FD", path, purpose);
+    this.#devices.add(device);
+    return device;
+  }
+
+  detach(device: Fd): void {
+    if (this.#devices.delete(device)) this.#sys.close(device);
   }
 
   joins(): boolean {
@@ -128,7 +140,7 @@ export class Type1Space implements KernelSpace {
     if (!this.#open) return;
     this.#open = false;
     // With the last file of the container everything in it is unmapped and unpinned.
-    for (const fd of [this.device, this.#group, this.#container])
+    for (const fd of [...this.#devices, this.#group, this.#container])
       try {
         this.#sys.close(fd);
       } catch {

@@ -23,6 +23,7 @@ import { cmbCases } from "./nvme-cmb.ts";
 import { refusalCases, withoutIommu } from "./refusals.ts";
 import { removalCase } from "./removal.ts";
 import { equal, expect, Report } from "./report.ts";
+import { sharingCase } from "./sharing.ts";
 
 const DISK = "0000:00:04.0";
 const DISK2 = "0000:00:07.0";
@@ -72,6 +73,7 @@ for (const [backEnd, node] of backEnds) {
     await conformanceCases(report, host, EDU, backEnd);
     await refusalCases(report, host, sysfs, EDU, backEnd);
     await removalCase(report, host, sysfs, EDU, backEnd);
+    await sharingCase(report, host, sysfs, backEnd);
     await errorCase(report, host, sysfs, backEnd);
     await nvmeCases(report, host, DISK, backEnd);
     await cmbCases(report, host, sysfs, [DISK, DISK2], backEnd);
