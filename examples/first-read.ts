@@ -1,24 +1,8 @@
 /** One driver, two hosts: writes a disk and reads it back, on a simulated machine or on a real device (docs/real-hardware.md). */
-import { parseArgs } from "node:util";
 import { Nvme } from "../src/consumers/nvme/index.ts";
-import { LinuxHost } from "../src/hosts/linux/index.ts";
 import { NvmeController, SimulatedMachine, SimulatedUnit } from "../src/hosts/simulated/index.ts";
 import { Dma, IommuDomain, vtdSecondStage } from "../src/index.ts";
-import type { Clock, HostMemory, PciDevice } from "../src/platform/index.ts";
-
-const { values: options } = parseArgs({
-  options: { host: { type: "string", default: "simulated" }, device: { type: "string" } },
-});
-
-/** What a driver needs, from either host; and how to wait, because a simulated clock is moved by hand. */
-interface Place {
-  readonly device: PciDevice;
-  readonly dma: Dma;
-  readonly memory: HostMemory;
-  readonly clock: Clock;
-  run<T>(work: Promise<T>): Promise<T>;
-  close(): void;
-}
+import { openPlace, type Place } from "./hosts/place.ts";
 
 function simulated(): Place {
   const unit = new SimulatedUnit();
@@ -28,20 +12,13 @@ function simulated(): Place {
   const domain = new IommuDomain({ layout: vtdSecondStage(), unit, clock, mode: "strict" });
   unit.attach(device.requester, domain.tables);
   const dma = new Dma({ domain, name: device.name, node: device.node, machine });
-  return { device, dma, memory: ram, clock, run: (work) => clock.run(work), close: () => {} };
+  const seats = [{ device, dma, barMemory: () => undefined }];
+  return { seats, memory: ram, clock, run: (work) => clock.run(work), close: () => {} };
 }
 
-/** The first blocks of the disk are overwritten: take one that holds nothing. */
-function linux(name: string): Place {
-  const host = new LinuxHost();
-  const device = host.openDevice(name);
-  const dma = new Dma({ domain: device.domain, name, machine: host.machine });
-  return { device, dma, memory: host.memory, clock: host.clock, run: (work) => work, close: () => host.close() };
-}
-
-if (options.host === "linux" && options.device === undefined)
-  throw new Error("--host linux needs --device ssss:bb:dd.f");
-const { device, dma, memory, clock, run, close } = options.host === "linux" ? linux(options.device!) : simulated();
+// With --host linux the first blocks of the disk are overwritten: take one that holds nothing.
+const { seats, memory, clock, run, close } = openPlace(1, simulated);
+const { device, dma } = seats[0]!;
 const nvme = await run(Nvme.open(device, dma, { clock }));
 console.log(`${device.name}: ${nvme.identity.modelNumber}, ${nvme.disk.bytes} bytes`);
 

@@ -80,10 +80,11 @@ export const oneShotCases: readonly Case[] = [
     name: "a one-shot mapping moves exactly its bytes, at any offset and of any length",
     async run(stage) {
       const { dma, granule } = stage;
+      const atEnd = granule - (stage.host.missesLastBytes ? 2 : 1);
       for (const [inside, length] of [
         [0, 1],
-        [granule - 1, 1],
-        [granule - 1, 2],
+        [atEnd, 1],
+        [atEnd, 3],
         [100, granule],
         [64, 3 * granule - 128],
         [0, 2 * granule],
@@ -232,12 +233,12 @@ export const oneShotCases: readonly Case[] = [
         equal(memory.address % granule, 0, "start");
         await stage.reads(memory.address + length - 64, new Uint8Array(64), "device at first");
         if (call === "allocCoherent") {
-          memory.write(4093, Uint8Array.of(1, 2, 3, 4));
-          await stage.reads(memory.address + 4093, Uint8Array.of(1, 2, 3, 4));
-          // Not from 4095: QEMU 10.0's virtio-iommu takes the next mapping for an access that starts on a page's last byte.
-          await stage.writes(memory.address + 4094, Uint8Array.of(5, 6, 7, 8));
+          memory.write(4094, Uint8Array.of(1, 2, 3, 4));
+          await stage.reads(memory.address + 4094, Uint8Array.of(1, 2, 3, 4));
+          const atEnd = stage.host.missesLastBytes ? 4094 : 4095;
+          await stage.writes(memory.address + atEnd, Uint8Array.of(5, 6, 7, 8));
           const seen = new Uint8Array(4);
-          memory.read(4094, seen);
+          memory.read(atEnd, seen);
           sameBytes(seen, Uint8Array.of(5, 6, 7, 8), "CPU");
         }
         memory.free();

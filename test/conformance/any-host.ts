@@ -24,6 +24,8 @@ export interface AnyHost {
   peerMemory?(): PhysAddr;
   /** The device reads `length` bytes, at most {@link MOST_COPIED}, and writes them elsewhere. What is refused is silent. */
   copy(from: number, to: number, length: number): Promise<void> | void;
+  /** The machine is known to misplace what starts on the last byte of a page: cases start a byte earlier then. */
+  readonly missesLastBytes?: boolean;
   /** What waits for a flush is flushed. */
   settle(): void;
   /** Everything that a call can leave behind. */

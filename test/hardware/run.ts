@@ -61,7 +61,8 @@ const share = mkdtempSync(join(tmpdir(), "dmalink-hardware-"));
 chmodSync(share, 0o755); // some of the guest's programs are not root's
 const bundler = join(top, "node_modules/tsdown/dist/run.mjs");
 const how = ["--no-config", "--format", "esm", "--platform", "node", "--external", "koffi", "--no-dts", "--no-clean"];
-for (const program of [join(import.meta.dirname, "guest/suite.ts"), join(top, "examples/first-read.ts")]) {
+const examples = ["first-read", "nvme-copy"].map((name) => join(top, `examples/${name}.ts`));
+for (const program of [join(import.meta.dirname, "guest/suite.ts"), ...examples]) {
   const command = [bundler, program, ...how, "--out-dir", share, "--log-level", "error"];
   const bundled = spawnSync(process.execPath, command, { cwd: top, encoding: "utf8" });
   if (bundled.status !== 0 || !existsSync(join(share, basename(program).replace(/\.ts$/, ".mjs"))))

@@ -7,7 +7,15 @@
  * Specified by: Linux 7.2 uAPI, vfio.h; docs/real-hardware.md.
  */
 import type { PhysAddr } from "../../base/index.ts";
-import { barBusAddress, type HostMemory, type PciBar, type PciDevice, type Registers } from "../../platform/index.ts";
+import {
+  barBusAddress,
+  type HostMemory,
+  type PciBar,
+  type PciDevice,
+  type PciNode,
+  type Registers,
+  requesterId,
+} from "../../platform/index.ts";
 import type { DeviceMemory } from "./device-memory.ts";
 import type { LinuxDomain } from "./domain.ts";
 import { badVector, noReset } from "./errors.ts";
@@ -55,6 +63,11 @@ export interface LinuxDeviceParts {
 export class LinuxDevice implements PciDevice, Disposable {
   readonly name: string;
   readonly requester: number;
+  /**
+   * Itself, and nothing around it: a {@link Dma} with this node and a {@link P2pRouter} of its own reaches the device's own memory
+   * by bus addresses (a controller memory buffer), and all else through the IOMMU. Where other devices stand, this host does not know.
+   */
+  readonly node: PciNode;
   readonly memory: HostMemory;
   /** Its address space, which all devices of its group share: what a {@link Dma} is made with. */
   readonly domain: LinuxDomain;
@@ -91,8 +104,8 @@ export class LinuxDevice implements PciDevice, Disposable {
     this.#leave = leave;
     this.#sys = sys;
     this.#interrupts = interrupts;
-    const [, bus, slot, fn] = /:([0-9a-f]+):([0-9a-f]+)\.([0-7])$/i.exec(name)!;
-    this.requester = (Number.parseInt(bus!, 16) << 8) | (Number.parseInt(slot!, 16) << 3) | Number(fn);
+    this.requester = requesterId(name);
+    this.node = alone(this);
     const info = new StructureValue(DEVICE_INFO, { argsz: DEVICE_INFO.bytes });
     this.#call("VFIO_DEVICE_GET_INFO", info.bytes, "ask what the device is");
     this.canReset = (info.get("flags") & CONSTANTS.VFIO_DEVICE_FLAGS_RESET) !== 0;
@@ -333,4 +346,21 @@ export class LinuxDevice implements PciDevice, Disposable {
   #call(request: RequestName, argument: Uint8Array, purpose: string): number {
     return this.#sys.ioctl(this.#fd, REQUESTS[request], argument, request, () => `${purpose} (${this.name})`);
   }
+}
+
+/** A device on a root complex of its own. */
+function alone(device: LinuxDevice): PciNode {
+  const { requester } = device;
+  const unknown = { vendor: "", family: 0 };
+  return {
+    requester,
+    kind: "root-endpoint",
+    parent: undefined,
+    hostBridge: { segment: Math.floor(requester / 65_536), vendorId: 0, deviceId: 0, cpu: unknown },
+    acsControl: 0,
+    externalFacing: false,
+    get present() {
+      return !device.removed;
+    },
+  };
 }

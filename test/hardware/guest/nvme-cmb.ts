@@ -16,27 +16,12 @@ import {
   unbindFromVfio,
 } from "../../../src/hosts/linux/index.ts";
 import { P2pRouter } from "../../../src/p2p/index.ts";
-import type { PciNode } from "../../../src/platform/index.ts";
 import { equal, expect, type Report, thrown } from "./report.ts";
 
 const LENGTH = 64 * KiB;
 const DEPTH = 16;
 const NVME_WRITE = 1;
 const NVME_READ = 2;
-
-/** The disk with the buffer, on a root complex of its own: its own memory is all that is asked about. */
-function nodeOf({ requester }: LinuxDevice): PciNode {
-  const cpu = { vendor: "GenuineIntel", family: 6 };
-  const hostBridge = { segment: 0, vendorId: 0x8086, deviceId: 0x29c0, cpu };
-  const what = {
-    kind: "root-endpoint",
-    parent: undefined,
-    acsControl: 0,
-    present: true,
-    externalFacing: false,
-  } as const;
-  return { ...what, requester, hostBridge };
-}
 
 /** `name` is the disk with the buffer, `other` the one that shall reach it. */
 export async function cmbCases(
@@ -49,7 +34,7 @@ export async function cmbCases(
   const titled = (what: string): string => `${backEnd}: NVMe memory buffer: ${what}`;
   const device = host.openDevice(name, { backEnd });
   const peers = new P2pRouter();
-  const dma = new Dma({ domain: device.domain, name, node: nodeOf(device), machine: { ...host.machine, peers } });
+  const dma = new Dma({ domain: device.domain, name, node: device.node, machine: { ...host.machine, peers } });
   try {
     const nvme = await Nvme.open(device, dma, { clock: host.clock, submissionQueuesInCmb: true });
     const { cmb } = nvme;

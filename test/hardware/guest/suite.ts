@@ -70,7 +70,7 @@ for (const [backEnd, node] of backEnds) {
   const host = new LinuxHost();
   try {
     await mappingCases(report, host, sysfs, EDU, backEnd);
-    await conformanceCases(report, host, EDU, backEnd);
+    await conformanceCases(report, host, sysfs, EDU, backEnd);
     await refusalCases(report, host, sysfs, EDU, backEnd);
     await removalCase(report, host, sysfs, EDU, backEnd);
     await sharingCase(report, host, sysfs, backEnd);
@@ -86,11 +86,22 @@ for (const [backEnd, node] of backEnds) {
     host.close();
   }
 }
-await report.test("the example that runs on a simulated machine runs on this one", () => {
-  const program = join(dirname(process.argv[1]!), "first-read.mjs");
-  const said = execFileSync(process.execPath, [program, "--host", "linux", "--device", DISK], { encoding: "utf8" });
+const example = (name: string, devices: readonly string[]): string => {
+  const program = join(dirname(process.argv[1]!), `${name}.mjs`);
+  const flags = devices.flatMap((device) => ["--device", device]);
+  return execFileSync(process.execPath, [program, "--host", "linux", ...flags], { encoding: "utf8" });
+};
+await report.test("an example that runs on a simulated machine runs on this one: the first read", () => {
+  const said = example("first-read", [DISK]);
   expect(/QEMU NVMe[\s\S]*65536 bytes written and read back/.test(said), said);
 });
+if (sysfs.pciFunction(DISK2) !== undefined)
+  await report.test("and so does the copy from disk to disk", () => {
+    const had = bindToVfio(sysfs, DISK2).before;
+    const said = example("nvme-copy", [DISK, DISK2]);
+    expect(/1 MiB from disk to disk[\s\S]*after closing both: 0 entries/.test(said), said);
+    equal(unbindFromVfio(sysfs, DISK2).after, had, "driver of the second");
+  });
 await report.test("the disk's old driver has it back", () => {
   equal(unbindFromVfio(sysfs, DISK).after, had, "driver");
 });
