@@ -18,6 +18,8 @@ const config: UserConfig[] = defineConfig([
     target: "es2022",
     outDir: "dist",
     dts: true,
+    // `using` is in no target's own library yet: whoever takes the types need not know.
+    banner: { dts: '/// <reference lib="esnext.disposable" />' },
     clean: ["dist"],
   },
   {

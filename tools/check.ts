@@ -26,6 +26,7 @@ const steps: Step[] = [
   { name: "tests", command: [node, "node_modules/vitest/vitest.mjs", "run", "--reporter=dot"] },
   { name: "benches, small", command: tsx("tools/bench.ts", "--smoke") },
   ...examples.map((name) => ({ name: `example ${name}`, command: tsx(`examples/${name}`) })),
+  { name: "types of the package", command: tsx("tools/package-types.ts") },
   { name: "package", command: [node, "node_modules/publint/src/cli.js", "--strict"] },
 ];
 

@@ -38,45 +38,45 @@ export const FROM_BEFORE = 4;
 const FIRST_ROWS = 1024;
 
 export class LifetimeTable {
-  kind!: Uint8Array;
+  kind: Uint8Array = new Uint8Array(0);
   /** Index into {@link devices}, or {@link NO_DEVICE}. */
-  device!: Uint16Array;
+  device: Uint16Array = new Uint16Array(0);
   /** The kernel's number: 0 both, 1 to device, 2 from device. */
-  direction!: Uint8Array;
+  direction: Uint8Array = new Uint8Array(0);
   /** {@link DIRECT}, {@link TRANSLATED} or {@link REMAPPED}. */
-  translated!: Uint8Array;
-  flags!: Uint8Array;
+  translated: Uint8Array = new Uint8Array(0);
+  flags: Uint8Array = new Uint8Array(0);
   /** DMA address, bytes. */
-  iova!: Float64Array;
+  iova: Float64Array = new Float64Array(0);
   /** Bytes mapped; two-step: bytes linked. */
-  length!: Float64Array;
+  length: Float64Array = new Float64Array(0);
   /** Bytes of address space held; two-step: as reserved. */
-  reserved!: Float64Array;
+  reserved: Float64Array = new Float64Array(0);
   /** First byte of memory; -1: unknown. */
-  phys!: Float64Array;
+  phys: Float64Array = new Float64Array(0);
   /** Nanoseconds since the trace's time base; -1: before the recording. */
-  startNs!: Float64Array;
+  startNs: Float64Array = new Float64Array(0);
   /** -1: live. */
-  endNs!: Float64Array;
-  cpu!: Uint16Array;
-  pid!: Int32Array;
+  endNs: Float64Array = new Float64Array(0);
+  cpu: Uint16Array = new Uint16Array(0);
+  pid: Int32Array = new Int32Array(0);
   /** Index into the trace's strings. */
-  task!: Uint32Array;
+  task: Uint32Array = new Uint32Array(0);
   /** Index into the trace's types: the event that it began with. */
-  type!: Uint16Array;
+  type: Uint16Array = new Uint16Array(0);
   /** Index into the call sites that were seen; 0: none. */
-  site!: Uint32Array;
+  site: Uint32Array = new Uint32Array(0);
   /** 1, the entries of a list, or links. */
-  segments!: Uint32Array;
+  segments: Uint32Array = new Uint32Array(0);
   /** Direct: how often the same memory is mapped at once; otherwise 1, but see mappings.ts for bounce slots. */
-  repeats!: Uint32Array;
+  repeats: Uint32Array = new Uint32Array(0);
   /** In the order of beginning, from 0. */
-  id!: Float64Array;
+  id: Float64Array = new Float64Array(0);
   /** State pointer or first physical address; -1: none. */
-  handle!: Float64Array;
+  handle: Float64Array = new Float64Array(0);
   /** Two-step: bytes that the next sync covers; end of the linked prefix; bytes linked outside of it. */
-  unsynced!: Float64Array;
-  linkedEnd!: Float64Array;
+  unsynced: Float64Array = new Float64Array(0);
+  linkedEnd: Float64Array = new Float64Array(0);
 
   readonly devices: string[] = [];
   /** Rows in use. */
@@ -86,12 +86,12 @@ export class LifetimeTable {
   #capacity = 0;
   #free = -1;
   /** Next row of the same slot of the page index, or of the free list. */
-  #next!: Int32Array;
-  #nextHandle!: Int32Array;
+  #next = new Int32Array(0);
+  #nextHandle = new Int32Array(0);
   #slots = new Int32Array(FIRST_ROWS * 2).fill(-1);
   #handles = new Int32Array(FIRST_ROWS * 2).fill(-1);
   /** 1: in use. */
-  #inUse!: Uint8Array;
+  #inUse = new Uint8Array(0);
 
   constructor() {
     this.#grow(FIRST_ROWS);
@@ -167,9 +167,9 @@ export class LifetimeTable {
   }
 
   #grow(capacity: number): void {
-    const wider = <T extends Column>(make: new (length: number) => T, old: T | undefined): T => {
+    const wider = <T extends Column>(make: new (length: number) => T, old: T): T => {
       const column = new make(capacity);
-      if (old) column.set(old as never);
+      column.set(old as never);
       return column;
     };
     this.kind = wider(Uint8Array, this.kind);

@@ -51,7 +51,7 @@ export class Controller {
   readonly clock: Clock;
   readonly warnings: NvmeWarnings = new NvmeWarnings();
   readonly queues: QueuePair[] = [];
-  identity!: ControllerIdentity;
+  #identity: ControllerIdentity | undefined;
   cmb: Cmb | undefined = undefined;
   /** Bytes of it that queues lie in. */
   cmbTaken = 0;
@@ -110,10 +110,14 @@ export class Controller {
     this.#undo.push(device.onRemoved(() => this.#die()));
     if (device.vectors > 0) this.#undo.push(device.onInterrupt(0, () => this.#interrupt(0)));
     await this.#start();
-    this.identity = decodeController(await this.identify(IDENTIFY.controller, 0));
+    this.#identity = decodeController(await this.identify(IDENTIFY.controller, 0));
     if (this.#registers.capabilities.controllerMemoryBuffer) this.cmb = enableCmb(device, this.#registers.registers);
     await this.#makeQueues();
     this.#goLive();
+  }
+
+  get identity(): ControllerIdentity {
+    return this.#identity!; // an opened controller has said who it is
   }
 
   get state(): "starting" | "live" | "resetting" | "dead" {
