@@ -10,12 +10,8 @@ import {
   amdV1,
   armGeometry,
   armLpae,
-  CACHE,
   itemLg,
   levelOfSize,
-  MMIO,
-  NOEXEC,
-  PRIVILEGED,
   READ,
   riscv,
   sizesOfBitmap,
@@ -26,12 +22,11 @@ import {
 } from "../../src/layouts/pagetable/index.ts";
 import { Arena, Gather, PageSizes, PageTable } from "../../src/pagetable/index.ts";
 import { type Header, type Judge, type Line, Tally, type Verdict } from "./judge.ts";
+import { permissionsOf } from "./words.ts";
 
 const hex = (value: bigint): string => `0x${BigInt.asUintN(64, value).toString(16)}`;
 const pageOf = (text: unknown): number => Number(BigInt(text as string) >> 12n);
 const bytes = (pages: number): bigint => BigInt(pages) << 12n;
-const LETTERS: Readonly<Record<string, number>> = { R: READ, W: WRITE, C: CACHE, N: NOEXEC, M: MMIO, P: PRIVILEGED };
-const protOf = (letters: unknown): number => [...(letters as string)].reduce((set, letter) => set | LETTERS[letter]!, 0);
 const word = (low: number, high: number): bigint => (BigInt(high >>> 0) << 32n) | BigInt(low >>> 0);
 
 /** The configuration that a header or a begin line describes. */
@@ -246,7 +241,7 @@ function judgeMap(subject: Subject, line: Line, rule: Rule): string[] {
   const before = counters.snapshot();
   const topLevel = table.topLevel;
   arena.failAt = (line.failAlloc as number | undefined) ?? 0;
-  const ret = table.mapBytes(BigInt(line.iova as string), BigInt(line.pa as string), BigInt(line.len as string), protOf(line.prot));
+  const ret = table.mapBytes(BigInt(line.iova as string), BigInt(line.pa as string), BigInt(line.len as string), permissionsOf(line.prot));
   arena.failAt = 0;
   const found: Record<string, unknown> = {
     ret,
