@@ -14,7 +14,8 @@ import { gunzipSync } from "node:zlib";
 import { checkTrace, type Finding, RULES } from "../src/analysis/index.ts";
 import { Random } from "../src/base/index.ts";
 import { openTrace } from "../src/trace/index.ts";
-import { FAULTS, readClean } from "./faults.ts";
+import { readClean } from "./clean-trace.ts";
+import { FAULTS } from "./faults.ts";
 
 const FOLDER = join(import.meta.dirname, "../test/golden/traces");
 const args = process.argv.slice(2);

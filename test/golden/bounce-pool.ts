@@ -7,22 +7,16 @@
  * and what the CPU and the device read is compared.
  */
 import { crc32 } from "node:zlib";
-import { PhysAddr } from "../../src/base/index.ts";
+import { hex, PhysAddr } from "../../src/base/index.ts";
 import { SimulatedMemory } from "../../src/hosts/simulated/index.ts";
 import { BouncePool } from "../../src/swiotlb/index.ts";
 import { type Header, type Judge, type Line, Tally } from "./judge.ts";
+import { pattern } from "./words.ts";
 
 /** The pool of all these machines; one file does not name it. */
 const POOL = { start: "0x6c600000", slots: 32_768, areas: 1 };
 
 type Event = readonly (string | number | null)[];
-
-/** Byte i of what the files write: (seed + 7i + 13(i >> 8)) & 255. */
-function pattern(seed: number, length: number): Uint8Array {
-  const bytes = new Uint8Array(length);
-  for (let i = 0; i < length; i++) bytes[i] = seed + 7 * i + 13 * (i >> 8);
-  return bytes;
-}
 
 const isOfThePool = ([name]: Event): boolean => name === "slot" || name === "copy" || name === "slotFree";
 
@@ -40,7 +34,6 @@ class Replay {
     const pool = (header["pool"] as typeof POOL | undefined) ?? POOL;
     this.#start = Number(pool.start);
     this.#contents = header["mode"] === "force";
-    const hex = (value: number): string => `0x${value.toString(16)}`;
     this.#pool = new BouncePool({
       memory: this.#memory,
       start: PhysAddr(this.#start),

@@ -11,76 +11,18 @@
  * - `finer errno`: a refused list says why, where the kernel says EIO.
  */
 import { crc32 } from "node:zlib";
-import { type DmaAddr, DmaError, type Direction, type IovaPage, PhysAddr } from "../../src/base/index.ts";
-import {
-  type CoherentMemory,
-  type DmaAttributes,
-  type DmaVec,
-  type IovaRange,
-  type PhysVec,
-} from "../../src/dma/index.ts";
+import { type Direction, type DmaAddr, type IovaPage, PhysAddr } from "../../src/base/index.ts";
+import type { CoherentMemory, DmaAttributes, DmaVec, IovaRange, PhysVec } from "../../src/dma/index.ts";
 import { DmaEngine } from "../../src/hosts/simulated/index.ts";
-import type { MappedList } from "../../src/dma/path.ts";
-import type { P2pMapType, P2pProvider } from "../../src/p2p/index.ts";
-import { type Header, type Judge, type Line, Tally } from "./judge.ts";
-import { ALL_ONES, hex, type KernelEvent } from "./kernel-events.ts";
+import type { P2pProvider } from "../../src/p2p/index.ts";
+import { StateJudge } from "./dma-api-state.ts";
+import { addressOf, shorter, type Thing, Things } from "./dma-api-things.ts";
+import { Differences, type Header, type Judge, type Line, Tally } from "./judge.ts";
+import { ALL_ONES, hex } from "./kernel-events.ts";
 import { KernelMachine } from "./kernel-machine.ts";
 import { linesBefore, MisuseJudge } from "./misuse.ts";
-
-const DIRECTIONS: Readonly<Record<string, Direction>> = {
-  BIDIRECTIONAL: "bidirectional",
-  TO_DEVICE: "to-device",
-  FROM_DEVICE: "from-device",
-};
-const ATTRIBUTES: Readonly<Record<string, keyof DmaAttributes>> = {
-  MMIO: "mmio",
-  PRIVILEGED: "privileged",
-  SKIP_CPU_SYNC: "skipCpuSync",
-  REQUIRE_COHERENT: "requireCoherent",
-  CC_SHARED: "shared",
-  FORCE_CONTIGUOUS: "forceContiguous",
-  ALLOC_SINGLE_PAGES: "allocSinglePages",
-  NO_KERNEL_MAPPING: "noKernelMapping",
-  NO_WARN: "noWarn",
-  DEBUGGING_IGNORE_CACHELINES: "ignoreCacheLines",
-};
-const MAP_TYPES: Readonly<Record<P2pMapType, number>> = {
-  none: 1,
-  "not-supported": 2,
-  "bus-address": 3,
-  "through-host-bridge": 4,
-};
-const ERRNO: Readonly<Record<string, number>> = {
-  EPERM: 1,
-  EIO: 5,
-  ENXIO: 6,
-  ENOMEM: 12,
-  EINVAL: 22,
-  ERANGE: 34,
-  EOPNOTSUPP: 95,
-  EADDRINUSE: 98,
-  EREMOTEIO: 121,
-};
-const DOMAIN_TYPES: Readonly<Record<string, number>> = { strict: 3, lazy: 11 };
-
-type Bytes = string;
-const number = (value: unknown): number =>
-  typeof value === "string" && value.startsWith("-") ? -Number(value.slice(1)) : Number(value);
-
-interface Mapping {
-  readonly dev: number;
-  readonly address: number;
-  readonly size: number;
-  readonly direction: Direction;
-  readonly attributes: DmaAttributes | undefined;
-}
-
-interface Entry {
-  mapping?: Mapping;
-  list?: { mapped: MappedList; dev: number };
-  memory?: { memory: CoherentMemory; dev: number; direction: Direction };
-  range?: { range: IovaRange; dev: number };
-}
+import { MAP_TYPES } from "./p2p-machine.ts";
+import { attributesOf, directionOf, errnoOf, number, pattern } from "./words.ts";
 
 export const judgeDmaApi: Judge = (header, lines) => new DmaApiJudge(header, lines).run();
 
@@ -88,12 +30,11 @@ class DmaApiJudge {
   readonly #machine: KernelMachine;
   readonly #lines: readonly Line[];
   readonly #tally = new Tally();
-  readonly #ids = new Map<number, Entry>();
+  readonly #differences = new Differences();
+  readonly #things = new Things();
+  readonly #state: StateJudge;
   readonly #providers = new Map<number, P2pProvider>();
   readonly #engineBuffer = new Uint8Array(4096);
-  /** Slots that other devices of that machine held. */
-  #others = 0;
-  #differences: string[] = [];
   /** Set for the recordings of a kernel with DMA debugging. */
   readonly #misuse: MisuseJudge | undefined;
   /** Device of the line, for its results. */
@@ -102,58 +43,55 @@ class DmaApiJudge {
   constructor(header: Header, lines: readonly Line[]) {
     if (lines.some(({ op }) => op === "dmaDebug")) this.#misuse = new MisuseJudge();
     this.#machine = new KernelMachine(header, lines, this.#misuse?.debug);
+    this.#state = new StateJudge(this.#machine, this.#tally, this.#differences, this.#misuse !== undefined);
     this.#lines = lines;
   }
 
   run(): ReturnType<Tally["verdict"]> {
     for (const [i, line] of linesBefore(this.#lines).entries()) this.#line(line, i);
+    this.#differences.take();
     this.#lines.forEach((line, i) => {
-      this.#differences = [];
       try {
         this.#line(line, i);
       } catch (error) {
-        this.#differences.push(`threw ${(error as Error).stack?.split("\n").slice(0, 4).join(" ")}`);
+        this.#differences.add(`threw ${(error as Error).stack?.split("\n").slice(0, 4).join(" ")}`);
       }
-      this.#tally.judge(i + 2, this.#differences);
+      this.#tally.judge(i + 2, this.#differences.take());
     });
     return this.#tally.verdict();
   }
 
   #line(line: Line, index: number): void {
     const op = line["op"] as string;
-    const entry = this.#entry(line);
-    this.#dev = line["dev"] !== undefined ? number(line["dev"]) : (deviceOf(entry) ?? this.#dev);
+    const thing = this.#things.of(line);
+    this.#dev = line["dev"] !== undefined ? number(line["dev"]) : (thing.dev ?? this.#dev);
     const judge = this.#operations[op];
     if (!judge) throw new Error(`an operation that this judge does not know: ${op}`);
-    if (this.#isEmpty(line)) {
+    if (isEmpty(line, thing)) {
       this.#tally.rule("empty");
       if (this.#misuse && op === "unmap") this.#misuse.unmapOfError(this.#dma, number(line["size"] ?? 0));
-      else this.#standIn(line, entry);
-      if (this.#misuse) this.#differences.push(...this.#misuse.compare(line));
+      else this.#standIn(line, thing);
+      if (this.#misuse) this.#misuse.compare(line, this.#differences);
       return;
     }
-    if (this.#isDebugKernel && op !== "device") this.#dma.device.skipSync = false; // as that kernel is built
-    judge(line, entry, index);
-    if (this.#misuse) this.#differences.push(...this.#misuse.compare(line));
-    this.#results(line, op);
+    if (this.#misuse && op !== "device") this.#dma.device.skipSync = false; // as that kernel is built
+    judge(line, thing, index);
+    if (this.#misuse) this.#misuse.compare(line, this.#differences);
+    if (this.#skip) this.#skip = false;
+    else this.#state.after(line, thing, this.#dev);
   }
 
-  readonly #operations: Readonly<Record<string, (line: Line, entry: Entry, index: number) => void>> = {
+  readonly #operations: Readonly<Record<string, (line: Line, thing: Thing, index: number) => void>> = {
     note: () => {},
     queueTimeout: () => {},
     device: (line) => this.#machine.addDevice(this.#dev, line["name"] as string, line["untrusted"] === true),
-    domain: (line, _entry, index) => {
+    domain: (line, _thing, index) => {
       if (line["ret"] === undefined) this.#machine.enter(this.#dev, line["type"] as string, this.#domainId(index));
     },
     set: (line) => this.#set(line),
-    query: (line) => this.#query(line),
-    poolIndex: (line) => {
-      const { pool } = this.#machine;
-      if (!pool || line["used"] === undefined) return;
-      pool.nextIndex = number(line["index"]);
-      this.#others = number(line["used"]) - pool.used;
-    },
-    pool: (line) => this.#pool(line),
+    query: (line) => this.#state.query(line, this.#dev),
+    poolIndex: (line) => this.#state.poolIndex(line),
+    pool: (line) => this.#state.pool(line),
     cpuFill: (line) => {
       const bytes = pattern(number(line["seed"]), number(line["size"]));
       this.#machine.memory.write(PhysAddr(number(line["phys"])), bytes);
@@ -161,46 +99,48 @@ class DmaApiJudge {
     cpuRead: (line) => {
       const bytes = new Uint8Array(number(line["size"]));
       this.#machine.memory.read(PhysAddr(number(line["phys"])), bytes);
-      this.#same("crc32", line["crc32"], crcOf(bytes));
+      this.#differences.same("crc32", line["crc32"], crcOf(bytes));
     },
-    map: (line) => this.#map(line),
-    mapSingleOf: (line) => this.#map(line),
-    unmap: (line, entry) => this.#unmap(line, entry),
+    map: (line, thing) => this.#map(line, thing),
+    mapSingleOf: (line, thing) => this.#map(line, thing),
+    unmap: (line, thing) => this.#unmap(line, thing),
     mappingError: (_line, { mapping }) => {
       if (mapping) this.#misuse?.debug.errorChecked(mapping.address);
     },
-    mapSg: (line) => this.#mapList(line),
-    mapSgTable: (line) => this.#mapList(line),
-    unmapSg: (line, { list }) => list && this.#dma.unmapList(shorter(list.mapped, line)),
-    syncSgForCpu: (line, { list }) => list && this.#dma.syncListForCpu(shorter(list.mapped, line)),
-    syncSgForDevice: (line, { list }) => list && this.#dma.syncListForDevice(shorter(list.mapped, line)),
-    syncForCpu: (line, entry) => this.#sync(line, entry, "cpu"),
-    syncForDevice: (line, entry) => this.#sync(line, entry, "device"),
-    tryAlloc: (line) => this.#tryAlloc(line),
-    link: (line, entry) => this.#link(line, entry),
-    sync: (line, { range }) => range?.range.sync(number(line["offset"]), number(line["size"])),
-    unlink: (line, { range }) =>
-      range?.range.unlink(number(line["offset"]), number(line["size"]), asLinked(line)),
-    free: (_line, { range }) => range?.range.destroy(0),
-    destroy: (line, { range }) => range?.range.destroy(number(line["mappedLen"]), asLinked(line)),
-    allocCoherent: (line) => this.#allocate(line, (dma, size, attributes) => dma.allocCoherent(size, attributes)),
-    allocPages: (line) => this.#allocate(line, (dma, size) => dma.allocPages(size, directionOf(line))),
-    allocNoncontiguous: (line) =>
-      this.#allocate(line, (dma, size, attributes) => dma.allocNoncontiguous(size, directionOf(line), attributes)),
+    mapSg: (line, thing) => this.#mapList(line, thing),
+    mapSgTable: (line, thing) => this.#mapList(line, thing),
+    unmapSg: (line, { list }) => list && this.#dma.unmapList(shorter(list, line)),
+    syncSgForCpu: (line, { list }) => list && this.#dma.syncListForCpu(shorter(list, line)),
+    syncSgForDevice: (line, { list }) => list && this.#dma.syncListForDevice(shorter(list, line)),
+    syncForCpu: (line, thing) => this.#sync(line, thing, "cpu"),
+    syncForDevice: (line, thing) => this.#sync(line, thing, "device"),
+    tryAlloc: (line, thing) => this.#tryAlloc(line, thing),
+    link: (line, thing) => this.#link(line, thing),
+    sync: (line, { range }) => range?.sync(number(line["offset"]), number(line["size"])),
+    unlink: (line, { range }) => range?.unlink(number(line["offset"]), number(line["size"]), asLinked(line)),
+    free: (_line, { range }) => range?.destroy(0),
+    destroy: (line, { range }) => range?.destroy(number(line["mappedLen"]), asLinked(line)),
+    allocCoherent: (line, thing) =>
+      this.#allocate(line, thing, (dma, size, attributes) => dma.allocCoherent(size, attributes)),
+    allocPages: (line, thing) => this.#allocate(line, thing, (dma, size) => dma.allocPages(size, directionOf(line))),
+    allocNoncontiguous: (line, thing) =>
+      this.#allocate(line, thing, (dma, size, attributes) =>
+        dma.allocNoncontiguous(size, directionOf(line), attributes),
+      ),
     freeCoherent: (line, { memory }) => {
-      if (line["size"] === undefined) memory?.memory.free();
-      else this.#freePart(memory!.memory, number(line["size"]));
+      if (line["size"] === undefined) memory?.handle.free();
+      else this.#freePart(memory!.handle, number(line["size"]));
     },
-    freePages: (_line, { memory }) => memory?.memory.free(),
-    freeNoncontiguous: (_line, { memory }) => memory?.memory.free(),
-    deviceRead: (line, entry) => this.#deviceAccess(line, entry, "read"),
-    deviceWrite: (line, entry) => this.#deviceAccess(line, entry, "write"),
-    deviceDma: (line, entry) => this.#deviceDma(line, entry),
+    freePages: (_line, { memory }) => memory?.handle.free(),
+    freeNoncontiguous: (_line, { memory }) => memory?.handle.free(),
+    deviceRead: (line, thing) => this.#deviceAccess(line, thing, "read"),
+    deviceWrite: (line, thing) => this.#deviceAccess(line, thing, "write"),
+    deviceDma: (line, thing) => this.#deviceDma(line, thing),
     wait: (line) => this.#wait(line),
     p2pAddResource: () => {},
     p2pInit: (line) => {
       // The kernel makes a provider of every BAR then; the file says which one it uses in the next line.
-      this.#same("ret", line["ret"], 0);
+      this.#differences.same("ret", line["ret"], 0);
     },
     bar: () => {
       const bar = this.#machine.tree.bars.get(this.#dev)!;
@@ -209,7 +149,7 @@ class DmaApiJudge {
     acs: (line) => {
       const node = this.#machine.tree.devices[this.#dev]!;
       if (line["write"] !== undefined) node.writeAcs(number(line["write"]));
-      this.#same("control", line["control"], hex(node.acsControl));
+      this.#differences.same("control", line["control"], hex(node.acsControl));
     },
     p2pAlloc: () => {},
     p2pFree: () => {},
@@ -217,47 +157,27 @@ class DmaApiJudge {
     p2pMapType: (line) => {
       const provider = this.#providers.get(number(line["provider"]))!;
       const client = this.#machine.tree.devices[number(line["client"])];
-      this.#same("type", line["type"], MAP_TYPES[this.#machine.peers.mapType(provider, client)]);
+      this.#differences.same("type", line["type"], MAP_TYPES[this.#machine.peers.mapType(provider, client)]);
     },
     p2pDistance: (line) => {
       const [owner, client] = [line["provider"], line["client"]].map((n) => this.#machine.tree.devices[number(n)]);
-      this.#same("ret", line["ret"], this.#machine.peers.distance(owner!, client));
+      this.#differences.same("ret", line["ret"], this.#machine.peers.distance(owner!, client));
     },
     p2pState: () => {}, // judged by p2p-routes
     bindDriver: () => this.#misuse?.debug.driverBound(this.#dma.device, "dmat"),
     unbindDriver: () => this.#misuse?.debug.driverUnbound(this.#dma.device),
-    dmaDebug: (line) => {
-      this.#differences.push(...this.#misuse!.compareState(line));
-    },
+    dmaDebug: (line) => this.#misuse!.compareState(line, this.#differences),
   };
 
   get #dma(): KernelMachine["devices"][number]["dma"] {
     return this.#machine.devices[this.#dev]!.dma;
   }
 
-  #entry(line: Line): Entry {
-    if (line["id"] === undefined) return {};
-    const id = number(line["id"]);
-    const starts = /^(map|alloc|tryAlloc|p2pAlloc)/.test(line["op"] as string) && line["op"] !== "mappingError";
-    const entry = starts ? {} : (this.#ids.get(id) ?? {});
-    this.#ids.set(id, entry);
-    return entry;
-  }
-
-  #isEmpty(line: Line): boolean {
-    const empty =
-      (["map", "allocCoherent"].includes(line["op"] as string) && number(line["size"]) === 0) ||
-      (line["op"] === "unmap" && Object.keys(this.#ids.get(number(line["id"])) ?? {}).length === 0) ||
-      (line["op"] === "mapSg" && (line["entries"] as [string, number][]).some(([, length]) => length === 0)) ||
-      (line["op"] === "unmapSg" && this.#ids.get(number(line["id"]))?.list === undefined);
-    return empty;
-  }
-
   /** The kernel may map a granule for nothing: that leaves table pages behind, which later lines count. */
-  #standIn(line: Line, entry: Entry): void {
+  #standIn(line: Line, thing: Thing): void {
     const granule = line["op"] === "map" && this.#dma.domain && ((line["tables"] as number | undefined) ?? 0) > 1;
-    if (granule) this.#map({ ...line, size: "0x1" });
-    else if (line["op"] === "unmap") this.#unmap({ ...line, size: "0x1" }, entry);
+    if (granule) this.#map({ ...line, size: "0x1" }, thing);
+    else if (line["op"] === "unmap") this.#unmap({ ...line, size: "0x1" }, thing);
     if (this.#dma?.domain) this.#machine.changes(this.#dev);
     this.#machine.events.take();
   }
@@ -275,71 +195,29 @@ class DmaApiJudge {
       else if (line["what"] === "busDmaLimit") device.busLimit = value;
       else device.minAlignMask = value;
     });
-    this.#same("ret", line["ret"], errno);
+    this.#differences.same("ret", line["ret"], errno);
   }
 
-  #query(line: Line): void {
-    const dma = this.#dma;
-    const { device } = dma;
-    const limit = (value: number): Bytes => (Number.isFinite(value) ? hex(value) : ALL_ONES);
-    const found: Record<string, unknown> = {
-      useIommu: dma.domain !== undefined,
-      mask: hex(device.mask || 2 ** 32 - 1), // nobody asked for a mask of 0
-      coherentMask: hex(device.coherentMask),
-      requiredMask: hex(dma.requiredMask),
-      maxMappingSize: limit(dma.maxMappingSize),
-      optMappingSize: limit(dma.optMappingSize),
-      mergeBoundary: hex(dma.mergeBoundary),
-      addressingLimited: dma.addressingLimited,
-      needUnmap: dma.needsUnmap,
-      needSync: dma.needsSync,
-      minAlignMask: hex(device.minAlignMask),
-      maxSegSize: hex(device.maxSegmentSize),
-      segBoundaryMask: hex(device.segmentBoundaryMask),
-    };
-    if (dma.domain) found["domainType"] = DOMAIN_TYPES[dma.domain.mode];
-    const debugging = (line["needSync"] as boolean) && this.#isDebugKernel;
-    for (const [name, value] of Object.entries(found)) {
-      if (debugging && (name === "needSync" || name === "needUnmap")) continue; // a kernel with DMA debugging needs all
-      this.#same(name, line[name], value);
-    }
-  }
-
-  get #isDebugKernel(): boolean {
-    this.#debugKernel ??= this.#lines.some(({ op }) => op === "dmaDebug");
-    return this.#debugKernel;
-  }
-
-  #debugKernel: boolean | undefined;
-
-  #pool(line: Line): void {
-    const { pool } = this.#machine;
-    if (!pool || line["used"] === undefined) return;
-    this.#same("used", line["used"], pool.used + this.#others);
-    const found = (line["slots"] as unknown[]).map((_, i) => {
-      const { freeRun, padSlots, allocSize, used } = pool.slotState(i);
-      return [freeRun, padSlots, allocSize, used];
-    });
-    this.#same("slots", line["slots"], found);
-  }
-
-  #map(line: Line): void {
+  #map(line: Line, thing: Thing): void {
     const size = number(line["size"]);
     const direction = directionOf(line);
     const attributes = attributesOf(line["attrs"], line["via"] === "map_resource");
-    if (line["ret"] === undefined || line["phys"] === undefined) return this.#mapUnknown(line);
+    if (line["ret"] === undefined || line["phys"] === undefined) {
+      this.#mapUnknown(line, thing);
+      return;
+    }
     let address = ALL_ONES;
     const errno = errnoOf(() => {
       const at = this.#dma.mapPhys(PhysAddr(number(line["phys"])), size, direction, attributes);
       address = hex(at);
-      const mapping = { dev: this.#dev, address: at, size, direction, attributes };
-      this.#ids.get(number(line["id"]))!.mapping = mapping;
+      thing.dev = this.#dev;
+      thing.mapping = { address: at, size, direction, attributes };
     });
-    this.#same(`ret (${errno})`, line["ret"], address);
+    this.#differences.same(`ret (${errno})`, line["ret"], address);
   }
 
   /** Memory of which the file does not say where it lies: only the pool's next slot can be compared. */
-  #mapUnknown(line: Line): void {
+  #mapUnknown(line: Line, thing: Thing): void {
     const slot = (line["events"] as [string, string][] | undefined)?.find(([name]) => name === "bounced");
     const mapped = (line["events"] as [string, string, string][] | undefined)?.find(([name]) => name === "map");
     const ret = line["ret"] as string | undefined;
@@ -351,14 +229,14 @@ class DmaApiJudge {
     }
     const phys = slot ? number(slot[1]) : mapped ? number(mapped[2]) + (number(ret) % 4096) : number(ret);
     this.#misuse?.memoryIs(line["memory"], phys, number(line["size"]));
-    this.#map({ ...line, phys: hex(phys) });
+    this.#map({ ...line, phys: hex(phys) }, thing);
   }
 
   #skip = false;
 
-  #unmap(line: Line, entry: Entry): void {
-    const mapping = entry.mapping ?? {
-      address: addressOf(entry, 0),
+  #unmap(line: Line, thing: Thing): void {
+    const mapping = thing.mapping ?? {
+      address: addressOf(thing, 0),
       size: 0,
       direction: "bidirectional",
       attributes: undefined,
@@ -372,7 +250,7 @@ class DmaApiJudge {
     this.#dma.unmapPhys(mapping.address as DmaAddr, size, direction, attributes);
   }
 
-  #mapList(line: Line): void {
+  #mapList(line: Line, thing: Thing): void {
     const list: PhysVec[] = (line["entries"] as [string, number][]).map(([phys, length]) => ({
       phys: PhysAddr(number(phys)),
       length,
@@ -382,17 +260,17 @@ class DmaApiJudge {
     const [direction, attributes] = [directionOf(line), attributesOf(line["attrs"])];
     const errno = errnoOf(() => {
       ({ segments } = this.#dma.mapScatterlist(list, direction, attributes));
-      const mapped = { list, segments, direction, attributes };
-      this.#ids.get(number(line["id"]))!.list = { mapped, dev: this.#dev };
+      thing.dev = this.#dev;
+      thing.list = { list, segments, direction, attributes };
     });
     if (table && line["ret"] === -5 && errno !== 0) this.#tally.rule("finer errno");
-    else this.#same("ret", line["ret"], table ? errno : segments.length);
+    else this.#differences.same("ret", line["ret"], table ? errno : segments.length);
     const found = segments.map(({ address, length, bus }) => [hex(address), length, ...(bus ? ["bus"] : [])]);
-    this.#same("out", line["out"], found);
+    this.#differences.same("out", line["out"], found);
   }
 
-  #sync(line: Line, { mapping, memory }: Entry, to: "cpu" | "device"): void {
-    const at = mapping?.address ?? memory?.memory.address;
+  #sync(line: Line, { mapping, memory }: Thing, to: "cpu" | "device"): void {
+    const at = mapping?.address ?? memory?.handle.address;
     if (at === undefined) return;
     const address = (at + number(line["offset"])) as DmaAddr;
     const direction = line["dir"] === undefined ? (mapping ?? memory)!.direction : directionOf(line);
@@ -400,27 +278,29 @@ class DmaApiJudge {
     else this.#dma.syncForDevice(address, number(line["size"]), direction);
   }
 
-  #tryAlloc(line: Line): void {
+  #tryAlloc(line: Line, thing: Thing): void {
     const [length, physOffset] = [number(line["size"]), number(line["phys"])];
     if (length > Number.MAX_SAFE_INTEGER) {
       this.#tally.rule("inexact length");
       this.#skip = true;
-      return this.#same("ok", line["ok"], false);
+      this.#differences.same("ok", line["ok"], false);
+      return;
     }
     let range: IovaRange | undefined;
     const errno = errnoOf(() => {
       range = this.#dma.tryReserveIova({ length, physOffset });
     });
-    this.#same(`ok (${errno})`, line["ok"], range !== undefined);
+    this.#differences.same(`ok (${errno})`, line["ok"], range !== undefined);
     if (!range) return;
-    this.#same("addr", line["addr"], hex(range.address));
-    this.#ids.get(number(line["id"]))!.range = { range, dev: this.#dev };
+    this.#differences.same("addr", line["addr"], hex(range.address));
+    thing.dev = this.#dev;
+    thing.range = range;
   }
 
-  #link(line: Line, { range }: Entry): void {
+  #link(line: Line, { range }: Thing): void {
     if (!range) return;
     const errno = errnoOf(() =>
-      range.range.link(
+      range.link(
         number(line["offset"]),
         PhysAddr(number(line["phys"])),
         number(line["size"]),
@@ -428,32 +308,37 @@ class DmaApiJudge {
         attributesOf(line["attrs"]),
       ),
     );
-    this.#same("ret", line["ret"], errno);
-    this.#same("bounced", number(line["sizeWord"]) >= 2 ** 63, range.range.hasBounced);
+    this.#differences.same("ret", line["ret"], errno);
+    this.#differences.same("bounced", number(line["sizeWord"]) >= 2 ** 63, range.hasBounced);
   }
 
   #allocate(
     line: Line,
+    thing: Thing,
     call: (dma: KernelMachine["devices"][number]["dma"], size: number, attributes?: DmaAttributes) => CoherentMemory,
   ): void {
     const size = number(line["size"]);
     const runs = (line["events"] as [string, string, string, string][] | undefined)
       ?.filter(([name]) => name === "map")
       .map(([, , phys, bytes]) => ({ page: number(phys) / 4096, pages: number(bytes) / 4096 }));
-    const direct = line["dma"] === undefined ? [] : [{ page: number(line["dma"]) / 4096, pages: Math.ceil(size / 4096) }];
+    const direct =
+      line["dma"] === undefined ? [] : [{ page: number(line["dma"]) / 4096, pages: Math.ceil(size / 4096) }];
     const noAddress = line["ok"] === false && (line["events"] as unknown[] | undefined)?.length;
     const fed = this.#dma.domain ? (noAddress ? [{ page: 0x10000, pages: Math.ceil(size / 4096) }] : runs) : direct;
     this.#machine.pages.feed(fed ?? []);
-    const attributes = { ...attributesOf(line["attrs"]), ...(line["gfp"] === "atomic" && !this.#misuse && { forceContiguous: true }) };
+    const attributes = {
+      ...attributesOf(line["attrs"]),
+      ...(line["gfp"] === "atomic" && !this.#misuse && { forceContiguous: true }),
+    };
     let found: CoherentMemory | undefined;
     const errno = errnoOf(() => {
       found = call(this.#dma, size, attributes);
     });
-    this.#same(`ok (${errno})`, line["ok"], found !== undefined);
+    this.#differences.same(`ok (${errno})`, line["ok"], found !== undefined);
     if (!found) return;
-    this.#same("dma", line["dma"], hex(found.address));
-    const memory = { memory: found, dev: this.#dev, direction: line["dir"] ? directionOf(line) : "bidirectional" } as const;
-    this.#ids.get(number(line["id"]))!.memory = memory;
+    this.#differences.same("dma", line["dma"], hex(found.address));
+    thing.dev = this.#dev;
+    thing.memory = { handle: found, direction: line["dir"] ? directionOf(line) : "bidirectional" };
     if (line["zeroed"] === true)
       for (const { page, pages } of found.blocks) this.#machine.memory.forget(PhysAddr(page * 4096), pages * 4096);
   }
@@ -467,25 +352,25 @@ class DmaApiJudge {
     this.#dma.domain?.release((address / 4096) as IovaPage, pages, pages);
   }
 
-  #deviceAccess(line: Line, entry: Entry, way: "read" | "write"): void {
+  #deviceAccess(line: Line, thing: Thing, way: "read" | "write"): void {
     const size = number(line["size"]);
-    const address = addressOf(entry, number(line["offset"]));
+    const address = addressOf(thing, number(line["offset"]));
     const bytes = way === "write" ? pattern(number(line["seed"]), size) : new Uint8Array(size);
     const faults = this.#machine.transfer(this.#dev, address as DmaAddr, bytes, way);
-    this.#same("faults", line["faults"] ?? 0, faults);
-    if (way === "read") this.#same("crc32", line["crc32"], crcOf(bytes));
+    this.#differences.same("faults", line["faults"] ?? 0, faults);
+    if (way === "read") this.#differences.same("crc32", line["crc32"], crcOf(bytes));
   }
 
   /** A real transfer, through the unit and what it remembers. */
-  #deviceDma(line: Line, entry: Entry): void {
+  #deviceDma(line: Line, thing: Thing): void {
     const { hardware, memory, devices } = this.#machine;
     const engine = new DmaEngine(devices[this.#dev]!.requester, hardware!, memory);
     const [at, size] = [number(line["buffer"]), number(line["size"])];
-    const address = addressOf(entry, number(line["offset"])) as DmaAddr;
+    const address = addressOf(thing, number(line["offset"])) as DmaAddr;
     const part = this.#engineBuffer.subarray(at, at + size);
     const done = line["direction"] === "read" ? engine.read(address, part) : engine.write(address, part);
     const faulted = ((line["log"] as string[] | undefined) ?? []).some((text) => text.includes("fault addr"));
-    if (faulted) this.#same("done", false, done); // the kernel does not log every fault; the bytes tell
+    if (faulted) this.#differences.same("done", false, done); // the kernel does not log every fault; the bytes tell
   }
 
   #wait(line: Line): void {
@@ -495,54 +380,8 @@ class DmaApiJudge {
     clock.advance(number(line["ms"]));
     const seen = events.take();
     const count = (name: string): number => seen.filter(([event]) => event === name).length;
-    this.#same("flushes", timer.flushAll, count("invAll"));
-    this.#same("freed", timer.iovaFree, count("iovaFree"));
-  }
-
-  // Results that any line may have.
-
-  #results(line: Line, op: string): void {
-    const { events, pool, devices } = this.#machine;
-    if (this.#skip) {
-      this.#skip = false;
-      return;
-    }
-    const seen = events.take();
-    if (op === "domain" || op === "device" || op === "set") return;
-    if (line["events"] !== undefined || seen.length > 0) {
-      let expected = (line["events"] ?? []) as KernelEvent[];
-      const short = expected.some(([name, , length, done]) => name === "unmap" && length !== done);
-      const long = number(line["size"] ?? 0) > (this.#ids.get(number(line["id"] ?? -1))?.mapping?.size ?? 0);
-      if (op === "unmap" && (short || long) && !seen.some(([name]) => name === "iovaFree" || name === "queue")) {
-        expected = expected.filter(([name]) => name !== "iovaFree" && name !== "queue");
-        this.#tally.rule("free once");
-      }
-      this.#same("events", expected, JSON.parse(JSON.stringify(seen)));
-    }
-    if (pool && line["poolUsed"] !== undefined) this.#same("poolUsed", line["poolUsed"], pool.used + this.#others);
-    if (pool && line["poolNext"] !== undefined) this.#same("poolNext", line["poolNext"], pool.nextIndex);
-    if (line["skipSync"] !== undefined && !this.#isDebugKernel)
-      this.#same("skipSync", line["skipSync"], devices[this.#dev]!.dma.device.skipSync);
-    if (devices[this.#dev]?.domain) this.#tables(line);
-    for (const [iova, phys, bytes] of (line["translates"] ?? []) as [string, string, string][])
-      this.#translates(number(iova), number(phys), number(bytes));
-  }
-
-  #tables(line: Line): void {
-    const { changed, tables, leaves } = this.#machine.changes(this.#dev);
-    if (line["tables"] !== undefined) this.#same("tables", line["tables"], tables);
-    if (line["leaves"] !== undefined) this.#same("leaves", line["leaves"], leaves);
-    const sorted = (list: unknown): string[] => ((list ?? []) as unknown[]).map((item) => JSON.stringify(item)).sort();
-    this.#same("entriesChanged", sorted(line["entriesChanged"]), sorted(changed));
-  }
-
-  #translates(iova: number, phys: number, bytes: number): void {
-    for (let at = 0; at < bytes; at += 4096) {
-      const found = this.#machine.reach(this.#dev, iova + at) ?? 0;
-      if (found === (phys === 0 ? 0 : phys + at)) continue;
-      this.#differences.push(`${hex(iova + at)} leads to ${hex(found)}, not to ${hex(phys + at)}`);
-      return;
-    }
+    this.#differences.same("flushes", timer.flushAll, count("invAll"));
+    this.#differences.same("freed", timer.iovaFree, count("iovaFree"));
   }
 
   /** The domain id of the next descriptors of a fresh domain. */
@@ -550,25 +389,11 @@ class DmaApiJudge {
     for (const line of this.#lines.slice(index + 1)) {
       if (line["op"] === "domain" && line["type"] !== "identity") break;
       for (const event of (line["events"] ?? []) as string[][])
-        if (event[0] === "qi" && [2n, 6n].includes(BigInt(event[1]!) & 0xfn)) return Number((BigInt(event[1]!) >> 16n) & 0xffffn);
+        if (event[0] === "qi" && [2n, 6n].includes(BigInt(event[1]!) & 0xfn))
+          return Number((BigInt(event[1]!) >> 16n) & 0xffffn);
     }
     return 5;
   }
-
-  #same(what: string, expected: unknown, found: unknown): void {
-    const [want, have] = [JSON.stringify(expected), JSON.stringify(found)];
-    if (want !== have) this.#differences.push(`${what}: expected ${want}, found ${have}`);
-  }
-}
-
-const directionOf = (line: Line): Direction => DIRECTIONS[line["dir"] as string] ?? ("none" as Direction);
-
-function attributesOf(text: unknown, mmio = false): DmaAttributes | undefined {
-  const names = typeof text === "string" && text !== "" ? text.split("|") : [];
-  if (names.length === 0 && !mmio) return undefined;
-  const attributes: Partial<Record<keyof DmaAttributes, boolean>> = mmio ? { mmio: true } : {};
-  for (const name of names) if (ATTRIBUTES[name]) attributes[ATTRIBUTES[name]] = true;
-  return attributes;
 }
 
 /** What `unlink` and `destroy` are told in Linux. */
@@ -577,39 +402,12 @@ function asLinked(line: Line): { direction: Direction; attributes?: DmaAttribute
   return { direction: directionOf(line), ...(attributes && { attributes }) };
 }
 
-function addressOf({ mapping, list, memory, range }: Entry, offset: number): number {
-  if (list) {
-    let left = offset;
-    for (const { address, length } of list.mapped.segments) {
-      if (left < length) return address + left;
-      left -= length;
-    }
-  }
-  return (mapping?.address ?? memory?.memory.address ?? range?.range.address ?? 0) + offset;
-}
-
-/** The list as a caller names it who forgets entries. */
-function shorter(mapped: MappedList, line: Line): MappedList {
-  if (line["nents"] === undefined) return mapped;
-  const entries = number(line["nents"]);
-  return { ...mapped, list: mapped.list.slice(0, entries), segments: mapped.segments.slice(0, entries) };
-}
-
-const deviceOf = ({ mapping, list, memory, range }: Entry): number | undefined =>
-  mapping?.dev ?? list?.dev ?? memory?.dev ?? range?.dev;
-
-function errnoOf(call: () => void): number {
-  try {
-    call();
-    return 0;
-  } catch (error) {
-    if (!(error instanceof DmaError)) throw error;
-    return -(ERRNO[error.errno] ?? 0);
-  }
-}
-
-const pattern = (seed: number, size: number): Uint8Array =>
-  Uint8Array.from({ length: size }, (_, i) => (seed + 7 * i + 13 * (i >> 8)) & 255);
+/** Calls about nothing, which dmalink refuses. */
+const isEmpty = (line: Line, thing: Thing): boolean =>
+  (["map", "allocCoherent"].includes(line["op"] as string) && number(line["size"]) === 0) ||
+  (line["op"] === "unmap" && Object.keys(thing).length === 0) ||
+  (line["op"] === "mapSg" && (line["entries"] as [string, number][]).some(([, length]) => length === 0)) ||
+  (line["op"] === "unmapSg" && thing.list === undefined);
 
 const crcOf = (bytes: Uint8Array): string => crc32(bytes).toString(16).padStart(8, "0");
 

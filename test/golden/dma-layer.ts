@@ -3,114 +3,22 @@
  * operations. Every argument, result and event is compared; dmalink runs as Linux does (`linuxCompatible`, unchecked).
  * Named rule `finer errno`: a list that the table refuses says why (ERANGE, EADDRINUSE), where the kernel says EINVAL.
  */
-import { type Direction, DmaError, type IovaPage, PhysAddr, type PhysPage } from "../../src/base/index.ts";
-import { Dma, type DmaAttributes, type IovaRange, type PhysVec } from "../../src/dma/index.ts";
+import { hex, type IovaPage, PhysAddr } from "../../src/base/index.ts";
+import { Dma, type IovaRange, type PhysVec } from "../../src/dma/index.ts";
 import { SimulatedUnit, VirtualClock } from "../../src/hosts/simulated/index.ts";
 import { IommuDomain } from "../../src/iommu/index.ts";
-import { CACHE, MMIO, NOEXEC, PRIVILEGED, READ, vtdSecondStage, WRITE } from "../../src/layouts/pagetable/index.ts";
+import { vtdSecondStage } from "../../src/layouts/pagetable/index.ts";
 import { P2pRouter } from "../../src/p2p/index.ts";
-import { Arena } from "../../src/pagetable/index.ts";
 import type { HostBridge, PciNode } from "../../src/platform/index.ts";
-import type { Observer } from "../../src/trace/index.ts";
-import { type Header, type Judge, type Line, Tally } from "./judge.ts";
-import { hex } from "./kernel-events.ts";
-
-const DIRECTIONS: Readonly<Record<string, Direction>> = {
-  BIDI: "bidirectional",
-  TO_DEVICE: "to-device",
-  FROM_DEVICE: "from-device",
-};
-const ERRNO: Readonly<Record<string, number>> = {
-  EPERM: 1,
-  EIO: 5,
-  ENXIO: 6,
-  ENOMEM: 12,
-  EINVAL: 22,
-  ERANGE: 34,
-  EOPNOTSUPP: 95,
-  EADDRINUSE: 98,
-  EREMOTEIO: 121,
-};
-const LETTERS: readonly (readonly [string, number])[] = [
-  ["R", READ],
-  ["W", WRITE],
-  ["C", CACHE],
-  ["N", NOEXEC],
-  ["M", MMIO],
-  ["P", PRIVILEGED],
-];
-const number = (value: unknown): number => Number(value);
-
-/** What these files call the events. */
-class LayerEvents implements Observer {
-  events: (string | number)[][] = [];
-
-  take(): (string | number)[][] {
-    const { events } = this;
-    this.events = [];
-    return events;
-  }
-
-  iovaAllocated(pages: number, limitPage: number, page: number): void {
-    this.events.push(["iovaAlloc", pages, hex(limitPage), hex(page)]);
-  }
-  iovaFreed(page: number, pages: number): void {
-    this.events.push(["iovaFree", hex(page), pages]);
-  }
-  flushQueued(page: number, pages: number): void {
-    this.events.push(["queue", hex(page), pages]);
-  }
-  mapped(iova: number, phys: number, bytes: number, prot: number): void {
-    const letters = LETTERS.map(([letter, bit]) => ((prot & bit) === 0 ? "" : letter)).join("");
-    this.events.push(["map", hex(iova), hex(phys), hex(bytes), letters]);
-  }
-  unmapped(iova: number, length: number, bytes: number): void {
-    this.events.push(["unmap", hex(iova), hex(length), hex(bytes)]);
-  }
-  mapSynced(iova: number, length: number): void {
-    this.events.push(["syncMap", hex(iova), hex(length)]);
-  }
-  iotlbSynced(start: number, last: number): void {
-    this.events.push(["inv", hex(start), hex(last), 0]);
-  }
-  domainInvalidated(): void {
-    this.events.push(["invAll"]);
-  }
-  cacheForDevice(phys: number, length: number): void {
-    this.events.push(["cpuSyncDevice", hex(phys), hex(length)]);
-  }
-  cacheForCpu(phys: number, length: number): void {
-    this.events.push(["cpuSyncCpu", hex(phys), hex(length)]);
-  }
-  cacheBarrier(): void {
-    this.events.push(["cpuBarrier"]);
-  }
-  /** The tables that an invalidation was for come back after it. */
-  tableFreed(): void {
-    const last = this.events.at(-1);
-    if (last?.[0] === "inv") last[3] = (last[3] as number) + 1;
-  }
-}
-
-class CountedArena extends Arena {
-  readonly #events: LayerEvents;
-
-  constructor(events: LayerEvents) {
-    super({ basePage: (2 ** 33) as PhysPage });
-    this.#events = events;
-  }
-
-  override release(frame: number, order = 0): void {
-    super.release(frame, order);
-    this.#events.tableFreed();
-  }
-}
+import { Differences, type Header, type Judge, Tally } from "./judge.ts";
+import { CountedArena, LayerEvents } from "./layer-events.ts";
+import { attributesOf, directionOf, errnoOf, number } from "./words.ts";
 
 function layer(options: { lazy: boolean; coherent: boolean; peers?: P2pRouter; node?: PciNode }): {
   events: LayerEvents;
   clock: VirtualClock;
   domain: IommuDomain;
-  arena: Arena;
+  arena: CountedArena;
   dma: Dma;
 } {
   const events = new LayerEvents();
@@ -149,21 +57,17 @@ const judgeTwoStep: Judge = (header, lines) => {
     const at = (name: string): number => number(line[name]);
     const [direction, attributes] = [directionOf(line), attributesOf(line["attr"])];
     const as = { direction, ...(attributes && { attributes }) };
-    const differences: string[] = [];
-    const same = (what: string, expected: unknown, found: unknown): void => {
-      const [want, have] = [JSON.stringify(expected), JSON.stringify(found)];
-      if (want !== have) differences.push(`${what}: expected ${want}, found ${have}`);
-    };
+    const differences = new Differences();
     arena.failAt = (line["failAlloc"] as number | undefined) ?? 0;
     const operations: Readonly<Record<string, () => void>> = {
       tryAlloc: () => {
         dma.setMask(at("mask"));
         const found = dma.tryReserveIova({ length: at("size"), physOffset: at("phys") });
-        same("addr", line["ok"] ? line["addr"] : "0x0", hex(found?.address ?? 0));
+        differences.same("addr", line["ok"] ? line["addr"] : "0x0", hex(found?.address ?? 0));
         if (found) ranges.set(at("id"), found);
       },
       link: () =>
-        same(
+        differences.same(
           "ret",
           line["ret"],
           errnoOf(() => range!.link(at("offset"), PhysAddr(at("phys")), at("size"), direction, attributes)),
@@ -177,24 +81,24 @@ const judgeTwoStep: Judge = (header, lines) => {
         errnoOf(() => {
           address = hex(dma.mapPhys(PhysAddr(at("pa")), at("len"), direction, attributes));
         });
-        same("addr", line["addr"], address);
+        differences.same("addr", line["addr"], address);
       },
       unmapPhys: () => dma.unmapPhys(at("addr") as never, at("len"), direction, attributes),
       probe: () => {
         const page = domain.table.lookup(Math.floor(at("iova") / 4096) as IovaPage);
-        same("pa", line["pa"], page < 0 ? "0x0" : hex(page * 4096 + (at("iova") % 4096)));
+        differences.same("pa", line["pa"], page < 0 ? "0x0" : hex(page * 4096 + (at("iova") % 4096)));
       },
       tick: () => clock.advance(at("ms")),
     };
     try {
       operations[line["op"] as string]!();
     } catch (error) {
-      differences.push((error as Error).message);
+      differences.add((error as Error).message);
     }
     arena.failAt = 0;
     const seen = events.take();
-    if (line["events"] !== undefined) same("events", line["events"], seen);
-    tally.judge(i + 2, differences);
+    if (line["events"] !== undefined) differences.same("events", line["events"], seen);
+    tally.judge(i + 2, differences.take());
   });
   return tally.verdict();
 };
@@ -211,29 +115,25 @@ const judgeScatterlist: Judge = (header, lines) => {
       phys: PhysAddr(number(page) + offset),
       length,
     }));
-    const differences: string[] = [];
-    const same = (what: string, expected: unknown, found: unknown): void => {
-      const [want, have] = [JSON.stringify(expected), JSON.stringify(found)];
-      if (want !== have) differences.push(`${what}: expected ${want}, found ${have}`);
-    };
+    const differences = new Differences();
     let mapping: ReturnType<Dma["mapScatterlist"]> | undefined;
     const errno = errnoOf(() => {
       mapping = dma.mapScatterlist(list, directionOf(line));
     });
     if (line["ret"] === -22 && errno !== 0) tally.rule("finer errno");
-    else same("ret", line["ret"], mapping ? mapping.segments.length : errno);
-    same("events", line["events"], events.take());
+    else differences.same("ret", line["ret"], mapping ? mapping.segments.length : errno);
+    differences.same("events", line["events"], events.take());
     if (mapping) {
       const out = mapping.segments.map(({ address, length, bus }) => [
         wrapped(address),
         hex(length),
         ...(bus ? ["bus"] : []),
       ]);
-      same("out", line["out"], out);
+      differences.same("out", line["out"], out);
       mapping.unmap();
-      same("unmapEvents", line["unmapEvents"] ?? [], events.take());
+      differences.same("unmapEvents", line["unmapEvents"] ?? [], events.take());
     }
-    tally.judge(i + 2, differences);
+    tally.judge(i + 2, differences.take());
   });
   return tally.verdict();
 };
@@ -272,29 +172,5 @@ function peersOf(header: Header): { peers: P2pRouter; node: PciNode } {
 
 /** Bus addresses are of 64 bits, whatever the offset. */
 const wrapped = (address: number): string => `0x${BigInt.asUintN(64, BigInt(address)).toString(16)}`;
-
-const directionOf = (line: Line): Direction => DIRECTIONS[line["dir"] as string] ?? ("none" as Direction);
-
-const ATTRIBUTES: Readonly<Record<string, keyof DmaAttributes>> = {
-  MMIO: "mmio",
-  PRIVILEGED: "privileged",
-  SKIP_CPU_SYNC: "skipCpuSync",
-  REQUIRE_COHERENT: "requireCoherent",
-};
-
-function attributesOf(text: unknown): DmaAttributes | undefined {
-  if (typeof text !== "string" || text === "") return undefined;
-  return Object.fromEntries(text.split("|").map((name) => [ATTRIBUTES[name] ?? name, true]));
-}
-
-function errnoOf(call: () => void): number {
-  try {
-    call();
-    return 0;
-  } catch (error) {
-    if (!(error instanceof DmaError)) throw error;
-    return -(ERRNO[error.errno] ?? 0);
-  }
-}
 
 export const judges: Readonly<Record<string, Judge>> = { "two-step": judgeTwoStep, scatterlist: judgeScatterlist };

@@ -28,6 +28,28 @@ export interface Verdict {
 
 export type Judge = (header: Header, lines: readonly Line[]) => Verdict | Promise<Verdict>;
 
+/** What differs on one line. */
+export class Differences {
+  #found: string[] = [];
+
+  /** Compares one answer with the file's. Both are what JSON can say. */
+  same(what: string, expected: unknown, found: unknown): void {
+    const [want, have] = [JSON.stringify(expected), JSON.stringify(found)];
+    if (want !== have) this.add(`${what}: expected ${want}, found ${have}`);
+  }
+
+  add(...differences: string[]): void {
+    this.#found.push(...differences);
+  }
+
+  /** All since the last time. */
+  take(): string[] {
+    const found = this.#found;
+    this.#found = [];
+    return found;
+  }
+}
+
 /** Collects a verdict line by line. */
 export class Tally {
   #operations = 0;

@@ -9,7 +9,7 @@ import { join } from "node:path";
 import { gunzipSync } from "node:zlib";
 import { PhysAddr } from "../../src/base/index.ts";
 import { type Dma, DmaDebug, type Finding, type FindingCode, type MemoryRange } from "../../src/dma/index.ts";
-import type { Line } from "./judge.ts";
+import type { Differences, Line } from "./judge.ts";
 
 /** Words by which a report is known. */
 const REPORTS: readonly (readonly [words: RegExp, code: FindingCode])[] = [
@@ -52,7 +52,11 @@ function brackets({ code, details }: Finding): string[] {
     case "different-entry-count":
       return [`map count=${n("mapped")}`, `${details["what"] === "syncs" ? "sync" : "unmap"} count=${n("asked")}`];
     case "different-direction":
-      return [...place, `mapped with ${direction(details["mapped"])}`, `unmapped with ${direction(details["unmapped"])}`];
+      return [
+        ...place,
+        `mapped with ${direction(details["mapped"])}`,
+        `unmapped with ${direction(details["unmapped"])}`,
+      ];
     case "map-error-unchecked":
       return [...place, `mapped as ${details["kind"]}`];
     case "different-attributes":
@@ -133,17 +137,16 @@ export class MisuseJudge {
     dma.unmapPhys(address, length, "to-device");
   }
 
-  /** How the findings since the last line differ from the line's reports. */
-  compare(line: Line): string[] {
+  /** The findings since the last line , against the line's reports. */
+  compare(line: Line, differences: Differences): void {
     const found = this.#findings.splice(0).map((each) => [each.code, ...brackets(each)].join(" | "));
     const expected = reports(line);
     if (line["crash"] !== undefined) expected.push("maps-invalid");
-    const [want, have] = [JSON.stringify(expected), JSON.stringify(found)];
-    return want === have ? [] : [`reports: expected ${want}, found ${have}`];
+    differences.same("reports", expected, found);
   }
 
-  /** How the counters and the dump at the end differ. */
-  compareState(line: Line): string[] {
+  /** The counters and the dump at the end. */
+  compareState(line: Line, differences: Differences): void {
     const { errors, live, peak, max } = this.debug.counters;
     const found = {
       errorCount: errors,
@@ -153,10 +156,7 @@ export class MisuseJudge {
       disabled: this.debug.disabled ? "Y" : "N",
       dump: this.debug.dump(),
     };
-    return Object.entries(found).flatMap(([name, value]) => {
-      const [want, have] = [JSON.stringify(line[name]), JSON.stringify(value)];
-      return want === have ? [] : [`${name}: expected ${want}, found ${have}`];
-    });
+    for (const [name, value] of Object.entries(found)) differences.same(name, line[name], value);
   }
 }
 

@@ -36,10 +36,10 @@ import { Dma, type DmaAttributes } from "../../src/dma/index.ts";
 import { SimulatedUnit } from "../../src/hosts/simulated/index.ts";
 import { IommuDomain } from "../../src/iommu/index.ts";
 import { COMMAND, get64, POINTERS, SGL, SGL_BYTES, SGL_TYPE, viewOf } from "../../src/layouts/nvme/index.ts";
-import { CACHE, MMIO, NOEXEC, PRIVILEGED, READ, vtdSecondStage, WRITE } from "../../src/layouts/pagetable/index.ts";
-import type { Observer } from "../../src/trace/index.ts";
+import { vtdSecondStage } from "../../src/layouts/pagetable/index.ts";
 import { ManualClock } from "../models/manual-clock.ts";
-import { type Judge, type Line, Tally } from "./judge.ts";
+import { Differences, type Judge, type Line, Tally } from "./judge.ts";
+import { CountedArena, type LayerEvent, LayerEvents } from "./layer-events.ts";
 
 /** Peer windows of 2^32 bytes and how the device reaches them. */
 const PEERS = new Map<number, PeerRoute>([
@@ -51,43 +51,13 @@ const PEERS = new Map<number, PeerRoute>([
 const peerOf = (phys: number): PeerRoute | undefined => PEERS.get(Math.floor(phys / 2 ** 32));
 const RAM: PeerRoute = { type: "none", busOffset: 0 };
 
-const LETTERS: readonly (readonly [string, number])[] = [
-  ["R", READ],
-  ["W", WRITE],
-  ["C", CACHE],
-  ["N", NOEXEC],
-  ["M", MMIO],
-  ["P", PRIVILEGED],
-];
-
-type Event = readonly unknown[];
-
-const observing = (push: (event: Event) => void): Observer => ({
-  iovaAllocated: (pages, limit, page) => push(["iovaAlloc", pages, hex(limit), hex(page)]),
-  iovaFreed: (page, pages) => push(["iovaFree", hex(page), pages]),
-  mapped: (iova, phys, bytes, prot) =>
-    push([
-      "map",
-      hex(iova),
-      hex(phys),
-      hex(bytes),
-      LETTERS.map(([letter, bit]) => (prot & bit ? letter : "")).join(""),
-    ]),
-  mapSynced: (iova, length) => push(["syncMap", hex(iova), hex(length)]),
-  unmapped: (iova, length, bytes) => push(["unmap", hex(iova), hex(length), hex(bytes)]),
-  iotlbSynced: (start, last, leavesOnly) => push(["inv", hex(start), hex(last), leavesOnly ? 0 : 1]),
-  cacheForDevice: (phys, length) => push(["cpuSyncDevice", hex(phys), hex(length)]),
-  cacheForCpu: (phys, length) => push(["cpuSyncCpu", hex(phys), hex(length)]),
-  cacheBarrier: () => push(["cpuBarrier"]),
-});
-
 /** Our DMA layer, told where peers are and announcing what is unmapped. */
 class JudgedDoor extends DmaDoor {
-  readonly #push: (event: Event) => void;
+  readonly #events: LayerEvents;
 
-  constructor(dma: Dma, push: (event: Event) => void) {
+  constructor(dma: Dma, events: LayerEvents) {
     super(dma);
-    this.#push = push;
+    this.#events = events;
   }
 
   override peerRoute(phys: number): PeerRoute {
@@ -95,13 +65,13 @@ class JudgedDoor extends DmaDoor {
   }
 
   override unmapPhys(address: DmaAddr, length: number, direction: Direction, attributes?: DmaAttributes): void {
-    this.#push(["unmapPhys", hex(address), hex(length)]);
+    this.#events.add("unmapPhys", hex(address), hex(length));
     super.unmapPhys(address, length, direction, attributes);
   }
 }
 
 /** The DMA layer of a line. */
-function doorOf(line: Line, push: (event: Event) => void): MappingDoor {
+function doorOf(line: Line, events: LayerEvents): MappingDoor {
   if (!line["iommu"])
     return {
       mergeBoundary: 0,
@@ -110,28 +80,28 @@ function doorOf(line: Line, push: (event: Event) => void): MappingDoor {
       peerRoute: (phys) => peerOf(phys) ?? RAM,
       tryReserveIova: () => undefined,
       mapPhys: (phys, length) => {
-        push(["direct", hex(phys), hex(length)]);
+        events.add("direct", hex(phys), hex(length));
         return DmaAddr(phys);
       },
-      unmapPhys: (address, length) => push(["unmapPhys", hex(address), hex(length)]),
+      unmapPhys: (address, length) => events.add("unmapPhys", hex(address), hex(length)),
     };
-  const observer = observing(push);
   const domain = new IommuDomain({
     layout: vtdSecondStage(),
     unit: new SimulatedUnit(),
     clock: new ManualClock(),
     mode: "strict",
     reserved: [],
-    observer,
+    tableMemory: new CountedArena(events),
+    observer: events,
   });
   return new JudgedDoor(
-    new Dma({ domain, coherent: line["coherent"] === true, observer, linuxCompatible: true }),
-    push,
+    new Dma({ domain, coherent: line["coherent"] === true, observer: events, linuxCompatible: true }),
+    events,
   );
 }
 
 /** Descriptor memory as the kernel's run had it, with every block that comes back announced. */
-function poolsOf(line: Line, push: (event: Event) => void): DescriptorPools {
+function poolsOf(line: Line, events: LayerEvents): DescriptorPools {
   let fail = line["failDescriptor"] === true;
   const memory = (base: number) => {
     let next = base;
@@ -147,7 +117,7 @@ function poolsOf(line: Line, push: (event: Event) => void): DescriptorPools {
   };
   class Announcing extends DescriptorPools {
     override give(block: DescriptorBlock): void {
-      push(["descFree", hex(block.address)]);
+      events.add("descFree", hex(block.address));
       super.give(block);
     }
   }
@@ -183,9 +153,7 @@ function requestOf(line: Line): BlockRequest {
 }
 
 function judgeLine(line: Line): { found: Record<string, unknown>; afterFailure: boolean } {
-  const events: Event[] = [];
-  let into = events;
-  const push = (event: Event): void => void into.push(event);
+  const events = new LayerEvents();
   const request = requestOf(line);
   const found: Record<string, unknown> = { gapBit: request.gap, segments: request.segments, bytes: request.bytes };
   request.integritySegments = line["integritySegments"] as number;
@@ -195,10 +163,10 @@ function judgeLine(line: Line): { found: Record<string, unknown>; afterFailure: 
   while (vectors.next()) vecs.push([hex(vectors.phys), hex(vectors.length)]);
   found["vecs"] = vecs;
 
-  const pools = poolsOf(line, push);
+  const pools = poolsOf(line, events);
   class AnnouncingRecords extends RecordPool {
     override give(records: SegmentRecords): void {
-      push(["recordFree"]);
+      events.add("recordFree");
       super.give(records);
     }
   }
@@ -209,12 +177,12 @@ function judgeLine(line: Line): { found: Record<string, unknown>; afterFailure: 
     sglThreshold: DEFAULT_SGL_THRESHOLD,
     untrusted: false,
   };
-  const mapper = new DataMapper(doorOf(line, push), NO_LIMITS, options, pools, records);
+  const mapper = new DataMapper(doorOf(line, events), NO_LIMITS, options, pools, records);
   const mapping = new CommandMapping();
   const command = viewOf(new Uint8Array(64));
   const status = mapper.mapData(mapping, request, command, 0, line["userCommand"] === true);
   found["status"] = BLOCK_STATUS[status];
-  found["events"] = events;
+  found["events"] = events.take();
   if (status !== "ok") {
     if (pools.inUse + records.inUse > 0) throw new Error("a failure left descriptors or records in use");
     return { found, afterFailure: true };
@@ -248,10 +216,8 @@ function judgeLine(line: Line): { found: Record<string, unknown>; afterFailure: 
     const { addresses, lengths, count } = mapping.records;
     found["records"] = Array.from({ length: count }, (_, i) => [hex(addresses[i]!), lengths[i]!]);
   }
-  const unmapEvents: Event[] = [];
-  into = unmapEvents;
   mapper.unmap(mapping);
-  found["unmapEvents"] = unmapEvents;
+  found["unmapEvents"] = events.take();
   if (pools.inUse + records.inUse > 0) throw new Error("descriptors or records were not given back");
   return { found, afterFailure: false };
 }
@@ -268,21 +234,20 @@ export const WHOLE_UNLINK = "a request whose list could not be built is unlinked
 const judge: Judge = (_header, lines) => {
   const tally = new Tally();
   lines.forEach((line, i) => {
-    const differences: string[] = [];
+    const differences = new Differences();
     try {
       const { found, afterFailure } = judgeLine(line);
       const keys = afterFailure ? ["status", "gapBit", "segments", "vecs", "events"] : Object.keys(found);
       for (const key of new Set([...keys, ...KEYS.filter((name) => !afterFailure && name in line)])) {
-        const [expected, got] = [JSON.stringify(line[key]), JSON.stringify(found[key])];
-        if (expected === got) continue;
-        if (afterFailure && key === "events" && unlinksMore(line[key] as Event[], found[key] as Event[]))
+        if (JSON.stringify(line[key]) === JSON.stringify(found[key])) continue;
+        if (afterFailure && key === "events" && unlinksMore(line[key] as LayerEvent[], found[key] as LayerEvent[]))
           tally.rule(WHOLE_UNLINK);
-        else differences.push(`${key}: expected ${expected}, found ${got}`);
+        else differences.same(key, line[key], found[key]);
       }
     } catch (error) {
-      differences.push(String(error));
+      differences.add(String(error));
     }
-    tally.judge(i + 2, differences);
+    tally.judge(i + 2, differences.take());
   });
   return tally.verdict();
 };
@@ -302,7 +267,7 @@ const KEYS = [
 ];
 
 /** The kernel takes back only what it had described of a range; we take back all that was linked, and then the same order. */
-function unlinksMore(kernel: readonly Event[], ours: readonly Event[]): boolean {
+function unlinksMore(kernel: readonly LayerEvent[], ours: readonly LayerEvent[]): boolean {
   const linked = kernel.findIndex(([name]) => name === "syncMap");
   if (linked < 0 || JSON.stringify(kernel.slice(0, linked + 1)) !== JSON.stringify(ours.slice(0, linked + 1)))
     return false;
@@ -314,7 +279,7 @@ function unlinksMore(kernel: readonly Event[], ours: readonly Event[]): boolean 
     ["inv", address, last, 0],
     ["iovaFree", page, pages],
   ];
-  const names = (events: readonly Event[]): string => events.map(([name]) => name).join();
+  const names = (events: readonly LayerEvent[]): string => events.map(([name]) => name).join();
   return (
     JSON.stringify(ours.filter(([name]) => /^(unmap|inv|iovaFree)$/.test(name as string))) === JSON.stringify(whole) &&
     names(kernel.filter(([name]) => name !== "cpuSyncCpu")) === names(ours.filter(([name]) => name !== "cpuSyncCpu"))

@@ -5,8 +5,17 @@
  * and two devices on the root bus. The ports' access control registers can be written, but for egress control.
  */
 import { PhysAddr } from "../../src/base/index.ts";
+import type { P2pMapType } from "../../src/p2p/index.ts";
 import { ACS, type HostBridge, type PciBar, type PciNode, requesterId } from "../../src/platform/index.ts";
 import type { Header, Line } from "./judge.ts";
+
+/** The kernel's numbers for the types; 0 is a state that has seen nothing. */
+export const MAP_TYPES: Readonly<Record<P2pMapType, number>> = {
+  none: 1,
+  "not-supported": 2,
+  "bus-address": 3,
+  "through-host-bridge": 4,
+};
 
 /** A device whose access control register can be written, as far as the emulated ports have its bits. */
 export class RecordedNode implements PciNode {
@@ -52,19 +61,9 @@ export function recordedMachine(header: Header, lines: readonly Line[]): Recorde
     "0000:01:00.0": () => new RecordedNode("01:00.0", "endpoint", below, bridge),
     "0000:01:00.1": () => new RecordedNode("01:00.1", "endpoint", below, bridge),
     "0000:04:00.0": () =>
-      new RecordedNode(
-        "04:00.0",
-        "endpoint",
-        new RecordedNode("03:00.0", "downstream-port", upstream, bridge),
-        bridge,
-      ),
+      new RecordedNode("04:00.0", "endpoint", new RecordedNode("03:00.0", "downstream-port", upstream, bridge), bridge),
     "0000:05:00.0": () =>
-      new RecordedNode(
-        "05:00.0",
-        "endpoint",
-        new RecordedNode("03:01.0", "downstream-port", upstream, bridge),
-        bridge,
-      ),
+      new RecordedNode("05:00.0", "endpoint", new RecordedNode("03:01.0", "downstream-port", upstream, bridge), bridge),
     "0000:00:04.0": () => new RecordedNode("00:04.0", "root-endpoint", undefined, bridge),
     "0000:00:06.0": () => new RecordedNode("00:06.0", "root-endpoint", undefined, bridge),
   };

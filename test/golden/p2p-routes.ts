@@ -3,19 +3,11 @@
  *
  * Only the lines about routes are judged here; mappings of peer memory belong to the whole DMA API.
  */
-import { PhysAddr } from "../../src/base/index.ts";
-import { P2pRouter, type P2pMapType, type P2pProvider, type P2pState } from "../../src/p2p/index.ts";
+import { hex, PhysAddr } from "../../src/base/index.ts";
+import { type P2pProvider, P2pRouter, type P2pState } from "../../src/p2p/index.ts";
 import { requesterName } from "../../src/platform/index.ts";
 import { type Judge, type Line, Tally } from "./judge.ts";
-import { recordedMachine } from "./p2p-machine.ts";
-
-/** The kernel's numbers for the types; 0 is a state that has seen nothing. */
-const NUMBERS: Readonly<Record<P2pMapType, number>> = {
-  none: 1,
-  "not-supported": 2,
-  "bus-address": 3,
-  "through-host-bridge": 4,
-};
+import { MAP_TYPES, recordedMachine } from "./p2p-machine.ts";
 
 /** Replays what a file of the `p2p` family says about routes. */
 export const judgeP2pRoutes: Judge = (header, lines) => {
@@ -23,7 +15,6 @@ export const judgeP2pRoutes: Judge = (header, lines) => {
   const { devices, bars } = recordedMachine(header, lines);
   const router = new P2pRouter();
   const providers = new Map<number, P2pProvider>();
-  const hex = (value: number): string => `0x${value.toString(16)}`;
   const device = (line: Line, key: string): (typeof devices)[number] => devices[line[key] as number]!;
 
   const stateOf = (line: Line): unknown[] => {
@@ -33,8 +24,8 @@ export const judgeP2pRoutes: Judge = (header, lines) => {
       const type = router.stateOf(state, phys, device(line, "client"));
       const { provider } = state;
       return [
-        NUMBERS[type],
-        state.type === undefined ? 0 : NUMBERS[state.type],
+        MAP_TYPES[type],
+        state.type === undefined ? 0 : MAP_TYPES[state.type],
         provider ? requesterName(provider.owner.requester) : "",
         hex(provider ? provider.busAddress(phys) : 0),
       ];
@@ -62,7 +53,7 @@ export const judgeP2pRoutes: Judge = (header, lines) => {
     p2pMapType: (line) => {
       const provider = providers.get(line["provider"] as number)!;
       return {
-        type: NUMBERS[router.mapType(provider, device(line, "client"))],
+        type: MAP_TYPES[router.mapType(provider, device(line, "client"))],
         busOffset: hex(provider.busOffset),
       };
     },

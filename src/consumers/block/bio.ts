@@ -22,6 +22,11 @@ export class VectorWindow {
   offset = 0;
   bytes = 0;
 
+  /** Physical address of its first byte, if it has one. */
+  get phys(): number {
+    return this.vecs!.phys[this.index]! + this.offset;
+  }
+
   /** All of `vecs`. */
   cover(vecs: VectorList | undefined): void {
     this.vecs = vecs;

@@ -93,6 +93,11 @@ export class DmaIterator {
     return this.#peer === "bus-address" ? this.#busRun() : this.#mapOne();
   }
 
+  /** What a caller answers who needed a run where {@link start} or {@link next} said false: there must have been one. */
+  get failure(): BlockStatus {
+    return this.status === "ok" ? "io-error" : this.status;
+  }
+
   /** Does everything fit into one range without holes? */
   #joins(gap: number, first: Bio | undefined, what: "data" | "integrity", limits: QueueLimits): boolean {
     const { mergeBoundary } = this.#door!;

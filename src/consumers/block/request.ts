@@ -67,12 +67,12 @@ export class BlockRequest {
       return false;
     findEnd(last.data);
     const { phys, length } = END;
-    const next = firstPhys(bio.data);
+    const next = bio.data.phys;
     if (limits.virtualBoundaryMask !== 0 && hasGap(phys, length, next, limits.virtualBoundaryMask)) return false;
     this.gap = joined(this.gap, bio.gap, next);
     if (this.integrityBytes > 0) {
       findEnd(last.integrity);
-      this.integrityGap = joined(this.integrityGap, bio.integrityGap, firstPhys(bio.integrity));
+      this.integrityGap = joined(this.integrityGap, bio.integrityGap, bio.integrity.phys);
     }
     this.bytes += bio.data.bytes;
     this.segments += bio.segments;
@@ -91,8 +91,6 @@ function joined(gap: number, nextGap: number, next: number): number {
   // Adjacent in memory, the two meet in one vector: no junction.
   return END.phys + END.length === next ? both : combineGaps(both, junctionGap(END.phys, END.length, next));
 }
-
-const firstPhys = ({ vecs, index, offset }: VectorWindow): number => vecs!.phys[index]! + offset;
 
 /** Where a window ends: the start of its last vector (as far as the window has it), and that vector's length. */
 function findEnd(window: VectorWindow): void {

@@ -19,7 +19,6 @@ import {
   PRPS_PER_PAGE,
   put64,
   putSgl,
-  SGL,
   SGL_BYTES,
   SGL_TYPE,
 } from "../../layouts/nvme/index.ts";
@@ -40,6 +39,7 @@ import type { DescriptorBlock, DescriptorPools } from "./descriptor-pool.ts";
 import { MapperCounters, type MapperOptions, RANGE_STATE_BYTES } from "./mapper-options.ts";
 import { MetadataMapper } from "./metadata-mapper.ts";
 import { RECORD_BYTES, type RecordPool } from "./segment-records.ts";
+import { unmapDescriptors } from "./sgl-list.ts";
 
 export class DataMapper {
   readonly counters: MapperCounters = new MapperCounters();
@@ -92,7 +92,7 @@ export class DataMapper {
     const iterator = this.#iterator;
     const { bytes, gap, first } = request;
     if (!iterator.start(this.#door, first, "data", bytes, gap, this.#limits, mapping.direction, mapping.data))
-      return iterator.status === "ok" ? "io-error" : iterator.status;
+      return iterator.failure;
     const { counters } = this;
     if (mapping.data.range) {
       counters.ranges++;
@@ -128,17 +128,19 @@ export class DataMapper {
     const { form, data, direction } = mapping;
     mapping.form = "none";
     if (form === "none") return;
-    const attributes = attributesOf(data.peer);
     if (form === "single") {
       this.#door.unmapPhys(mapping.address as DmaAddr, mapping.length, direction);
       return;
     }
     const { records } = mapping;
     if (!unmapRequest(this.#door, data)) {
+      const attributes = attributesOf(data.peer);
       if (records)
         for (let i = 0; i < records.count; i++)
           this.#door.unmapPhys(records.addresses[i]! as DmaAddr, records.lengths[i]!, direction, attributes);
-      else if (form === "sgl") this.#unmapDescriptors(mapping);
+      else if (form === "sgl" && mapping.blockCount > 0)
+        unmapDescriptors(this.#door, mapping.blocks[0]!.view, 0, mapping.sglEntries, direction, data);
+      else if (form === "sgl") this.#door.unmapPhys(mapping.address as DmaAddr, mapping.length, direction, attributes);
     }
     if (records) {
       mapping.records = undefined;
@@ -167,8 +169,7 @@ export class DataMapper {
     at: number,
     forced: boolean,
   ): BlockStatus | undefined {
-    const window = request.first!.data;
-    const phys = window.vecs!.phys[window.index]! + window.offset;
+    const { phys } = request.first!.data;
     const { bytes } = request;
     const offset = phys % CONTROLLER_PAGE;
     const fitsPrps = offset + bytes <= 2 * CONTROLLER_PAGE;
@@ -219,7 +220,7 @@ export class DataMapper {
       if (left === 0) break;
       address += chunk;
       if (inRun === 0) {
-        if (!iterator.next()) return iterator.status === "ok" ? "io-error" : iterator.status;
+        if (!iterator.next()) return iterator.failure;
         this.#record(mapping);
         address = iterator.address;
         inRun = iterator.length;
@@ -275,21 +276,6 @@ export class DataMapper {
     putSgl(view, pointer, block.address, mapping.sglEntries * SGL_BYTES, SGL_TYPE.lastSegment);
     this.counters.sglDescriptors += mapping.sglEntries + 1;
     return iterator.status;
-  }
-
-  #unmapDescriptors(mapping: CommandMapping): void {
-    const { blocks, blockCount, sglEntries } = mapping;
-    if (blockCount === 0) {
-      this.#unmapRun(mapping, mapping.address, mapping.length);
-      return;
-    }
-    const { view } = blocks[0]!;
-    for (let i = 0; i < sglEntries; i++)
-      this.#unmapRun(mapping, get64(view, i * SGL_BYTES), view.getUint32(i * SGL_BYTES + SGL.length, true));
-  }
-
-  #unmapRun(mapping: CommandMapping, address: number, length: number): void {
-    this.#door.unmapPhys(address as DmaAddr, length, mapping.direction, attributesOf(mapping.data.peer));
   }
 
   /** Keeps the run that the iterator is at, if it has to be unmapped by itself. */

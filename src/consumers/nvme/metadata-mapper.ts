@@ -7,17 +7,7 @@
  * Specified by: NVM Express base specification 2.0, 4.2; behaviour of Linux 7.2 NVMe driver.
  */
 import type { DmaAddr, PhysAddr } from "../../base/index.ts";
-import {
-  COMMAND,
-  get64,
-  POINTERS,
-  PRP_BYTES,
-  put64,
-  putSgl,
-  SGL,
-  SGL_BYTES,
-  SGL_TYPE,
-} from "../../layouts/nvme/index.ts";
+import { COMMAND, POINTERS, PRP_BYTES, put64, putSgl, SGL_BYTES, SGL_TYPE } from "../../layouts/nvme/index.ts";
 import {
   attributesOf,
   type BlockRequest,
@@ -31,6 +21,7 @@ import {
 import type { CommandMapping } from "./command-mapping.ts";
 import type { DescriptorPool } from "./descriptor-pool.ts";
 import { type MapperCounters, type MapperOptions, RANGE_STATE_BYTES } from "./mapper-options.ts";
+import { unmapDescriptors } from "./sgl-list.ts";
 
 export class MetadataMapper {
   readonly #door: MappingDoor;
@@ -76,15 +67,12 @@ export class MetadataMapper {
     mapping.metadataForm = "none";
     if (metadataForm === "none") return;
     if (!unmapRequest(this.#door, metadata)) {
-      const attributes = attributesOf(metadata.peer);
-      if (metadataForm === "single")
+      if (metadataForm === "sgl")
+        unmapDescriptors(this.#door, metadataBlock!.view, 1, mapping.metadataEntries + 1, direction, metadata);
+      else {
+        const attributes = attributesOf(metadata.peer);
         this.#door.unmapPhys(mapping.metadataAddress as DmaAddr, mapping.metadataLength, direction, attributes);
-      else
-        for (let i = 1; i <= mapping.metadataEntries; i++) {
-          const { view } = metadataBlock!;
-          const length = view.getUint32(i * SGL_BYTES + SGL.length, true);
-          this.#door.unmapPhys(get64(view, i * SGL_BYTES) as DmaAddr, length, direction, attributes);
-        }
+      }
     }
     if (metadataBlock) this.#pool.give(metadataBlock);
     mapping.metadataBlock = undefined;
@@ -100,8 +88,7 @@ export class MetadataMapper {
       address = this.#iterator.address;
     } else
       try {
-        const phys = window.vecs!.phys[window.index]! + window.offset;
-        address = this.#door.mapPhys(phys as PhysAddr, request.integrityBytes, mapping.direction);
+        address = this.#door.mapPhys(window.phys as PhysAddr, request.integrityBytes, mapping.direction);
       } catch (error) {
         return statusOfError(error);
       }
@@ -144,7 +131,7 @@ export class MetadataMapper {
     const { first, integrityBytes: bytes, integrityGap: gap } = request;
     const { direction, metadata } = mapping;
     if (!iterator.start(this.#door, first, "integrity", bytes, gap, this.#limits, direction, metadata))
-      return iterator.status === "ok" ? "io-error" : iterator.status;
+      return iterator.failure;
     if (metadata.range) this.#counters.metadataBytes += RANGE_STATE_BYTES;
     return "ok";
   }

@@ -11,6 +11,7 @@
  */
 import { type Direction, PAGE_SIZE, PhysAddr, PhysPage, pagesTouched, type Random } from "../../base/index.ts";
 import type { CacheMaintenance, PhysicalMemory } from "../../platform/index.ts";
+import { eachPage } from "./each-page.ts";
 import type { BufferViews } from "./ram.ts";
 
 export interface CpuCachesOptions {
@@ -60,7 +61,7 @@ export class CpuCaches implements PhysicalMemory, CacheMaintenance, BufferViews 
   // What the CPU does.
 
   read(address: PhysAddr, into: Uint8Array): void {
-    this.#eachPage(address, into.length, (page, offset, at, length) => {
+    eachPage(address, into.length, (page, offset, at, length) => {
       if (!this.#isCached(page)) {
         this.#memory.read(PhysAddr(page * PAGE_SIZE + offset), into.subarray(at, at + length));
         return;
@@ -72,7 +73,7 @@ export class CpuCaches implements PhysicalMemory, CacheMaintenance, BufferViews 
   }
 
   write(address: PhysAddr, from: Uint8Array): void {
-    this.#eachPage(address, from.length, (page, offset, at, length) => {
+    eachPage(address, from.length, (page, offset, at, length) => {
       const bytes = from.subarray(at, at + length);
       if (!this.#isCached(page)) {
         this.#memory.write(PhysAddr(page * PAGE_SIZE + offset), bytes);
@@ -169,7 +170,7 @@ export class CpuCaches implements PhysicalMemory, CacheMaintenance, BufferViews 
 
   /** The lines that [phys, + length) touches are fetched, if they are not there. */
   prefetch(phys: PhysAddr, length: number): void {
-    this.#eachPage(phys, length, (page, offset, _at, piece) => {
+    eachPage(phys, length, (page, offset, _at, piece) => {
       if (!this.#isCached(page)) return;
       const cached = this.#cached(page);
       this.#eachLine(offset, piece, (line) => this.#fill(page, cached, line));
@@ -269,7 +270,7 @@ export class CpuCaches implements PhysicalMemory, CacheMaintenance, BufferViews 
     length: number,
     visit: (page: PhysPage, cached: CachedPage, line: number) => void,
   ): void {
-    this.#eachPage(phys, length, (page, offset, _at, piece) => {
+    eachPage(phys, length, (page, offset, _at, piece) => {
       const cached = this.#pages.get(page);
       if (!cached) return;
       this.#eachLine(offset, piece, (line) => {
@@ -281,18 +282,5 @@ export class CpuCaches implements PhysicalMemory, CacheMaintenance, BufferViews 
   #eachLine(offset: number, length: number, visit: (line: number) => void): void {
     const last = Math.floor((offset + length - 1) / this.#lineBytes);
     for (let line = Math.floor(offset / this.#lineBytes); line <= last; line++) visit(line);
-  }
-
-  #eachPage(
-    address: number,
-    length: number,
-    visit: (page: PhysPage, offset: number, at: number, length: number) => void,
-  ): void {
-    for (let at = 0; at < length; ) {
-      const offset = (address + at) % PAGE_SIZE;
-      const piece = Math.min(PAGE_SIZE - offset, length - at);
-      visit(((address + at - offset) / PAGE_SIZE) as PhysPage, offset, at, piece);
-      at += piece;
-    }
   }
 }

@@ -8,6 +8,7 @@
  */
 import { PAGE_SIZE, type PhysAddr, type PhysPage } from "../../base/index.ts";
 import type { PhysicalMemory } from "../../platform/index.ts";
+import { eachPage } from "./each-page.ts";
 import { overlappingRegion } from "./errors.ts";
 
 /** What answers for a region; offsets are in the region. */
@@ -41,7 +42,7 @@ export class SimulatedMemory implements PhysicalMemory {
   }
 
   read(address: PhysAddr, into: Uint8Array): void {
-    this.#eachPage(address, into.length, (page, offset, at, length) => {
+    eachPage(address, into.length, (page, offset, at, length) => {
       const bytes = this.#pages.get(page);
       if (bytes) into.set(bytes.subarray(offset, offset + length), at);
       else {
@@ -53,7 +54,7 @@ export class SimulatedMemory implements PhysicalMemory {
   }
 
   write(address: PhysAddr, from: Uint8Array): void {
-    this.#eachPage(address, from.length, (page, offset, at, length) => {
+    eachPage(address, from.length, (page, offset, at, length) => {
       let bytes = this.#pages.get(page);
       if (!bytes) {
         const region = this.#regionAt(page * PAGE_SIZE);
@@ -75,7 +76,7 @@ export class SimulatedMemory implements PhysicalMemory {
       const first = Math.floor(address / PAGE_SIZE);
       const end = Math.ceil((address + length) / PAGE_SIZE);
       for (const page of this.#pages.keys()) if (page >= first && page < end) this.#pages.delete(page);
-    } else this.#eachPage(address, length, (page) => void this.#pages.delete(page));
+    } else eachPage(address, length, (page) => void this.#pages.delete(page));
   }
 
   /** Zeroes whole pages where they lie. */
@@ -158,18 +159,5 @@ export class SimulatedMemory implements PhysicalMemory {
     }
     const region = this.#regions[low];
     return region && address >= region.start ? region : undefined;
-  }
-
-  #eachPage(
-    address: PhysAddr,
-    length: number,
-    visit: (page: PhysPage, offset: number, at: number, length: number) => void,
-  ): void {
-    for (let at = 0; at < length; ) {
-      const offset = (address + at) % PAGE_SIZE;
-      const piece = Math.min(PAGE_SIZE - offset, length - at);
-      visit(((address + at - offset) / PAGE_SIZE) as PhysPage, offset, at, piece);
-      at += piece;
-    }
   }
 }

@@ -2,8 +2,11 @@
  * A scenario: what random runs of one kind are, behind one face, so that running seeds, cutting failures short and telling
  * their stories is the same work for all.
  */
+import type { DmaMachine } from "../../dma/index.ts";
+import type { IommuDomain } from "../../iommu/index.ts";
+import type { TranslationUnit } from "../../platform/index.ts";
+import type { BouncePool } from "../../swiotlb/index.ts";
 import type { Observer } from "../../trace/index.ts";
-import type { PlantedParts } from "./world.ts";
 
 /** What a run will do: drawn from its seed before anything happens. Any subset of the steps is a run too. */
 export interface SimulationPlan<Config = unknown, Step = unknown> {
@@ -28,6 +31,14 @@ export interface RunResult {
   readonly violation: Violation | undefined;
   /** Bytes that devices moved. */
   readonly bytesMoved: number;
+}
+
+/** Parts that a test may replace by defective ones. A scenario that has no such part leaves it out. */
+export interface PlantedParts {
+  readonly unit?: (unit: TranslationUnit) => TranslationUnit;
+  readonly domain?: (domain: IommuDomain) => IommuDomain;
+  readonly pool?: (pool: BouncePool) => BouncePool;
+  readonly machine?: (machine: DmaMachine) => DmaMachine;
 }
 
 export interface RunOptions {

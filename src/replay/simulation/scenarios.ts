@@ -1,12 +1,14 @@
 /** The scenarios there are. */
-
-import { type NvmeConfig, type NvmeStep, nvmePlan } from "./nvme-plan.ts";
-import { runNvme } from "./nvme-run.ts";
-import { nvmeInWords, nvmeStepInWords } from "./nvme-story.ts";
-import { type MappingConfig, mappingPlan, type Step } from "./plan.ts";
-import { runMapping } from "./run.ts";
+import {
+  type MappingConfig,
+  machineInWords,
+  mappingPlan,
+  runMapping,
+  type Step,
+  stepInWords,
+} from "./mapping/index.ts";
+import { type NvmeConfig, type NvmeStep, nvmeInWords, nvmePlan, nvmeStepInWords, runNvme } from "./nvme/index.ts";
 import type { Scenario } from "./scenario.ts";
-import { machineInWords, stepInWords } from "./story.ts";
 
 export const mapping: Scenario<MappingConfig, Step> = {
   name: "mapping",

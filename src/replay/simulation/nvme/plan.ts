@@ -1,6 +1,6 @@
 /** What a run of NVMe disks will do, drawn from one seed: the machine, the disks' manners, and every step. */
-import { Random } from "../../base/index.ts";
-import type { SimulationPlan } from "./scenario.ts";
+import { Random } from "../../../base/index.ts";
+import type { SimulationPlan } from "../scenario.ts";
 
 export const NVME_FAULTS = [
   "lost completion",
@@ -55,7 +55,9 @@ export type NvmeStep =
 
 export type NvmePlan = SimulationPlan<NvmeConfig, NvmeStep>;
 
-/** Blocks of 512 bytes that the steps are about. */
+/** Bytes of a block. */
+export const BLOCK = 512;
+/** Blocks that the steps are about. */
 export const DISK_BLOCKS = 8192;
 
 export function nvmePlan(seed: number): NvmePlan {

@@ -5,8 +5,8 @@
  * of the steps is a run too, and a failing run can be cut down to the few steps that matter.
  * Each part draws from its own stream, so that a new draw in one does not shift the others.
  */
-import { type Direction, KiB, MiB, Random } from "../../base/index.ts";
-import type { SimulationPlan } from "./scenario.ts";
+import { type Direction, KiB, MiB, Random } from "../../../base/index.ts";
+import type { SimulationPlan } from "../scenario.ts";
 
 /** What may go wrong in a run; each seed switches some of them on. */
 export const FAULTS = [

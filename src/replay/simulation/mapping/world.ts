@@ -1,30 +1,29 @@
 /**
- * The machine of a simulated run: memory, tree, unit, devices with their front doors, and a watch on every access.
+ * The machine of a run: memory, tree, unit, devices with their front doors, and a watch on every access.
  *
- * Idea: nothing here knows what a step is. It builds what the plan's configuration says, and offers what steps need:
- * buffers, mapping in each way, and the question whether an access that went through was allowed to.
+ * Idea: nothing here knows what a step is, nor what is right. It builds what the plan's configuration says, lets devices be
+ * pulled out and plugged in again, and tells whoever judges of every access and every flush.
  * Parts can be replaced before anything is built on them, so that tests can plant a defect in any of them and see it found.
  */
-import { Counters, type DmaAddr, type IovaPage, type PhysAddr, type PhysPage } from "../../base/index.ts";
-import { ConfidentialMemory, Dma, type DmaMachine } from "../../dma/index.ts";
-import { DmaEngine, SimulatedMachine, type SimulatedPciDevice, SimulatedUnit } from "../../hosts/simulated/index.ts";
-import { SimulatedVtdUnit } from "../../hosts/simulated/vtd/index.ts";
-import { IommuDomain, VtdUnit } from "../../iommu/index.ts";
-import { amdV1, armLpae, riscv, type TableLayout, vtdSecondStage, x86_64 } from "../../layouts/pagetable/index.ts";
-import type { P2pProvider } from "../../p2p/index.ts";
-import { Arena } from "../../pagetable/index.ts";
-import type { Requester, TranslationUnit } from "../../platform/index.ts";
-import type { BouncePool } from "../../swiotlb/index.ts";
-import type { Observer } from "../../trace/index.ts";
-import type { FormatName, MappingConfig } from "./plan.ts";
-
-/** Parts that a test may replace by defective ones. */
-export interface PlantedParts {
-  readonly unit?: (unit: TranslationUnit) => TranslationUnit;
-  readonly domain?: (domain: IommuDomain) => IommuDomain;
-  readonly pool?: (pool: BouncePool) => BouncePool;
-  readonly machine?: (machine: DmaMachine) => DmaMachine;
-}
+import { Counters, type DmaAddr, type IovaPage, type PhysPage } from "../../../base/index.ts";
+import { ConfidentialMemory, Dma, type DmaMachine, type PhysVec } from "../../../dma/index.ts";
+import {
+  DmaEngine,
+  type SimulatedMachine,
+  type SimulatedPciDevice,
+  SimulatedUnit,
+} from "../../../hosts/simulated/index.ts";
+import type { SimulatedVtdUnit } from "../../../hosts/simulated/vtd/index.ts";
+import { IommuDomain, type VtdUnit } from "../../../iommu/index.ts";
+import type { P2pProvider } from "../../../p2p/index.ts";
+import { Arena } from "../../../pagetable/index.ts";
+import type { Requester, TranslationUnit } from "../../../platform/index.ts";
+import type { BouncePool } from "../../../swiotlb/index.ts";
+import type { Observer } from "../../../trace/index.ts";
+import { readPieces, writePieces } from "../bytes.ts";
+import type { PlantedParts, RunOptions } from "../scenario.ts";
+import { buildMachine, buildVtd, layoutOf } from "./hardware.ts";
+import type { MappingConfig } from "./plan.ts";
 
 /** A device in its slot, with its driver's front door. */
 export interface WorldDevice {
@@ -52,24 +51,17 @@ export class World {
   readonly vtd: { readonly hardware: SimulatedVtdUnit; readonly unit: VtdUnit } | undefined;
   /** Called for every access that a unit let through. */
   watch: (requester: Requester, page: IovaPage, access: "read" | "write") => void = () => {};
+  /** Called for every flush of a whole domain, with the number of its device. */
+  onFlush: (device: number) => void = () => {};
   readonly #config: MappingConfig;
   readonly #observer: Observer | undefined;
-  readonly #onFlush: (device: number) => void;
   readonly #parts: PlantedParts;
   readonly #unit: TranslationUnit | undefined;
   readonly #dmaMachine: DmaMachine;
   #domains = 0;
 
-  /** `onFlush` hears of every flush of a whole domain, by number of the device. */
-  constructor(
-    seed: number,
-    config: MappingConfig,
-    onFlush: (device: number) => void,
-    observer?: Observer,
-    parts: PlantedParts = {},
-  ) {
+  constructor(seed: number, config: MappingConfig, { observer, parts = {} }: RunOptions) {
     this.#config = config;
-    this.#onFlush = onFlush;
     this.#observer = observer;
     this.#parts = parts;
     this.machine = buildMachine(seed, config, observer);
@@ -117,13 +109,28 @@ export class World {
     return counters.iovaAllocations - counters.iovaFrees + leaves;
   }
 
-  /** A device is pulled out, and another one of its kind is plugged in where it was. What it had mapped stays to be unmapped. */
-  replace(index: number): WorldDevice {
+  /** Everything that a call may leave behind. */
+  state(device: WorldDevice): string {
+    const { encryption, ram } = this.machine;
+    const confidential = encryption ? `, ${encryption.sharedPages} shared pages` : "";
+    const held = this.held(this.devices.indexOf(device));
+    return `${held} held, ${this.pool?.used ?? 0} slots, ${ram.pagesInUse} pages${confidential}`;
+  }
+
+  /** Devices that did not answer an invalidation have lost the unit's trust: what they do is not judged any more. */
+  noticeGivenUp(): void {
+    for (const fault of this.vtd?.unit.faults.drain() ?? []) {
+      if (fault.kind !== "device-given-up") continue;
+      for (const device of this.devices) if (device.pci.requester === fault.requester) device.dead = true;
+    }
+  }
+
+  /** A device is gone. What it had mapped stays to be unmapped; then another one of its kind may take its slot. */
+  pullOut(index: number): void {
     const old = this.devices[index]!;
     this.machine.peers.remove(old.provider);
     this.machine.unplug(old.pci.node);
     old.dead = true;
-    return old;
   }
 
   /** The new device of a slot whose old one is gone and has nothing mapped. */
@@ -165,7 +172,7 @@ export class World {
           ...methodsOf(this.#observer),
           domainInvalidated: () => {
             this.#observer?.domainInvalidated?.();
-            this.#onFlush(index);
+            this.onFlush(index);
           },
         },
       });
@@ -194,21 +201,12 @@ export class World {
     this.devices[index] = { slot, engine, pci, dma, domain, counters, provider, dead: false };
   }
 
-  /** Writes as the CPU does. */
-  cpuWrite(pieces: readonly { phys: PhysAddr; length: number }[], bytes: Uint8Array): void {
-    let at = 0;
-    for (const { phys, length } of pieces) {
-      this.machine.memory.write(phys, bytes.subarray(at, at + length));
-      at += length;
-    }
+  cpuWrite(pieces: readonly PhysVec[], bytes: Uint8Array): void {
+    writePieces(this.machine.memory, pieces, bytes);
   }
 
-  cpuRead(pieces: readonly { phys: PhysAddr; length: number }[], into: Uint8Array): void {
-    let at = 0;
-    for (const { phys, length } of pieces) {
-      this.machine.memory.read(phys, into.subarray(at, at + length));
-      at += length;
-    }
+  cpuRead(pieces: readonly PhysVec[], into: Uint8Array): void {
+    readPieces(this.machine.memory, pieces, into);
   }
 
   deviceRead(device: WorldDevice, address: number, into: Uint8Array): boolean {
@@ -222,69 +220,6 @@ export class World {
 
 /** Two below one switch, one below a root port of its own. */
 const SLOTS = ["0.0.0", "0.0.1", "0.1"] as const;
-
-function buildMachine(seed: number, config: MappingConfig, observer: Observer | undefined): SimulatedMachine {
-  return new SimulatedMachine({
-    seed,
-    memoryBytes: 2 ** 30,
-    // Two devices behind one switch, so that peers can meet below the root, and one port of its own.
-    bridges: [
-      {
-        cpu: { vendor: "AMD", family: 0x19 },
-        rootPorts: [{ externalFacing: config.untrusted, switch: [{}, {}] }, { externalFacing: config.untrusted }],
-      },
-    ],
-    coherent: config.coherent,
-    scattered: true,
-    peers: { followAcs: true },
-    ...(config.confidential && { confidential: "refused" as const }),
-    ...(config.poolSlots > 0 && { pool: { slots: config.poolSlots } }),
-    ...(observer && { observer }),
-  });
-}
-
-function buildVtd(
-  machine: SimulatedMachine,
-  memory: Arena,
-  config: MappingConfig,
-  observer: Observer | undefined,
-): { hardware: SimulatedVtdUnit; unit: VtdUnit } {
-  const scalableMode = config.format === "x86-64";
-  const hardware = new SimulatedVtdUnit({
-    memory,
-    clock: machine.clock,
-    scalableMode,
-    cachingMode: config.cachingMode && !scalableMode,
-    deviceTlb: config.ats,
-    faultRecords: 8,
-  });
-  const unit = new VtdUnit({
-    registers: hardware,
-    memory,
-    clock: machine.clock,
-    scalable: scalableMode,
-    isGone: (requester) => machine.tree.node(requester)?.present !== true,
-    ...(observer && { observer }),
-  });
-  return { hardware, unit };
-}
-
-function layoutOf(format: FormatName): TableLayout {
-  switch (format) {
-    case "vtd":
-      return vtdSecondStage();
-    case "x86-64":
-      return x86_64();
-    case "amd-v1":
-      return amdV1();
-    case "riscv-64":
-      return riscv({ svnapot: true });
-    case "arm-4k":
-      return armLpae({ stage: 1, pageSizes: 0x40201000n, inputBits: 48, outputBits: 48 })!;
-    case "arm-64k":
-      return armLpae({ stage: 1, pageSizes: 0x20010000n, inputBits: 48, outputBits: 48 })!;
-  }
-}
 
 /** The methods of an observer, which may stand on its prototype. */
 function methodsOf(observer: Observer | undefined): Observer {

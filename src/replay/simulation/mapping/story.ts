@@ -1,5 +1,5 @@
 /** A step, and the machine it happens on, in words. */
-import { hex } from "../../base/index.ts";
+import { hex } from "../../../base/index.ts";
 import type { MappingConfig, Step } from "./plan.ts";
 
 export function machineInWords(config: MappingConfig): string {

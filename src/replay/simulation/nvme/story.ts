@@ -1,5 +1,5 @@
 /** A step of an NVMe run, and the machine it happens on, in words. */
-import type { NvmeConfig, NvmeStep } from "./nvme-plan.ts";
+import type { NvmeConfig, NvmeStep } from "./plan.ts";
 
 export function nvmeInWords(config: NvmeConfig): string {
   const disks = `${config.disks} disk${config.disks === 1 ? "" : "s"}`;

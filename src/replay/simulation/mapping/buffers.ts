@@ -1,13 +1,15 @@
 /**
  * The memory of a simulated run: buffers of scattered pages, windows of peers, and a byte-exact shadow of each.
  *
+ * The shadow is an oracle: whenever the CPU or a device reads, it must find what the shadow says.
  * Freed pages are filled with poison before they are given back, so that whoever still reads them can be told.
  */
-import { PAGE_SIZE, type PhysAddr, PhysPage, type Random } from "../../base/index.ts";
-import type { PhysVec } from "../../dma/index.ts";
-import type { LiveMapping } from "./mapping.ts";
+import { PAGE_SIZE, type PhysAddr, PhysPage, type Random } from "../../../base/index.ts";
+import type { PhysVec } from "../../../dma/index.ts";
+import { isPoison, POISON, pattern } from "../bytes.ts";
+import { Broken } from "../scenario.ts";
+import type { LiveMapping } from "./live-mapping.ts";
 import { BUFFER_PAGES, BUFFERS } from "./plan.ts";
-import { POISON, pattern } from "./run.ts";
 import type { World } from "./world.ts";
 
 interface Buffer {
@@ -54,17 +56,34 @@ export class Buffers {
     return pieces;
   }
 
-  /** What the bytes of a mapping must be. */
-  shadow(mapping: LiveMapping): Uint8Array {
-    const { shadow } = this.#buffers[mapping.buffer]!;
-    const bytes = shadow.slice(mapping.offset, mapping.offset + mapping.length);
-    this.#eachPeer(mapping, (window, from, at, length) => bytes.set(window.subarray(from, from + length), at));
-    return bytes;
+  /** The CPU looks at a mapping's memory: it finds what the shadow says. */
+  checkAsCpu(mapping: LiveMapping, when: string): void {
+    const found = new Uint8Array(mapping.length);
+    this.#world.cpuRead(mapping.pieces, found);
+    const wrong = this.#firstWrong(mapping, found);
+    if (!wrong) return;
+    const { at, expected } = wrong;
+    throw new Broken(
+      "bytes",
+      `${when} (${mapping.way}, ${mapping.direction}) byte ${at} of ${mapping.length} reads ${found[at]}, not ${expected}`,
+    );
+  }
+
+  /** A device read `found`, all of a mapping: it is what the shadow says, and never what memory holds once it was freed. */
+  checkDeviceRead(mapping: LiveMapping, found: Uint8Array): void {
+    const wrong = this.#firstWrong(mapping, found);
+    if (!wrong) return;
+    const { at, expected } = wrong;
+    if (isPoison(found, at)) throw new Broken("poison", `the device read freed memory at byte ${at} of a live mapping`);
+    throw new Broken(
+      "bytes",
+      `the device read ${found[at]} at byte ${at} of ${mapping.length}, not ${expected} (${mapping.way})`,
+    );
   }
 
   /** Somebody wrote `bytes` at `at` of a mapping. */
   wrote(mapping: LiveMapping, at: number, bytes: Uint8Array): void {
-    const whole = this.shadow(mapping);
+    const whole = this.#shadowOf(mapping);
     whole.set(bytes, at);
     const { shadow } = this.#buffers[mapping.buffer]!;
     const kept = shadow.slice();
@@ -107,6 +126,20 @@ export class Buffers {
   /** A device is gone, and the bytes in its window with it. */
   forgetPeer(device: number): void {
     for (const key of [...this.#windows.keys()]) if (key.endsWith(`/${device}`)) this.#windows.delete(key);
+  }
+
+  /** What the bytes of a mapping must be. */
+  #shadowOf(mapping: LiveMapping): Uint8Array {
+    const { shadow } = this.#buffers[mapping.buffer]!;
+    const bytes = shadow.slice(mapping.offset, mapping.offset + mapping.length);
+    this.#eachPeer(mapping, (window, from, at, length) => bytes.set(window.subarray(from, from + length), at));
+    return bytes;
+  }
+
+  #firstWrong(mapping: LiveMapping, found: Uint8Array): { readonly at: number; readonly expected: number } | undefined {
+    const shadow = this.#shadowOf(mapping);
+    const at = found.findIndex((byte, i) => byte !== shadow[i]);
+    return at < 0 ? undefined : { at, expected: shadow[at]! };
   }
 
   #allocated(buffer: number): boolean {

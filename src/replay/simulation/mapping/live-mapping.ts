@@ -1,6 +1,6 @@
 /** Mapping the pieces of a buffer in each of the ways there are, behind one handle. */
-import type { PhysAddr } from "../../base/index.ts";
-import type { Direction, Dma, DmaVec, IovaRange, PhysVec } from "../../dma/index.ts";
+import type { PhysAddr } from "../../../base/index.ts";
+import type { Direction, Dma, DmaVec, IovaRange, PhysVec } from "../../../dma/index.ts";
 import type { Step, Way } from "./plan.ts";
 import type { WorldDevice } from "./world.ts";
 

@@ -1,0 +1,173 @@
+/**
+ * What trace.dat files of both versions have: formats, task names, options, and where the pages of each CPU lie.
+ *
+ * Promises: no length or offset is trusted before it is checked against the file.
+ */
+import type { Codecs } from "./codecs.ts";
+import { Cursor } from "./cursor.ts";
+import type { CpuExtent, DatFile } from "./dat-file.ts";
+import { damaged } from "./errors.ts";
+import { parseEventFormat, parsePageFormat } from "./event-format.ts";
+import type { FileInput } from "./input.ts";
+
+export const OPTION = {
+  done: 0,
+  date: 1,
+  cpuStat: 2,
+  buffer: 3,
+  traceClock: 4,
+  uname: 5,
+  offset: 7,
+  cpuCount: 8,
+  tscToNs: 14,
+  headerInfo: 16,
+  ftraceEvents: 17,
+  eventFormats: 18,
+  commandLines: 21,
+  bufferText: 22,
+} as const;
+
+const LARGEST_PAGE = 1024 * 1024;
+export const MOST_CPUS = 65536;
+
+/** Fills in a {@link DatFile}, part by part, as the version's own order has them. */
+export class DatParts {
+  readonly input: FileInput;
+  readonly codecs: Codecs;
+  readonly file: DatFile;
+  /** Pages begin at multiples of this. */
+  filePageSize = 0;
+  #extentBytes = 0;
+
+  constructor(input: FileInput, codecs: Codecs, version: 6 | 7) {
+    this.input = input;
+    this.codecs = codecs;
+    this.file = {
+      version,
+      littleEndian: true,
+      longSize: 8,
+      compression: "none",
+      page: undefined,
+      formats: [],
+      buffers: [],
+      extents: [],
+      tasks: new Map(),
+      clock: undefined,
+      cpus: undefined,
+      system: undefined,
+      timeOffset: 0n,
+      cycles: undefined,
+      lost: 0,
+      damage: undefined,
+    };
+  }
+
+  cursor(start: number): Cursor {
+    return new Cursor(this.input, start, this.input.size, this.file.littleEndian);
+  }
+
+  /** Byte order and sizes; the cursor is behind them then. */
+  async start(at: number): Promise<Cursor> {
+    const head = this.cursor(at);
+    const endian = await head.u8("the byte order");
+    const longSize = await head.u8("the size of a long");
+    if (endian > 1) throw damaged(at, `expected a byte order of 0 or 1, found ${endian}`);
+    if (longSize !== 4 && longSize !== 8) throw damaged(at + 1, `expected longs of 4 or 8 bytes, found ${longSize}`);
+    this.file.littleEndian = endian === 0;
+    this.file.longSize = longSize;
+    const cursor = this.cursor(head.position);
+    this.filePageSize = await cursor.u32("the page size");
+    return cursor;
+  }
+
+  /** Size of the pages, whose description has been read. */
+  pageSize(at: number): number {
+    const page = this.file.page;
+    if (!page) throw damaged(at, "expected the description of a ring-buffer page before the pages");
+    const size = page.dataOffset + page.dataSize;
+    return this.checkPage(size % 4 === 0 && page.dataSize > 0 ? size : this.filePageSize, at);
+  }
+
+  checkPage(size: number, at: number): number {
+    if (size < 32 || size > LARGEST_PAGE || size % 4 !== 0)
+      throw damaged(at, `expected a page size of 32 bytes to ${LARGEST_PAGE}, found ${size}`);
+    return size;
+  }
+
+  /** Pages of a CPU. All of them together fit into the file, so that memory per CPU is backed by bytes of that CPU. */
+  extent(extent: CpuExtent): void {
+    this.#extentBytes += Math.max(0, Math.min(extent.size, this.input.size - extent.offset));
+    if (this.#extentBytes > this.input.size)
+      throw damaged(Math.min(extent.offset, this.input.size), `the pages of CPU ${extent.cpu} overlap those of others`);
+    this.file.extents.push(extent);
+  }
+
+  checkCpus(cpus: number, at: number): void {
+    if (cpus > MOST_CPUS) throw damaged(at, `expected at most ${MOST_CPUS} CPUs, found ${cpus}`);
+    if (this.file.buffers.length > 255) throw damaged(at, "expected at most 256 buffers");
+  }
+
+  async headers(cursor: Cursor): Promise<void> {
+    await cursor.expect("header_page");
+    const at = cursor.offset;
+    const text = await cursor.text(await cursor.u64("the size of header_page"), "header_page");
+    this.file.page = parsePageFormat(text, this.file.longSize, at);
+    await cursor.expect("header_event");
+    cursor.skip(await cursor.u64("the size of header_event"), "header_event");
+  }
+
+  async ftraceFormats(cursor: Cursor): Promise<void> {
+    const count = await cursor.u32("the number of ftrace formats");
+    for (let i = 0; i < count; i++) await this.#format(cursor, "ftrace");
+  }
+
+  async eventFormats(cursor: Cursor): Promise<void> {
+    const systems = await cursor.u32("the number of event systems");
+    for (let i = 0; i < systems; i++) {
+      const system = await cursor.name("the name of a system");
+      const count = await cursor.u32("the number of formats");
+      for (let event = 0; event < count; event++) await this.#format(cursor, system);
+    }
+  }
+
+  async #format(cursor: Cursor, system: string): Promise<void> {
+    const size = await cursor.u64("the size of a format");
+    const at = cursor.offset;
+    this.file.formats.push(parseEventFormat(await cursor.text(size, "a format"), system, this.file.longSize, at));
+  }
+
+  async commandLines(cursor: Cursor): Promise<void> {
+    const size = await cursor.u64("the size of the task names");
+    for (const line of (await cursor.text(size, "task names")).split("\n")) {
+      const match = /^(\d+) (.*)$/.exec(line);
+      if (match) this.file.tasks.set(Number(match[1]), match[2]!);
+    }
+  }
+
+  async option(cursor: Cursor, id: number, size: number): Promise<void> {
+    const file = this.file;
+    const text = async (): Promise<string> => (await cursor.text(size, `option ${id}`)).replace(/\0[\s\S]*$/, "");
+    if (id === OPTION.uname) file.system = (await text()).trim();
+    else if (id === OPTION.traceClock) file.clock ??= /\[(\S+)\]/.exec(await text())?.[1];
+    else if (id === OPTION.cpuCount && size === 4) file.cpus = await cursor.u32("the number of CPUs");
+    else if (id === OPTION.date)
+      file.timeOffset += wholeNumber(await text()) * 1000n; // recorded in microseconds
+    else if (id === OPTION.offset) file.timeOffset += wholeNumber(await text());
+    else if (id === OPTION.cpuStat) {
+      for (const match of (await text()).matchAll(/^(?:overrun|commit overrun|dropped events): (\d+)/gm))
+        file.lost += Number(match[1]);
+    } else if (id === OPTION.tscToNs && size >= 16) {
+      const multiplier = await cursor.u32("the clock's multiplier");
+      const shift = await cursor.u32("the clock's shift");
+      const offset = BigInt(await cursor.u64("the clock's offset"));
+      if (multiplier !== 0 && shift < 64) file.cycles = { multiplier, shift, offset };
+    }
+  }
+}
+
+/** A number as strtoll reads it; anything else is 0. */
+function wholeNumber(text: string): bigint {
+  const match = /^\s*([+-]?)(0x[0-9a-f]+|\d+)/i.exec(text);
+  if (!match) return 0n;
+  return match[1] === "-" ? -BigInt(match[2]!) : BigInt(match[2]!);
+}

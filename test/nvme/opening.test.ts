@@ -1,0 +1,80 @@
+/** Opening a controller: what the driver asks of it, what it refuses, and what a failed opening leaves. */
+import { describe, expect, test } from "vitest";
+import type { DmaError } from "../../src/base/index.ts";
+import { ADMIN } from "../../src/layouts/nvme/index.ts";
+import { TestMachine } from "./machine.ts";
+
+describe("opening", () => {
+  test("a device that is not there, or never becomes ready, is refused, and nothing is held", async () => {
+    const machine = new TestMachine();
+    const gone = machine.plug("0.0");
+    machine.machine.unplug(gone.device.node);
+    await expect(machine.open(gone)).rejects.toMatchObject({ code: "ERR_DMA_NVME_ABSENT" });
+    const before = machine.machine.snapshot();
+    const dead = machine.plug("0.1", { readyMs: 1e9 });
+    await expect(machine.open(dead)).rejects.toMatchObject({ code: "ERR_DMA_NVME_NOT_READY", errno: "ENODEV" });
+    const large = machine.plug("0.2", { minPageShift: 1 });
+    await expect(machine.open(large)).rejects.toMatchObject({ code: "ERR_DMA_NVME_ABSENT" });
+    expect(machine.machine.leaks(before).filter((leak) => !leak.startsWith("timers"))).toEqual([]);
+  });
+
+  test("fails cleanly whichever admin command is never answered", async () => {
+    for (let failing = 0; ; failing++) {
+      const machine = new TestMachine();
+      const plugged = machine.plug();
+      const before = machine.machine.snapshot();
+      let seen = 0;
+      plugged.controller.faults = ({ queue, opcode }) =>
+        queue === 0 && opcode !== ADMIN.asyncEvent && seen++ === failing ? { kind: "late", ms: 400 } : undefined;
+      const result = await machine.open(plugged, { timeoutMs: 100 }).catch((error: DmaError) => error);
+      if (!(result instanceof Error)) {
+        expect(failing).toBeGreaterThan(10);
+        await machine.run(result.close());
+        break;
+      }
+      expect((result as DmaError).errno).toBe("ETIMEDOUT");
+      machine.clock.advance(1000); // what it was asked for comes in the end, to nobody
+      plugged.domain?.destroy();
+      expect(machine.machine.leaks(before)).toEqual([]);
+      expect(machine.unit.faults).toEqual([]);
+      expect(plugged.dma.counters.leavesWritten).toBe(plugged.dma.counters.leavesCleared);
+    }
+  });
+
+  test("fails cleanly whichever admin command fails", async () => {
+    for (let failing = 0; ; failing++) {
+      const machine = new TestMachine();
+      const plugged = machine.plug();
+      const before = machine.machine.snapshot();
+      let seen = 0;
+      plugged.controller.faults = ({ queue, opcode }) =>
+        queue === 0 && opcode !== ADMIN.asyncEvent && seen++ === failing
+          ? { kind: "status", status: 0x006 }
+          : undefined;
+      const result = await machine.open(plugged).catch((error: DmaError) => error);
+      if (!(result instanceof Error)) {
+        expect(failing).toBeGreaterThan(10);
+        await machine.run(result.close());
+        break;
+      }
+      expect((result as DmaError).code).toBe("ERR_DMA_NVME_STATUS");
+      plugged.domain?.destroy();
+      expect(machine.machine.leaks(before)).toEqual([]);
+      expect(plugged.dma.counters.leavesWritten).toBe(plugged.dma.counters.leavesCleared);
+    }
+  });
+
+  test("can be done again after closing", async () => {
+    const machine = new TestMachine();
+    const plugged = machine.plug();
+    for (let i = 0; i < 3; i++) {
+      const nvme = await machine.open(plugged);
+      await machine.run(nvme.disk.writeBytes(i, Uint8Array.of(i + 1)));
+      await machine.run(nvme.close());
+      await machine.run(nvme.close());
+    }
+    const nvme = await machine.open(plugged);
+    expect([...(await machine.run(nvme.disk.readBytes(0, 3)))]).toEqual([1, 2, 3]);
+    await machine.run(nvme.close());
+  });
+});
