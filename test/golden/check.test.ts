@@ -6,7 +6,14 @@ import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { gunzipSync } from "node:zlib";
 import { describe, expect, test } from "vitest";
-import { type CheckOptions, type CheckResult, checkTrace, readUnitTables, Snapshot, StartState } from "../../src/analysis/index.ts";
+import {
+  type CheckOptions,
+  type CheckResult,
+  checkTrace,
+  readUnitTables,
+  Snapshot,
+  StartState,
+} from "../../src/analysis/index.ts";
 import { openTrace } from "../../src/trace/index.ts";
 
 const TRACES = join(import.meta.dirname, "traces");
@@ -14,7 +21,11 @@ const SNAPSHOTS = join(import.meta.dirname, "snapshots");
 
 async function check(folder: string, name: string, options: CheckOptions = {}): Promise<CheckResult> {
   const bytes = gunzipSync(readFileSync(join(folder, name)));
-  const input = { name, size: bytes.length, read: async (at: number, length: number) => bytes.subarray(at, at + length) };
+  const input = {
+    name,
+    size: bytes.length,
+    read: async (at: number, length: number) => bytes.subarray(at, at + length),
+  };
   return checkTrace(await openTrace(input), options);
 }
 
@@ -53,7 +64,9 @@ describe("a recording without a fault", () => {
 describe("what the recordings are known to hold", () => {
   test("the swiotlb ones were bounced by force", async () => {
     const { findings } = await check(TRACES, "swiotlb-mix7030.dat.gz", { rules: ["needless-bounce"] });
-    expect(findings.map(({ severity, message }) => [severity, message.includes("4,825 mappings")])).toEqual([["warning", true]]);
+    expect(findings.map(({ severity, message }) => [severity, message.includes("4,825 mappings")])).toEqual([
+      ["warning", true],
+    ]);
   });
 
   test("a direct mapping that is never unmapped is no leak", async () => {
@@ -87,7 +100,11 @@ test("a snapshot of the tables is a start state for what follows", async () => {
     const iova = (page * 4096).toString(16);
     const line = `  fio-1  [000]  1.000000: dma_unmap_phys: ${device} dir=FROM_DEVICE dma_addr=${iova} size=4096 attrs=\n`;
     const bytes = new TextEncoder().encode(`cpus=1\n${line}`);
-    const input = { name, size: bytes.length, read: async (at: number, length: number) => bytes.subarray(at, at + length) };
+    const input = {
+      name,
+      size: bytes.length,
+      read: async (at: number, length: number) => bytes.subarray(at, at + length),
+    };
     return openTrace(input).then((trace) => checkTrace(trace, { start: StartState.ofPages(pages) }));
   };
   expect(errorsOf(await unmap(first!.iova))).toEqual([]);

@@ -29,8 +29,7 @@ describe("a recorded load, replayed under every strategy", () => {
       expect(result.mismatches).toBe(0);
       expect(result.verifiedBytes).toBeGreaterThan(0);
       const twoStep = result.strategies.find((strategy) => strategy.name === "two-step")!;
-      if (requests.unmapEvents > 0)
-        expect(twoStep.invalidations).toBe(requests.unmapEvents - requests.unmapsOfUnseen);
+      if (requests.unmapEvents > 0) expect(twoStep.invalidations).toBe(requests.unmapEvents - requests.unmapsOfUnseen);
     });
 });
 

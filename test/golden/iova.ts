@@ -138,7 +138,8 @@ export const judgeIova: Judge = (header: Header, lines: readonly Line[]) => {
     try {
       for (const [key, found] of Object.entries(replay(line))) {
         const [expected, got] = [JSON.stringify(line[key]), JSON.stringify(found)];
-        if (expected !== got) differences.push(`${key}: expected ${expected?.slice(0, 200)}, found ${got.slice(0, 200)}`);
+        if (expected !== got)
+          differences.push(`${key}: expected ${expected?.slice(0, 200)}, found ${got.slice(0, 200)}`);
       }
     } catch (error) {
       differences.push(String(error));

@@ -1,5 +1,5 @@
 /** The recordings of the running kernel's DMA API that judges of one part read. */
-import { readFileSync, readdirSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { gunzipSync } from "node:zlib";
 import type { Header, Line } from "./judge.ts";

@@ -118,7 +118,7 @@ export class KernelMachine {
     };
     this.arena = new RecordedArena(this.events);
     this.#ats = lines.some(({ events }) =>
-      (events as string[][] | undefined)?.some(([name, qw0]) => name === "qi" && (Number(BigInt(qw0!) & 0xfn) === 3)),
+      (events as string[][] | undefined)?.some(([name, qw0]) => name === "qi" && Number(BigInt(qw0!) & 0xfn) === 3),
     );
     if (["strict", "lazy", "cm", "fl", "untrusted"].includes(this.mode)) {
       const { arena: memory, clock } = this;
@@ -131,7 +131,13 @@ export class KernelMachine {
         deviceTlb: this.#ats,
       });
       this.events.recording = false;
-      this.unit = new VtdUnit({ registers: this.hardware, memory, clock, scalable: scalableMode, observer: this.events });
+      this.unit = new VtdUnit({
+        registers: this.hardware,
+        memory,
+        clock,
+        scalable: scalableMode,
+        observer: this.events,
+      });
       this.events.recording = true;
     }
   }

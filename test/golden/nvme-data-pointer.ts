@@ -8,7 +8,6 @@
  */
 import { type Direction, DmaAddr, DmaError, hex } from "../../src/base/index.ts";
 import {
-  attributesOf,
   Bio,
   BLOCK_STATUS,
   BlockRequest,

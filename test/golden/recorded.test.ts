@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { gunzipSync } from "node:zlib";
 import { describe, expect, test } from "vitest";
 import { readRequests } from "../../src/analysis/index.ts";
-import { fieldBigint, fieldText, type FileInput, openTrace } from "../../src/trace/index.ts";
+import { type FileInput, fieldBigint, fieldText, openTrace } from "../../src/trace/index.ts";
 
 const FOLDER = join(import.meta.dirname, "recorded");
 
@@ -27,7 +27,9 @@ async function linesOf(name: string): Promise<string[]> {
           return `${field}=${kind === "string" ? fieldText(trace, batch, row, at) : fieldBigint(batch, row, at)}`;
         });
       const microseconds = (trace.timeBase + BigInt(batch.timeNs[row]!) + 500n) / 1000n;
-      lines.push(`${trace.strings[batch.task[row]!]} ${batch.cpu[row]} ${microseconds} ${type.name} ${fields.join(" ")}`);
+      lines.push(
+        `${trace.strings[batch.task[row]!]} ${batch.cpu[row]} ${microseconds} ${type.name} ${fields.join(" ")}`,
+      );
     }
   return lines;
 }

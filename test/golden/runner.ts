@@ -16,7 +16,15 @@ import type { Header, Judge, Line, Verdict } from "./judge.ts";
 import { judges as nvmeDataPointer } from "./nvme-data-pointer.ts";
 import { judges as pagetable } from "./pagetable.ts";
 
-const JUDGES: Readonly<Record<string, Judge>> = { ...dmaApi, ...dmaLayer, ...dmaProt, ...invalidation, ...iova, ...nvmeDataPointer, ...pagetable };
+const JUDGES: Readonly<Record<string, Judge>> = {
+  ...dmaApi,
+  ...dmaLayer,
+  ...dmaProt,
+  ...invalidation,
+  ...iova,
+  ...nvmeDataPointer,
+  ...pagetable,
+};
 
 /** Kinds whose subject is not built yet, and what it is. */
 export const PENDING: Readonly<Record<string, string>> = {

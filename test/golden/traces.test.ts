@@ -8,9 +8,9 @@ import { gunzipSync } from "node:zlib";
 import { describe, expect, test } from "vitest";
 import {
   type EventBatch,
+  type FileInput,
   fieldBigint,
   fieldText,
-  type FileInput,
   known,
   openTrace,
   type StreamInput,
@@ -102,7 +102,8 @@ describe("a recorded trace", () => {
     for (const [name, format] of formats)
       if (name.includes(".report.")) expect(format).toBe("trace-cmd report");
       else if (name.includes(".ftrace.")) expect(format).toBe("ftrace text");
-      else expect(format).toBe(/mix7030|e1000e/.test(name) && name.startsWith("strict") ? "trace.dat v6" : "trace.dat v7");
+      else
+        expect(format).toBe(/mix7030|e1000e/.test(name) && name.startsWith("strict") ? "trace.dat v6" : "trace.dat v7");
   });
 });
 

@@ -67,10 +67,20 @@ function cause(unit: VtdUnit, domainId: number, [name, ...values]: Event): boole
 }
 
 describe("what a unit is told: the kernel's invalidation queue", () => {
-  for (const file of readdirSync(FOLDER).filter((name) => /^dma-api-.*-(strict|lazy|cm|fl)(-\d+)?\.jsonl\.gz$/.test(name) && !name.includes("virtio") && !name.includes("p2p")).sort())
+  for (const file of readdirSync(FOLDER)
+    .filter(
+      (name) =>
+        /^dma-api-.*-(strict|lazy|cm|fl)(-\d+)?\.jsonl\.gz$/.test(name) &&
+        !name.includes("virtio") &&
+        !name.includes("p2p"),
+    )
+    .sort())
     test(file.replace(".jsonl.gz", ""), () => {
       const text = gunzipSync(readFileSync(join(FOLDER, file))).toString();
-      const [header, ...lines] = text.trimEnd().split("\n").map((line) => JSON.parse(line) as Line);
+      const [header, ...lines] = text
+        .trimEnd()
+        .split("\n")
+        .map((line) => JSON.parse(line) as Line);
       const lists = lines.map((line) => (line["events"] ?? []) as Event[]);
       const first = lists.flat().find(([name]) => name === "qi");
       const domainId = first ? (bytes(first[1]) >>> 16) & 0xffff : 5;
