@@ -27,7 +27,7 @@ import type { TranslatedPath } from "./translated.ts";
 import { linkVecs } from "./vec-links.ts";
 import type { Direction, DmaAttributes, PhysVec } from "./vectors.ts";
 
-/** The engine folds a file's own constant into the code; an imported one is loaded, and divided by, each time. */
+/** A constant of this file's own folds into the code: see PAGE_SIZE. */
 const PAGE = PAGE_SIZE;
 
 /** What a piece was linked with, for the calls that end it. */

@@ -13,7 +13,7 @@ import { Gather, LeafCursor } from "../pagetable/index.ts";
 import { linkMisplaced, linkPastEnd, physTooWide, rangeReleased } from "./errors.ts";
 import type { TranslatedPath } from "./translated.ts";
 
-/** The engine folds a file's own constant into the code; an imported one is loaded, and divided by, each time. */
+/** A constant of this file's own folds into the code: see PAGE_SIZE. */
 const PAGE = PAGE_SIZE;
 /** Later than any page of a range; a small integer, as the pages are. */
 const NONE = 0x4000_0000;
@@ -99,8 +99,8 @@ export class Links {
       done += this.#table.mapPages(first + done, frames, done, count - done, prot, this.#cursor);
       if (done === count) break;
       // The first page in each table goes the long way, and leaves the table in the cursor.
-      const [page, frame] = [(first + done) as IovaPage, frames[done] as PhysPage];
-      if (this.#table.map(page, frame, 1, prot, this.#cursor) !== 0) break;
+      const frame = frames[done] as PhysPage;
+      if (this.#table.map((first + done) as IovaPage, frame, 1, prot, this.#cursor) !== 0) break;
       done++;
     }
     if (done > 0) this.note(index, done);

@@ -2,6 +2,8 @@
 import { PAGE_SIZE } from "../base/index.ts";
 import type { PhysVec } from "./vectors.ts";
 
+/** A constant of this file's own folds into the code: see PAGE_SIZE. */
+const PAGE = PAGE_SIZE;
 /** No page goes on from this one. */
 const NO_FRAME = -2;
 
@@ -18,8 +20,8 @@ class PageFrames {
     let single = 0;
     while (single < count) {
       const { phys, length } = vecs[single]!;
-      const frame = phys / PAGE_SIZE;
-      if (length !== PAGE_SIZE || frame !== Math.floor(frame) || frame === before + 1) break;
+      const frame = phys / PAGE;
+      if (length !== PAGE || frame !== Math.floor(frame) || frame === before + 1) break;
       frames[single++] = frame;
       before = frame;
     }

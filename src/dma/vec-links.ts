@@ -13,6 +13,9 @@ import { permissions } from "./permissions.ts";
 import type { TranslatedPath } from "./translated.ts";
 import type { Direction, DmaAttributes, PhysVec } from "./vectors.ts";
 
+/** A constant of this file's own folds into the code: see PAGE_SIZE. */
+const PAGE = PAGE_SIZE;
+
 /** @param simplePages pages of the range that may go by their frames alone */
 export function linkVecs(
   path: TranslatedPath,
@@ -23,9 +26,9 @@ export function linkVecs(
   direction: Direction,
   attributes?: DmaAttributes,
 ): void {
-  const index = offset / PAGE_SIZE;
+  const index = Math.floor(offset / PAGE);
   let done = 0;
-  if (attributes === undefined && index >= 0 && index === Math.floor(index) && index + vecs.length <= simplePages) {
+  if (attributes === undefined && index >= 0 && index * PAGE === offset && index + vecs.length <= simplePages) {
     const count = FRAMES.collect(vecs);
     done = links.linkPages(index, FRAMES.frames, count, permissions(direction));
     if (done === vecs.length) return;
@@ -51,16 +54,16 @@ function linkRuns(
   const { device, granule } = path;
   const runs = RUNS;
   runs.clear();
-  const start = offset + from * PAGE_SIZE;
+  const start = offset + from * PAGE;
   let at = start;
   for (let i = from; i < vecs.length; i++) {
     const { phys, length } = vecs[i]!;
     if (device.checked) links.check("link", at, length);
-    if (!(phys >= 0)) throw badAddress(phys);
+    if (!(phys >= 0 && Number.isInteger(phys))) throw badAddress(phys);
     const inside = path.inside(phys);
     if (at > 0 && inside !== 0) throw linkUnaligned(at, phys, granule);
     if (path.inside(links.address + at) !== inside) throw linkMisplaced(at, phys, links.address + at);
-    runs.add((phys - inside) / PAGE_SIZE, path.pages(inside + length));
+    runs.add((phys - inside) / PAGE, path.pages(inside + length));
     at += length;
   }
   if (runs.count === 0) return;
