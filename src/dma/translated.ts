@@ -20,9 +20,11 @@ import { permissions } from "./permissions.ts";
 import { cachedEntries, mapList, unmapRange, unmapSegments } from "./scatterlist.ts";
 import type { DmaAttributes, DmaVec, PhysVec } from "./vectors.ts";
 
-/** A constant of this file is folded into the code; an imported one is loaded, and divided by, each time. */
+/** A constant of this file's own folds into the code: see PAGE_SIZE. */
 const PAGE = PAGE_SIZE;
 
+/** Bytes that are counted in small integers. */
+const SHORT = 0x4000_0000;
 /** Of a 64-bit address. */
 const LAST_PAGE = 2 ** 52 - 1;
 
@@ -36,6 +38,7 @@ export class TranslatedPath implements Path {
   readonly granulePages: number;
   /** The device needs no care: it sees whole granules, and what the CPU's caches hold; no memory is private. */
   readonly isPlain: boolean;
+  readonly #granuleMask: number;
   readonly #iovaDevice: IovaDevice;
   /** Lists that were mapped entry by entry. */
   readonly #single = new WeakSet<readonly DmaVec[]>();
@@ -47,13 +50,14 @@ export class TranslatedPath implements Path {
     this.granule = domain.granule;
     this.perGranule = 1 / domain.granule;
     this.granulePages = domain.granule / PAGE;
+    this.#granuleMask = domain.granule - 1;
     this.isPlain = device.coherent && !device.untrusted && device.machine.encryption === undefined;
     this.#iovaDevice = { prefer32: true, busLimitPfn: 0 };
   }
 
-  /** Bytes from the start of its granule. */
+  /** Bytes from the start of its granule. Exact for every safe integer; what is no integer counts as the next lower one. */
   inside(address: number): number {
-    return address - Math.floor(address * this.perGranule) * this.granule;
+    return address & this.#granuleMask;
   }
 
   /** The first page of the granule that `address` lies in. */
@@ -63,6 +67,8 @@ export class TranslatedPath implements Path {
 
   /** Pages of the granules that `bytes` fill. */
   pages(bytes: number): number {
+    const whole = bytes | 0;
+    if (whole === bytes && whole <= SHORT) return ((whole + this.#granuleMask) & ~this.#granuleMask) / PAGE;
     return Math.ceil(bytes * this.perGranule) * this.granulePages;
   }
 
@@ -84,6 +90,11 @@ export class TranslatedPath implements Path {
   }
 
   mapPhys(phys: PhysAddr, length: number, direction: Direction, attributes?: DmaAttributes): DmaAddr {
+    if (this.isPlain) return this.mapWhole(phys, length, permissions(direction, attributes));
+    return this.#mapCarefully(phys, length, direction, attributes);
+  }
+
+  #mapCarefully(phys: PhysAddr, length: number, direction: Direction, attributes?: DmaAttributes): DmaAddr {
     const { device } = this;
     let at = phys;
     const hidden = attributes?.shared !== true && hiddenFrom(device, phys, length);
@@ -148,8 +159,9 @@ export class TranslatedPath implements Path {
   /** What an address reaches; one walk of the table. Linux takes physical address 0 for nothing. */
   physOf(address: DmaAddr): PhysAddr | undefined {
     this.device.observer?.lookedUp?.(address);
-    const inside = address % PAGE;
-    const page = this.domain.lookup(((address - inside) / PAGE) as IovaPage);
+    const iovaPage = Math.floor(address / PAGE) as IovaPage;
+    const inside = address - iovaPage * PAGE;
+    const page = this.domain.lookup(iovaPage);
     const isNothing = page < 0 || (page === 0 && inside === 0 && this.device.linuxCompatible);
     return isNothing ? undefined : PhysAddr(page * PAGE + inside);
   }
