@@ -24,6 +24,10 @@ export type IovaPage = Kind<number, "IovaPage">;
 
 /** A *page* is 4 KiB, everywhere in this project. */
 export const PAGE_SHIFT = 12;
+/**
+ * Bytes. Where it is used for each page, a file takes a copy of its own (`const PAGE = PAGE_SIZE`): the engine folds that into
+ * the code, but loads an imported one at each use, and divides by it.
+ */
 export const PAGE_SIZE = 4096;
 export const KiB = 1024;
 export const MiB = 1_048_576;

@@ -128,6 +128,18 @@ describe("what a caller without types may pass", () => {
     expect(leaves(domain)).toBe(0);
   });
 
+  test("a physical address that is no whole number is never linked", () => {
+    const { dma, domain } = device();
+    const range = dma.tryReserveIova({ length: 8192 })!;
+    for (const phys of [0x5000 + 0.5, Number.NaN, Number.POSITIVE_INFINITY, -4096]) {
+      expect(() => range.link(0, PhysAddr(phys), 4096, "to-device")).toThrow();
+      expect(() => range.linkVecs(0, vecs([0x9000, 4096], [phys, 4096]), "to-device")).toThrow(
+        expect.objectContaining({ code: "ERR_DMA_ADDRESS" }),
+      );
+    }
+    expect(leaves(domain)).toBe(0);
+  });
+
   test("a domain is strict or lazy, nothing else", () => {
     expect(() => device("eager" as never)).toThrow(expect.objectContaining({ code: "ERR_DMA_DOMAIN" }));
   });

@@ -20,6 +20,11 @@ import { permissions } from "./permissions.ts";
 import { cachedEntries, mapList, unmapRange, unmapSegments } from "./scatterlist.ts";
 import type { DmaAttributes, DmaVec, PhysVec } from "./vectors.ts";
 
+/** A constant of this file's own folds into the code: see PAGE_SIZE. */
+const PAGE = PAGE_SIZE;
+
+/** Bytes that are counted in small integers. */
+const SHORT = 0x4000_0000;
 /** Of a 64-bit address. */
 const LAST_PAGE = 2 ** 52 - 1;
 
@@ -31,6 +36,9 @@ export class TranslatedPath implements Path {
   /** Granules per byte: a power of two, so multiplying is exact, and much faster than dividing. */
   readonly perGranule: number;
   readonly granulePages: number;
+  /** The device needs no care: it sees whole granules, and what the CPU's caches hold; no memory is private. */
+  readonly isPlain: boolean;
+  readonly #granuleMask: number;
   readonly #iovaDevice: IovaDevice;
   /** Lists that were mapped entry by entry. */
   readonly #single = new WeakSet<readonly DmaVec[]>();
@@ -41,23 +49,32 @@ export class TranslatedPath implements Path {
     this.ownership = new Ownership(device);
     this.granule = domain.granule;
     this.perGranule = 1 / domain.granule;
-    this.granulePages = domain.granule / PAGE_SIZE;
+    this.granulePages = domain.granule / PAGE;
+    this.#granuleMask = domain.granule - 1;
+    this.isPlain = device.coherent && !device.untrusted && device.machine.encryption === undefined;
     this.#iovaDevice = { prefer32: true, busLimitPfn: 0 };
   }
 
-  /** Bytes from the start of its granule. */
+  /** Bytes from the start of its granule. Exact for every safe integer; what is no integer counts as the next lower one. */
   inside(address: number): number {
-    return address - Math.floor(address * this.perGranule) * this.granule;
+    return address & this.#granuleMask;
+  }
+
+  /** The first page of the granule that `address` lies in. */
+  pageOf(address: number): IovaPage {
+    return (Math.floor(address * this.perGranule) * this.granulePages) as IovaPage;
   }
 
   /** Pages of the granules that `bytes` fill. */
   pages(bytes: number): number {
+    const whole = bytes | 0;
+    if (whole === bytes && whole <= SHORT) return ((whole + this.#granuleMask) & ~this.#granuleMask) / PAGE;
     return Math.ceil(bytes * this.perGranule) * this.granulePages;
   }
 
   /** Reserves whole granules below the device's limit; 0 if there is no room. */
   reserve(pages: number, mask: number = this.device.mask): IovaPage {
-    const limit = Math.min(Math.floor(this.device.reach(mask) / PAGE_SIZE), LAST_PAGE);
+    const limit = Math.min(Math.floor(this.device.reach(mask) / PAGE), LAST_PAGE);
     return this.domain.reserve(pages, limit, this.#iovaDevice);
   }
 
@@ -73,6 +90,11 @@ export class TranslatedPath implements Path {
   }
 
   mapPhys(phys: PhysAddr, length: number, direction: Direction, attributes?: DmaAttributes): DmaAddr {
+    if (this.isPlain) return this.mapWhole(phys, length, permissions(direction, attributes));
+    return this.#mapCarefully(phys, length, direction, attributes);
+  }
+
+  #mapCarefully(phys: PhysAddr, length: number, direction: Direction, attributes?: DmaAttributes): DmaAddr {
     const { device } = this;
     let at = phys;
     const hidden = attributes?.shared !== true && hiddenFrom(device, phys, length);
@@ -104,15 +126,15 @@ export class TranslatedPath implements Path {
     const inside = this.inside(phys);
     const pages = this.pages(inside + length);
     const page = this.reserve(pages, mask);
-    if (page === 0) throw noAddressSpace(pages * PAGE_SIZE, device.reach(mask));
+    if (page === 0) throw noAddressSpace(pages * PAGE, device.reach(mask));
     try {
-      domain.map(page, ((phys - inside) / PAGE_SIZE) as PhysPage, pages, prot);
+      domain.map(page, ((phys - inside) / PAGE) as PhysPage, pages, prot);
     } catch (error) {
       domain.release(page, 0, pages);
       throw error;
     }
     domain.sync(page, pages);
-    return DmaAddr(page * PAGE_SIZE + inside);
+    return DmaAddr(page * PAGE + inside);
   }
 
   unmapPhys(address: DmaAddr, length: number, direction: Direction, attributes?: DmaAttributes): void {
@@ -137,10 +159,11 @@ export class TranslatedPath implements Path {
   /** What an address reaches; one walk of the table. Linux takes physical address 0 for nothing. */
   physOf(address: DmaAddr): PhysAddr | undefined {
     this.device.observer?.lookedUp?.(address);
-    const inside = address % PAGE_SIZE;
-    const page = this.domain.lookup(((address - inside) / PAGE_SIZE) as IovaPage);
+    const iovaPage = Math.floor(address / PAGE) as IovaPage;
+    const inside = address - iovaPage * PAGE;
+    const page = this.domain.lookup(iovaPage);
     const isNothing = page < 0 || (page === 0 && inside === 0 && this.device.linuxCompatible);
-    return isNothing ? undefined : PhysAddr(page * PAGE_SIZE + inside);
+    return isNothing ? undefined : PhysAddr(page * PAGE + inside);
   }
 
   syncForCpu(address: DmaAddr, length: number, direction: Direction): void {

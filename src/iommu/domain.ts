@@ -68,8 +68,8 @@ export class IommuDomain implements AddressSpace {
     if (mode !== "strict" && mode !== "lazy") throw badMode(mode);
     this.counters = options.counters ?? new Counters();
     this.mode = mode;
-    this.#granulePages = 2 ** layout.granuleLg;
-    this.granule = this.#granulePages * PAGE_SIZE;
+    this.#granulePages = 1 << layout.granuleLg;
+    this.granule = (this.#granulePages * PAGE_SIZE) | 0;
     this.#unit = unit;
     this.#domainId = options.domainId ?? 1;
     this.#observer = observer;

@@ -105,7 +105,7 @@ export class IovaDomain {
     if (!(largestCached >= LARGEST_CACHED && largestCached <= 32_768 && Number.isInteger(Math.log2(largestCached))))
       throw badLargestCached(largestCached);
     this.startPfn = startPfn;
-    this.dma32Pfn = 2 ** (32 - granuleLog2);
+    this.dma32Pfn = 1 << (32 - granuleLog2); // "<<" gives a small integer, "**" would give a double for ever
     this.#max32AllocSize = this.dma32Pfn;
     this.counters = options.counters ?? new Counters();
     this.#checked = checked;

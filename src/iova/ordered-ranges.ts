@@ -36,13 +36,16 @@ export const log2Floor = (value: number): number =>
 /** log2, rounded up; valid for whole numbers 1..2^53. */
 export const log2Ceil = (value: number): number => (value <= 1 ? 0 : log2Floor(value - 1) + 1);
 
+/** `**` with a variable exponent costs a call. */
+const POWERS: Float64Array = Float64Array.from({ length: 54 }, (_, k) => 2 ** k);
+
 /** 2^k; valid for 0..53. */
-export const pow2 = (k: number): number => (k < 31 ? 1 << k : 2 ** k);
+export const pow2 = (k: number): number => (k < 31 ? 1 << k : POWERS[k]!);
 
 /** A size as six significant bits: 32 log2(size), with the logarithm taken as linear between powers of two. Monotone. */
 export const fitCode = (size: number): number => {
   const exponent = log2Floor(size);
-  const bits = exponent < 31 ? size << (31 - exponent) : (size / 2 ** (exponent - 30)) << 1;
+  const bits = exponent < 31 ? size << (31 - exponent) : (size / pow2(exponent - 30)) << 1;
   return (exponent << 5) + ((bits >>> 26) & 31);
 };
 
@@ -59,7 +62,7 @@ const gapFit = (start: number, end: number): number => {
     const shift = Math.clz32(fit);
     return ((31 - shift) << 5) + (((fit << shift) >>> 26) & 31);
   }
-  let block = 2 ** log2Floor(length);
+  let block = pow2(log2Floor(length));
   if (alignDownPow2(end, block) - block < start) block /= 2;
   return fitCode(Math.max(block, end - Math.ceil(start / (2 * block)) * 2 * block));
 };

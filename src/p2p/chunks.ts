@@ -47,13 +47,16 @@ export function chunksOf(ranges: readonly PhysRange[], router: P2pRouter, client
     while (index < ranges.length) {
       const range = ranges[index]!;
       const phys = range.phys + offset;
-      const left = range.length - offset;
-      if (left > 0 && (phys < peers.low || phys >= peers.high)) {
-        const next = router.rangeOf(phys as PhysAddr);
-        if (next.provider !== provider) break; // two stretches of RAM, though apart, go one way
-        peers = next;
+      let piece = range.length - offset;
+      // Nearly always all of it lies in the stretch that was looked up last.
+      if (piece > 0 && (phys < peers.low || phys + piece > peers.high)) {
+        if (phys < peers.low || phys >= peers.high) {
+          const next = router.rangeOf(phys as PhysAddr);
+          if (next.provider !== provider) break; // two stretches of RAM, though apart, go one way
+          peers = next;
+        }
+        piece = Math.min(piece, peers.high - phys);
       }
-      const piece = left === 0 ? 0 : Math.min(left, peers.high - phys);
       length += piece;
       offset += piece;
       if (offset === range.length) {

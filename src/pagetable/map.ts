@@ -148,7 +148,7 @@ function fillTable(
     const error = makeRoomAtOnce(tree, at, level, leaves, iova);
     if (error !== 0) return error;
   }
-  const size = POW2[lg]!;
+  const size = lg < 31 ? 1 << lg : POW2[lg]!; // pages stay small integers, and so do cursor and count
   const written = writeLeaves(tree, at, level, items, leaves, iova, phys, lg, prot);
   if (written > 0) {
     tree.counters.leavesWritten += written * items;
