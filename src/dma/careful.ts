@@ -8,10 +8,11 @@
  * first, so that the device can still write into a slot that is somebody else's: only with `linuxCompatible`.
  * Specified by: behaviour of Linux 7.2 two-step DMA API with bounce.
  */
-import { DmaAddr, type IovaPage, PAGE_SIZE, PhysAddr } from "../base/index.ts";
+import { DmaAddr, PAGE_SIZE, PhysAddr } from "../base/index.ts";
 import { bounceIn, bounceOut } from "./bounce.ts";
 import { checkPrivacy } from "./confidential.ts";
 import { bounceForbidden, notCoherent, rangeHasBounced, unlinkDiffers } from "./errors.ts";
+import type { Links } from "./links.ts";
 import type { TranslatedPath } from "./translated.ts";
 import type { Direction, DmaAttributes } from "./vectors.ts";
 
@@ -29,21 +30,18 @@ interface Held {
   readonly attributes: DmaAttributes;
 }
 
-/** Maps whole granules; `pad` is where in its granule the caller's memory starts. */
-type MapPiece = (address: number, phys: number, length: number, prot: number, pad?: number) => void;
-
 export class CarefulLinks {
   hasBounced = false;
   readonly #path: TranslatedPath;
-  readonly #map: MapPiece;
+  readonly #links: Links;
   /** How each granule was linked, and how many bytes of it, by granule of the address space. */
   readonly #how = new Map<number, number>();
   /** Where in its granule a piece starts, if not at its start. */
   readonly #inside = new Map<number, number>();
 
-  constructor(path: TranslatedPath, map: MapPiece) {
+  constructor(path: TranslatedPath, links: Links) {
     this.#path = path;
-    this.#map = map;
+    this.#links = links;
   }
 
   link(
@@ -68,13 +66,12 @@ export class CarefulLinks {
     this.#linkBounced(address, phys, length, direction, prot, attributes);
   }
 
-  /** Takes what [address, + length) reaches back for the CPU, around `clear`, which clears the entries. What it returns. */
-  unlink(address: number, length: number, as: As, clear: () => number): number {
+  /** Takes what [address, + length) reaches back for the CPU, around `clear`, which clears the entries. */
+  unlink(address: number, length: number, as: As, clear: () => void): void {
     if (this.#path.device.checked) this.#checkSame(address, length, as);
     const held = this.#reclaim(address, length, as);
-    const cleared = clear();
+    clear();
     this.#giveBack(held);
-    return cleared;
   }
 
   /** The end of a range, around `release`, which is told whether the IOTLB must forget at once: slots are given back then. */
@@ -116,7 +113,7 @@ export class CarefulLinks {
     const { ownership } = this.#path;
     if (ownership.needed(attributes)) this.#forDevice(phys, length, direction);
     try {
-      this.#map(address, phys, length, prot);
+      this.#links.map(address, phys, length, prot);
     } catch (error) {
       if (ownership.needed(attributes)) ownership.takeBack(phys, length, direction);
       throw error;
@@ -153,10 +150,9 @@ export class CarefulLinks {
       if (tail > 0) this.#linkSlot(address + done, PhysAddr(phys + done), tail, direction, prot, attributes);
     } catch (error) {
       if (done > 0) {
-        const inside = path.inside(address);
-        const page = ((address - inside) / PAGE_SIZE) as IovaPage;
+        const pages = path.pages(path.inside(address) + done);
         this.unlink(address, done, { direction, ...(attributes && { attributes }) }, () =>
-          path.domain.unmapNow(page, path.pages(inside + done)),
+          path.domain.unmapNow(path.pageOf(address), pages),
         );
       }
       if (!path.device.linuxCompatible) this.hasBounced = bouncedBefore;
@@ -179,7 +175,7 @@ export class CarefulLinks {
     const slot = bounceIn(device, phys, length, granule - 1, keep);
     try {
       if (ownership.needed(attributes)) this.#forDevice(slot, length, direction);
-      this.#map(address, slot, length, prot, path.inside(phys));
+      this.#links.map(address, slot, length, prot, path.inside(phys));
     } catch (error) {
       if (ownership.needed(attributes)) ownership.takeBack(slot, length, direction);
       bounceOut(device, slot, length, direction, attributes);

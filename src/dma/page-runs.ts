@@ -1,4 +1,34 @@
-/** Runs of pages for one vector link, physically adjacent ones joined. Used up before the call returns. */
+/** Pages of one vector link, collected before they are linked. One of each kind is enough: no call that uses it calls another. */
+import { PAGE_SIZE } from "../base/index.ts";
+import type { PhysVec } from "./vectors.ts";
+
+/** No page goes on from this one. */
+const NO_FRAME = -2;
+
+/** Frames of single pages. */
+class PageFrames {
+  frames: Float64Array = new Float64Array(512);
+
+  /** Takes the first of `vecs` that are whole single pages and that no neighbour continues; how many. */
+  collect(vecs: readonly PhysVec[]): number {
+    const count = vecs.length;
+    if (this.frames.length < count) this.frames = new Float64Array(count * 2);
+    const { frames } = this;
+    let before = NO_FRAME;
+    let single = 0;
+    while (single < count) {
+      const { phys, length } = vecs[single]!;
+      const frame = phys / PAGE_SIZE;
+      if (length !== PAGE_SIZE || frame !== Math.floor(frame) || frame === before + 1) break;
+      frames[single++] = frame;
+      before = frame;
+    }
+    if (single < count && single > 0) single--; // the last one may go on into what follows
+    return single;
+  }
+}
+
+/** Runs of pages, physically adjacent ones joined. */
 class PageRuns {
   physPages: Float64Array = new Float64Array(256);
   pages: Int32Array = new Int32Array(256);
@@ -28,5 +58,5 @@ class PageRuns {
   }
 }
 
-/** One is enough: no call that uses it calls another. */
+export const FRAMES: PageFrames = new PageFrames();
 export const RUNS: PageRuns = new PageRuns();

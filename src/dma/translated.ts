@@ -20,6 +20,9 @@ import { permissions } from "./permissions.ts";
 import { cachedEntries, mapList, unmapRange, unmapSegments } from "./scatterlist.ts";
 import type { DmaAttributes, DmaVec, PhysVec } from "./vectors.ts";
 
+/** A constant of this file is folded into the code; an imported one is loaded, and divided by, each time. */
+const PAGE = PAGE_SIZE;
+
 /** Of a 64-bit address. */
 const LAST_PAGE = 2 ** 52 - 1;
 
@@ -31,6 +34,8 @@ export class TranslatedPath implements Path {
   /** Granules per byte: a power of two, so multiplying is exact, and much faster than dividing. */
   readonly perGranule: number;
   readonly granulePages: number;
+  /** The device needs no care: it sees whole granules, and what the CPU's caches hold; no memory is private. */
+  readonly isPlain: boolean;
   readonly #iovaDevice: IovaDevice;
   /** Lists that were mapped entry by entry. */
   readonly #single = new WeakSet<readonly DmaVec[]>();
@@ -41,13 +46,19 @@ export class TranslatedPath implements Path {
     this.ownership = new Ownership(device);
     this.granule = domain.granule;
     this.perGranule = 1 / domain.granule;
-    this.granulePages = domain.granule / PAGE_SIZE;
+    this.granulePages = domain.granule / PAGE;
+    this.isPlain = device.coherent && !device.untrusted && device.machine.encryption === undefined;
     this.#iovaDevice = { prefer32: true, busLimitPfn: 0 };
   }
 
   /** Bytes from the start of its granule. */
   inside(address: number): number {
     return address - Math.floor(address * this.perGranule) * this.granule;
+  }
+
+  /** The first page of the granule that `address` lies in. */
+  pageOf(address: number): IovaPage {
+    return (Math.floor(address * this.perGranule) * this.granulePages) as IovaPage;
   }
 
   /** Pages of the granules that `bytes` fill. */
@@ -57,7 +68,7 @@ export class TranslatedPath implements Path {
 
   /** Reserves whole granules below the device's limit; 0 if there is no room. */
   reserve(pages: number, mask: number = this.device.mask): IovaPage {
-    const limit = Math.min(Math.floor(this.device.reach(mask) / PAGE_SIZE), LAST_PAGE);
+    const limit = Math.min(Math.floor(this.device.reach(mask) / PAGE), LAST_PAGE);
     return this.domain.reserve(pages, limit, this.#iovaDevice);
   }
 
@@ -104,15 +115,15 @@ export class TranslatedPath implements Path {
     const inside = this.inside(phys);
     const pages = this.pages(inside + length);
     const page = this.reserve(pages, mask);
-    if (page === 0) throw noAddressSpace(pages * PAGE_SIZE, device.reach(mask));
+    if (page === 0) throw noAddressSpace(pages * PAGE, device.reach(mask));
     try {
-      domain.map(page, ((phys - inside) / PAGE_SIZE) as PhysPage, pages, prot);
+      domain.map(page, ((phys - inside) / PAGE) as PhysPage, pages, prot);
     } catch (error) {
       domain.release(page, 0, pages);
       throw error;
     }
     domain.sync(page, pages);
-    return DmaAddr(page * PAGE_SIZE + inside);
+    return DmaAddr(page * PAGE + inside);
   }
 
   unmapPhys(address: DmaAddr, length: number, direction: Direction, attributes?: DmaAttributes): void {
@@ -137,10 +148,10 @@ export class TranslatedPath implements Path {
   /** What an address reaches; one walk of the table. Linux takes physical address 0 for nothing. */
   physOf(address: DmaAddr): PhysAddr | undefined {
     this.device.observer?.lookedUp?.(address);
-    const inside = address % PAGE_SIZE;
-    const page = this.domain.lookup(((address - inside) / PAGE_SIZE) as IovaPage);
+    const inside = address % PAGE;
+    const page = this.domain.lookup(((address - inside) / PAGE) as IovaPage);
     const isNothing = page < 0 || (page === 0 && inside === 0 && this.device.linuxCompatible);
-    return isNothing ? undefined : PhysAddr(page * PAGE_SIZE + inside);
+    return isNothing ? undefined : PhysAddr(page * PAGE + inside);
   }
 
   syncForCpu(address: DmaAddr, length: number, direction: Direction): void {
