@@ -18,6 +18,7 @@ class PageFrames {
     let single = 0;
     while (single < count) {
       const { phys, length } = vecs[single]!;
+      if (typeof phys !== "number") break;
       const frame = phys / PAGE_SIZE;
       if (length !== PAGE_SIZE || frame !== Math.floor(frame) || frame === before + 1) break;
       frames[single++] = frame;
