@@ -7,6 +7,7 @@
 import type { Request, Requests } from "../analysis/index.ts";
 import { PAGE_SIZE, PhysAddr, pagesTouched } from "../base/index.ts";
 import type { Direction, PhysVec } from "../dma/index.ts";
+import { checkRequestCap } from "./options.ts";
 import { isLinear, type Load } from "./strategies.ts";
 
 /** What is done at each step of `order`: `i` maps load i, `~i` gives it back. */
@@ -53,8 +54,10 @@ export function loadOf(
   return { vecs, length: vecs.reduce((sum, vec) => sum + vec.length, 0), direction, linear: isLinear(vecs) };
 }
 
+/** @throws DmaError ERR_DMA_REPLAY_OPTIONS (EINVAL) */
 export function planOf({ requests, order }: Requests, options: PlanOptions = {}): Plan {
   const { requestCap, hugePages } = options;
+  if (requestCap !== undefined) checkRequestCap(requestCap);
   const used = requests.filter(isReplayable);
   const place = hugePages ? inHugePages(used) : ({ segments }: Request) => segments;
   const loads: Load[] = [];
