@@ -34,6 +34,9 @@ export interface PlanOptions {
   readonly hugePages?: boolean;
 }
 
+/** Where the recording does not say which way, both are moved and checked. */
+const UNSAID: Direction = "bidirectional";
+
 const LARGEST_REQUEST = 2 ** 28;
 const END_OF_MEMORY = 2 ** 51;
 
@@ -67,7 +70,7 @@ export function planOf({ requests, order }: Requests, options: PlanOptions = {})
   /** By recorded request: its first load, and the one after its last. */
   const range = new Map<number, readonly [first: number, end: number]>();
   for (const request of used) {
-    const whole = loadOf(place(request), request.direction as Direction);
+    const whole = loadOf(place(request), request.direction ?? UNSAID);
     const first = loads.length;
     loads.push(...(requestCap === undefined || whole.length <= requestCap ? [whole] : cut(whole, requestCap)));
     range.set(request.id, [first, loads.length]);
