@@ -7,7 +7,7 @@ export * from "./findings/finding.ts";
 export type { Rule } from "./findings/rule.ts";
 export { RULES } from "./findings/rules.ts";
 export type { LifetimeSink } from "./lifetimes/ledger.ts";
-export { KINDS, LifetimeTable, NO_DEVICE } from "./lifetimes/table.ts";
+export { KINDS, LifetimeTable, NO_DEVICE, NO_DIRECTION } from "./lifetimes/table.ts";
 export * from "./read-requests.ts";
 export * from "./requests.ts";
 export * from "./snapshot.ts";

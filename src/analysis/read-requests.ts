@@ -10,7 +10,7 @@ import {
   type Role,
   type Trace,
 } from "../trace/index.ts";
-import { directionOf, RequestBuilder, type Requests, type Segment } from "./requests.ts";
+import { type Direction, directionOf, RequestBuilder, type Requests, type Segment } from "./requests.ts";
 
 /** What a consumer wants to see of each event beside the requests. */
 export type EventVisitor = (batch: EventBatch, row: number) => void;
@@ -64,6 +64,8 @@ function feed(builder: RequestBuilder, trace: Trace, batch: EventBatch, row: num
     return field === undefined ? "" : fieldText(trace, batch, row, field);
   };
   const state = (): string => (fields.state === undefined ? "" : `${fieldBigint(batch, row, fields.state)}`);
+  const direction = (): Direction | undefined =>
+    fields.direction === undefined ? undefined : directionOf(fieldNumber(batch, row, fields.direction));
   const timeNs = batch.timeNs[row]!;
   const cpu = batch.cpu[row]!;
   const pages = (bytes: number): number => Math.ceil(bytes / PAGE_SIZE);
@@ -79,15 +81,15 @@ function feed(builder: RequestBuilder, trace: Trace, batch: EventBatch, row: num
       const iova = number("dmaAddr");
       if (iova >= FAILED) return;
       const segment: Segment = { phys: number("physAddr"), length: number("size"), iova };
-      builder.mapped(timeNs, cpu, text("device"), segment, directionOf(number("direction")));
+      builder.mapped(timeNs, cpu, text("device"), segment, direction());
       break;
     }
     case "dma-alloc":
       if (number("dmaAddr") >= FAILED || number("size") === 0) return;
-      builder.allocated(timeNs, cpu, text("device"), number("dmaAddr"), number("size"));
+      builder.allocated(timeNs, cpu, text("device"), number("dmaAddr"), number("size"), direction());
       break;
     case "dma-map-list":
-      builder.mappedList(timeNs, cpu, text("device"), listOf(batch, row, fields), directionOf(number("direction")));
+      builder.mappedList(timeNs, cpu, text("device"), listOf(batch, row, fields), direction());
       break;
     case "dma-unmap":
     case "dma-free":
@@ -99,7 +101,7 @@ function feed(builder: RequestBuilder, trace: Trace, batch: EventBatch, row: num
     case "range-link": {
       const iova = number("dmaAddr") + number("offset");
       const segment: Segment = { phys: number("physAddr"), length: number("size"), iova };
-      builder.linked(cpu, state(), segment, directionOf(number("direction")));
+      builder.linked(cpu, state(), segment, direction());
       break;
     }
     case "range-free":

@@ -30,7 +30,8 @@ export interface Request {
   /** The device that an event named; `undefined` where none did. */
   readonly device: string | undefined;
   readonly kind: RequestKind;
-  readonly direction: Direction;
+  /** `undefined` where no event says: only `iommu:map` events, or a range without a link. */
+  readonly direction: Direction | undefined;
   readonly segments: readonly Segment[];
   /** Sum of the segments' lengths, bytes. */
   readonly length: number;
@@ -63,7 +64,7 @@ interface Open {
   id: number;
   device: string | undefined;
   kind: RequestKind;
-  direction: Direction;
+  direction: Direction | undefined;
   segments: Segment[];
   /** Known when all segments are. */
   length: number;
@@ -83,7 +84,8 @@ interface Piece {
 }
 
 const DIRECTIONS: readonly Direction[] = ["bidirectional", "to-device", "from-device"];
-export const directionOf = (code: number): Direction => DIRECTIONS[code] ?? "bidirectional";
+/** The kernel's number in words; `undefined` for what is none. */
+export const directionOf = (code: number): Direction | undefined => DIRECTIONS[code];
 
 /** Put together from events in time order; {@link finish} gives the requests. */
 export class RequestBuilder {
@@ -134,12 +136,12 @@ export class RequestBuilder {
   }
 
   /** `dma_map_phys` and its older names: one segment of `device`. Comes after the `iommu:map` of its pages. */
-  mapped(timeNs: number, cpu: number, device: string, segment: Segment, direction: Direction): void {
+  mapped(timeNs: number, cpu: number, device: string, segment: Segment, direction: Direction | undefined): void {
     this.#named(timeNs, cpu, device, "one-shot", direction, [segment]);
   }
 
   /** `dma_alloc`: coherent memory of `device`; its physical runs are the pages just mapped. */
-  allocated(timeNs: number, cpu: number, device: string, address: number, length: number): void {
+  allocated(timeNs: number, cpu: number, device: string, address: number, length: number, direction?: Direction): void {
     const pieces = this.#takeRecent(cpu, address, length);
     const segments = pieces.map((piece) => ({
       phys: piece.phys,
@@ -148,11 +150,11 @@ export class RequestBuilder {
     }));
     // A direct mapping: the address is the memory.
     if (segments.length === 0) segments.push({ phys: address, length, iova: address });
-    this.#open(timeNs, device, "coherent", "bidirectional", segments, pieces);
+    this.#open(timeNs, device, "coherent", direction, segments, pieces);
   }
 
   /** `dma_map_sg`: `segments` as the event lists them; where pages were seen, those say the physical lengths. */
-  mappedList(timeNs: number, cpu: number, device: string, segments: Segment[], direction: Direction): void {
+  mappedList(timeNs: number, cpu: number, device: string, segments: Segment[], direction: Direction | undefined): void {
     const [first] = segments;
     if (!first) return;
     const end = segments.reduce((most, segment) => Math.max(most, segment.iova + segment.length), 0);
@@ -163,11 +165,11 @@ export class RequestBuilder {
 
   /** `dma_iova_try_alloc` that succeeded. */
   reserved(timeNs: number, device: string, state: string): void {
-    this.#ranges.set(state, this.#begin(timeNs, device, "two-step", "bidirectional", this.#position++));
+    this.#ranges.set(state, this.#begin(timeNs, device, "two-step", undefined, this.#position++));
   }
 
   /** `dma_iova_link`: comes just before the `iommu:map` of its pages. */
-  linked(cpu: number, state: string, segment: Segment, direction: Direction): void {
+  linked(cpu: number, state: string, segment: Segment, direction: Direction | undefined): void {
     const range = this.#ranges.get(state);
     if (!range) return;
     this.#linking.set(cpu, { page: Math.floor(segment.iova / PAGE_SIZE), range });
@@ -250,7 +252,7 @@ export class RequestBuilder {
     cpu: number,
     device: string,
     kind: RequestKind,
-    direction: Direction,
+    direction: Direction | undefined,
     segments: Segment[],
   ): void {
     const first = segments[0]!;
@@ -261,7 +263,7 @@ export class RequestBuilder {
     timeNs: number,
     device: string,
     kind: RequestKind,
-    direction: Direction,
+    direction: Direction | undefined,
     segments: Segment[],
     pieces: Piece[],
   ): void {
@@ -282,7 +284,7 @@ export class RequestBuilder {
   /** A request that only `iommu:map` events show. */
   #fromPieces(pieces: Piece[]): Open {
     const first = pieces.reduce((a, b) => (a.position < b.position ? a : b));
-    const request = this.#begin(first.timeNs, undefined, "unattributed", "bidirectional", first.position);
+    const request = this.#begin(first.timeNs, undefined, "unattributed", undefined, first.position);
     request.translated = true;
     for (const piece of pieces) {
       piece.request = request;
@@ -291,7 +293,13 @@ export class RequestBuilder {
     return request;
   }
 
-  #begin(timeNs: number, device: string | undefined, kind: RequestKind, direction: Direction, position: number): Open {
+  #begin(
+    timeNs: number,
+    device: string | undefined,
+    kind: RequestKind,
+    direction: Direction | undefined,
+    position: number,
+  ): Open {
     const request: Open = {
       id: this.#requests.length,
       device,

@@ -58,6 +58,16 @@ export class DmaError extends Error {
   }
 }
 
+/** What was given where something else is needed, as messages show it: which kind of thing, where it is no number. */
+export function given(value: unknown): string {
+  if (typeof value === "number" || value === undefined || value === null) return String(value);
+  if (typeof value === "bigint") return `${value}n, a bigint`;
+  if (typeof value === "string") return JSON.stringify(value.length > 40 ? `${value.slice(0, 40)}...` : value);
+  if (typeof value === "object")
+    return Array.isArray(value) ? "an array" : `an object (${value.constructor?.name ?? "plain"})`;
+  return `a ${typeof value}`;
+}
+
 /** Stops at a broken promise of this library itself. Never used for what a caller or a file may do wrong. */
 export function assert(condition: unknown, message: string): asserts condition {
   if (!condition) throw new Error(`broken invariant: ${message}`);

@@ -1,5 +1,7 @@
-/** What no mapping can be asked for: lengths and addresses that memory cannot have. */
-import { badAddress, badLength } from "./errors.ts";
+/** What no mapping and no device can be asked for: numbers that they cannot have, and options that are none. */
+import type { AddressSpace } from "../iommu/index.ts";
+import { ALL_ADDRESSES, type DeviceOptions } from "./device.ts";
+import { badAddress, badDomain, badLength, badLimit, badOptions, badPhysOffset } from "./errors.ts";
 import type { PhysVec } from "./vectors.ts";
 
 /** @throws DmaError ERR_DMA_LENGTH (EINVAL) */
@@ -17,3 +19,35 @@ export function checkVec({ phys, length }: PhysVec): void {
   checkLength(length);
   checkAddress(phys);
 }
+
+/** @throws DmaError ERR_DMA_OFFSET (EINVAL) */
+export function checkPhysOffset(physOffset: number): void {
+  if (!(Number.isSafeInteger(physOffset) && physOffset >= 0)) throw badPhysOffset(physOffset);
+}
+
+/** @throws DmaError ERR_DMA_LIMIT (EINVAL) */
+export function checkLimit(name: string, value: number): void {
+  if (!(Number.isInteger(value) && value >= 0 && value <= ALL_ADDRESSES)) throw badLimit(name, value);
+}
+
+const LIMITS = ["mask", "coherentMask", "busLimit", "maxSegmentSize", "minAlignMask", "cacheLine"] as const;
+
+/**
+ * A domain in place of the options would silently be a device that is not translated.
+ *
+ * @throws DmaError ERR_DMA_OPTIONS, ERR_DMA_LIMIT (EINVAL)
+ */
+export function checkOptions(options: DeviceOptions & { readonly domain?: AddressSpace }): void {
+  const isObject = typeof options === "object" && options !== null && !Array.isArray(options);
+  if (!isObject || isAddressSpace(options)) throw badOptions(options);
+  if (options.domain !== undefined && !isAddressSpace(options.domain)) throw badDomain(options.domain);
+  for (const name of LIMITS) {
+    const value = options[name];
+    if (value !== undefined) checkLimit(name, value);
+  }
+  const { busOffset } = options; // of either sign
+  if (busOffset !== undefined && !Number.isSafeInteger(busOffset)) throw badLimit("busOffset", busOffset);
+}
+
+const isAddressSpace = (value: unknown): boolean =>
+  typeof value === "object" && value !== null && typeof (value as Partial<AddressSpace>).reserve === "function";

@@ -13,7 +13,7 @@ import type { AddressSpace } from "../iommu/index.ts";
 import { maxBounceSize } from "../swiotlb/index.ts";
 import type { DmaEventName } from "../trace/index.ts";
 import { type BatchLimits, DmaBatch } from "./batch.ts";
-import { checkAddress, checkLength, checkVec } from "./checks.ts";
+import { checkAddress, checkLength, checkLimit, checkOptions, checkPhysOffset, checkVec } from "./checks.ts";
 import {
   type Allocation,
   allocateDirect,
@@ -61,8 +61,9 @@ export class Dma {
   readonly #path: Path;
   readonly #translated: TranslatedPath | undefined;
 
-  /** @throws DmaError ERR_DMA_LIMIT (EINVAL) */
+  /** @throws DmaError ERR_DMA_OPTIONS, ERR_DMA_LIMIT (EINVAL) */
   constructor(options: DmaOptions = {}) {
+    checkOptions(options);
     this.domain = options.domain;
     this.device = new DmaDevice(options, options.counters ?? options.domain?.counters);
     this.setSegmentBoundary(this.device.segmentBoundaryMask);
@@ -86,23 +87,25 @@ export class Dma {
   /**
    * The highest address that the device can emit.
    *
-   * @throws DmaError ERR_DMA_MASK (EIO) if, without an IOMMU, it could not reach all RAM below 4 GiB; nothing is changed
+   * @throws DmaError ERR_DMA_LIMIT (EINVAL) if it is no whole number from 0 to 2^64; ERR_DMA_MASK (EIO) if, without an IOMMU, it
+   * could not reach all RAM below 4 GiB; nothing is changed
    */
   setMask(mask: number): void {
-    this.#checkMask(mask);
+    this.#checkMask("mask", mask);
     this.device.mask = mask;
     this.device.maskChanged();
   }
 
   /** The same for coherent memory. @throws as {@link setMask} */
   setCoherentMask(mask: number): void {
-    this.#checkMask(mask);
+    this.#checkMask("coherentMask", mask);
     this.device.coherentMask = mask;
   }
 
   /** @throws DmaError ERR_DMA_LIMIT (EINVAL) unless it is a power of two less one */
   setSegmentBoundary(mask: number): void {
-    if (mask < ALL_ADDRESSES && !(mask >= 0 && Number.isInteger(Math.log2(mask + 1)))) throw badBoundary(mask);
+    const isPowerOfTwoLessOne = mask >= 0 && Number.isInteger(Math.log2(mask + 1));
+    if (typeof mask !== "number" || mask > ALL_ADDRESSES || !isPowerOfTwoLessOne) throw badBoundary(mask);
     this.device.segmentBoundaryMask = mask < ALL_ADDRESSES ? mask : ALL_ADDRESSES - 1;
   }
 
@@ -156,7 +159,7 @@ export class Dma {
    * @param asked.capacity bytes that {@link IovaRange.grow} may reach; `length` unless said
    * @param asked.again a range of this device that was given back: its object is the new range, and nothing is allocated.
    * For those who keep one for each request in flight; nobody else may still hold it. One in use is left alone.
-   * @throws DmaError ERR_DMA_LENGTH (EINVAL)
+   * @throws DmaError ERR_DMA_LENGTH, ERR_DMA_OFFSET (EINVAL)
    */
   tryReserveIova(asked: {
     length: number;
@@ -164,10 +167,13 @@ export class Dma {
     capacity?: number;
     again?: IovaRange | undefined;
   }): IovaRange | undefined {
-    checkLength(asked.length);
+    const { length, physOffset = 0, capacity = length, again } = asked;
+    checkLength(length);
+    checkLength(capacity);
+    checkPhysOffset(physOffset);
     const path = this.#translated;
     if (path === undefined) return undefined;
-    return reserveRange(path, asked.length, path.inside(asked.physOffset ?? 0), asked.capacity, asked.again);
+    return reserveRange(path, length, path.inside(physOffset), capacity, again);
   }
 
   // One shot.
@@ -379,7 +385,8 @@ export class Dma {
     freeBlocks(this.device, blocks);
   }
 
-  #checkMask(mask: number): void {
+  #checkMask(name: "mask" | "coherentMask", mask: number): void {
+    checkLimit(name, mask);
     const { ramEnd } = this.device.machine;
     if (this.#translated || mask >= 2 ** 32 - 1 || ramEnd === undefined) return;
     const needed = ramEnd - PAGE_SIZE;

@@ -1,17 +1,21 @@
 /** What the DMA layer refuses, and why. One function per error. */
-import { DmaError, hex } from "../base/index.ts";
+import { DmaError, given, hex } from "../base/index.ts";
 
 /** A length that no mapping can have. */
 export const badLength = (length: number): DmaError =>
-  new DmaError("ERR_DMA_LENGTH", "EINVAL", `a length of ${length} bytes: a whole number from 1 on is needed`, {
+  new DmaError("ERR_DMA_LENGTH", "EINVAL", `a length of ${given(length)} bytes: a whole number from 1 on is needed`, {
     length,
   });
 
 /** An address that memory cannot have. */
 export const badAddress = (phys: number): DmaError =>
-  new DmaError("ERR_DMA_ADDRESS", "EINVAL", `a physical address of ${phys}: a whole number from 0 to 2^53 is needed`, {
-    phys,
-  });
+  new DmaError(
+    "ERR_DMA_ADDRESS",
+    "EINVAL",
+    `a physical address of ${given(phys)}: ${typeof phys === "number" ? "" : "a number, and no other type, "}a whole number ` +
+      "from 0 to 2^53 - 1 is needed",
+    { phys },
+  );
 
 /** A direction that is none. */
 export const badDirection = (direction: unknown): DmaError =>
@@ -31,14 +35,57 @@ export const noAddressSpace = (length: number, limit: number): DmaError =>
     { length, limit },
   );
 
-/** A link that would leave its range. */
-export const linkPastEnd = (offset: number, length: number, reserved: number): DmaError =>
-  new DmaError(
+/** A part that the range does not have, for a link or another call. */
+export const outsideRange = (what: string, offset: number, length: number, reserved: number): DmaError => {
+  const whole = Number.isSafeInteger(offset) && Number.isSafeInteger(length);
+  return new DmaError(
     "ERR_DMA_LINK_RANGE",
     "EINVAL",
-    `cannot link ${length} bytes at offset ${offset}: the range has ${reserved} bytes`,
+    `cannot ${what} ${given(length)} bytes at offset ${given(offset)}: ` +
+      (whole ? `the range has ${reserved} bytes` : "both must be whole numbers"),
     { offset, length, reserved },
   );
+};
+
+/** A place in a granule that is none. */
+export const badPhysOffset = (physOffset: unknown): DmaError =>
+  new DmaError(
+    "ERR_DMA_OFFSET",
+    "EINVAL",
+    `a physOffset of ${given(physOffset)}: the address of the memory, or its place in its granule, is needed, a whole ` +
+      "number from 0 to 2^53 - 1",
+    { physOffset },
+  );
+
+/** Options that are none: nothing of the device would be as its owner thinks. */
+export const badOptions = (options: unknown): DmaError =>
+  new DmaError(
+    "ERR_DMA_OPTIONS",
+    "EINVAL",
+    isSpace(options)
+      ? "a domain in place of the options of a Dma: { domain } is needed, or the device would not be translated"
+      : `${given(options)} in place of the options of a Dma: an object such as { domain } is needed`,
+    {},
+  );
+
+const isSpace = (value: unknown): boolean => typeof value === "object" && value !== null && "reserve" in value;
+
+/** A domain that is none. */
+export const badDomain = (domain: unknown): DmaError =>
+  new DmaError(
+    "ERR_DMA_OPTIONS",
+    "EINVAL",
+    `${given(domain)} as domain: an address space such as an IommuDomain is needed, or no domain for a device that is not ` +
+      "translated",
+    {},
+  );
+
+/** A property of the device that is no number it can have. */
+export const badLimit = (name: string, value: unknown): DmaError =>
+  new DmaError("ERR_DMA_LIMIT", "EINVAL", `a ${name} of ${given(value)}: a whole number from 0 to 2^64 is needed`, {
+    name,
+    value,
+  });
 
 /** An inner piece that does not start on a page. */
 export const linkUnaligned = (offset: number, phys: number, granule: number): DmaError =>
@@ -203,7 +250,7 @@ export const badBoundary = (mask: number): DmaError =>
   new DmaError(
     "ERR_DMA_LIMIT",
     "EINVAL",
-    `a segment boundary mask of ${hex(mask)}: a power of two less one is needed`,
+    `a segment boundary mask of ${Number.isSafeInteger(mask) ? hex(mask) : given(mask)}: a power of two less one is needed`,
     {
       mask,
     },

@@ -11,15 +11,8 @@
  */
 import { type Iova, type IovaPage, PAGE_SIZE, type PhysAddr } from "../base/index.ts";
 import { CarefulLinks } from "./careful.ts";
-import {
-  badAddress,
-  badDirection,
-  destroyMismatch,
-  linkUnaligned,
-  rangeReleased,
-  sharedForbidden,
-  unlinkHole,
-} from "./errors.ts";
+import { checkAddress, checkLength } from "./checks.ts";
+import { badDirection, destroyMismatch, linkUnaligned, sharedForbidden, unlinkHole } from "./errors.ts";
 import { Links } from "./links.ts";
 import { permissions } from "./permissions.ts";
 import { RangeEvents } from "./range-events.ts";
@@ -123,7 +116,7 @@ export class IovaRange implements Disposable {
   link(offset: number, phys: PhysAddr, length: number, direction: Direction, attributes?: DmaAttributes): void {
     // A whole page of a range that starts on one, on a device that needs no care: nearly all of them. What is odd in any way
     // takes the long way, which says what is wrong.
-    if (length === PAGE && attributes === undefined) {
+    if (length === PAGE && attributes === undefined && typeof phys === "number") {
       const index = offset / PAGE;
       const frame = phys / PAGE;
       if (index >= 0 && index < this.#simplePages && index === Math.floor(index) && frame === Math.floor(frame)) {
@@ -140,7 +133,7 @@ export class IovaRange implements Disposable {
   #linkAny(offset: number, phys: PhysAddr, length: number, direction: Direction, attributes?: DmaAttributes): void {
     const links = this.#links;
     if (this.#checked) links.check("link", offset, length);
-    if (!(phys >= 0)) throw badAddress(phys);
+    checkAddress(phys);
     const { device, granule, perGranule } = this.#path;
     if (offset > 0 && phys - Math.floor(phys * perGranule) * granule !== 0) throw linkUnaligned(offset, phys, granule);
     const prot = permissions(direction, attributes, device.coherent);
@@ -201,12 +194,12 @@ export class IovaRange implements Disposable {
   /**
    * What was linked in [offset, offset + length) is promised from here on: the device may look. All, unless said.
    *
-   * @throws DmaError ERR_DMA_RELEASED (EINVAL); on a host whose links wait for their sync (coalescing on Linux) also what the
+   * @throws DmaError ERR_DMA_LINK_RANGE, ERR_DMA_RELEASED (EINVAL); on a host whose links wait for their sync (coalescing on Linux) also what the
    * kernel says of the map, and then what waited is not linked
    */
   sync(offset = 0, length: number = this.#links.length - offset): void {
     const path = this.#path;
-    if (this.#checked && this.#links.released) throw rangeReleased("sync");
+    if (this.#checked) this.#links.check("sync", offset, length, 0);
     this.#events?.syncing(offset, length);
     if (!path.device.coherent) path.ownership.barrier();
     path.domain.sync(this.#links.pageAt(offset), this.#links.pagesAt(offset, length));
@@ -245,8 +238,13 @@ export class IovaRange implements Disposable {
     if (this.#links.flush() && !this.#links.released) this.#countSimple();
   }
 
-  /** Makes room for `length` bytes from the start, within {@link capacity}. False if there is not so much: nothing changes. */
+  /**
+   * Makes room for `length` bytes from the start, within {@link capacity}. False if there is not so much: nothing changes.
+   *
+   * @throws DmaError ERR_DMA_LENGTH (EINVAL)
+   */
   grow(length: number): boolean {
+    checkLength(length);
     const links = this.#links;
     if (links.released || length > this.capacity) return false;
     if (length > links.length) links.length = length;

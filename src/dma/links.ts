@@ -10,7 +10,7 @@
 import { type Iova, type IovaPage, PAGE_SIZE, type PhysPage } from "../base/index.ts";
 import type { AddressSpace, AddressTable } from "../iommu/index.ts";
 import { Gather, LeafCursor } from "../pagetable/index.ts";
-import { linkMisplaced, linkPastEnd, physTooWide, rangeReleased } from "./errors.ts";
+import { linkMisplaced, outsideRange, physTooWide, rangeReleased } from "./errors.ts";
 import type { TranslatedPath } from "./translated.ts";
 
 /** A constant of this file's own folds into the code: see PAGE_SIZE. */
@@ -67,9 +67,11 @@ export class Links {
   }
 
   /** @throws DmaError ERR_DMA_RELEASED, ERR_DMA_LINK_RANGE (EINVAL) */
-  check(what: string, offset: number, length: number): void {
+  check(what: string, offset: number, length: number, least: 0 | 1 = 1): void {
     if (this.released) throw rangeReleased(what);
-    if (!(length > 0 && offset >= 0 && offset + length <= this.length)) throw linkPastEnd(offset, length, this.length);
+    const within = length >= least && offset >= 0 && offset + length <= this.length;
+    if (!(within && Number.isInteger(offset) && Number.isInteger(length)))
+      throw outsideRange(what, offset, length, this.length);
   }
 
   /** The first page of the granule that `offset` lies in. */

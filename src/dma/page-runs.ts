@@ -20,6 +20,7 @@ class PageFrames {
     let single = 0;
     while (single < count) {
       const { phys, length } = vecs[single]!;
+      if (typeof phys !== "number") break;
       const frame = phys / PAGE;
       if (length !== PAGE || frame !== Math.floor(frame) || frame === before + 1) break;
       frames[single++] = frame;

@@ -17,7 +17,7 @@ import { Arena, Gather, type LeafCursor, PageTable, type TableEvents, TableList 
 import type { Clock, TranslationTables, TranslationUnit } from "../platform/index.ts";
 import type { Observer } from "../trace/index.ts";
 import type { AddressSpace } from "./address-space.ts";
-import { badMode, mapRefused, splitRefused } from "./errors.ts";
+import { badDomainNumber, badMode, domainLacks, mapRefused, splitRefused } from "./errors.ts";
 
 export interface DomainOptions {
   readonly layout: TableLayout;
@@ -25,6 +25,7 @@ export interface DomainOptions {
   readonly clock: Clock;
   /** `strict`: every unmap invalidates before it returns. `lazy`: ranges wait in a flush queue. */
   readonly mode: "strict" | "lazy";
+  /** What the unit knows the domain by: 0 to 65535; 1 unless said. */
   readonly domainId?: number;
   /** Memory for page tables; one of its own if not given. */
   readonly tableMemory?: Arena;
@@ -64,6 +65,7 @@ export class IommuDomain implements AddressSpace {
 
   /** @throws DmaError ERR_DMA_DOMAIN (EINVAL); ERR_DMA_TABLE_MEMORY (ENOMEM) if there is no room for the top table */
   constructor(options: DomainOptions) {
+    checkOptions(options);
     const { layout, unit, clock, mode, observer } = options;
     if (mode !== "strict" && mode !== "lazy") throw badMode(mode);
     this.counters = options.counters ?? new Counters();
@@ -328,3 +330,21 @@ const inGranules = ({ lo, hi }: PfnRange, granulePages: number): PfnRange => ({
   lo: Math.floor(lo / granulePages),
   hi: Math.floor(hi / granulePages),
 });
+
+/** Domain numbers are of 16 bits in the formats of every vendor. */
+const LAST_DOMAIN_ID = 0xffff;
+
+/** @throws DmaError ERR_DMA_DOMAIN (EINVAL) */
+function checkOptions(options: DomainOptions): void {
+  for (const part of ["layout", "unit", "clock"] as const) {
+    const value = (options as DomainOptions | undefined)?.[part];
+    if (typeof value !== "object" || value === null) throw domainLacks(part, value);
+  }
+  const { domainId = 1, lastPage = 1 } = options;
+  checkNumber("domainId", domainId, 0, LAST_DOMAIN_ID);
+  checkNumber("lastPage", lastPage, 1, Number.MAX_SAFE_INTEGER);
+}
+
+function checkNumber(name: string, value: number, least: number, most: number): void {
+  if (!(Number.isInteger(value) && value >= least && value <= most)) throw badDomainNumber(name, value, least, most);
+}

@@ -1,5 +1,5 @@
 /** What an IOMMU domain refuses. */
-import { DmaError, ERRNO, type Errno, hex, PAGE_SIZE } from "../base/index.ts";
+import { DmaError, ERRNO, type Errno, given, hex, PAGE_SIZE } from "../base/index.ts";
 
 const REASONS: Readonly<Record<string, string>> = {
   EADDRINUSE: "something is mapped there; unmap it first",
@@ -40,3 +40,21 @@ export function splitRefused(error: number, page: number): DmaError {
 /** A mode that is none. */
 export const badMode = (mode: unknown): DmaError =>
   new DmaError("ERR_DMA_DOMAIN", "EINVAL", `a mode of ${JSON.stringify(mode)}: "strict" or "lazy" is needed`, { mode });
+
+/** A part that a domain cannot do without. */
+export const domainLacks = (part: string, value: unknown): DmaError =>
+  new DmaError(
+    "ERR_DMA_DOMAIN",
+    "EINVAL",
+    `${given(value)} as ${part} of a domain: a domain is made of { layout, unit, clock, mode }, and cannot do without one of them`,
+    { part },
+  );
+
+/** A number that a domain cannot have. */
+export const badDomainNumber = (name: string, value: unknown, least: number, most: number): DmaError =>
+  new DmaError(
+    "ERR_DMA_DOMAIN",
+    "EINVAL",
+    `a ${name} of ${given(value)}: a whole number from ${least} to ${most} is needed`,
+    { name, value, least, most },
+  );

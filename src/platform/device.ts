@@ -29,7 +29,7 @@ export interface HostMemory {
   /**
    * Zeroed memory, page aligned, physically contiguous as far as devices can tell.
    *
-   * @throws DmaError ENOMEM
+   * @throws DmaError ERR_DMA_LENGTH (EINVAL) unless it is a whole number from 1 on; for lack of memory (ENOMEM)
    */
   allocate(length: number): HostBuffer;
 }

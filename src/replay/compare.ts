@@ -9,17 +9,15 @@
 import type { Requests } from "../analysis/index.ts";
 import { Random } from "../base/index.ts";
 import { type CostModel, PUBLISHED_COST, predict } from "./cost.ts";
-import { type IommuKind, Machine, type MachineOptions, type RunCost } from "./machine.ts";
+import { Machine, type MachineOptions, type RunCost } from "./machine.ts";
+import { checkReplayOptions, checkRequests, type ReplayOptions } from "./options.ts";
 import { type Plan, pagesOf, planOf } from "./plan.ts";
 import { type Load, STRATEGIES, type Strategy } from "./strategies.ts";
 import { type Mismatch, Verifier } from "./verifier.ts";
 
-export interface CompareOptions {
-  readonly iommu?: IommuKind;
-  readonly mode?: "strict" | "lazy";
+export interface CompareOptions extends ReplayOptions {
   /** A unit that caches absent entries; invalidation is then strict, as in Linux. */
   readonly cachingMode?: boolean;
-  readonly seed?: number;
   /** Longer requests are mapped in pieces of this, bytes, a multiple of 4096. */
   readonly requestCap?: number;
   /** What if each buffer lay in one piece of memory? */
@@ -87,8 +85,14 @@ export interface Comparison {
   readonly strategies: readonly StrategyCost[];
 }
 
-/** Replays `recorded` under every strategy. */
+/**
+ * Replays `recorded` under every strategy.
+ *
+ * @throws DmaError ERR_DMA_REPLAY_OPTIONS, ERR_DMA_IOVA_CACHED (EINVAL), before anything is replayed
+ */
 export function compare(recorded: Requests, options: CompareOptions = {}): Comparison {
+  checkRequests(recorded);
+  checkReplayOptions(options);
   const { iommu = "vtd", cachingMode = false, seed = 1, progress = () => {}, cost = PUBLISHED_COST } = options;
   const { requestCap, hugePages = false, largestCached } = options;
   const mode = cachingMode ? "strict" : (options.mode ?? "strict");

@@ -16,6 +16,7 @@ import { Machine, type MachineOptions } from "./machine.ts";
 import type { NvmeMismatch } from "./nvme-bytes.ts";
 import { type LeftOut, nvmeLoadOf } from "./nvme-load.ts";
 import { type NvmeOutcome, NvmeRun } from "./nvme-run.ts";
+import { checkReplayOptions, checkRequests } from "./options.ts";
 import type { Plan } from "./plan.ts";
 import { STRATEGIES, type StrategyName } from "./strategies.ts";
 
@@ -82,8 +83,12 @@ const BESIDE: readonly StrategyName[] = ["one-shot", "scatterlist", "two-step"];
 /**
  * Replays `recorded` as NVMe commands. `options.requestCap` limits what the controller takes at once: to 4 KiB times a power of
  * two, from 8 KiB on, as controllers say it.
+ *
+ * @throws DmaError (rejects) ERR_DMA_REPLAY_OPTIONS (EINVAL), before anything is replayed
  */
 export async function replayAsNvme(recorded: Requests, options: NvmeReplayOptions = {}): Promise<NvmeReplay> {
+  checkRequests(recorded);
+  checkReplayOptions(options);
   const { hugePages = false, cost = PUBLISHED_COST, progress = () => {}, seed = 1, requestCap } = options;
   const { plan, leftOut, bothWays } = nvmeLoadOf(recorded, { hugePages });
   const machine = machineOf(options);

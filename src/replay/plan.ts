@@ -7,6 +7,7 @@
 import type { Request, Requests } from "../analysis/index.ts";
 import { PAGE_SIZE, PhysAddr, pagesTouched } from "../base/index.ts";
 import type { Direction, PhysVec } from "../dma/index.ts";
+import { checkRequestCap } from "./options.ts";
 import { isLinear, type Load } from "./strategies.ts";
 
 /** What is done at each step of `order`: `i` maps load i, `~i` gives it back. */
@@ -33,6 +34,9 @@ export interface PlanOptions {
   readonly hugePages?: boolean;
 }
 
+/** Where the recording does not say which way, both are moved and checked. */
+const UNSAID: Direction = "bidirectional";
+
 const LARGEST_REQUEST = 2 ** 28;
 const END_OF_MEMORY = 2 ** 51;
 
@@ -53,8 +57,10 @@ export function loadOf(
   return { vecs, length: vecs.reduce((sum, vec) => sum + vec.length, 0), direction, linear: isLinear(vecs) };
 }
 
+/** @throws DmaError ERR_DMA_REPLAY_OPTIONS (EINVAL) */
 export function planOf({ requests, order }: Requests, options: PlanOptions = {}): Plan {
   const { requestCap, hugePages } = options;
+  if (requestCap !== undefined) checkRequestCap(requestCap);
   const used = requests.filter(isReplayable);
   const place = hugePages ? inHugePages(used) : ({ segments }: Request) => segments;
   const loads: Load[] = [];
@@ -64,7 +70,7 @@ export function planOf({ requests, order }: Requests, options: PlanOptions = {})
   /** By recorded request: its first load, and the one after its last. */
   const range = new Map<number, readonly [first: number, end: number]>();
   for (const request of used) {
-    const whole = loadOf(place(request), request.direction as Direction);
+    const whole = loadOf(place(request), request.direction ?? UNSAID);
     const first = loads.length;
     loads.push(...(requestCap === undefined || whole.length <= requestCap ? [whole] : cut(whole, requestCap)));
     range.set(request.id, [first, loads.length]);

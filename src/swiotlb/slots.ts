@@ -10,7 +10,7 @@
  * Specified by: behaviour of Linux 7.2 bounce buffers; judged by test/golden/dma-api.
  */
 import { PAGE_SIZE, type PhysAddr } from "../base/index.ts";
-import { badIndex, badPoolStart, badSlots } from "./errors.ts";
+import { badIndex, badPoolStart, badSlots, tooManySlots } from "./errors.ts";
 
 /** Bytes of a slot. */
 export const BOUNCE_SLOT = 2048;
@@ -20,6 +20,8 @@ const SLOT_MASK = BOUNCE_SLOT - 1;
 const SET_MASK = BOUNCE_SET - 1;
 /** The largest mapping there can be: a whole set. */
 export const BOUNCE_LIMIT: number = BOUNCE_SLOT * BOUNCE_SET;
+/** Of one buffer: 128 GiB, and about 1.4 GB of this program's memory to keep account of them. */
+const MOST_SLOTS = 2 ** 26;
 /** `origins` of a slot that holds nothing of a mapping. */
 const NONE = -1;
 
@@ -78,10 +80,12 @@ export class Slots {
 
   /** @throws DmaError ERR_DMA_BOUNCE_SLOTS, ERR_DMA_BOUNCE_START (EINVAL) */
   constructor(start: PhysAddr, count: number, areas: number) {
+    if (typeof count !== "number" || typeof areas !== "number") throw badSlots(count, areas);
     const areaSlots = count / areas;
     if (!Number.isInteger(Math.log2(areas)) || !(count > 0) || areaSlots % BOUNCE_SET !== 0)
       throw badSlots(count, areas);
-    if (!(start >= 0) || start % PAGE_SIZE !== 0) throw badPoolStart(start);
+    if (count > MOST_SLOTS) throw tooManySlots(count, MOST_SLOTS);
+    if (!(Number.isSafeInteger(start) && start >= 0) || start % PAGE_SIZE !== 0) throw badPoolStart(start);
     this.start = start;
     this.end = start + count * BOUNCE_SLOT;
     this.count = count;

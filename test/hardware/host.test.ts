@@ -39,6 +39,32 @@ function on(options: FakeMachineOptions): void {
   sysfs = new FakeMachine(options);
 }
 
+describe("memory of a host", () => {
+  test.each(["3 MiB", "4 KiB", "toString", 2])("is not of huge pages of %s", (hugePage) => {
+    const host = new LinuxHost({ sys: new FakeKernel(), sysfs });
+    hosts.push(host);
+    expect(() => host.memory.allocate(4096, { hugePage: hugePage as never })).toThrow(
+      expect.objectContaining({
+        code: "ERR_DMA_LINUX_HUGE_PAGE",
+        errno: "EINVAL",
+        message: expect.stringMatching(/"2 MiB" or "1 GiB" is needed/),
+      }),
+    );
+  });
+
+  test("is given out no more once it was closed; what was given out stays its owner's", () => {
+    const host = new LinuxHost({ sys: new FakeKernel(), sysfs });
+    const buffer = host.memory.allocate(4096);
+    host.close();
+    expect(() => host.memory.allocate(4096)).toThrow(
+      expect.objectContaining({ code: "ERR_DMA_LINUX_CLOSED", message: expect.stringContaining("make another") }),
+    );
+    expect(host.memory.allocatePages(1)).toBeUndefined();
+    buffer.bytes[0] = 1;
+    buffer.free();
+  });
+});
+
 describe("memory of a device through iommufd", () => {
   const backEnd = "iommufd";
 

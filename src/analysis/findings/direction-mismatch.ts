@@ -1,5 +1,5 @@
 /** An unmap or a sync in another direction than the map. */
-import { COHERENT, FROM_BEFORE } from "../lifetimes/table.ts";
+import { COHERENT, FROM_BEFORE, NO_DIRECTION } from "../lifetimes/table.ts";
 import type { Rule } from "./rule.ts";
 import { address, noun, way } from "./words.ts";
 
@@ -24,13 +24,15 @@ export const directionMismatch: Rule = {
     };
     return {
       closed(row, end) {
-        if (end.direction < 0 || table.kind[row] === COHERENT) return;
+        if (end.direction < 0 || table.kind[row] === COHERENT || table.direction[row] === NO_DIRECTION) return;
         // A range without links, and a destroy of nothing, have no direction.
         if (table.segments[row] === 0 || end.length === 0) return;
         if (end.direction !== table.direction[row]) check(row, end.direction, "unmapped");
       },
       syncedData(row, direction) {
-        if (table.direction[row] === BOTH || table.kind[row] === COHERENT || direction === table.direction[row]) return;
+        const mapped = table.direction[row]!;
+        if (direction < 0 || mapped === BOTH || mapped === NO_DIRECTION || mapped === direction) return;
+        if (table.kind[row] === COHERENT) return;
         check(row, direction, "synced");
       },
     };

@@ -94,7 +94,7 @@ export class Feed {
           read(batch, row, plan.address),
           read(batch, row, plan.size),
           read(batch, row, plan.phys),
-          read(batch, row, plan.direction),
+          readIfThere(batch, row, plan.direction),
         );
         return;
       case "dma-unmap":
@@ -111,7 +111,7 @@ export class Feed {
           this.#deviceAt(plan, batch, row),
           read(batch, row, plan.address),
           read(batch, row, plan.size),
-          read(batch, row, plan.direction),
+          readIfThere(batch, row, plan.direction),
         );
         return;
       case "dma-free":
@@ -130,7 +130,7 @@ export class Feed {
           read(batch, row, plan.offset),
           read(batch, row, plan.size),
           read(batch, row, plan.phys),
-          read(batch, row, plan.direction),
+          readIfThere(batch, row, plan.direction),
         );
         return;
       default:
@@ -174,7 +174,7 @@ export class Feed {
         const of = full >= 0 ? read(batch, row, full) : iovas.length;
         mappings.mapList(
           device(),
-          read(batch, row, plan.direction),
+          readIfThere(batch, row, plan.direction),
           phys[0] ?? -1,
           iovas,
           items(batch, row, plan.field("lengths")),
@@ -195,7 +195,7 @@ export class Feed {
             device(),
             read(batch, row, plan.address),
             read(batch, row, plan.size),
-            read(batch, row, plan.direction),
+            readIfThere(batch, row, plan.direction),
           );
         return;
       }

@@ -9,7 +9,7 @@ import { PAGE_SIZE } from "../../base/index.ts";
 import type { Unmatched } from "../findings/rule.ts";
 import type { IommuEvents, PendingLink } from "./iommu-events.ts";
 import type { Ledger } from "./ledger.ts";
-import { FROM_BEFORE, TRANSLATED, TWO_STEP } from "./table.ts";
+import { FROM_BEFORE, NO_DIRECTION, TRANSLATED, TWO_STEP } from "./table.ts";
 
 /** States in the history: apart from addresses. */
 const STATE_SPACE = 0x1_0000;
@@ -42,7 +42,7 @@ export class Ranges {
       this.#islands.delete(old);
       ledger.drop(old);
     }
-    const row = ledger.begin(TWO_STEP, device, address, 0, 0, state);
+    const row = ledger.begin(TWO_STEP, device, address, 0, NO_DIRECTION, state);
     this.#islands.delete(row);
     table.reserved[row] = length;
     table.segments[row] = 0;
@@ -136,7 +136,7 @@ export class Ranges {
   #fromBefore(device: number, state: number, address: number): number {
     const ledger = this.#ledger;
     const { table } = ledger;
-    const row = ledger.begin(TWO_STEP, device, address, 0, 0, state);
+    const row = ledger.begin(TWO_STEP, device, address, 0, NO_DIRECTION, state);
     table.startNs[row] = -1;
     table.flags[row] = FROM_BEFORE;
     table.segments[row] = 0;

@@ -27,6 +27,9 @@ export const REMAPPED = 2;
 /** No event names the device. */
 export const NO_DEVICE = 0xffff;
 
+/** No event says which way the data go: -1, as a column holds it. */
+export const NO_DIRECTION = 0xff;
+
 /** Bits of {@link LifetimeTable.flags}. */
 /** Its pages were taken back by an `iommu:unmap`; the event that says so by name is still to come. */
 export const TORN = 1;
@@ -41,7 +44,7 @@ export class LifetimeTable {
   kind: Uint8Array = new Uint8Array(0);
   /** Index into {@link devices}, or {@link NO_DEVICE}. */
   device: Uint16Array = new Uint16Array(0);
-  /** The kernel's number: 0 both, 1 to device, 2 from device. */
+  /** The kernel's number: 0 both, 1 to device, 2 from device, 3 none; {@link NO_DIRECTION} where no event says. */
   direction: Uint8Array = new Uint8Array(0);
   /** {@link DIRECT}, {@link TRANSLATED} or {@link REMAPPED}. */
   translated: Uint8Array = new Uint8Array(0);

@@ -6,6 +6,7 @@ import {
   type CompareOptions,
   type Comparison,
   type CostModel,
+  checkReplayOptions,
   compare,
   costOf,
   describeMismatch,
@@ -49,7 +50,8 @@ export interface Report {
 }
 
 /** Prints the comparison for `path`; the exit code: 1 if a byte came out wrong. */
-export function compareCommand(path: string, options: CompareCommandOptions): Promise<number> {
+export async function compareCommand(path: string, options: CompareCommandOptions): Promise<number> {
+  checkReplayOptions(options);
   const cost = options.costFile === undefined ? undefined : readCost(options.costFile);
   return withTrace(path, options, async (trace, progress) => {
     const requests = await readRequests(trace);

@@ -10,7 +10,7 @@
 import type { Finding } from "../../analysis/index.ts";
 import { hex } from "../../base/index.ts";
 import { ProtoWriter } from "./protobuf.ts";
-import { DIRECTIONS, KINDS, type Mappings, NO_DEVICE, REACHED, type Recording } from "./recording.ts";
+import { KINDS, type Mappings, NO_DEVICE, REACHED, type Recording } from "./recording.ts";
 import { bytes } from "./table.ts";
 
 /** Fields of the messages. */
@@ -149,7 +149,8 @@ class PerfettoExport {
       this.#number("length", mappings.length[row]!);
       if (mappings.phys[row]! >= 0) this.#address("phys", mappings.phys[row]!);
       this.#number("segments", mappings.segments[row]!);
-      this.#text("direction", DIRECTIONS[mappings.direction[row]!] ?? "none");
+      const direction = mappings.directionOf(row);
+      if (direction !== undefined) this.#text("direction", direction);
       this.#text("reached", REACHED[mappings.reached[row]!]!);
       this.#text("task", `${trace.strings[mappings.task[row]!] ?? ""}-${mappings.pid[row]}`);
       this.#number("cpu", mappings.cpu[row]!);

@@ -16,7 +16,7 @@ import {
   type Role,
   type Trace,
 } from "../../trace/index.ts";
-import { DIRECTIONS, KINDS, REACHED, type Recording } from "./recording.ts";
+import { directionWord, KINDS, REACHED, type Recording } from "./recording.ts";
 
 export type ColumnType = "uint64" | "int64" | "int32" | "string" | "boolean";
 
@@ -59,7 +59,7 @@ export const TABLES: Readonly<Record<"events" | "mappings" | "requests" | "findi
     column("id", "int64", "in the order of beginning"),
     column("device", "string", "null: no event names it", true),
     column("kind", "string", "one-shot, scatterlist, coherent, two-step, unattributed"),
-    column("direction", "string", "bidirectional, to-device, from-device"),
+    column("direction", "string", "bidirectional, to-device, from-device; null: no event says", true),
     column(
       "reached",
       "string",
@@ -80,7 +80,7 @@ export const TABLES: Readonly<Record<"events" | "mappings" | "requests" | "findi
     column("id", "int64", "in the order of beginning"),
     column("device", "string", "null: ambiguous, no event names it", true),
     column("kind", "string", "one-shot, scatterlist, coherent, two-step, unattributed"),
-    column("direction", "string", "bidirectional, to-device, from-device"),
+    column("direction", "string", "bidirectional, to-device, from-device; null: no event says", true),
     column("segments", "int64", "pieces of memory that were mapped together"),
     column("runs", "int64", "of those, as many as are left when neighbours in memory are joined"),
     column("length", "int64", "bytes"),
@@ -147,7 +147,7 @@ export class EventRows {
       system,
       name,
       device < 0 ? null : fieldText(trace, batch, row, device),
-      direction < 0 ? null : (DIRECTIONS[fieldNumber(batch, row, direction)] ?? "none"),
+      direction < 0 ? null : (directionWord(fieldNumber(batch, row, direction)) ?? null),
       ...numbers.map((field, i) => {
         if (field < 0) return null;
         const value = fieldBigint(batch, row, field);
@@ -214,7 +214,7 @@ export function* mappingRows({ mappings, trace }: Recording): Generator<Value[]>
       BigInt(mappings.id[row]!),
       mappings.deviceOf(row) ?? null,
       KINDS[mappings.kind[row]!]!,
-      DIRECTIONS[mappings.direction[row]!] ?? "none",
+      mappings.directionOf(row) ?? null,
       REACHED[mappings.reached[row]!]!,
       unsigned(mappings.iova[row]!),
       size(mappings.length[row]!),
@@ -238,7 +238,7 @@ export function* requestRows({ requests, trace }: Recording): Generator<Value[]>
       BigInt(request.id),
       request.device ?? null,
       request.kind,
-      request.direction,
+      request.direction ?? null,
       BigInt(request.segments.length),
       BigInt(runsOf(request)),
       size(request.length),

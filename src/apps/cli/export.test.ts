@@ -17,7 +17,7 @@ import { exportCommand } from "./export.ts";
 import { reportPage } from "./export-html.ts";
 import { writeParquet } from "./export-parquet.ts";
 import { writePerfetto } from "./export-perfetto.ts";
-import { TABLE_NAMES, TABLES } from "./export-tables.ts";
+import { mappingRows, requestRows, TABLE_NAMES, TABLES } from "./export-tables.ts";
 import { occupancyOf } from "./occupancy.ts";
 import { strengthPng } from "./png.ts";
 import { ProtoWriter } from "./protobuf.ts";
@@ -202,6 +202,29 @@ const readTable = async (from: string, name: string): Promise<Record<string, unk
   parquetReadObjects({ file: await asyncBufferFromFile(join(from, `${name}.parquet`)) });
 
 describe("Parquet tables", () => {
+  test("do not say which way data go where no event does", async () => {
+    const { mappings, requests } = await readRecording(await golden("strict-mix7030.dat.gz"));
+    const recording = { mappings, requests, trace: await golden("strict-mix7030.dat.gz") } as Recording;
+    const said = (rows: Iterable<unknown[]>, columns: readonly { readonly name: string }[]) => {
+      const [kind, direction] = ["kind", "direction"].map((name) => columns.findIndex((one) => one.name === name));
+      const counts: Record<string, number> = {};
+      for (const row of rows) {
+        const what =
+          row[kind!] === "unattributed" ? `unattributed, ${row[direction!]}` : String(row[direction!] !== null);
+        counts[what] = (counts[what] ?? 0) + 1;
+      }
+      return counts;
+    };
+    const expected = requests.requests.filter((request) => request.kind === "unattributed").length;
+    expect(expected).toBe(870);
+    const mapped = said(mappingRows(recording), TABLES.mappings);
+    expect(mapped).toEqual({ true: mapped.true, "unattributed, null": expected });
+    const asked = said(requestRows(recording), TABLES.requests);
+    expect(asked).toEqual({ true: asked.true, "unattributed, null": expected });
+    for (const table of ["mappings", "requests"] as const)
+      expect(TABLES[table].find(({ name }) => name === "direction")?.nullable).toBe(true);
+  });
+
   test("are read back as they were: all-ones addresses, sizes, times, names, and nulls where nothing was said", async () => {
     const target = join(folder, "small");
     const trace = await written([

@@ -121,8 +121,6 @@ async function run(argv: string[]): Promise<number> {
       if (!Number.isSafeInteger(seed) || seed < 0)
         throw new UsageError(`--seed ${String(options.seed)}: a whole number from 0 on is needed`);
       const requestCap = options.requestCap === undefined ? undefined : sizeBytes("--request-cap", options.requestCap);
-      if (requestCap !== undefined && requestCap % 4096 !== 0)
-        throw new UsageError(`--request-cap ${String(options.requestCap)}: whole pages of 4 KiB are needed`);
       const whatIf =
         options.whatIf === undefined
           ? undefined

@@ -11,6 +11,7 @@ import {
   KINDS,
   type LifetimeTable,
   NO_DEVICE,
+  NO_DIRECTION,
   type Request,
   RequestReader,
   type Requests,
@@ -20,7 +21,8 @@ import type { Trace } from "../../trace/index.ts";
 /** How the device's address leads to memory, by the number in {@link Mappings.reached}. */
 export const REACHED: readonly string[] = ["direct", "translated", "remapped"];
 /** What the events call the directions, by the kernel's number. */
-export const DIRECTIONS: readonly string[] = ["bidirectional", "to-device", "from-device"];
+const DIRECTIONS: readonly string[] = ["bidirectional", "to-device", "from-device", "none"];
+export const directionWord = (direction: number): string | undefined => DIRECTIONS[direction];
 /** How mappings are made, by the number in {@link Mappings.kind}. */
 export { KINDS, NO_DEVICE };
 
@@ -29,7 +31,7 @@ const FIRST_ROWS = 4096;
 /** Every mapping of a trace: those with a device in the order of their ends, live ones last; then those without. */
 export class Mappings {
   count = 0;
-  /** Index into {@link KINDS}, {@link devices}, {@link DIRECTIONS} and {@link REACHED}. */
+  /** Index into {@link KINDS}, {@link devices} and {@link REACHED}; the kernel's number of a direction, or {@link NO_DIRECTION} where no event says. */
   kind: Uint8Array = new Uint8Array(FIRST_ROWS);
   device: Uint16Array = new Uint16Array(FIRST_ROWS);
   direction: Uint8Array = new Uint8Array(FIRST_ROWS);
@@ -78,7 +80,7 @@ export class Mappings {
     const at = this.count++;
     this.kind[at] = KINDS.indexOf("unattributed");
     this.device[at] = NO_DEVICE;
-    this.direction[at] = DIRECTIONS.indexOf(request.direction);
+    this.direction[at] = NO_DIRECTION;
     this.reached[at] = REACHED.indexOf("translated");
     this.iova[at] = request.segments.reduce((least, { iova }) => Math.min(least, iova), request.segments[0]!.iova);
     this.length[at] = request.length;
@@ -87,6 +89,11 @@ export class Mappings {
     this.endNs[at] = request.endNs ?? -1;
     this.segments[at] = request.segments.length;
     this.id[at] = id;
+  }
+
+  /** Which way the data of mapping `row` go; `undefined` where no event says. */
+  directionOf(row: number): string | undefined {
+    return directionWord(this.direction[row]!);
   }
 
   /** The device of mapping `row`; `undefined` where no event names it. */

@@ -3,7 +3,7 @@
  *
  * A system call that fails is one kind; what to do about it depends on the call, and is in `cures.ts`.
  */
-import { DmaError, ERRNO, type Errno, hex } from "../../base/index.ts";
+import { DmaError, ERRNO, type Errno, given, hex } from "../../base/index.ts";
 import { cureOf } from "./cures.ts";
 import type { Purpose } from "./sys.ts";
 
@@ -153,9 +153,30 @@ export const bufferFreed = (): DmaError =>
   new DmaError("ERR_DMA_LINUX_FREED", "EFAULT", "this memory was freed: take its bytes before, or allocate again", {});
 
 export const badLength = (length: number): DmaError =>
-  new DmaError("ERR_DMA_LENGTH", "EINVAL", `${length} bytes cannot be allocated: a whole number from 1 on is needed`, {
-    length,
-  });
+  new DmaError(
+    "ERR_DMA_LENGTH",
+    "EINVAL",
+    `${given(length)} bytes cannot be allocated: a whole number from 1 on is needed`,
+    {
+      length,
+    },
+  );
+
+export const badHugePage = (hugePage: unknown, sizes: readonly string[]): DmaError =>
+  new DmaError(
+    "ERR_DMA_LINUX_HUGE_PAGE",
+    "EINVAL",
+    `huge pages of ${given(hugePage)}: ${sizes.map((size) => JSON.stringify(size)).join(" or ")} is needed`,
+    { hugePage, sizes },
+  );
+
+export const memoryClosed = (length: number): DmaError =>
+  new DmaError(
+    "ERR_DMA_LINUX_CLOSED",
+    "ENODEV",
+    `${length} bytes cannot be allocated: the host was closed; make another`,
+    { length },
+  );
 
 export const noReset = (name: string): DmaError =>
   new DmaError(

@@ -143,13 +143,17 @@ export class LinuxHost implements Disposable {
     return device;
   }
 
-  /** Closes every device. Cannot fail; a second time does nothing. */
+  /**
+   * Closes every device, and gives out no more memory; buffers that are held stay their owners'. Cannot fail; a second time does
+   * nothing.
+   */
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
     for (const device of this.#devices) device.close();
     this.#devices.clear();
     this.#interrupts.close();
+    this.memory.close();
     this.#keepClosing();
   }
 

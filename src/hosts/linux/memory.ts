@@ -9,7 +9,7 @@
  */
 import { PAGE_SIZE, type PhysAddr, type PhysPage, pagesOf } from "../../base/index.ts";
 import type { HostBuffer, HostMemory, PageAllocator, PhysicalMemory } from "../../platform/index.ts";
-import { badLength, bufferFreed } from "./errors.ts";
+import { badHugePage, badLength, bufferFreed, memoryClosed } from "./errors.ts";
 import type { Fd, HugePage, Sys } from "./sys.ts";
 
 export interface AllocateOptions {
@@ -41,6 +41,8 @@ export class LinuxMemory implements HostMemory, PageAllocator, PhysicalMemory {
   /** Takes the addresses back when nobody can look there any more. */
   readonly #collected: FinalizationRegistry<{ address: number; length: number }>;
 
+  #closed = false;
+
   constructor(sys: Sys) {
     this.#sys = sys;
     this.#collected = new FinalizationRegistry(({ address, length }) => sys.munmap(address, length));
@@ -49,11 +51,14 @@ export class LinuxMemory implements HostMemory, PageAllocator, PhysicalMemory {
   /**
    * Zeroed memory, whole pages.
    *
-   * @throws DmaError ERR_DMA_LENGTH (EINVAL), ERR_DMA_SYSCALL (ENOMEM)
+   * @throws DmaError ERR_DMA_LENGTH, ERR_DMA_LINUX_HUGE_PAGE (EINVAL), ERR_DMA_LINUX_CLOSED (ENODEV), ERR_DMA_SYSCALL (ENOMEM)
    */
   allocate(length: number, options: AllocateOptions = {}): LinuxBuffer {
     if (!(Number.isSafeInteger(length) && length > 0)) throw badLength(length);
     const { hugePage, shareable, locked } = options;
+    if (hugePage !== undefined && !Object.hasOwn(HUGE_BYTES, hugePage))
+      throw badHugePage(hugePage, Object.keys(HUGE_BYTES));
+    if (this.#closed) throw memoryClosed(length);
     const unit = hugePage === undefined ? PAGE_SIZE : HUGE_BYTES[hugePage];
     const whole = Math.ceil(length / unit) * unit;
     const purpose = `allocate ${whole} bytes${hugePage === undefined ? "" : ` of ${hugePage} pages`}`;
@@ -73,8 +78,14 @@ export class LinuxMemory implements HostMemory, PageAllocator, PhysicalMemory {
     });
   }
 
+  /** Gives out no more. What was given out stays its owners', who free it as ever. */
+  close(): void {
+    this.#closed = true;
+  }
+
   /** Pages for rings and the like. `lastPage` says nothing here: devices see addresses of the IOMMU. */
   allocatePages(pages: number, _lastPage?: number): PhysPage | undefined {
+    if (this.#closed) return undefined;
     const page = this.#takePages(pages) ?? this.#grow(pages);
     if (page === undefined) return undefined;
     this.view((page * PAGE_SIZE) as PhysAddr, pages * PAGE_SIZE)?.fill(0);

@@ -1,5 +1,5 @@
 /** What a simulated machine refuses: one function per error, which makes a catalogue. What devices do is never one. */
-import { DmaError, hex } from "../../base/index.ts";
+import { DmaError, given, hex } from "../../base/index.ts";
 
 export const unknownSlot = (slot: string, slots: readonly string[]): DmaError =>
   new DmaError(
@@ -27,9 +27,25 @@ export const badMemorySize = (bytes: number): DmaError =>
   new DmaError(
     "ERR_DMA_SIM_MEMORY_SIZE",
     "EINVAL",
-    `a machine with ${bytes} bytes of memory: give whole pages, from 1 MiB to 2^51`,
+    `a machine with ${given(bytes)} bytes of memory: give whole pages, from 1 MiB to 2^51`,
     { bytes },
   );
+
+export const badLength = (length: unknown): DmaError =>
+  new DmaError(
+    "ERR_DMA_LENGTH",
+    "EINVAL",
+    `${given(length)} bytes cannot be allocated: a whole number from 1 on is needed`,
+    {
+      length,
+    },
+  );
+
+export const badNvmeOption = (name: string, value: unknown, needed: string): DmaError =>
+  new DmaError("ERR_DMA_SIM_NVME", "EINVAL", `an NVMe controller with ${name} ${given(value)}: ${needed} is needed`, {
+    name,
+    value,
+  });
 
 export const overlappingRegion = (start: number, length: number): DmaError =>
   new DmaError(

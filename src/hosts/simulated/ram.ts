@@ -7,7 +7,7 @@
  */
 import { GiB, MiB, PAGE_SIZE, PhysAddr, PhysPage, pagesOf, type Random } from "../../base/index.ts";
 import type { HostBuffer, HostMemory, PageAllocator } from "../../platform/index.ts";
-import { badMemorySize, outOfMemory } from "./errors.ts";
+import { badLength, badMemorySize, outOfMemory } from "./errors.ts";
 import { FreeRuns } from "./free-runs.ts";
 import type { SimulatedMemory } from "./memory.ts";
 
@@ -46,7 +46,8 @@ export class SimulatedRam implements HostMemory, PageAllocator {
   /** @throws DmaError ERR_DMA_SIM_MEMORY_SIZE (EINVAL) */
   constructor(options: SimulatedRamOptions) {
     const { memory, bytes, random, views } = options;
-    if (!(bytes >= MiB && bytes <= 2 ** 51 && bytes % PAGE_SIZE === 0)) throw badMemorySize(bytes);
+    if (!(Number.isSafeInteger(bytes) && bytes >= MiB && bytes <= 2 ** 51 && bytes % PAGE_SIZE === 0))
+      throw badMemorySize(bytes);
     this.#memory = memory;
     this.#random = random;
     this.#views = views;
@@ -84,8 +85,10 @@ export class SimulatedRam implements HostMemory, PageAllocator {
     this.#runs.give(page, pages);
   }
 
+  /** @throws DmaError ERR_DMA_LENGTH (EINVAL), ERR_DMA_SIM_MEMORY (ENOMEM) */
   allocate(length: number): HostBuffer {
-    const pages = Math.max(1, pagesOf(length));
+    if (!(Number.isSafeInteger(length) && length > 0)) throw badLength(length);
+    const pages = pagesOf(length);
     const page = this.allocatePages(pages);
     if (page === undefined) throw outOfMemory(length, this.#runs.free, this.#runs.largest);
     const bytes = new Uint8Array(pages * PAGE_SIZE);

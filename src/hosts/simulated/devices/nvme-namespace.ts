@@ -2,6 +2,7 @@
 import { type BlockStore, MemoryStore } from "./block-store.ts";
 
 export interface NamespaceOptions {
+  /** A whole number from 1 on. */
   readonly blocks: number;
   /** 512 unless said; a power of two. */
   readonly blockBytes?: number;

@@ -29,6 +29,7 @@ import type { Clock, Timer } from "../../../platform/index.ts";
 import { type BarModel, type DeviceModel, type DevicePort, registerTarget } from "../device.ts";
 import { notPlugged } from "../errors.ts";
 import { AdminCommands } from "./nvme-admin.ts";
+import { checkNvmeOptions } from "./nvme-checks.ts";
 import { CMB_BAR, type CmbUses, ControllerMemory } from "./nvme-cmb.ts";
 import type { DmaPort } from "./nvme-data.ts";
 import { QueueEngine } from "./nvme-engine.ts";
@@ -83,7 +84,9 @@ export class NvmeController implements DeviceModel {
   readonly #adminBases = new Uint32Array(4);
   #shutdown: Timer | undefined;
 
+  /** @throws DmaError ERR_DMA_SIM_NVME (EINVAL) */
   constructor(options: NvmeOptions) {
+    checkNvmeOptions(options);
     this.options = options;
     options.namespaces.forEach((namespace, i) => void this.namespaces.set(i + 1, new Namespace(i + 1, namespace)));
     const memory = new ControllerMemory(options.cmbBytes ?? 0, options.cmbUses);
