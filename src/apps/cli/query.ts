@@ -4,13 +4,13 @@
  * Idea: the tables of `export --parquet` go into a temporary folder, and DuckDB answers over them. DuckDB is an optional
  * dependency, loaded here only: whoever does not query does not need it.
  */
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { DmaError } from "../../base/index.ts";
 import { EnvironmentError } from "./environment.ts";
-import { writeParquet } from "./export-parquet.ts";
+import { claimTables, writeParquet } from "./export-parquet.ts";
 import { TABLE_NAMES, TABLES } from "./export-tables.ts";
+import { Outputs } from "./output.ts";
+import { exitOnSignal, Restore, temporaryFolder } from "./restore.ts";
 import { textTable } from "./table.ts";
 import { sayDamage, withTrace } from "./trace.ts";
 
@@ -28,10 +28,12 @@ export async function query(path: string, sql: string | undefined, options: Quer
     return 0;
   }
   const duckdb = await loadDuckDb();
-  const folder = await mkdtemp(join(tmpdir(), "dmalink-query-"));
+  const restore = new Restore();
+  const listening = exitOnSignal();
   try {
+    const folder = temporaryFolder("dmalink-query-", restore);
     return await withTrace(path, options, async (trace, progress) => {
-      await writeParquet(trace, folder);
+      await writeParquet(trace, claimTables(folder, new Outputs(restore)));
       sayDamage(path, trace);
       progress.say("asking");
       const answer = await ask(duckdb, folder, sql);
@@ -40,7 +42,8 @@ export async function query(path: string, sql: string | undefined, options: Quer
       return trace.damage ? 2 : 0;
     });
   } finally {
-    await rm(folder, { recursive: true, force: true });
+    restore.run();
+    listening();
   }
 }
 
