@@ -27,10 +27,18 @@ export function marked(argv: readonly string[], commands: readonly string[], run
     } else if (command === undefined && commands.includes(word)) {
       command = word;
       result.push(word);
-    } else if (/^--?[a-z]/i.test(word)) result.push(word.replace(/^(--[^=]+=)/, `$1${MARK}`));
+    } else if (/^--?[a-z]/i.test(word)) result.push(option(word));
     else result.push(MARK + word);
   }
   return result;
+}
+
+/** An option as the parser knows it: in camel case, else it takes the word behind `--best-effort` for its value. */
+function option(word: string): string {
+  const [, name, value] = /^([^=]+)(?:=([\s\S]*))?$/.exec(word)!;
+  const known = name!.replace(/(?<=[a-z])-([a-z])/g, (_, letter: string) => letter.toUpperCase());
+  if (value === undefined) return known;
+  return `${known}=${/^(true|false)$/.test(value) ? "" : MARK}${value}`; // of a switch; to others it is the same
 }
 
 /** A value as it was typed; "-" is {@link STANDARD_INPUT}. What the parser did not get from the command line stays. */

@@ -77,7 +77,9 @@ function write(path: string, options: ExportOptions, { perfetto, html, tables }:
     sayDamage(path, trace);
     for (const line of said) process.stderr.write(`${line}\n`);
     if (options.json)
-      process.stdout.write(`${JSON.stringify({ schema: "dmalink.export/1", file: path, ...written }, null, 2)}\n`);
+      process.stdout.write(
+        `${JSON.stringify({ schema: "dmalink.export/1", file: path, ...(trace.damage && { damage: trace.damage }), ...written }, null, 2)}\n`,
+      );
     return trace.damage ? 2 : 0;
   });
 }

@@ -6,6 +6,7 @@
  */
 import { join } from "node:path";
 import { DmaError } from "../../base/index.ts";
+import type { Trace } from "../../trace/index.ts";
 import { EnvironmentError } from "./environment.ts";
 import { claimTables, writeParquet } from "./export-parquet.ts";
 import { TABLE_NAMES, TABLES } from "./export-tables.ts";
@@ -38,7 +39,7 @@ export async function query(path: string, sql: string | undefined, options: Quer
       progress.say("asking");
       const answer = await ask(duckdb, folder, sql);
       progress.done();
-      process.stdout.write(options.json ? `${answerJson(path, sql, answer)}\n` : answerText(answer));
+      process.stdout.write(options.json ? `${answerJson(path, sql, answer, trace.damage)}\n` : answerText(answer));
       return trace.damage ? 2 : 0;
     });
   } finally {
@@ -107,7 +108,7 @@ function answerText({ columns, rows }: Answer): string {
   return `${textTable(header, lines)}\n`;
 }
 
-function answerJson(file: string, sql: string, { columns, rows }: Answer): string {
+function answerJson(file: string, sql: string, { columns, rows }: Answer, damage: Trace["damage"]): string {
   const plain = (value: unknown, type: string): unknown => {
     if (typeof value === "bigint" && !isAddress(type))
       return value <= BigInt(Number.MAX_SAFE_INTEGER) && value >= BigInt(Number.MIN_SAFE_INTEGER)
@@ -121,6 +122,7 @@ function answerJson(file: string, sql: string, { columns, rows }: Answer): strin
       schema: "dmalink.query/1",
       file,
       sql,
+      ...(damage && { damage }),
       columns,
       rows: rows.map((row) =>
         Object.fromEntries(row.map((value, i) => [columns[i]!.name, plain(value, columns[i]!.type)])),
