@@ -38,3 +38,26 @@ describe("a binary trace", () => {
     expect(stdout.replace(/\s+/g, " ")).toContain("14,689 events");
   });
 });
+
+describe("a trace with escape sequences in its names", () => {
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: that there is none is what is tested
+  const OBEYED = /[\0-\x09\x0b-\x1f\x7f-\x9f]/;
+
+  test.each(["check", "check --json", "stats", "compare", "query", "query --json"])(
+    "is told by %s without any",
+    (command) => {
+      const text = gunzipSync(readFileSync(`${traces}strict-rr4k-qd1.report.txt.gz`)).toString();
+      const [head, ...lines] = text.split("\n");
+      const cut = lines.filter((line) => line.includes("dma_")).slice(0, 99); // the last ones lack their unmap
+      const evil = cut.map((line) =>
+        line.replace(/^ *\S+-(\d+)/, "  e\x1b[2Jvil-$1").replaceAll("0000:00:04.0", "d\u009b31m"),
+      );
+      writeFileSync(join(folder, "e\x1b[2Jvil.txt"), [head, ...evil, evil[1], evil[1], ""].join("\n"));
+      const sql = command.startsWith("query") ? '"select distinct device, task from events"' : "";
+      const [name, ...rest] = command.split(" ");
+      const { stdout, stderr } = shell(`"$NODE" "$PROGRAM" ${name} $'e\\x1b[2Jvil.txt' ${sql} ${rest.join(" ")}`);
+      expect(stdout + stderr).toContain("\\u001b[2J");
+      expect(stdout + stderr).not.toMatch(OBEYED);
+    },
+  );
+});

@@ -20,6 +20,7 @@ import {
 import { type CheckedTrace, checkText, headline } from "./check-text.ts";
 import { progressLine } from "./progress.ts";
 import { count, plural, textTable } from "./table.ts";
+import { print, say } from "./terminal.ts";
 
 /** What a worker is asked, and what it answers. */
 interface Task {
@@ -51,8 +52,8 @@ export async function checkMany(paths: readonly string[], options: CheckCommandO
       unread: failures.map(({ message }) => message),
       checks: checked.map((one) => checkJson(one.file, one, one.result)),
     });
-  else process.stdout.write(manyText(paths, answers, summary));
-  for (const { message } of failures) process.stderr.write(`dmalink: ${message}\n`);
+  else print(manyText(paths, answers, summary));
+  for (const { message } of failures) say(`dmalink: ${message}\n`);
   if (failures.length > 0) return 2;
   return Math.max(0, ...checked.map(exitCodeOf));
 }

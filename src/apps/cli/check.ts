@@ -7,6 +7,7 @@ import { checkJson, checkSarif, checkTrace, RULES, type StartState } from "../..
 import { DmaError } from "../../base/index.ts";
 import { type CheckedTrace, checkText } from "./check-text.ts";
 import { count } from "./table.ts";
+import { print } from "./terminal.ts";
 import { sayDamage, withTrace } from "./trace.ts";
 
 /** What is asked of each trace; plain values, so that workers get it too. */
@@ -42,7 +43,7 @@ export async function check(paths: readonly string[], options: CheckCommandOptio
   const checked = await checkFile(paths[0]!, options);
   refuseUnknownDevices(options.devices, [checked]);
   if (options.json) writeJson(checkJson(checked.file, checked, checked.result));
-  else process.stdout.write(checkText(checked));
+  else print(checkText(checked));
   return exitCodeOf(checked);
 }
 
@@ -73,7 +74,7 @@ export function refuseUnknownDevices(asked: readonly string[] | undefined, check
       );
 }
 
-export const writeJson = (value: object): void => void process.stdout.write(`${JSON.stringify(value, null, 2)}\n`);
+export const writeJson = (value: object): void => print(`${JSON.stringify(value, null, 2)}\n`);
 
 export const sarifOf = ({
   file,

@@ -16,6 +16,7 @@ import {
 import type { Trace } from "../../trace/index.ts";
 import { compareText } from "./compare-text.ts";
 import { count, plural } from "./table.ts";
+import { print, say } from "./terminal.ts";
 import { sayDamage, withTrace } from "./trace.ts";
 
 /** Questions that change one thing. */
@@ -63,11 +64,11 @@ export function compareCommand(path: string, options: CompareCommandOptions): Pr
     const { damage } = trace;
     const kernel = kernelCheck(requests, result, options);
     const report: Report = { path, result, requests, kernel, options, damage, changed, nvme };
-    process.stdout.write(options.json ? `${compareJson(report)}\n` : compareText(report));
+    print(options.json ? `${compareJson(report)}\n` : compareText(report));
     const wrong = result.firstMismatch ?? changed?.firstMismatch;
-    if (wrong) process.stderr.write(`mismatch under ${wrong.strategy}: ${describeMismatch(wrong)}\n`);
+    if (wrong) say(`mismatch under ${wrong.strategy}: ${describeMismatch(wrong)}\n`);
     const broken = nvme && brokenNvme(nvme);
-    if (broken !== undefined) process.stderr.write(`as NVMe: ${broken}\n`);
+    if (broken !== undefined) say(`as NVMe: ${broken}\n`);
     return wrong || broken !== undefined ? 1 : damage ? 2 : 0;
   });
 }

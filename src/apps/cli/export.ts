@@ -5,6 +5,7 @@ import { type Output, Outputs, writeOutput } from "./output.ts";
 import { type Recording, readRecording } from "./recording.ts";
 import { exitOnSignal, Restore } from "./restore.ts";
 import { count, plural } from "./table.ts";
+import { print, say } from "./terminal.ts";
 import { sayDamage, withTrace } from "./trace.ts";
 
 export interface ExportOptions {
@@ -75,9 +76,9 @@ function write(path: string, options: ExportOptions, { perfetto, html, tables }:
     }
     progress.done();
     sayDamage(path, trace);
-    for (const line of said) process.stderr.write(`${line}\n`);
+    for (const line of said) say(`${line}\n`);
     if (options.json)
-      process.stdout.write(
+      print(
         `${JSON.stringify({ schema: "dmalink.export/1", file: path, ...(trace.damage && { damage: trace.damage }), ...written }, null, 2)}\n`,
       );
     return trace.damage ? 2 : 0;

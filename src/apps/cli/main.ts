@@ -9,6 +9,7 @@ import { cac } from "cac";
 import { DmaError } from "../../base/index.ts";
 import { marked, plain, unmarked } from "./arguments.ts";
 import { EnvironmentError } from "./environment.ts";
+import { say } from "./terminal.ts";
 
 const VERSION = "0.1.0";
 
@@ -266,7 +267,7 @@ async function run(argv: string[]): Promise<number> {
   } catch (error) {
     if (error instanceof UsageError || (error as Error).name === "CACError") {
       const help = cli.matchedCommandName ? `dmalink ${cli.matchedCommandName} --help` : "dmalink --help";
-      process.stderr.write(`dmalink: ${unmarked((error as Error).message)}; ${help} shows how it is used\n`);
+      say(`dmalink: ${unmarked((error as Error).message)}; ${help} shows how it is used\n`);
       return 2;
     }
     throw error;
@@ -319,7 +320,7 @@ const pciName = (name: string): string => (/^[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]$/i.t
 // An interrupt ends the process at once, which a shell shows as 130; a command with something to put back listens itself.
 process.stdout.on("error", (error: NodeJS.ErrnoException) => {
   if (error.code === "EPIPE") process.exit(0); // the reader has seen enough
-  process.stderr.write(`dmalink: cannot write the answer: ${error.message}\n`);
+  say(`dmalink: cannot write the answer: ${error.message}\n`);
   process.exit(3);
 });
 process.stderr.on("error", () => undefined); // nobody listens; the exit code still says it
@@ -334,9 +335,7 @@ try {
 function failed(error: unknown): number {
   const { message, stack, syscall } = error as NodeJS.ErrnoException;
   const expected = error instanceof DmaError || error instanceof EnvironmentError || syscall !== undefined;
-  process.stderr.write(
-    `dmalink: ${expected ? message : `this is a fault of dmalink, please report it:\n${stack ?? error}`}\n`,
-  );
+  say(`dmalink: ${expected ? message : `this is a fault of dmalink, please report it:\n${stack ?? error}`}\n`);
   if (!expected) return 70;
   return error instanceof DmaError ? 2 : 3;
 }

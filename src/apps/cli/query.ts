@@ -8,11 +8,13 @@ import { join } from "node:path";
 import { DmaError } from "../../base/index.ts";
 import type { Trace } from "../../trace/index.ts";
 import { EnvironmentError } from "./environment.ts";
+import { visibleInLine } from "./escape.ts";
 import { claimTables, writeParquet } from "./export-parquet.ts";
 import { TABLE_NAMES, TABLES } from "./export-tables.ts";
 import { Outputs } from "./output.ts";
 import { exitOnSignal, Restore, temporaryFolder } from "./restore.ts";
 import { textTable } from "./table.ts";
+import { print } from "./terminal.ts";
 import { sayDamage, withTrace } from "./trace.ts";
 
 export interface QueryOptions {
@@ -25,7 +27,7 @@ type DuckDb = typeof import("@duckdb/node-api");
 /** Answers `sql` about the trace at `path`; without `sql`, what can be asked. The exit code. */
 export async function query(path: string, sql: string | undefined, options: QueryOptions): Promise<number> {
   if (sql === undefined) {
-    process.stdout.write(options.json ? `${schemaJson()}\n` : schemaText());
+    print(options.json ? `${schemaJson()}\n` : schemaText());
     return 0;
   }
   const duckdb = await loadDuckDb();
@@ -39,7 +41,7 @@ export async function query(path: string, sql: string | undefined, options: Quer
       progress.say("asking");
       const answer = await ask(duckdb, folder, sql);
       progress.done();
-      process.stdout.write(options.json ? `${answerJson(path, sql, answer, trace.damage)}\n` : answerText(answer));
+      print(options.json ? `${answerJson(path, sql, answer, trace.damage)}\n` : answerText(answer));
       return trace.damage ? 2 : 0;
     });
   } finally {
@@ -103,8 +105,8 @@ function shown(value: unknown, type: string): string {
 }
 
 function answerText({ columns, rows }: Answer): string {
-  const header = columns.map(({ name }) => name);
-  const lines = rows.map((row) => row.map((value, i) => shown(value, columns[i]!.type)));
+  const header = columns.map(({ name }) => visibleInLine(name));
+  const lines = rows.map((row) => row.map((value, i) => visibleInLine(shown(value, columns[i]!.type))));
   return `${textTable(header, lines)}\n`;
 }
 

@@ -21,6 +21,7 @@ import { recordWithTraceCmd } from "./record-trace-cmd.ts";
 import { instanceName, recordWithTracefs, removeStale, type TracefsPlan } from "./record-tracefs.ts";
 import { Restore, StopRequest } from "./restore.ts";
 import { bytes, count, duration, plural } from "./table.ts";
+import { print, say as tell } from "./terminal.ts";
 import { findTracefs, type Tracefs } from "./tracefs.ts";
 
 export interface RecordOptions {
@@ -61,7 +62,7 @@ export async function record(options: RecordOptions): Promise<number> {
     return 0;
   }
   const tracefs = findTracefs();
-  const say = (message: string): void => void process.stderr.write(`dmalink: ${message}\n`);
+  const say = (message: string): void => tell(`dmalink: ${message}\n`);
   const restore = new Restore();
   const output = new Outputs(restore).claim("-o", file);
   if (output.part === undefined || output.part === output.target)
@@ -244,7 +245,7 @@ async function report(options: RecordOptions, say: (message: string) => void, by
     const { size } = statSync(file);
     const { lost } = trace;
     if (json)
-      process.stdout.write(
+      print(
         `${JSON.stringify({ schema: "dmalink.record/1", file, by, bytes: size, events, eventTotal: total, lost, durationNs: total > 0 ? last - first : 0, probes: options.probes }, null, 2)}\n`,
       );
     say(

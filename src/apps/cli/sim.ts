@@ -9,6 +9,7 @@ import { TraceRecorder } from "../../trace/index.ts";
 import { type Output, Outputs, writeOutput } from "./output.ts";
 import { progressLine } from "./progress.ts";
 import { Restore } from "./restore.ts";
+import { print } from "./terminal.ts";
 
 export interface SimOptions {
   /** Name of the scenario. */
@@ -84,8 +85,8 @@ async function run(options: SimOptions, trace: Output | undefined): Promise<numb
         story: plan.steps.map((step) => scenario.stepInWords(step)),
       })),
     };
-    process.stdout.write(`${JSON.stringify(document, null, 2)}\n`);
-  } else process.stdout.write(text(scenario, { seeds, events, bytes, failed }, failures));
+    print(`${JSON.stringify(document, null, 2)}\n`);
+  } else print(text(scenario, { seeds, events, bytes, failed }, failures));
   return failed === 0 ? 0 : 1;
 }
 
