@@ -68,10 +68,34 @@ export interface CheckedFile {
   readonly file: string;
   readonly timeBase: bigint;
   readonly findings: readonly Finding[];
+  /** Where it is damaged; the findings are of what lies before. */
+  readonly damage?: { readonly message: string } | undefined;
+}
+
+/** One that could not be read at all. */
+export interface UnreadFile {
+  readonly file: string;
+  readonly message: string;
+}
+
+const uriOf = (file: string): string => file.split("/").map(encodeURIComponent).join("/");
+
+/** That it was not all read: a run without results is no clean one then. */
+function invocationOf(files: readonly CheckedFile[], unread: readonly UnreadFile[]): object {
+  const damaged = files.flatMap(({ file, damage }) => (damage ? [{ file, message: damage.message }] : []));
+  const notifications = [...unread, ...damaged].map(({ file, message }) => ({
+    level: "error",
+    message: { text: message },
+    locations: [{ physicalLocation: { artifactLocation: { uri: uriOf(file) } } }],
+  }));
+  return {
+    executionSuccessful: notifications.length === 0,
+    ...(notifications.length > 0 && { toolExecutionNotifications: notifications }),
+  };
 }
 
 /** All findings of all files as one SARIF run. A finding has no line of code: its place is the trace and the address. */
-export function checkSarif(files: readonly CheckedFile[], version: string): object {
+export function checkSarif(files: readonly CheckedFile[], version: string, unread: readonly UnreadFile[] = []): object {
   return {
     $schema: "https://json.schemastore.org/sarif-2.1.0.json",
     version: "2.1.0",
@@ -89,6 +113,7 @@ export function checkSarif(files: readonly CheckedFile[], version: string): obje
             })),
           },
         },
+        invocations: [invocationOf(files, unread)],
         results: files.flatMap(({ file, timeBase, findings }) =>
           findings.map((finding) => ({
             ruleId: finding.rule,
@@ -97,7 +122,7 @@ export function checkSarif(files: readonly CheckedFile[], version: string): obje
             message: { text: `${finding.message} ${finding.advice}` },
             locations: [
               {
-                physicalLocation: { artifactLocation: { uri: file.split("/").map(encodeURIComponent).join("/") } },
+                physicalLocation: { artifactLocation: { uri: uriOf(file) } },
                 logicalLocations: [
                   {
                     name: finding.device ?? "unknown device",

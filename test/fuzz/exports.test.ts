@@ -9,8 +9,10 @@ import { gunzipSync } from "node:zlib";
 import { asyncBufferFromFile, parquetReadObjects } from "hyparquet";
 import { expect, test } from "vitest";
 import { reportPage } from "../../src/apps/cli/export-html.ts";
-import { writeParquet } from "../../src/apps/cli/export-parquet.ts";
+import { claimTables, writeParquet } from "../../src/apps/cli/export-parquet.ts";
 import { writePerfetto } from "../../src/apps/cli/export-perfetto.ts";
+import { Outputs } from "../../src/apps/cli/output.ts";
+import { Restore } from "../../src/apps/cli/restore.ts";
 import { Random } from "../../src/base/index.ts";
 import { openTrace } from "../../src/trace/index.ts";
 import { TraceProcessor } from "../models/trace-processor.ts";
@@ -46,7 +48,7 @@ test(`${seeds} damaged traces are exported to files that can be read`, { timeout
         yield new TextEncoder().encode(`${damaged.join("\n")}\n`);
       })();
       const trace = await openTrace({ name: `seed ${seed}`, stream }, { bestEffort: true });
-      const { recording, rows } = await writeParquet(trace, folder);
+      const { recording, rows } = await writeParquet(trace, claimTables(folder, new Outputs(new Restore())));
       for (const [name, count] of Object.entries(rows)) {
         const file = await asyncBufferFromFile(join(folder, `${name}.parquet`));
         expect(await parquetReadObjects({ file }), `seed ${seed}, ${name}`).toHaveLength(count);

@@ -9,6 +9,7 @@ import {
   unbindFromVfio,
 } from "../../hosts/linux/index.ts";
 import { EnvironmentError } from "./environment.ts";
+import { print } from "./terminal.ts";
 
 export interface BindOptions {
   /** Without it nothing is changed, and what would be is said. */
@@ -46,7 +47,5 @@ export async function unbind(name: string, options: BindOptions): Promise<number
 
 function say({ name, before, after }: Binding, { json }: BindOptions): void {
   const text = `${name}: ${before ?? "no driver"} -> ${after ?? "no driver"}`;
-  process.stdout.write(
-    json ? `${JSON.stringify({ schema: "dmalink.bind/1", name, before, after }, null, 2)}\n` : `${text}\n`,
-  );
+  print(json ? `${JSON.stringify({ schema: "dmalink.bind/1", name, before, after }, null, 2)}\n` : `${text}\n`);
 }

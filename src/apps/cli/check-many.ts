@@ -20,6 +20,7 @@ import {
 import { type CheckedTrace, checkText, headline } from "./check-text.ts";
 import { progressLine } from "./progress.ts";
 import { count, plural, textTable } from "./table.ts";
+import { print, say } from "./terminal.ts";
 
 /** What a worker is asked, and what it answers. */
 interface Task {
@@ -37,20 +38,22 @@ const WORKER_ROLE = "dmalink check";
 export async function checkMany(paths: readonly string[], options: CheckCommandOptions): Promise<number> {
   const answers = await inWorkers(paths, options);
   const checked = answers.flatMap((answer) => ("checked" in answer ? [answer.checked] : []));
-  const failures = answers.flatMap((answer) => ("failure" in answer ? [answer.failure] : []));
+  const failures = answers.flatMap((answer) =>
+    "failure" in answer ? [{ file: paths[answer.index]!, message: answer.failure }] : [],
+  );
   refuseUnknownDevices(options.devices, checked);
   const summary = total(checked);
-  if (options.sarif) writeJson(checkSarif(checked.map(sarifOf), options.version));
+  if (options.sarif) writeJson(checkSarif(checked.map(sarifOf), options.version, failures));
   else if (options.json)
     writeJson({
       schema: "dmalink.check-set/1",
       summary,
       traces: checked.length,
-      unread: failures,
+      unread: failures.map(({ message }) => message),
       checks: checked.map((one) => checkJson(one.file, one, one.result)),
     });
-  else process.stdout.write(manyText(checked, summary));
-  for (const failure of failures) process.stderr.write(`dmalink: ${failure}\n`);
+  else print(manyText(paths, answers, summary));
+  for (const { message } of failures) say(`dmalink: ${message}\n`);
   if (failures.length > 0) return 2;
   return Math.max(0, ...checked.map(exitCodeOf));
 }
@@ -64,26 +67,45 @@ function total(checked: readonly CheckedTrace[]): Record<string, number> {
   return summary;
 }
 
-function manyText(checked: readonly CheckedTrace[], summary: Readonly<Record<string, number>>): string {
+function manyText(
+  paths: readonly string[],
+  answers: readonly Answer[],
+  summary: Readonly<Record<string, number>>,
+): string {
+  const checked = answers.flatMap((answer) => ("checked" in answer ? [answer.checked] : []));
   const events = checked.reduce((sum, { result }) => sum + result.eventTotal, 0);
   const all = checked.flatMap(({ result }) => result.findings);
   const of = (one: CheckedTrace, severity: string): number =>
     one.result.findings.filter((finding) => finding.severity === severity).length;
   const table = textTable(
     ["trace", "events", "errors", "warnings", "advice"],
-    checked.map((one) => [
-      one.file.length > 40 ? `...${one.file.slice(-37)}` : one.file,
-      count(one.result.eventTotal),
-      ...["error", "warning", "advice"].map((severity) => count(of(one, severity))),
-    ]),
+    answers.map((answer) => {
+      const path = paths[answer.index]!;
+      const name = path.length > 40 ? `...${path.slice(-37)}` : path;
+      if ("failure" in answer) return [name, "not read", "-", "-", "-"];
+      const { checked: one } = answer;
+      const severities = ["error", "warning", "advice"].map((severity) => count(of(one, severity)));
+      return [one.damage ? `${name} (damaged)` : name, count(one.result.eventTotal), ...severities];
+    }),
   );
+  const [unread, damaged] = [answers.length - checked.length, checked.filter(({ damage }) => damage).length];
+  const lacks = [
+    ...(unread > 0 ? [`${count(unread)} not read`] : []),
+    ...(damaged > 0 ? [`${count(damaged)} damaged`] : []),
+  ];
+  const what = `${plural(answers.length, "trace")}${lacks.length > 0 ? ` (${lacks.join(", ")})` : ""}`;
   const lines = [
-    `${plural(checked.length, "trace")}, ${plural(events, "event")}: ${headline(all, summary)}`,
+    checked.length === 0
+      ? `${what}: nothing was judged`
+      : `${what}, ${plural(events, "event")}: ${headline(all, summary)}`,
     "",
     table,
     "",
   ];
-  const wrong = checked.filter((one) => one.result.findings.some(({ severity }) => severity !== "advice"));
+  const isWrong = ({ result }: CheckedTrace): boolean => result.findings.some(({ severity }) => severity !== "advice");
+  const advised = checked.find((one) => !isWrong(one) && one.result.findings.length > 0);
+  if (advised) lines.push(`Advice alone is told by the check of one trace: dmalink check ${advised.file}`, "");
+  const wrong = checked.filter(isWrong);
   return `${lines.join("\n")}\n${wrong.map((one) => `${checkText(one)}\n`).join("")}`.trimEnd().concat("\n");
 }
 

@@ -7,6 +7,7 @@ import { checkJson, checkSarif, checkTrace, RULES, type StartState } from "../..
 import { DmaError } from "../../base/index.ts";
 import { type CheckedTrace, checkText } from "./check-text.ts";
 import { count } from "./table.ts";
+import { print } from "./terminal.ts";
 import { sayDamage, withTrace } from "./trace.ts";
 
 /** What is asked of each trace; plain values, so that workers get it too. */
@@ -38,11 +39,25 @@ export async function check(paths: readonly string[], options: CheckCommandOptio
         `--rule ${rule}: there are ${RULES.map(({ name }) => name).join(", ")}`,
       );
   if (paths.length > 1) return (await import("./check-many.ts")).checkMany(paths, options);
+  if (options.sarif) return checkToSarif(paths[0]!, options);
   const checked = await checkFile(paths[0]!, options);
   refuseUnknownDevices(options.devices, [checked]);
-  if (options.sarif) writeJson(checkSarif([sarifOf(checked)], options.version));
-  else if (options.json) writeJson(checkJson(checked.file, checked, checked.result));
-  else process.stdout.write(checkText(checked));
+  if (options.json) writeJson(checkJson(checked.file, checked, checked.result));
+  else print(checkText(checked));
+  return exitCodeOf(checked);
+}
+
+/** A trace that cannot be read is told in the document too: without it the run would look clean, or not there. */
+async function checkToSarif(path: string, options: CheckCommandOptions): Promise<number> {
+  let checked: CheckedTrace;
+  try {
+    checked = await checkFile(path, options);
+  } catch (error) {
+    if (error instanceof DmaError) writeJson(checkSarif([], options.version, [{ file: path, message: error.message }]));
+    throw error;
+  }
+  refuseUnknownDevices(options.devices, [checked]);
+  writeJson(checkSarif([sarifOf(checked)], options.version));
   return exitCodeOf(checked);
 }
 
@@ -59,12 +74,18 @@ export function refuseUnknownDevices(asked: readonly string[] | undefined, check
       );
 }
 
-export const writeJson = (value: object): void => void process.stdout.write(`${JSON.stringify(value, null, 2)}\n`);
+export const writeJson = (value: object): void => print(`${JSON.stringify(value, null, 2)}\n`);
 
-export const sarifOf = ({ file, timeBase, result }: CheckedTrace): Parameters<typeof checkSarif>[0][number] => ({
+export const sarifOf = ({
+  file,
+  timeBase,
+  damage,
+  result,
+}: CheckedTrace): Parameters<typeof checkSarif>[0][number] => ({
   file,
   timeBase,
   findings: result.findings,
+  damage,
 });
 
 export function exitCodeOf({ result, damage }: CheckedTrace): number {

@@ -25,7 +25,7 @@ function text(requests: Requests, options: CompareOptions = {}, whatIf?: WhatIf)
     requests,
     kernel: undefined,
     options: { ...options, ...(whatIf && { whatIf }) } as CompareCommandOptions,
-    damaged: false,
+    damage: undefined,
     changed,
     nvme: undefined,
   };

@@ -210,7 +210,7 @@ function whatIf(question: WhatIf, before: Comparison, after: Comparison): string
 }
 
 /** What else is to be known about the numbers. */
-function remarks({ result, requests, damaged, options }: Report): string[] {
+function remarks({ result, requests, damage, options }: Report): string[] {
   const { requestCap, mode, cachingMode } = options;
   const lines: string[] = [];
   if (cachingMode && mode === "lazy") lines.push("Caching mode makes lazy mode strict, as Linux does.");
@@ -226,7 +226,7 @@ function remarks({ result, requests, damaged, options }: Report): string[] {
     );
   if (requests.liveAtStart > 0)
     lines.push(
-      `${plural(requests.liveAtStart, "teardown")} of what was mapped before the recording${damaged ? ", or in the part that is lost," : ""} left out.`,
+      `${plural(requests.liveAtStart, "teardown")} of what was mapped before the recording${damage ? ", or in the part that is lost," : ""} left out.`,
     );
   if (result.liveAtEnd > 0)
     lines.push(`${plural(result.liveAtEnd, "request")} live at the end of the recording: the teardown is not counted.`);

@@ -14,8 +14,10 @@ import {
   replayAsNvme,
   type StrategyName,
 } from "../../replay/index.ts";
+import type { Trace } from "../../trace/index.ts";
 import { compareText } from "./compare-text.ts";
 import { count, plural } from "./table.ts";
+import { print, say } from "./terminal.ts";
 import { sayDamage, withTrace } from "./trace.ts";
 
 /** Questions that change one thing. */
@@ -43,7 +45,7 @@ export interface Report {
   readonly requests: Requests;
   readonly kernel: KernelCheck | undefined;
   readonly options: CompareCommandOptions;
-  readonly damaged: boolean;
+  readonly damage: Trace["damage"];
   /** The same load with one thing changed. */
   readonly changed: Comparison | undefined;
   readonly nvme: NvmeReplay | undefined;
@@ -61,15 +63,15 @@ export async function compareCommand(path: string, options: CompareCommandOption
     const nvme = options.as === "nvme" ? await replayAsNvme(requests, asked) : undefined;
     progress.done();
     sayDamage(path, trace);
-    const damaged = trace.damage !== undefined;
+    const { damage } = trace;
     const kernel = kernelCheck(requests, result, options);
-    const report: Report = { path, result, requests, kernel, options, damaged, changed, nvme };
-    process.stdout.write(options.json ? `${compareJson(report)}\n` : compareText(report));
+    const report: Report = { path, result, requests, kernel, options, damage, changed, nvme };
+    print(options.json ? `${compareJson(report)}\n` : compareText(report));
     const wrong = result.firstMismatch ?? changed?.firstMismatch;
-    if (wrong) process.stderr.write(`mismatch under ${wrong.strategy}: ${describeMismatch(wrong)}\n`);
+    if (wrong) say(`mismatch under ${wrong.strategy}: ${describeMismatch(wrong)}\n`);
     const broken = nvme && brokenNvme(nvme);
-    if (broken !== undefined) process.stderr.write(`as NVMe: ${broken}\n`);
-    return wrong || broken !== undefined ? 1 : damaged ? 2 : 0;
+    if (broken !== undefined) say(`as NVMe: ${broken}\n`);
+    return wrong || broken !== undefined ? 1 : damage ? 2 : 0;
   });
 }
 
@@ -130,13 +132,14 @@ function brokenNvme({ firstMismatch, failed, firstFailure, leaks }: NvmeReplay):
   return leaks[0] === undefined ? undefined : `not given back: ${leaks.join("; ")}`;
 }
 
-function compareJson({ path, result, requests, kernel, options, changed, nvme }: Report): string {
+function compareJson({ path, result, requests, kernel, options, damage, changed, nvme }: Report): string {
   const { firstMismatch, strategies, mode, ...rest } = result;
   const { iommu = "vtd", seed = 1, cachingMode = false, requestCap, whatIf } = options;
   return JSON.stringify(
     {
       schema: "dmalink.compare/1",
       file: path,
+      ...(damage && { damage }),
       iommu,
       mode,
       cachingMode,

@@ -9,6 +9,7 @@ import {
   systemCalls,
 } from "../../hosts/linux/index.ts";
 import { bytes } from "./table.ts";
+import { print } from "./terminal.ts";
 
 export interface DoctorOptions {
   readonly json?: boolean;
@@ -19,7 +20,7 @@ export interface DoctorOptions {
 /** Prints the diagnosis; the exit code: 3 if something is missing. */
 export async function doctor(options: DoctorOptions): Promise<number> {
   const found = survey(new Sysfs(options.root), whyNoSystemCalls());
-  process.stdout.write(options.json ? `${doctorJson(found)}\n` : doctorText(found));
+  print(options.json ? `${doctorJson(found)}\n` : doctorText(found));
   return found.problems.length === 0 ? 0 : 3;
 }
 

@@ -7,6 +7,7 @@
  */
 import type { Finding } from "../../analysis/index.ts";
 import { hex } from "../../base/index.ts";
+import type { Trace } from "../../trace/index.ts";
 import { deviceFigure } from "./drawing.ts";
 import { escaped } from "./escape.ts";
 import { KINDS, type Mappings, type Recording } from "./recording.ts";
@@ -42,7 +43,7 @@ export function reportPage(path: string, recording: Recording): string {
 <h1>${escaped(path)}</h1>
 <p>${escaped([trace.system, trace.format, trace.clock && `clock ${trace.clock}`].filter(Boolean).join(" · "))}</p>
 </header>
-<ul class="tiles">
+${damageBanner(trace)}<ul class="tiles">
 ${tiles.map(([label, value, detail]) => `<li><span>${label}</span><b>${escaped(value!)}</b><small>${escaped(detail!)}</small></li>`).join("\n")}
 </ul>
 <h2>Findings</h2>
@@ -62,6 +63,12 @@ ${deviceTable(mappings, devices)}
 </html>
 `;
 }
+
+/** What was read of a damaged file may look clean. */
+const damageBanner = ({ damage }: Trace): string =>
+  damage
+    ? `<p class="damage" role="alert"><b>The trace is damaged:</b> ${escaped(damage.message)}. This page shows what was read before that; what came after is missing.</p>\n`
+    : "";
 
 const liveAtEnd = ({ count: n, endNs }: Mappings): number => endNs.subarray(0, n).filter((end) => end < 0).length;
 
@@ -179,6 +186,7 @@ const STYLE = `
 body{font:15px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--back);max-width:1060px;margin:0 auto;padding:24px}
 h1{font-size:22px;margin:0;overflow-wrap:anywhere}h2{font-size:17px;margin:32px 0 8px}
 header p,footer,small,figcaption{color:var(--soft)}header p{margin:2px 0 0}small{font-size:13px}
+.damage{border:2px solid var(--error);border-radius:8px;padding:10px 14px;margin:16px 0;overflow-wrap:anywhere}.damage b{color:var(--error)}
 .tiles{list-style:none;display:grid;grid-template-columns:repeat(auto-fit,minmax(200px,1fr));gap:12px;padding:0;margin:20px 0}
 .tiles li{background:var(--card);border-radius:8px;padding:12px 14px}.tiles span,.tiles small{display:block;color:var(--soft)}.tiles b{font-size:24px;font-weight:600}
 details{border:1px solid var(--line);border-left:4px solid var(--soft);border-radius:6px;margin:8px 0;padding:8px 12px}

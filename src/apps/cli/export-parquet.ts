@@ -4,7 +4,7 @@
  * Idea: rows are gathered to groups of 50,000 and written at once, so that memory does not follow the trace's length.
  * Promises: a folder that holds all four files, whole, or an error. Specified by: the Apache Parquet format.
  */
-import { mkdirSync, renameSync, rmSync } from "node:fs";
+import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { type ColumnSource, fileWriter, ParquetWriter, type SchemaElement } from "hyparquet-writer";
 import { DmaError } from "../../base/index.ts";
@@ -20,6 +20,8 @@ import {
   type TableName,
   type Value,
 } from "./export-tables.ts";
+import { STANDARD_INPUT } from "./input.ts";
+import { cannotWrite, type Output, type Outputs } from "./output.ts";
 import { type Recording, readRecording } from "./recording.ts";
 
 const ROWS_PER_GROUP = 50_000;
@@ -82,37 +84,51 @@ export interface ParquetResult {
   readonly rows: Readonly<Record<TableName, number>>;
 }
 
+/** Where the tables go. */
+export interface TableOutputs {
+  readonly folder: string;
+  readonly files: Readonly<Record<TableName, Output>>;
+}
+
 /**
- * Reads all of `trace` and writes its tables into `folder`, as NAME.parquet.
+ * Places for the tables in `folder`, as NAME.parquet; the folder is made.
+ *
+ * @throws DmaError ERR_DMA_OUTPUT (EINVAL, EIO): it cannot be written, or an input or another output lies there
+ */
+export function claimTables(folder: string, outputs: Outputs): TableOutputs {
+  if (folder === "" || folder === STANDARD_INPUT)
+    throw new DmaError("ERR_DMA_OUTPUT", "EINVAL", "--parquet: four files are written; name a folder");
+  try {
+    mkdirSync(folder, { recursive: true });
+  } catch (error) {
+    throw cannotWrite(`into ${folder}`, error);
+  }
+  const files = TABLE_NAMES.map((name) => [name, outputs.claim("--parquet", join(folder, `${name}.parquet`))]);
+  return { folder, files: Object.fromEntries(files) as Record<TableName, Output> };
+}
+
+/**
+ * Reads all of `trace` and writes its tables.
  *
  * @throws DmaError ERR_DMA_OUTPUT (EIO): the folder cannot be written; ERR_DMA_TRACE_DAMAGED
  */
-export async function writeParquet(trace: Trace, folder: string): Promise<ParquetResult> {
-  const part = (name: TableName): string => join(folder, `${name}.parquet.part`);
+export async function writeParquet(trace: Trace, { folder, files }: TableOutputs): Promise<ParquetResult> {
   try {
-    mkdirSync(folder, { recursive: true });
-    const events = new TableFile(part("events"), "events");
+    const events = new TableFile(files.events.part!, "events");
     const rows = new EventRows(trace);
     const recording = await readRecording(trace, (batch, row) => events.add(rows.row(batch, row)));
     events.finish();
     const counts: Record<TableName, number> = { events: events.rows, mappings: 0, requests: 0, findings: 0 };
     const others = { mappings: mappingRows, requests: requestRows, findings: findingRows } as const;
     for (const [name, rowsOf] of Object.entries(others) as [keyof typeof others, typeof mappingRows][]) {
-      const file = new TableFile(part(name), name);
+      const file = new TableFile(files[name].part!, name);
       for (const row of rowsOf(recording)) file.add(row);
       file.finish();
       counts[name] = file.rows;
     }
-    for (const name of TABLE_NAMES) renameSync(part(name), join(folder, `${name}.parquet`));
+    for (const name of TABLE_NAMES) files[name].finish();
     return { recording, rows: counts };
   } catch (error) {
-    try {
-      for (const name of TABLE_NAMES) rmSync(part(name), { force: true });
-    } catch {
-      // Where nothing can be written there is nothing to take away; the first error is the one to report.
-    }
-    const { code, message } = error as NodeJS.ErrnoException;
-    if (error instanceof DmaError || code === undefined) throw error;
-    throw new DmaError("ERR_DMA_OUTPUT", "EIO", `cannot write into ${folder}: ${message}`, { folder });
+    throw cannotWrite(`into ${folder}`, error);
   }
 }

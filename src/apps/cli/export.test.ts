@@ -15,14 +15,16 @@ import { EnvironmentError } from "./environment.ts";
 import { escaped } from "./escape.ts";
 import { exportCommand } from "./export.ts";
 import { reportPage } from "./export-html.ts";
-import { writeParquet } from "./export-parquet.ts";
+import { claimTables, type TableOutputs, writeParquet } from "./export-parquet.ts";
 import { writePerfetto } from "./export-perfetto.ts";
 import { mappingRows, requestRows, TABLE_NAMES, TABLES } from "./export-tables.ts";
 import { occupancyOf } from "./occupancy.ts";
+import { Outputs } from "./output.ts";
 import { strengthPng } from "./png.ts";
 import { ProtoWriter } from "./protobuf.ts";
 import { loadDuckDb, query } from "./query.ts";
 import { Mappings, type Recording, readRecording } from "./recording.ts";
+import { Restore } from "./restore.ts";
 
 const traces = join(import.meta.dirname, "../../../test/golden/traces");
 
@@ -30,6 +32,8 @@ function fileOf(bytes: Uint8Array): FileInput {
   return { name: "t", size: bytes.length, read: async (at, n) => bytes.subarray(at, at + n) };
 }
 const golden = (name: string): Promise<Trace> => openTrace(fileOf(gunzipSync(readFileSync(join(traces, name)))));
+
+const tablesIn = (folder: string): TableOutputs => claimTables(folder, new Outputs(new Restore()));
 
 interface Written {
   readonly timeNs: number;
@@ -232,7 +236,7 @@ describe("Parquet tables", () => {
       { timeNs: 9, name: "dma_map_phys", address: 0xffff_ffff_ffff_ffffn },
       { timeNs: 12, name: "dma_unmap_phys", address: 0x5000, size: 1522 },
     ]);
-    const { rows } = await writeParquet(trace, target);
+    const { rows } = await writeParquet(trace, tablesIn(target));
     const events = await readTable(target, "events");
     expect(events).toHaveLength(rows.events);
     expect(events[0]).toEqual({
@@ -266,7 +270,7 @@ describe("Parquet tables", () => {
 
   test("have the documented columns, in all four files, and no half-written one beside them", async () => {
     const target = join(folder, "columns");
-    await writeParquet(await golden("strict-reload-nvme.dat.gz"), target);
+    await writeParquet(await golden("strict-reload-nvme.dat.gz"), tablesIn(target));
     expect(readdirSync(target).sort()).toEqual(TABLE_NAMES.map((name) => `${name}.parquet`).sort());
     const docs = readFileSync(join(import.meta.dirname, "../../../docs/export-and-query.md"), "utf8");
     for (const name of TABLE_NAMES) {
@@ -282,7 +286,7 @@ describe("Parquet tables", () => {
     "of %s hold every event, mapping and request",
     async (name) => {
       const target = join(folder, name);
-      const { recording, rows } = await writeParquet(await golden(name), target);
+      const { recording, rows } = await writeParquet(await golden(name), tablesIn(target));
       expect(rows).toMatchObject({
         mappings: recording.mappings.count,
         requests: recording.requests.requests.length,
@@ -302,7 +306,7 @@ describe("Parquet tables", () => {
 
   test("events outside the catalogue keep their fields, as JSON", async () => {
     const target = join(folder, "fields");
-    await writeParquet(await golden("lazy-sw1m-flush.dat.gz"), target);
+    await writeParquet(await golden("lazy-sw1m-flush.dat.gz"), tablesIn(target));
     const [flush] = (await readTable(target, "events")).filter(({ name }) => name === "cache_tag_flush_range");
     expect(JSON.parse(flush!.fields as string)).toMatchObject({ start: 0, type: expect.anything() });
   });

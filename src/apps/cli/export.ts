@@ -1,9 +1,11 @@
 /** `dmalink export TRACE`: a recording for other tools: Perfetto, Parquet, or a page to look at. */
-import { closeSync, openSync, renameSync, rmSync, writeSync } from "node:fs";
-import { DmaError } from "../../base/index.ts";
 import type { Trace } from "../../trace/index.ts";
+import type { TableOutputs } from "./export-parquet.ts";
+import { type Output, Outputs, writeOutput } from "./output.ts";
 import { type Recording, readRecording } from "./recording.ts";
+import { exitOnSignal, Restore } from "./restore.ts";
 import { count, plural } from "./table.ts";
+import { print, say } from "./terminal.ts";
 import { sayDamage, withTrace } from "./trace.ts";
 
 export interface ExportOptions {
@@ -18,35 +20,67 @@ export interface ExportOptions {
 }
 
 /** Writes what was asked for; the exit code. */
-export function exportCommand(path: string, options: ExportOptions): Promise<number> {
+export async function exportCommand(path: string, options: ExportOptions): Promise<number> {
+  const restore = new Restore();
+  const listening = exitOnSignal();
+  try {
+    const outputs = new Outputs(restore, [path], options.json);
+    const claimed = (["perfetto", "html"] as const).map((name) => {
+      const at = options[name];
+      return at === undefined ? undefined : outputs.claim(`--${name}`, at);
+    });
+    const [perfetto, html] = claimed;
+    const { parquet } = options;
+    const tables =
+      parquet === undefined ? undefined : (await import("./export-parquet.ts")).claimTables(parquet, outputs);
+    return await write(path, options, {
+      ...(perfetto && { perfetto }),
+      ...(html && { html }),
+      ...(tables && { tables }),
+    });
+  } finally {
+    restore.run();
+    listening();
+  }
+}
+
+interface Targets {
+  readonly perfetto?: Output;
+  readonly html?: Output;
+  readonly tables?: TableOutputs;
+}
+
+function write(path: string, options: ExportOptions, { perfetto, html, tables }: Targets): Promise<number> {
   return withTrace(path, options, async (trace, progress) => {
     const written: Record<string, unknown> = {};
     const said: string[] = [];
-    const recording = await read(trace, options, written, said);
-    if (options.perfetto !== undefined) {
+    const recording = await read(trace, tables, written, said);
+    if (perfetto) {
       progress.say("writing the Perfetto trace");
       const { writePerfetto } = await import("./export-perfetto.ts");
-      const result = toFile(options.perfetto, (emit) => writePerfetto(recording, emit));
-      written.perfetto = { file: options.perfetto, ...result };
+      const result = writeOutput(perfetto, (emit) => writePerfetto(recording, emit));
+      written.perfetto = { file: perfetto.name, ...result };
       said.push(
-        `${options.perfetto}: ${plural(result.slices, "mapping")}, ${plural(result.instants, "finding")}; open it at https://ui.perfetto.dev`,
+        `${perfetto.name}: ${plural(result.slices, "mapping")}, ${plural(result.instants, "finding")}; open it at https://ui.perfetto.dev`,
       );
       if (result.leftOut > 0)
         said.push(`${plural(result.leftOut, "mapping")} left out: more than a thousand of one device overlapped`);
     }
-    if (options.html !== undefined) {
+    if (html) {
       progress.say("drawing");
       const { reportPage } = await import("./export-html.ts");
       const page = reportPage(path, recording);
-      toFile(options.html, (emit) => emit(new TextEncoder().encode(page)));
-      written.html = { file: options.html, bytes: page.length };
-      said.push(`${options.html}: open it in a browser; it needs no network`);
+      writeOutput(html, (emit) => emit(new TextEncoder().encode(page)));
+      written.html = { file: html.name, bytes: page.length };
+      said.push(`${html.name}: open it in a browser; it needs no network`);
     }
     progress.done();
     sayDamage(path, trace);
-    for (const line of said) process.stderr.write(`${line}\n`);
+    for (const line of said) say(`${line}\n`);
     if (options.json)
-      process.stdout.write(`${JSON.stringify({ schema: "dmalink.export/1", file: path, ...written }, null, 2)}\n`);
+      print(
+        `${JSON.stringify({ schema: "dmalink.export/1", file: path, ...(trace.damage && { damage: trace.damage }), ...written }, null, 2)}\n`,
+      );
     return trace.damage ? 2 : 0;
   });
 }
@@ -54,37 +88,15 @@ export function exportCommand(path: string, options: ExportOptions): Promise<num
 /** One pass, whatever is written. */
 async function read(
   trace: Trace,
-  options: ExportOptions,
+  tables: TableOutputs | undefined,
   written: Record<string, unknown>,
   said: string[],
 ): Promise<Recording> {
-  if (options.parquet === undefined) return readRecording(trace);
+  if (!tables) return readRecording(trace);
   const { writeParquet } = await import("./export-parquet.ts");
-  const { recording, rows } = await writeParquet(trace, options.parquet);
-  written.parquet = { folder: options.parquet, rows };
-  const tables = Object.entries(rows).map(([name, n]) => `${name} ${count(n)}`);
-  said.push(`${options.parquet}: ${tables.join(", ")} rows`);
+  const { recording, rows } = await writeParquet(trace, tables);
+  written.parquet = { folder: tables.folder, rows };
+  const counts = Object.entries(rows).map(([name, n]) => `${name} ${count(n)}`);
+  said.push(`${tables.folder}: ${counts.join(", ")} rows`);
   return recording;
-}
-
-/** A file that is there whole or not at all. */
-function toFile<T>(path: string, write: (emit: (bytes: Uint8Array) => void) => T): T {
-  const part = `${path}.part`;
-  try {
-    const handle = openSync(part, "w");
-    try {
-      const result = write((bytes) => {
-        for (let at = 0; at < bytes.length; ) at += writeSync(handle, bytes, at);
-      });
-      renameSync(part, path);
-      return result;
-    } finally {
-      closeSync(handle);
-    }
-  } catch (error) {
-    rmSync(part, { force: true });
-    const { code, message } = error as NodeJS.ErrnoException;
-    if (code === undefined) throw error;
-    throw new DmaError("ERR_DMA_OUTPUT", "EIO", `cannot write ${path}: ${message}`, { path });
-  }
 }

@@ -1,16 +1,16 @@
 /**
  * Where a trace comes from: a file, a gzip file, or standard input.
  *
- * A trace.dat is read at random places, so a compressed or piped one is unpacked first: into memory while it is small,
+ * A trace.dat is read at random places, so a compressed or piped one (standard input, a FIFO) is unpacked first: into memory while it is small,
  * else into a temporary file that is gone when the input is closed. Text is streamed, whatever its size.
  */
-import { createReadStream } from "node:fs";
-import { mkdtemp, open, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { createReadStream, rmSync, statSync } from "node:fs";
+import { open } from "node:fs/promises";
 import { join } from "node:path";
 import { constants, createGunzip } from "node:zlib";
 import { DmaError } from "../../base/index.ts";
 import type { TraceInput } from "../../trace/index.ts";
+import { exitOnSignal, Restore, temporaryFolder } from "./restore.ts";
 
 export interface OpenInput {
   readonly input: TraceInput;
@@ -35,17 +35,21 @@ export async function openInput(path: string, options: { readonly bestEffort?: b
   }
   const isDat = head.length >= 3 && head[0] === 0x17 && head[1] === 0x08 && head[2] === 0x44;
   if (!isDat) return { input: { name: path, stream: chain(head, rest) }, close: async () => void raw.destroy() };
-  if (!gzip && path !== STANDARD_INPUT) {
+  if (!gzip && path !== STANDARD_INPUT && statSync(path).isFile()) {
     raw.destroy();
     return fileInput(path, path);
   }
   return spool(path, chain(head, rest));
 }
 
-async function fileInput(path: string, name: string, remove?: () => Promise<void>): Promise<OpenInput> {
+async function fileInput(path: string, name: string, remove?: () => void): Promise<OpenInput> {
   const file = await open(path, "r");
   const { size } = await file.stat();
-  await remove?.().catch(() => {}); // an open file stays readable, and is gone however the program ends
+  try {
+    remove?.(); // an open file stays readable, and is gone however the program ends
+  } catch {
+    // Where an open file cannot be removed, it is when it is closed.
+  }
   return {
     input: {
       name,
@@ -58,7 +62,7 @@ async function fileInput(path: string, name: string, remove?: () => Promise<void
     },
     close: async () => {
       await file.close();
-      await remove?.();
+      remove?.();
     },
   };
 }
@@ -80,15 +84,23 @@ async function spool(name: string, stream: AsyncIterable<Uint8Array>): Promise<O
     at += part.length;
   }
   return {
-    input: { name, size, read: async (offset, length) => whole.subarray(offset, offset + length) },
+    input: {
+      name,
+      size,
+      async read(offset, length): Promise<Uint8Array> {
+        await new Promise((done) => setImmediate(done)); // so that a signal is heard in between
+        return whole.subarray(offset, offset + length);
+      },
+    },
     close: async () => {},
   };
 }
 
 async function spoolToFile(name: string, parts: Uint8Array[], rest: AsyncIterator<Uint8Array>): Promise<OpenInput> {
-  const folder = await mkdtemp(join(tmpdir(), "dmalink-"));
-  const remove = (): Promise<void> => rm(folder, { recursive: true, force: true });
+  const restore = new Restore();
+  const listening = exitOnSignal();
   try {
+    const folder = temporaryFolder("dmalink-", restore);
     const path = join(folder, "trace.dat");
     const file = await open(path, "w");
     try {
@@ -97,10 +109,10 @@ async function spoolToFile(name: string, parts: Uint8Array[], rest: AsyncIterato
     } finally {
       await file.close();
     }
-    return await fileInput(path, name, remove);
-  } catch (error) {
-    await remove();
-    throw error;
+    return await fileInput(path, name, () => rmSync(folder, { recursive: true, force: true }));
+  } finally {
+    restore.run();
+    listening();
   }
 }
 

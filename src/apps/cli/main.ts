@@ -2,13 +2,14 @@
 /**
  * dmalink, the program: reads the command line, and says in an exit code how it went.
  *
- * 0 clean, 1 findings (or a byte that came out wrong), 2 usage or bad input, 3 environment, 130 interrupted. Data goes to
- * stdout, messages to stderr. Each command's code is loaded when it is used, so that --help is quick.
+ * 0 clean, 1 findings (or a byte that came out wrong), 2 usage or bad input, 3 environment, 70 a fault of dmalink itself,
+ * 130 interrupted. Data goes to stdout, messages to stderr. Each command's code is loaded when it is used, so that --help is quick.
  */
 import { cac } from "cac";
 import { DmaError } from "../../base/index.ts";
+import { marked, plain, unmarked } from "./arguments.ts";
 import { EnvironmentError } from "./environment.ts";
-import { STANDARD_INPUT } from "./input.ts";
+import { say } from "./terminal.ts";
 
 const VERSION = "0.1.0";
 
@@ -242,14 +243,17 @@ async function run(argv: string[]): Promise<number> {
   cli.help((sections) => [
     ...sections,
     ...(cli.matchedCommand ? [] : [{ title: "Example", body: "  $ dmalink compare trace.dat.gz --mode lazy" }]),
-    { title: "Exit codes", body: "  0 clean · 1 findings · 2 usage or bad input · 3 environment · 130 interrupted" },
+    {
+      title: "Exit codes",
+      body: "  0 clean · 1 findings · 2 usage or bad input · 3 environment · 70 fault of dmalink · 130 interrupted",
+    },
   ]);
   cli.version(VERSION);
   try {
-    cli.parse(
-      argv.map((argument) => (argument === "-" ? STANDARD_INPUT : argument)), // a lone dash is lost by the parser
-      { run: false },
-    );
+    const commands = cli.commands.map(({ name }) => name);
+    cli.parse(marked(argv, commands, ["record"]), { run: false });
+    cli.args = cli.args.map(plain);
+    for (const [name, value] of Object.entries(cli.options)) cli.options[name] = typed(name, value);
     if (cli.options.help || cli.options.version) return 0;
     if (!cli.matchedCommand) {
       const [asked] = cli.args;
@@ -261,12 +265,24 @@ async function run(argv: string[]): Promise<number> {
   } catch (error) {
     if (error instanceof UsageError || (error as Error).name === "CACError") {
       const help = cli.matchedCommandName ? `dmalink ${cli.matchedCommandName} --help` : "dmalink --help";
-      process.stderr.write(`dmalink: ${(error as Error).message}; ${help} shows how it is used\n`);
+      say(`dmalink: ${unmarked((error as Error).message)}; ${help} shows how it is used\n`);
       return 2;
     }
     throw error;
   }
   return (await work?.()) ?? 0;
+}
+
+/** Options that may be given several times. */
+const REPEATED: readonly string[] = ["device", "rule", "--"];
+
+/** The value of an option as it was typed. */
+function typed(name: string, value: unknown): unknown {
+  if (!Array.isArray(value)) return plain(value);
+  if (REPEATED.includes(name) || value.every((one) => typeof one === "boolean")) return value.map(plain);
+  throw new UsageError(
+    `${name.length > 1 ? "--" : "-"}${name} is given ${value.length} times, with ${value.map(plain).join(" and ")}: once is enough`,
+  );
 }
 
 function oneOf<T extends string>(option: string, value: unknown, allowed: readonly T[]): T {
@@ -302,13 +318,22 @@ const pciName = (name: string): string => (/^[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]$/i.t
 // An interrupt ends the process at once, which a shell shows as 130; a command with something to put back listens itself.
 process.stdout.on("error", (error: NodeJS.ErrnoException) => {
   if (error.code === "EPIPE") process.exit(0); // the reader has seen enough
-  process.stderr.write(`dmalink: cannot write the answer: ${error.message}\n`);
+  say(`dmalink: cannot write the answer: ${error.message}\n`);
   process.exit(3);
 });
+process.stderr.on("error", () => undefined); // nobody listens; the exit code still says it
+process.on("uncaughtException", (error) => process.exit(failed(error))); // of a stream that nobody waits for
 try {
   process.exitCode = await run(process.argv);
 } catch (error) {
-  if (!(error instanceof DmaError) && !(error instanceof EnvironmentError)) throw error;
-  process.stderr.write(`dmalink: ${error.message}\n`);
-  process.exitCode = error instanceof EnvironmentError ? 3 : 2;
+  process.exitCode = failed(error);
+}
+
+/** Says what ended the program; the exit code, which is never that of a finding. */
+function failed(error: unknown): number {
+  const { message, stack, syscall } = error as NodeJS.ErrnoException;
+  const expected = error instanceof DmaError || error instanceof EnvironmentError || syscall !== undefined;
+  say(`dmalink: ${expected ? message : `this is a fault of dmalink, please report it:\n${stack ?? error}`}\n`);
+  if (!expected) return 70;
+  return error instanceof DmaError ? 2 : 3;
 }

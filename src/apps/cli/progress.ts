@@ -1,4 +1,6 @@
 /** One line on stderr for what takes longer than a second; only where a person is looking. */
+import { visibleInLine } from "./escape.ts";
+
 export interface Progress {
   say(message: string): void;
   done(): void;
@@ -10,7 +12,7 @@ export function progressLine(): Progress {
   return {
     say(message) {
       if (!process.stderr.isTTY || performance.now() - start < 1000) return;
-      process.stderr.write(`\r\x1b[K${message} ...`);
+      process.stderr.write(`\r\x1b[K${visibleInLine(message)} ...`);
       shown = true;
     },
     done() {

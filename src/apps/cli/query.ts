@@ -4,14 +4,17 @@
  * Idea: the tables of `export --parquet` go into a temporary folder, and DuckDB answers over them. DuckDB is an optional
  * dependency, loaded here only: whoever does not query does not need it.
  */
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { DmaError } from "../../base/index.ts";
+import type { Trace } from "../../trace/index.ts";
 import { EnvironmentError } from "./environment.ts";
-import { writeParquet } from "./export-parquet.ts";
+import { visibleInLine } from "./escape.ts";
+import { claimTables, writeParquet } from "./export-parquet.ts";
 import { TABLE_NAMES, TABLES } from "./export-tables.ts";
+import { Outputs } from "./output.ts";
+import { exitOnSignal, Restore, temporaryFolder } from "./restore.ts";
 import { textTable } from "./table.ts";
+import { print } from "./terminal.ts";
 import { sayDamage, withTrace } from "./trace.ts";
 
 export interface QueryOptions {
@@ -24,23 +27,26 @@ type DuckDb = typeof import("@duckdb/node-api");
 /** Answers `sql` about the trace at `path`; without `sql`, what can be asked. The exit code. */
 export async function query(path: string, sql: string | undefined, options: QueryOptions): Promise<number> {
   if (sql === undefined) {
-    process.stdout.write(options.json ? `${schemaJson()}\n` : schemaText());
+    print(options.json ? `${schemaJson()}\n` : schemaText());
     return 0;
   }
   const duckdb = await loadDuckDb();
-  const folder = await mkdtemp(join(tmpdir(), "dmalink-query-"));
+  const restore = new Restore();
+  const listening = exitOnSignal();
   try {
+    const folder = temporaryFolder("dmalink-query-", restore);
     return await withTrace(path, options, async (trace, progress) => {
-      await writeParquet(trace, folder);
+      await writeParquet(trace, claimTables(folder, new Outputs(restore)));
       sayDamage(path, trace);
       progress.say("asking");
       const answer = await ask(duckdb, folder, sql);
       progress.done();
-      process.stdout.write(options.json ? `${answerJson(path, sql, answer)}\n` : answerText(answer));
+      print(options.json ? `${answerJson(path, sql, answer, trace.damage)}\n` : answerText(answer));
       return trace.damage ? 2 : 0;
     });
   } finally {
-    await rm(folder, { recursive: true, force: true });
+    restore.run();
+    listening();
   }
 }
 
@@ -99,12 +105,12 @@ function shown(value: unknown, type: string): string {
 }
 
 function answerText({ columns, rows }: Answer): string {
-  const header = columns.map(({ name }) => name);
-  const lines = rows.map((row) => row.map((value, i) => shown(value, columns[i]!.type)));
+  const header = columns.map(({ name }) => visibleInLine(name));
+  const lines = rows.map((row) => row.map((value, i) => visibleInLine(shown(value, columns[i]!.type))));
   return `${textTable(header, lines)}\n`;
 }
 
-function answerJson(file: string, sql: string, { columns, rows }: Answer): string {
+function answerJson(file: string, sql: string, { columns, rows }: Answer, damage: Trace["damage"]): string {
   const plain = (value: unknown, type: string): unknown => {
     if (typeof value === "bigint" && !isAddress(type))
       return value <= BigInt(Number.MAX_SAFE_INTEGER) && value >= BigInt(Number.MIN_SAFE_INTEGER)
@@ -118,6 +124,7 @@ function answerJson(file: string, sql: string, { columns, rows }: Answer): strin
       schema: "dmalink.query/1",
       file,
       sql,
+      ...(damage && { damage }),
       columns,
       rows: rows.map((row) =>
         Object.fromEntries(row.map((value, i) => [columns[i]!.name, plain(value, columns[i]!.type)])),

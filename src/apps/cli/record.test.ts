@@ -255,7 +255,7 @@ describe("where tracefs is", () => {
 });
 
 describe("what is recorded", () => {
-  const asked = { file: "out.dat", devices: [], probes: false, bufferKiB: 64 };
+  const asked = { part: "out.dat.part", devices: [], probes: false, bufferKiB: 64 };
   const planned = (options: Partial<Parameters<typeof planRecording>[1]>, twoStep: boolean) => {
     const said: string[] = [];
     const made = planRecording(fake, { ...asked, ...options }, (message) => said.push(message), twoStep);

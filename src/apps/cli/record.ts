@@ -6,7 +6,7 @@
  * put back however the recording ends; what is missing is said with its cure (exit 3) before anything is changed.
  */
 import { spawn } from "node:child_process";
-import { accessSync, constants, existsSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { accessSync, constants, existsSync, statSync, writeFileSync } from "node:fs";
 import { release } from "node:os";
 import { delimiter, join } from "node:path";
 import { DmaError } from "../../base/index.ts";
@@ -14,12 +14,14 @@ import { LOST_EVENTS, openTrace } from "../../trace/index.ts";
 import { NODE_CODECS } from "./codecs.ts";
 import { EnvironmentError } from "./environment.ts";
 import { openInput } from "./input.ts";
+import { cannotWrite, Outputs } from "./output.ts";
 import { addProbes, hasTwoStep, PROBE_GROUP, removeProbes } from "./record-probes.ts";
 import { recordScript } from "./record-script.ts";
 import { recordWithTraceCmd } from "./record-trace-cmd.ts";
 import { instanceName, recordWithTracefs, removeStale, type TracefsPlan } from "./record-tracefs.ts";
 import { Restore, StopRequest } from "./restore.ts";
 import { bytes, count, duration, plural } from "./table.ts";
+import { print, say as tell } from "./terminal.ts";
 import { findTracefs, type Tracefs } from "./tracefs.ts";
 
 export interface RecordOptions {
@@ -60,19 +62,24 @@ export async function record(options: RecordOptions): Promise<number> {
     return 0;
   }
   const tracefs = findTracefs();
-  const say = (message: string): void => void process.stderr.write(`dmalink: ${message}\n`);
-  const plan = planRecording(tracefs, options, say);
+  const say = (message: string): void => tell(`dmalink: ${message}\n`);
+  const restore = new Restore();
+  const output = new Outputs(restore).claim("-o", file);
+  if (output.part === undefined || output.part === output.target)
+    throw new DmaError(
+      "ERR_DMA_OUTPUT",
+      "EINVAL",
+      `-o ${output.name} is no regular file: a recording is written at random places, name a file`,
+    );
+  const plan = planRecording(tracefs, { ...options, part: output.part }, say);
   const program = onPath("trace-cmd");
   if (command.length > 0 && onPath(command[0]!) === undefined)
     throw new DmaError("ERR_DMA_INPUT", "ENOENT", `${command[0]}: no such command, so there is nothing to record`);
   writable(plan.file);
   const stop = new StopRequest();
-  const restore = new Restore();
   const load = new Load(options, stop);
   let failed: string[] = [];
   try {
-    // An earlier recording under the same name is only replaced by a whole one.
-    restore.add(plan.file, () => rmSync(plan.file, { force: true }));
     removeStale(tracefs, (pid) => pid !== process.pid && existsSync(`/proc/${pid}`));
     if (probes) {
       restore.add("the probes", () => removeProbes(tracefs));
@@ -83,7 +90,7 @@ export async function record(options: RecordOptions): Promise<number> {
       restore.add("the instance of trace-cmd", () => removeLeftInstance(tracefs));
       await recordWithTraceCmd(program, plan, load.traceCmdCommand, stop, load.output);
     } else await recordWithTracefs(tracefs, plan, restore, () => load.run());
-    renameSync(plan.file, file);
+    output.finish(); // an earlier recording under the same name is only replaced by a whole one
   } finally {
     failed = restore.run();
     stop.done();
@@ -100,11 +107,11 @@ export async function record(options: RecordOptions): Promise<number> {
  */
 export function planRecording(
   tracefs: Tracefs,
-  options: Pick<RecordOptions, "file" | "devices" | "probes" | "bufferKiB">,
+  options: Pick<RecordOptions, "devices" | "probes" | "bufferKiB"> & { readonly part: string },
   say: (message: string) => void,
   twoStep: boolean = hasTwoStep(),
 ): TracefsPlan {
-  const { file, devices, probes, bufferKiB } = options;
+  const { part, devices, probes, bufferKiB } = options;
   const names = SYSTEMS.filter((system) => tracefs.list(`events/${system}`).length > 0);
   if (!names.includes("dma") && !names.includes("iommu"))
     throw new EnvironmentError(
@@ -120,7 +127,7 @@ export function planRecording(
   if (!probes && twoStep) say("this kernel has the two-step functions: --probes also records whose those mappings are");
   const systems = [...names, ...(probes ? [PROBE_GROUP] : [])];
   return {
-    file: `${file}.part`,
+    file: part,
     bufferKiB,
     clock: CLOCK,
     systems: systems.map((name) => ({ name, filter: filterOf(name, devices) })),
@@ -195,7 +202,7 @@ function writable(file: string): void {
   try {
     writeFileSync(file, "");
   } catch (error) {
-    throw new DmaError("ERR_DMA_INPUT", "EIO", `cannot write ${file}: ${(error as Error).message}`);
+    throw cannotWrite(file, error);
   }
 }
 
@@ -238,7 +245,7 @@ async function report(options: RecordOptions, say: (message: string) => void, by
     const { size } = statSync(file);
     const { lost } = trace;
     if (json)
-      process.stdout.write(
+      print(
         `${JSON.stringify({ schema: "dmalink.record/1", file, by, bytes: size, events, eventTotal: total, lost, durationNs: total > 0 ? last - first : 0, probes: options.probes }, null, 2)}\n`,
       );
     say(

@@ -5,6 +5,11 @@
  * on exit; a signal only asks the command to stop. Promises: each step runs at most once, and one that fails does not keep
  * the others from running. Not for: what only a restart of the machine undoes; SIGKILL.
  */
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { EnvironmentError } from "./environment.ts";
+
 export class Restore {
   readonly #undo: { readonly what: string; readonly run: () => void }[] = [];
   readonly #onExit = (): void => void this.run();
@@ -33,8 +38,30 @@ export class Restore {
   }
 }
 
-/** The signals that ask a recording to stop. */
+/** The signals that ask a command to stop. */
 const STOPPING: readonly NodeJS.Signals[] = ["SIGINT", "SIGTERM", "SIGHUP"];
+
+/** A signal ends the process by an exit, so that what is to be put back is; call the answer when nothing is left. */
+export function exitOnSignal(): () => void {
+  const exit = (): never => process.exit(130);
+  for (const signal of STOPPING) process.on(signal, exit);
+  return () => {
+    for (const signal of STOPPING) process.off(signal, exit);
+  };
+}
+
+/** A folder for files in passing; `restore` takes it away. */
+export function temporaryFolder(prefix: string, restore: Restore): string {
+  try {
+    const folder = mkdtempSync(join(tmpdir(), prefix));
+    restore.add(folder, () => rmSync(folder, { recursive: true, force: true }));
+    return folder;
+  } catch (error) {
+    throw new EnvironmentError(
+      `cannot make a temporary folder in ${tmpdir()} (${(error as Error).message}): set TMPDIR to a folder that can be written`,
+    );
+  }
+}
 
 /** Waits for a signal to stop; a second one ends the process at once (and what was changed is still put back). */
 export class StopRequest {

@@ -4,10 +4,12 @@
  * Text: one line if all was well; for each seed that failed the line that repeats it, and its shortest story.
  * JSON: dmalink.sim/1.
  */
-import { writeFileSync } from "node:fs";
 import { SCENARIOS, type Scenario, type SimulationPlan, shortestStory, type Violation } from "../../replay/index.ts";
 import { TraceRecorder } from "../../trace/index.ts";
+import { type Output, Outputs, writeOutput } from "./output.ts";
 import { progressLine } from "./progress.ts";
+import { Restore } from "./restore.ts";
+import { print } from "./terminal.ts";
 
 export interface SimOptions {
   /** Name of the scenario. */
@@ -32,6 +34,19 @@ interface Failure {
 const TOLD = 10;
 
 export async function sim(options: SimOptions): Promise<number> {
+  const restore = new Restore();
+  const trace =
+    options.traceFile === undefined
+      ? undefined
+      : new Outputs(restore, [], options.json).claim("--trace", options.traceFile);
+  try {
+    return await run(options, trace);
+  } finally {
+    restore.run();
+  }
+}
+
+async function run(options: SimOptions, trace: Output | undefined): Promise<number> {
   const { first, minutes } = options;
   const scenario = SCENARIOS[options.scenario]!;
   const progress = progressLine();
@@ -40,9 +55,9 @@ export async function sim(options: SimOptions): Promise<number> {
   let [seeds, events, bytes, failed] = [0, 0, 0, 0];
   for (let seed = first; until === undefined ? seed <= options.last : performance.now() < until; seed++) {
     const plan = scenario.plan(seed);
-    const recorder = options.traceFile === undefined ? undefined : new TraceRecorder();
+    const recorder = trace && new TraceRecorder();
     const result = await scenario.run(plan, { ...(recorder && { observer: recorder }) });
-    if (recorder) writeFileSync(options.traceFile!, recorder.dat());
+    if (trace && recorder) writeOutput(trace, (emit) => emit(recorder.dat()));
     seeds++;
     events += result.events;
     bytes += result.bytesMoved;
@@ -70,8 +85,8 @@ export async function sim(options: SimOptions): Promise<number> {
         story: plan.steps.map((step) => scenario.stepInWords(step)),
       })),
     };
-    process.stdout.write(`${JSON.stringify(document, null, 2)}\n`);
-  } else process.stdout.write(text(scenario, { seeds, events, bytes, failed }, failures));
+    print(`${JSON.stringify(document, null, 2)}\n`);
+  } else print(text(scenario, { seeds, events, bytes, failed }, failures));
   return failed === 0 ? 0 : 1;
 }
 

@@ -2,6 +2,7 @@
 import { type DeviceStats, readStats, type TraceStats } from "../../analysis/index.ts";
 import type { Trace } from "../../trace/index.ts";
 import { bytes, count, duration, textTable } from "./table.ts";
+import { print } from "./terminal.ts";
 import { sayDamage, withTrace } from "./trace.ts";
 
 export interface StatsOptions {
@@ -15,7 +16,7 @@ export function stats(path: string, options: StatsOptions): Promise<number> {
     const result = await readStats(trace);
     progress.done();
     sayDamage(path, trace);
-    process.stdout.write(options.json ? `${statsJson(path, trace, result)}\n` : statsText(path, trace, result));
+    print(options.json ? `${statsJson(path, trace, result)}\n` : statsText(path, trace, result));
     return trace.damage ? 2 : 0;
   });
 }

@@ -17,6 +17,7 @@ import {
 import { DmaError, hex } from "../../base/index.ts";
 import { openInput } from "./input.ts";
 import { addressOf, deviceText, isElsewhere, type UnitFacts, unitText } from "./tables-text.ts";
+import { print, say } from "./terminal.ts";
 
 export interface TablesOptions {
   /** The root table's address, or the root table register's value. */
@@ -48,7 +49,7 @@ export async function tables(file: string, options: TablesOptions): Promise<numb
   } catch (error) {
     if (!(error instanceof DmaError)) throw error;
     const named = error.message.startsWith(file) || !/SNAPSHOT|TABLES_ROOT/.test(error.code);
-    process.stderr.write(`dmalink: ${named ? "" : `${file}: `}${error.message}\n`);
+    say(`dmalink: ${named ? "" : `${file}: `}${error.message}\n`);
     return 2;
   }
 }
@@ -196,7 +197,7 @@ const mappingJson = ({ iova, phys, pages, leafPages, prot }: Mapping): object =>
 const missingJson = ({ what, page }: MissingPage): object => ({ what, address: addressOf(page) });
 
 function writeText(facts: UnitFacts, unit: UnitTables, tree: boolean): void {
-  process.stdout.write(`${unitText(facts, unit)}\n`);
+  print(`${unitText(facts, unit)}\n`);
   for (const device of unit.devices)
-    if (!isElsewhere(device)) process.stdout.write(`\n${deviceText(device, facts.capability, tree)}\n`);
+    if (!isElsewhere(device)) print(`\n${deviceText(device, facts.capability, tree)}\n`);
 }

@@ -4,6 +4,7 @@ import { openTrace, type Trace } from "../../trace/index.ts";
 import { NODE_CODECS } from "./codecs.ts";
 import { openInput } from "./input.ts";
 import { type Progress, progressLine } from "./progress.ts";
+import { say } from "./terminal.ts";
 
 /** Runs `command` on the trace at `path` and closes everything, however it ends. */
 export async function withTrace(
@@ -30,5 +31,5 @@ export async function withTrace(
 
 /** What is said of a damaged trace, on stderr. */
 export function sayDamage(path: string, trace: Trace): void {
-  if (trace.damage) process.stderr.write(`${path}: ${trace.damage.message}; what was read before that is reported\n`);
+  if (trace.damage) say(`${path}: ${trace.damage.message}; what was read before that is reported\n`);
 }
