@@ -102,6 +102,44 @@ describe("dmalink check", () => {
     expect(stderr).toMatch(/dump: line 1 is no entry/);
   });
 
+  test("a start state that is cut is refused without advice that this option does not take", () => {
+    const whole = readFileSync(`${snapshots}legacy-idle.snap.gz`);
+    const cut = file("cut.snap.gz", whole.subarray(0, whole.length / 2));
+    for (const option of ["--snapshot", "--dma-dump"]) {
+      const { status, stderr } = run(`${traces}strict-net.dat.gz`, option, cut);
+      expect(status).toBe(2);
+      expect(stderr).toMatch(/cut\.snap\.gz: the gzip stream is cut or damaged/);
+      expect(stderr).not.toContain("best-effort");
+    }
+  });
+
+  test("a trace in which nothing was mapped is not told to have no errors", () => {
+    const events = ["1.000001: sched_switch: prev_comm=a", "1.000002: sched_switch: prev_comm=b"];
+    const other = file("other.txt", ["cpus=1", ...events.map((event) => `   a-1 [000] ${event}`), ""].join("\n"));
+    const alone = run(other);
+    expect(alone.status).toBe(0);
+    expect(alone.stdout.replace(/\s+/g, " ")).toContain("No mapping was recorded, so there is nothing to judge.");
+    expect(alone.stdout).not.toContain("no errors");
+    const both = run(other, `${traces}strict-net.dat.gz`).stdout;
+    expect(both).toMatch(/other\.txt \(no mapping\) +2 /);
+    expect(run(other, other).stdout).not.toContain("no errors");
+    const report = spawnSync(process.execPath, [program, "export", other, "--html", "-"], { encoding: "utf8" }).stdout;
+    expect(report).toContain("nothing to judge");
+    expect(report).not.toContain("Nothing was found to be wrong");
+  });
+
+  test("the page tells a finding with the times and the device that check tells it with", () => {
+    const page = spawnSync(process.execPath, [program, "export", twice(), "--html", "-"], { encoding: "utf8" }).stdout;
+    const [, time] = /unmapped again {2}(\d+\.\d{6}) s/.exec(run(twice(), "--rule", "double-unmap").stdout)!;
+    expect(page).toContain(`unmapped again at ${time} s, after `);
+    expect(page).toContain("1 error, no warnings, ");
+    const [head, ...events] = readFileSync(twice(), "utf8").split("\n");
+    const ends = file("ends.txt", [head, ...events.filter((event) => event.includes("dma_unmap")), ""].join("\n"));
+    const ended = spawnSync(process.execPath, [program, "export", ends, "--html", "-"], { encoding: "utf8" }).stdout;
+    expect(ended).toContain("<li><span>devices</span><b>1</b>");
+    expect(ended).toContain("1 piece of advice");
+  });
+
   test("every rule that is named is in the document, with its severity", () => {
     const document = readFileSync(new URL("../../docs/analyze-a-trace.md", import.meta.url), "utf8");
     const { runs } = JSON.parse(run(twice(), "--sarif").stdout);

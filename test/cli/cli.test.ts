@@ -42,6 +42,34 @@ describe("dmalink", () => {
   });
 
   test.each([
+    [["check", "x", "--jobs", "-1"], /--jobs -1: a whole number from 1 on/],
+    [["compare", "x", "--seed", "-1"], /--seed -1: a whole number from 0 on/],
+    [["compare", "x", "--request-cap", "-1"], /--request-cap -1: a size such as/],
+    [["sim", "--seed", "-1"], /--seed -1: a whole number from 0 on/],
+    [["sim", "--seeds", "5..1"], /--seeds 5\.\.1: A\.\.B with A up to B/],
+    [["sim", "--minutes", "-1"], /--minutes -1: a number above 0/],
+    [["sim", "--seed", "2", "--seeds", "1..3"], /--seed and --seeds/],
+    [["record", "--for", "-1"], /--for -1: a time such as/],
+    [["check", "x", "--root", "0x1000"], /give --snapshot too/],
+  ])("%j: one line that says what is wrong with the value, exit 2", (args, message) => {
+    const { status, stdout, stderr } = run(...args);
+    expect([status, stdout]).toEqual([2, ""]);
+    expect(stderr).toMatch(message);
+    expect(stderr).not.toContain("Unknown option");
+  });
+
+  test("a word behind -- is no option, nor is a file behind a switch its value", () => {
+    const trace = `${traces}strict-reload-nvme.dat.gz`;
+    for (const args of [
+      ["stats", "--", trace],
+      ["stats", "--best-effort", trace],
+      ["--json", "stats", trace],
+    ])
+      expect(run(...args).status, args.join(" ")).toBe(0);
+    expect(run("stats", "--", "--json").stderr).toMatch(/^dmalink: --json: no such file\n$/);
+  });
+
+  test.each([
     ["a file that is not there", () => join(folder, "none.dat"), /no such file/],
     ["an empty file", () => file("empty", ""), /not a trace|empty/],
     ["a foreign file", () => file("foreign", "hello, world\n".repeat(100)), /not a trace/],

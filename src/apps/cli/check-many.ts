@@ -17,7 +17,7 @@ import {
   sarifOf,
   writeJson,
 } from "./check.ts";
-import { type CheckedTrace, checkText, headline } from "./check-text.ts";
+import { type CheckedTrace, checkText, headline, isEmpty, NOTHING } from "./check-text.ts";
 import { progressLine } from "./progress.ts";
 import { count, plural, textTable } from "./table.ts";
 import { print, say } from "./terminal.ts";
@@ -85,7 +85,8 @@ function manyText(
       if ("failure" in answer) return [name, "not read", "-", "-", "-"];
       const { checked: one } = answer;
       const severities = ["error", "warning", "advice"].map((severity) => count(of(one, severity)));
-      return [one.damage ? `${name} (damaged)` : name, count(one.result.eventTotal), ...severities];
+      const marks = [...(one.damage ? ["damaged"] : []), ...(isEmpty(one.result) ? ["no mapping"] : [])];
+      return [marks.length > 0 ? `${name} (${marks.join(", ")})` : name, count(one.result.eventTotal), ...severities];
     }),
   );
   const [unread, damaged] = [answers.length - checked.length, checked.filter(({ damage }) => damage).length];
@@ -97,7 +98,7 @@ function manyText(
   const lines = [
     checked.length === 0
       ? `${what}: nothing was judged`
-      : `${what}, ${plural(events, "event")}: ${headline(all, summary)}`,
+      : `${what}, ${plural(events, "event")}: ${checked.every(({ result }) => isEmpty(result)) ? NOTHING : headline(all, summary)}`,
     "",
     table,
     "",

@@ -41,10 +41,10 @@ export function checkText(checked: CheckedTrace): string {
       "",
     ),
     ...paragraph(
-      `${plural(result.mappings, "mapping")} of ${plural(result.devices.length, "device")} followed, ${count(result.liveAtEnd)} live at the end`,
+      `${plural(result.mappings, "mapping")}${result.devices.length === 0 ? "" : ` of ${plural(result.devices.length, "device")}`} followed, ${count(result.liveAtEnd)} live at the end`,
       "",
     ),
-    headline(findings, summary),
+    ...paragraph(isEmpty(result) ? NOTHING : headline(findings, summary), ""),
   ];
   for (const rule of RULES) {
     const own = findings.filter((finding) => finding.rule === rule.name);
@@ -54,6 +54,12 @@ export function checkText(checked: CheckedTrace): string {
   if (notes.length > 0) lines.push("", ...notes);
   return `${lines.join("\n")}\n`;
 }
+
+/** What is said instead of "no errors" where there was nothing that could have had one. */
+export const NOTHING = "No mapping was recorded, so there is nothing to judge. Were dma:* or iommu:* events on?";
+
+export const isEmpty = ({ mappings, ambiguous, unknownStart, findings }: CheckResult): boolean =>
+  mappings + ambiguous + unknownStart + findings.length === 0;
 
 /** "2 errors, no warnings, 1 piece of advice". */
 export function headline(findings: readonly Finding[], summary: Readonly<Record<string, number>>): string {

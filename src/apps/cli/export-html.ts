@@ -5,9 +5,10 @@
  * a picture shows stand beside it in words, so that the page can be read without seeing it. Promises: text from the trace is
  * escaped; the page forbids itself to load anything.
  */
-import type { Finding } from "../../analysis/index.ts";
+import { type Finding, secondsOf } from "../../analysis/index.ts";
 import { hex } from "../../base/index.ts";
 import type { Trace } from "../../trace/index.ts";
+import { headline, isEmpty, NOTHING } from "./check-text.ts";
 import { deviceFigure } from "./drawing.ts";
 import { escaped } from "./escape.ts";
 import { KINDS, type Mappings, type Recording } from "./recording.ts";
@@ -22,12 +23,22 @@ const MOST_PER_RULE = 20;
 export function reportPage(path: string, recording: Recording): string {
   const { trace, result, mappings, firstNs, lastNs } = recording;
   const devices = devicesOf(mappings);
+  // An end without a beginning, or a fault, names a device that has no mapping here.
+  const names = new Set(
+    [devices.map(({ name }) => name), result.devices, result.findings.map(({ device }) => device)]
+      .flat()
+      .filter((name) => name !== undefined),
+  );
   const lost = result.lost === 0 ? "none lost" : result.lost < 0 ? "some lost" : `${count(result.lost)} lost`;
   const tiles = [
     ["recorded", duration(lastNs - firstNs), `${plural(result.eventTotal, "event")}, ${lost}`],
     ["mappings", count(mappings.count), `${count(liveAtEnd(mappings))} live at the end`],
-    ["devices", count(devices.filter(({ name }) => name !== undefined).length), named(devices)],
-    ["findings", count(Object.values(result.summary).reduce((sum, n) => sum + n, 0)), severities(result.findings)],
+    ["devices", count(names.size), named([...names])],
+    [
+      "findings",
+      count(Object.values(result.summary).reduce((sum, n) => sum + n, 0)),
+      headline(result.findings, result.summary),
+    ],
   ];
   return `<!doctype html>
 <html lang="en">
@@ -92,19 +103,11 @@ function devicesOf(mappings: Mappings): Device[] {
 }
 
 const nameOf = (name: string | undefined): string => name ?? "no event names the device";
-const named = (devices: readonly Device[]): string =>
-  devices
-    .slice(0, 3)
-    .map(({ name }) => name ?? "unnamed")
-    .join(", ") + (devices.length > 3 ? ", …" : "");
+const named = (names: readonly string[]): string =>
+  names.length === 0 ? "no event names one" : names.slice(0, 3).join(", ") + (names.length > 3 ? ", …" : "");
 
-function severities(findings: readonly Finding[]): string {
-  const of = (severity: Finding["severity"]): number =>
-    findings.filter((finding) => finding.severity === severity).length;
-  return `${plural(of("error"), "error")}, ${plural(of("warning"), "warning")}, ${of("advice")} advice`;
-}
-
-function findingsSection({ result, firstNs }: Recording): string {
+function findingsSection({ trace, result, firstNs }: Recording): string {
+  if (isEmpty(result)) return `<p>${escaped(NOTHING)}</p>`;
   if (result.findings.length === 0) return `<p class="good">Nothing was found to be wrong.</p>`;
   const rules = new Map<string, Finding[]>();
   for (const finding of result.findings) rules.set(finding.rule, [...(rules.get(finding.rule) ?? []), finding]);
@@ -112,7 +115,7 @@ function findingsSection({ result, firstNs }: Recording): string {
     .map(([rule, findings]) => {
       const [first] = findings;
       const total = result.summary[rule] ?? findings.length;
-      const items = findings.slice(0, MOST_PER_RULE).map((finding) => findingItem(finding, firstNs));
+      const items = findings.slice(0, MOST_PER_RULE).map((finding) => findingItem(finding, firstNs, trace.timeBase));
       const more = total - items.length;
       return `<details class="${first!.severity}"${first!.severity === "error" ? " open" : ""}>
 <summary><span class="severity">${first!.severity}</span> <b>${escaped(rule)}</b> ${plural(total, "time")}: ${escaped(first!.message)}</summary>
@@ -124,8 +127,11 @@ ${more > 0 ? `<p>and ${count(more)} more: dmalink check TRACE --rule ${escaped(r
     .join("\n");
 }
 
-function findingItem(finding: Finding, firstNs: number): string {
-  const after = (ns: number): string => (ns < firstNs ? "before the recording" : `after ${duration(ns - firstNs)}`);
+function findingItem(finding: Finding, firstNs: number, timeBase: bigint): string {
+  const after = (ns: number): string =>
+    ns < firstNs
+      ? "before the recording"
+      : `at ${secondsOf(ns, timeBase).toFixed(6)} s, after ${duration(ns - firstNs)}`;
   const evidence = finding.evidence.map(
     ({ what, event, timeNs, cpu, task, pid, iova, site }) =>
       `<li>${escaped(what)} ${after(timeNs)}: <code>${escaped(event)}</code> by ${escaped(task)}-${pid} on CPU ${cpu}` +

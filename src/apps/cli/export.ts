@@ -72,7 +72,7 @@ function write(path: string, options: ExportOptions, { perfetto, html, tables }:
       const page = reportPage(path, recording);
       writeOutput(html, (emit) => emit(new TextEncoder().encode(page)));
       written.html = { file: html.name, bytes: page.length };
-      said.push(`${html.name}: open it in a browser; it needs no network`);
+      if (html.part !== undefined) said.push(`${html.name}: open it in a browser; it needs no network`);
     }
     progress.done();
     sayDamage(path, trace);

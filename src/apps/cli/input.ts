@@ -22,7 +22,11 @@ const MEMORY_LIMIT = 256 * 1024 * 1024;
 /** The path that means standard input; on the command line "-". */
 export const STANDARD_INPUT = "(standard input)";
 
-/** @throws DmaError ERR_DMA_INPUT (ENOENT, EIO …): no such file, not readable, or a gzip that is cut */
+/**
+ * `bestEffort` is undefined for a command that has no such option.
+ *
+ * @throws DmaError ERR_DMA_INPUT (ENOENT, EIO …): no such file, not readable, or a gzip that is cut
+ */
 export async function openInput(path: string, options: { readonly bestEffort?: boolean } = {}): Promise<OpenInput> {
   const raw = path === STANDARD_INPUT ? process.stdin : createReadStream(path, { highWaterMark: 1 << 18 });
   const chunks = explain(raw, path)[Symbol.asyncIterator]();
@@ -30,7 +34,9 @@ export async function openInput(path: string, options: { readonly bestEffort?: b
   let rest: AsyncIterator<Uint8Array> = chunks;
   const gzip = head.length >= 2 && head[0] === 0x1f && head[1] === 0x8b;
   if (gzip) {
-    rest = explain(unzip(chain(head, chunks), options.bestEffort ?? false), path)[Symbol.asyncIterator]();
+    rest = explain(unzip(chain(head, chunks), options.bestEffort ?? false), path, options.bestEffort !== undefined)[
+      Symbol.asyncIterator
+    ]();
     head = await firstBytes(rest, 12);
   }
   const isDat = head.length >= 3 && head[0] === 0x17 && head[1] === 0x08 && head[2] === 0x44;
@@ -153,7 +159,11 @@ async function* unzip(stream: AsyncIterable<Uint8Array>, bestEffort: boolean): A
 }
 
 /** The system's errors in our words. */
-async function* explain(stream: AsyncIterable<Uint8Array>, name: string): AsyncGenerator<Uint8Array> {
+async function* explain(
+  stream: AsyncIterable<Uint8Array>,
+  name: string,
+  canBestEffort = false,
+): AsyncGenerator<Uint8Array> {
   try {
     yield* stream;
   } catch (error) {
@@ -166,7 +176,7 @@ async function* explain(stream: AsyncIterable<Uint8Array>, name: string): AsyncG
       throw new DmaError(
         "ERR_DMA_INPUT",
         "EIO",
-        `${name}: the gzip stream is cut or damaged (${message}); --best-effort reads what is before that`,
+        `${name}: the gzip stream is cut or damaged (${message})${canBestEffort ? "; --best-effort reads what is before that" : ""}`,
         { name },
       );
     throw new DmaError("ERR_DMA_INPUT", "EIO", `${name}: ${message}`, { name });

@@ -69,9 +69,9 @@ async function run(argv: string[]): Promise<number> {
       const text = (value: unknown): string | undefined => (value === undefined ? undefined : String(value));
       const [rules, devices] = [many(options.rule), many(options.device)];
       const [dmaDump, snapshot, root] = [text(options.dmaDump), text(options.snapshot), text(options.root)];
-      const jobs = options.jobs === undefined ? undefined : Number(options.jobs);
-      if (jobs !== undefined && !(Number.isSafeInteger(jobs) && jobs > 0))
-        throw new UsageError(`--jobs ${String(options.jobs)}: a whole number from 1 on is needed`);
+      const jobs = options.jobs === undefined ? undefined : wholeNumber("--jobs", options.jobs, 1);
+      if (root !== undefined && snapshot === undefined)
+        throw new UsageError("--root is the root table of a snapshot: give --snapshot too");
       work = async () =>
         (await import("./check.ts")).check(traces, {
           version: VERSION,
@@ -118,9 +118,7 @@ async function run(argv: string[]): Promise<number> {
     .action((trace: string, options: Record<string, unknown>) => {
       const iommu = oneOf("--iommu", options.iommu, ["vtd", "x86-64", "amdv1", "arm", "riscv"] as const);
       const mode = oneOf("--mode", options.mode, ["strict", "lazy"] as const);
-      const seed = Number(options.seed);
-      if (!Number.isSafeInteger(seed) || seed < 0)
-        throw new UsageError(`--seed ${String(options.seed)}: a whole number from 0 on is needed`);
+      const seed = wholeNumber("--seed", options.seed, 0);
       const requestCap = options.requestCap === undefined ? undefined : sizeBytes("--request-cap", options.requestCap);
       const whatIf =
         options.whatIf === undefined
@@ -192,7 +190,7 @@ async function run(argv: string[]): Promise<number> {
   cli
     .command("sim [scenario]", "whole machines from seeds, with faults: mapping (default) or nvme")
     .option("--seed <n>", "this seed only")
-    .option("--seeds <a..b>", "these seeds", { default: "1..100" })
+    .option("--seeds <a..b>", "these seeds (default: 1..100)")
     .option("--minutes <n>", "as many seeds as fit, from the first on")
     .option("--trace <file>", "with --seed: what it did, as a trace.dat for dmalink check and stats")
     .option("--json", json)
@@ -200,12 +198,16 @@ async function run(argv: string[]): Promise<number> {
     .example("  dmalink sim nvme --seed 314")
     .action((scenario: string | undefined, options: Record<string, unknown>) => {
       const name = oneOf("scenario", scenario ?? "mapping", ["mapping", "nvme"] as const);
-      const range = options.seed === undefined ? String(options.seeds) : `${options.seed}..${options.seed}`;
+      if (options.seed !== undefined && options.seeds !== undefined)
+        throw new UsageError("--seed and --seeds: one of them says which seeds");
+      const seed = options.seed === undefined ? undefined : wholeNumber("--seed", options.seed, 0);
+      const range = seed === undefined ? String(options.seeds ?? "1..100") : `${seed}..${seed}`;
       const match = /^(\d{1,15})\.\.(\d{1,15})$/.exec(range);
       if (!match || Number(match[1]) > Number(match[2]))
-        throw new UsageError(`seeds ${range}: a whole number, or A..B with A up to B, is needed`);
+        throw new UsageError(`--seeds ${range}: A..B with A up to B is needed, such as 1..500`);
       const minutes = options.minutes === undefined ? undefined : Number(options.minutes);
-      if (minutes !== undefined && !(minutes > 0)) throw new UsageError("--minutes: a number above 0 is needed");
+      if (minutes !== undefined && !(minutes > 0))
+        throw new UsageError(`--minutes ${String(options.minutes)}: a number above 0 is needed`);
       const [first, last] = [Number(match[1]), Number(match[2])];
       if (options.trace !== undefined && first !== last) throw new UsageError("--trace: one seed is needed, --seed N");
       work = async () =>
@@ -289,6 +291,13 @@ function oneOf<T extends string>(option: string, value: unknown, allowed: readon
   const found = allowed.find((item) => item === value);
   if (found === undefined) throw new UsageError(`${option} ${String(value)}: one of ${allowed.join(", ")} is needed`);
   return found;
+}
+
+function wholeNumber(option: string, value: unknown, least: number): number {
+  const text = String(value);
+  if (!/^\d{1,15}$/.test(text) || Number(text) < least)
+    throw new UsageError(`${option} ${text}: a whole number from ${least} on is needed`);
+  return Number(text);
 }
 
 /** A time with its unit, in milliseconds. */

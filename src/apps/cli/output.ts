@@ -57,7 +57,7 @@ export class Outputs {
     if (path === "") throw refused(option, `${option}: the name is empty; name a file`);
     if (path === STANDARD_INPUT) {
       this.#claim(option, "-", fstatSync(1), "standard output");
-      return { name: "-", part: undefined, target: "-", finish: () => undefined };
+      return { name: "standard output", part: undefined, target: "-", finish: () => undefined };
     }
     try {
       const target = followed(path);
