@@ -41,45 +41,45 @@ export const FROM_BEFORE = 4;
 const FIRST_ROWS = 1024;
 
 export class LifetimeTable {
-  kind!: Uint8Array;
+  declare kind: Uint8Array;
   /** Index into {@link devices}, or {@link NO_DEVICE}. */
-  device!: Uint16Array;
+  declare device: Uint16Array;
   /** The kernel's number: 0 both, 1 to device, 2 from device, 3 none; {@link NO_DIRECTION} where no event says. */
-  direction!: Uint8Array;
+  declare direction: Uint8Array;
   /** {@link DIRECT}, {@link TRANSLATED} or {@link REMAPPED}. */
-  translated!: Uint8Array;
-  flags!: Uint8Array;
+  declare translated: Uint8Array;
+  declare flags: Uint8Array;
   /** DMA address, bytes. */
-  iova!: Float64Array;
+  declare iova: Float64Array;
   /** Bytes mapped; two-step: bytes linked. */
-  length!: Float64Array;
+  declare length: Float64Array;
   /** Bytes of address space held; two-step: as reserved. */
-  reserved!: Float64Array;
+  declare reserved: Float64Array;
   /** First byte of memory; -1: unknown. */
-  phys!: Float64Array;
+  declare phys: Float64Array;
   /** Nanoseconds since the trace's time base; -1: before the recording. */
-  startNs!: Float64Array;
+  declare startNs: Float64Array;
   /** -1: live. */
-  endNs!: Float64Array;
-  cpu!: Uint16Array;
-  pid!: Int32Array;
+  declare endNs: Float64Array;
+  declare cpu: Uint16Array;
+  declare pid: Int32Array;
   /** Index into the trace's strings. */
-  task!: Uint32Array;
+  declare task: Uint32Array;
   /** Index into the trace's types: the event that it began with. */
-  type!: Uint16Array;
+  declare type: Uint16Array;
   /** Index into the call sites that were seen; 0: none. */
-  site!: Uint32Array;
+  declare site: Uint32Array;
   /** 1, the entries of a list, or links. */
-  segments!: Uint32Array;
+  declare segments: Uint32Array;
   /** Direct: how often the same memory is mapped at once; otherwise 1, but see mappings.ts for bounce slots. */
-  repeats!: Uint32Array;
+  declare repeats: Uint32Array;
   /** In the order of beginning, from 0. */
-  id!: Float64Array;
+  declare id: Float64Array;
   /** State pointer or first physical address; -1: none. */
-  handle!: Float64Array;
+  declare handle: Float64Array;
   /** Two-step: bytes that the next sync covers; end of the linked prefix; bytes linked outside of it. */
-  unsynced!: Float64Array;
-  linkedEnd!: Float64Array;
+  declare unsynced: Float64Array;
+  declare linkedEnd: Float64Array;
 
   readonly devices: string[] = [];
   /** Rows in use. */

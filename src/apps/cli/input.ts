@@ -10,7 +10,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { constants, createGunzip } from "node:zlib";
 import { DmaError } from "../../base/index.ts";
-import type { TraceInput } from "../../trace/index.ts";
+import { bytesInput, fileInput, type TraceInput } from "../../trace/index.ts";
 
 export interface OpenInput {
   readonly input: TraceInput;
@@ -37,25 +37,17 @@ export async function openInput(path: string, options: { readonly bestEffort?: b
   if (!isDat) return { input: { name: path, stream: chain(head, rest) }, close: async () => void raw.destroy() };
   if (!gzip && path !== STANDARD_INPUT) {
     raw.destroy();
-    return fileInput(path, path);
+    return openFile(path, path);
   }
   return spool(path, chain(head, rest));
 }
 
-async function fileInput(path: string, name: string, remove?: () => Promise<void>): Promise<OpenInput> {
+async function openFile(path: string, name: string, remove?: () => Promise<void>): Promise<OpenInput> {
   const file = await open(path, "r");
   const { size } = await file.stat();
   await remove?.().catch(() => {}); // an open file stays readable, and is gone however the program ends
   return {
-    input: {
-      name,
-      size,
-      async read(offset: number, length: number): Promise<Uint8Array> {
-        const buffer = new Uint8Array(Math.max(0, Math.min(length, size - offset)));
-        const { bytesRead } = await file.read(buffer, 0, buffer.length, offset);
-        return buffer.subarray(0, bytesRead);
-      },
-    },
+    input: fileInput(name, size, file),
     close: async () => {
       await file.close();
       await remove?.();
@@ -80,7 +72,7 @@ async function spool(name: string, stream: AsyncIterable<Uint8Array>): Promise<O
     at += part.length;
   }
   return {
-    input: { name, size, read: async (offset, length) => whole.subarray(offset, offset + length) },
+    input: bytesInput(name, whole),
     close: async () => {},
   };
 }
@@ -97,7 +89,7 @@ async function spoolToFile(name: string, parts: Uint8Array[], rest: AsyncIterato
     } finally {
       await file.close();
     }
-    return await fileInput(path, name, remove);
+    return await openFile(path, name, remove);
   } catch (error) {
     await remove();
     throw error;

@@ -51,7 +51,7 @@ export class Controller {
   readonly clock: Clock;
   readonly warnings: NvmeWarnings = new NvmeWarnings();
   readonly queues: QueuePair[] = [];
-  identity!: ControllerIdentity;
+  declare identity: ControllerIdentity;
   cmb: Cmb | undefined = undefined;
   /** Bytes of it that queues lie in. */
   cmbTaken = 0;
