@@ -47,7 +47,7 @@ export function checkJson(
   trace: { readonly timeBase: bigint; readonly damage?: object | undefined },
   result: CheckResult,
 ): object {
-  const { summary, findings, ambiguous, unknownStart, eventTotal, lost } = result;
+  const { summary, findings, ambiguous, unknownStart, liveAtEnd, endUnsaid, eventTotal, lost } = result;
   return {
     schema: "dmalink.check/1",
     file,
@@ -55,6 +55,8 @@ export function checkJson(
     findings: findings.map((finding) => findingJson(finding, trace)),
     ambiguous,
     unknownStart,
+    liveAtEnd,
+    endUnsaid,
     events: eventTotal,
     lost,
     ...(trace.damage && { damage: trace.damage }),

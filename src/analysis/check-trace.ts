@@ -15,7 +15,7 @@ import { Feed } from "./lifetimes/feed.ts";
 import type { Place } from "./lifetimes/history.ts";
 import { Ledger, type LifetimeSink } from "./lifetimes/ledger.ts";
 import { Overdue } from "./lifetimes/overdue.ts";
-import { NO_DEVICE } from "./lifetimes/table.ts";
+import { NO_DEVICE, TORN } from "./lifetimes/table.ts";
 import type { EventVisitor } from "./read-requests.ts";
 import type { StartState } from "./start-state.ts";
 
@@ -56,6 +56,8 @@ export interface CheckResult {
   /** Mappings that were seen to begin. */
   readonly mappings: number;
   readonly liveAtEnd: number;
+  /** An `iommu:unmap` took their pages back, and the call of the DMA API that ended them is not in the recording: not live. */
+  readonly endUnsaid: number;
   /** Devices that events named. */
   readonly devices: readonly string[];
 }
@@ -105,9 +107,11 @@ class Check {
     for (const hook of ledger.hooks.finish) hook();
     const { table } = ledger;
     let liveAtEnd = ledger.letGo;
+    let endUnsaid = 0;
     for (let row = 0; row < table.used; row++)
       if (table.isLive(row)) {
-        liveAtEnd += table.repeats[row]!;
+        if ((table.flags[row]! & TORN) !== 0) endUnsaid++;
+        else liveAtEnd += table.repeats[row]!;
         ledger.show(row);
       }
     // Lost, but not said where: nothing that rests on what is not there is certain.
@@ -131,6 +135,7 @@ class Check {
       durationNs: feed.eventTotal > 0 ? feed.lastNs - feed.firstNs : 0,
       mappings: ledger.begun,
       liveAtEnd,
+      endUnsaid,
       devices: table.devices,
     };
   }

@@ -93,7 +93,10 @@ function feed(builder: RequestBuilder, trace: Trace, batch: EventBatch, row: num
       break;
     case "dma-unmap":
     case "dma-free":
-      builder.unmapped(timeNs, text("device"), number("dmaAddr"));
+      builder.unmapped(timeNs, text("device"), number("dmaAddr"), event.meaning === "dma-free");
+      break;
+    case "dma-unmap-list":
+      builder.unmappedList(text("device"), firstPhys(batch, row, fields));
       break;
     case "range-reserve":
       if (number("ok") !== 0) builder.reserved(timeNs, text("device"), state());
@@ -110,6 +113,14 @@ function feed(builder: RequestBuilder, trace: Trace, batch: EventBatch, row: num
       break;
     default:
   }
+}
+
+/** The first physical address of a `dma_unmap_sg`, by which it names its list; -1: none. */
+function firstPhys(batch: EventBatch, row: number, { physAddrs }: KnownEvent["fields"]): number {
+  if (physAddrs === undefined) return -1;
+  const at = batch.start[row]! + physAddrs * 2;
+  const first = batch.words[at]!;
+  return batch.words[at + 1]! === 0 ? -1 : batch.words[first + 1]! * 2 ** 32 + batch.words[first]!;
 }
 
 /** The items of a `dma_map_sg`; the DMA lengths stand for the physical ones, which the event does not give. */

@@ -51,6 +51,8 @@ export interface Requests {
   readonly liveAtStart: number;
   /** Requests whose device no event names. */
   readonly ambiguous: number;
+  /** Ended by an `iommu:unmap` alone: the call of the DMA API that goes with it is not in the recording. They are not live. */
+  readonly endUnsaid: number;
   /** `iommu:unmap` events seen: in strict mode each is one IOTLB invalidation of the kernel. */
   readonly unmapEvents: number;
   /** Of those, the ones that took nothing known back. */
@@ -107,6 +109,9 @@ export class RequestBuilder {
   #position = 0;
   /** Ends of mappings that were not seen to begin, by `dma:*` events alone. */
   #strayUnmaps = 0;
+  /** Ends of which only one half was seen so far, the `iommu:unmap` or the free before it: by device and address. */
+  readonly #halfEnds = new Map<string, number>();
+  #endUnsaid = 0;
   #unmapEvents = 0;
   #unmapsOfUnseen = 0;
   #mapsOverLive = 0;
@@ -200,21 +205,34 @@ export class RequestBuilder {
       if (piece.request) owners.add(piece.request);
       else orphans.push(piece);
     }
-    for (const owner of owners) if (owner.endNs === undefined) this.#end(owner, timeNs);
+    for (const owner of owners) {
+      if (owner.endNs !== undefined) continue;
+      this.#end(owner, timeNs);
+      this.#endNamed(owner);
+    }
     if (orphans.length === 0) return;
     orphans.sort((a, b) => a.page - b.page);
     this.#end(this.#fromPieces(orphans), timeNs);
   }
 
-  /** `dma_unmap_phys`, `dma_free`, `dma_unmap_sg`: ends a mapping that has no pages in the trace. */
-  unmapped(timeNs: number, device: string, address: number): void {
+  /**
+   * `dma_unmap_phys` and `dma_free`: ends a mapping that has no pages in the trace. Of one that has some this is one half of the
+   * end, after the `iommu:unmap`, or (`announced`) before it.
+   */
+  unmapped(timeNs: number, device: string, address: number, announced = false): void {
     const key = `${device} ${address}`;
+    this.#apiEnd(key, announced);
     const open = this.#direct.get(key);
     const last = open?.pop();
     if (open?.length === 0) this.#direct.delete(key);
     if (last) this.#end(last, timeNs);
     // With an IOMMU the iommu:unmap beside this event says it too; a free of NULL is no mapping.
     else if (address !== 0) this.#strayUnmaps++;
+  }
+
+  /** `dma_unmap_sg`, which names its list by the first piece of memory. */
+  unmappedList(device: string, phys: number): void {
+    this.#apiEnd(`${device} list ${Math.floor(phys / PAGE_SIZE)}`, false);
   }
 
   finish(): Requests {
@@ -241,6 +259,7 @@ export class RequestBuilder {
       order: Array.from(sorted, (at) => actions[at]!),
       liveAtStart: this.#translates ? this.#unmapsOfUnseen : this.#strayUnmaps,
       ambiguous: requests.filter((request) => request.device === undefined).length,
+      endUnsaid: this.#endUnsaid,
       unmapEvents: this.#unmapEvents,
       unmapsOfUnseen: this.#unmapsOfUnseen,
       mapsOverLive: this.#mapsOverLive,
@@ -319,6 +338,29 @@ export class RequestBuilder {
   #end(request: Open, timeNs: number): void {
     request.endNs = timeNs;
     this.#note(this.#position++, ~request.id);
+  }
+
+  /** The pages of `request` were taken back: who asked for it is said before (a free) or after (an unmap). */
+  #endNamed({ kind, device, segments }: Open): void {
+    const first = segments[0];
+    if (first === undefined || kind === "two-step" || kind === "unattributed") return;
+    const key =
+      kind === "scatterlist" ? `${device} list ${Math.floor(first.phys / PAGE_SIZE)}` : `${device} ${first.iova}`;
+    if (kind === "coherent" && this.#halfEnds.delete(key)) return;
+    this.#endUnsaid++;
+    if (kind !== "coherent") this.#halfEnds.set(key, (this.#halfEnds.get(key) ?? 0) + 1);
+  }
+
+  #apiEnd(key: string, announced: boolean): void {
+    if (announced) {
+      if (this.#translates) this.#halfEnds.set(key, 1);
+      return;
+    }
+    const half = this.#halfEnds.get(key);
+    if (half === undefined) return;
+    this.#endUnsaid--;
+    if (half === 1) this.#halfEnds.delete(key);
+    else this.#halfEnds.set(key, half - 1);
   }
 
   #note(position: number, action: number): void {

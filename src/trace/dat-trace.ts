@@ -12,7 +12,7 @@ import type { Codecs } from "./codecs.ts";
 import { Columns } from "./columns.ts";
 import { CpuStream, type StreamSetting } from "./cpu-stream.ts";
 import { type DatFile, readDatFile } from "./dat-file.ts";
-import { damaged, type TraceDamage } from "./errors.ts";
+import { damaged, readTwice, type TraceDamage } from "./errors.ts";
 import { type EventBatch, type EventField, type EventType, LOST_EVENTS, type Trace } from "./events.ts";
 import { FieldPlan } from "./field-plan.ts";
 import type { FileInput } from "./input.ts";
@@ -145,7 +145,7 @@ export class DatTrace implements Trace {
   }
 
   async *batches(): AsyncGenerator<EventBatch> {
-    assert(!this.#read, "a trace is read once");
+    if (this.#read) throw readTwice();
     this.#read = true;
     const columns = new Columns(this.#batchSize);
     const live: CpuStream[] = [];

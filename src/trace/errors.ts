@@ -1,5 +1,5 @@
 /** What can be wrong with a trace file. Each error names the offset in the file and what was expected there. */
-import { DmaError, hex } from "../base/index.ts";
+import { DmaError, given, hex } from "../base/index.ts";
 
 /** Where a file stopped making sense. */
 export interface TraceDamage {
@@ -15,6 +15,25 @@ export const notATrace = (found: string): DmaError =>
     "EINVAL",
     `not a trace: expected trace.dat (starts with 17 08 44 "tracing"), ftrace text, trace-cmd report or perf script output, found ${found}`,
     { offset: 0 },
+  );
+
+/** A name, or something else, in place of where the bytes come from. */
+export const notASource = (input: unknown): DmaError =>
+  new DmaError(
+    "ERR_DMA_TRACE_SOURCE",
+    "EINVAL",
+    `${given(input)} is no source of a trace: { name, size, read } for a file or { name, stream } for a pipe is needed; ` +
+      "this library opens no files by itself",
+    {},
+  );
+
+/** A trace whose events were delivered, or are being. */
+export const readTwice = (): DmaError =>
+  new DmaError(
+    "ERR_DMA_TRACE_READ",
+    "EINVAL",
+    "the events of this trace were asked for before: a trace is read once; open it again with openTrace",
+    {},
   );
 
 /** A version of trace.dat that is not read here. */

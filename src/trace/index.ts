@@ -3,7 +3,15 @@ export * from "./catalogue.ts";
 export { type Codecs, DEFAULT_CODECS } from "./codecs.ts";
 export * from "./errors.ts";
 export * from "./events.ts";
-export { chunksOf, type FileInput, type StreamInput, type TraceInput } from "./input.ts";
+export {
+  bytesInput,
+  chunksOf,
+  type FileInput,
+  fileInput,
+  type ReadableAt,
+  type StreamInput,
+  type TraceInput,
+} from "./input.ts";
 export type { DmaEvent, DmaEventName, Observer, TwoStepEvent } from "./observer.ts";
 export { type OpenOptions, openTrace } from "./open.ts";
 export { pagePadding, type RecordedPages, recordedHead } from "./recorded-pages.ts";

@@ -23,6 +23,29 @@ export interface StreamInput {
 
 export type TraceInput = FileInput | StreamInput;
 
+/** What reads a file at any place: a `FileHandle` of `node:fs/promises` does, and others can. */
+export interface ReadableAt {
+  read(buffer: Uint8Array, offset: number, length: number, position: number): Promise<{ readonly bytesRead: number }>;
+}
+
+/** A file that is in memory: what `readFile` gives, or what a gzip was unwrapped to. */
+export const bytesInput = (name: string, bytes: Uint8Array): FileInput => ({
+  name,
+  size: bytes.length,
+  read: async (offset, length) => bytes.subarray(offset, offset + length),
+});
+
+/** An open file, of which only what is needed is read. It stays the caller's to close. */
+export const fileInput = (name: string, size: number, file: ReadableAt): FileInput => ({
+  name,
+  size,
+  async read(offset, length) {
+    const buffer = new Uint8Array(Math.max(0, Math.min(length, size - offset)));
+    const { bytesRead } = await file.read(buffer, 0, buffer.length, offset);
+    return buffer.subarray(0, bytesRead);
+  },
+});
+
 /** Bytes asked of a file at once when it is read from end to end. */
 const CHUNK_BYTES = 256 * 1024;
 

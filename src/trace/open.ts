@@ -2,12 +2,12 @@
  * The one door to recorded traces: what kind of file it is, and the reader for it.
  *
  * Idea: the first bytes decide. Everything behind gives the same columns (events.ts).
- * Errors: ERR_DMA_TRACE_FORMAT (not a trace), ERR_DMA_TRACE_VERSION, ERR_DMA_TRACE_DAMAGED, ERR_DMA_TRACE_NEEDS_FILE.
+ * Errors: ERR_DMA_TRACE_SOURCE (no such input), ERR_DMA_TRACE_FORMAT (not a trace), ERR_DMA_TRACE_VERSION, ERR_DMA_TRACE_DAMAGED, ERR_DMA_TRACE_NEEDS_FILE.
  */
 import { type Codecs, DEFAULT_CODECS } from "./codecs.ts";
 import { DAT_MAGIC } from "./dat-file.ts";
 import { DatTrace } from "./dat-trace.ts";
-import { needsFile, notATrace } from "./errors.ts";
+import { needsFile, notASource, notATrace } from "./errors.ts";
 import type { Trace } from "./events.ts";
 import { chunksOf, readExactly, type TraceInput } from "./input.ts";
 import { TextTrace } from "./text-trace.ts";
@@ -27,6 +27,13 @@ const LARGEST_BATCH = 1 << 20;
 
 const isDat = (bytes: Uint8Array): boolean => DAT_MAGIC.every((byte, i) => bytes[i] === byte);
 
+function isSource(input: unknown): boolean {
+  if (typeof input !== "object" || input === null) return false;
+  const { stream, size, read } = input as { stream?: AsyncIterable<Uint8Array>; size?: unknown; read?: unknown };
+  if (stream !== undefined) return typeof stream?.[Symbol.asyncIterator] === "function";
+  return typeof read === "function" && Number.isSafeInteger(size) && (size as number) >= 0;
+}
+
 /**
  * Opens a recorded trace: trace.dat of versions 6 and 7 (from a file), `trace-cmd report`, the tracefs `trace` or
  * `trace_pipe` file, or `perf script` output (from a file or a stream). Gzip is the caller's to unwrap. Reads the metadata
@@ -35,6 +42,7 @@ const isDat = (bytes: Uint8Array): boolean => DAT_MAGIC.every((byte, i) => bytes
 export async function openTrace(input: TraceInput, options: OpenOptions = {}): Promise<Trace> {
   const { bestEffort = false, codecs = DEFAULT_CODECS } = options;
   const batchSize = Math.min(LARGEST_BATCH, Math.max(1, Math.trunc(options.batchSize ?? BATCH_SIZE)));
+  if (!isSource(input)) throw notASource(input);
   if ("stream" in input) {
     const chunks = input.stream[Symbol.asyncIterator]();
     const first: Uint8Array[] = [];

@@ -6,10 +6,9 @@
  * Promises: memory is one window of text, one batch, and the distinct strings (bounded). Lines keep the file's order.
  * Not for: times finer than printed (microseconds as a rule), and kernel symbols.
  */
-import { assert } from "../base/index.ts";
 import { Columns } from "./columns.ts";
 import { LOST_FIELDS } from "./dat-trace.ts";
-import { damaged, notATrace, type TraceDamage } from "./errors.ts";
+import { damaged, notATrace, readTwice, type TraceDamage } from "./errors.ts";
 import { type EventBatch, type EventField, type EventType, LOST_EVENTS, type Trace } from "./events.ts";
 import { StringTable } from "./string-table.ts";
 import { LineFront } from "./text-line.ts";
@@ -183,7 +182,7 @@ export class TextTrace implements Trace {
   }
 
   async *batches(): AsyncGenerator<EventBatch> {
-    assert(!this.#read, "a trace is read once");
+    if (this.#read) throw readTwice();
     this.#read = true;
     try {
       yield* this.#batches();

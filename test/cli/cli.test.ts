@@ -89,6 +89,7 @@ describe("dmalink", () => {
     expect(strict.stderr).toMatch(/offset \d+/);
     const best = run("stats", path, "--best-effort", "--json");
     expect(best.status).toBe(2);
+    expect(best.stderr).toMatch(/damaged at offset \d+ \(0x[0-9a-f]+\): .*; what was read before that is reported\n$/);
     const { events } = JSON.parse(best.stdout);
     expect(Object.keys(events).length).toBeGreaterThan(0);
   });

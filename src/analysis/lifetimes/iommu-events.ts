@@ -120,6 +120,7 @@ export class IommuEvents {
     for (const row of rows) {
       ledger.untake(row);
       table.flags[row] = table.flags[row]! | TORN;
+      table.endNs[row] = this.#ledger.now.timeNs; // unless an event says more: the device cannot reach it any more
       for (const hook of hooks.tookBack) hook(table.device[row]!, page, pages);
     }
     this.cpu(now.cpu).unmap = { page, pages, rows, ids, shared, unseen: rows.length === 0 };
@@ -204,6 +205,7 @@ export class IommuEvents {
     pending.rows.forEach((torn, i) => {
       if (torn === row || !table.isLive(torn) || table.id[torn] !== pending.ids[i]) return;
       table.flags[torn] = table.flags[torn]! & ~TORN;
+      table.endNs[torn] = -1;
       this.#ledger.retake(torn);
     });
   }

@@ -9,7 +9,7 @@ import { open } from "node:fs/promises";
 import { join } from "node:path";
 import { constants, createGunzip } from "node:zlib";
 import { DmaError } from "../../base/index.ts";
-import type { TraceInput } from "../../trace/index.ts";
+import { fileInput, type TraceInput } from "../../trace/index.ts";
 import { exitOnSignal, Restore, temporaryFolder } from "./restore.ts";
 
 export interface OpenInput {
@@ -43,12 +43,12 @@ export async function openInput(path: string, options: { readonly bestEffort?: b
   if (!isDat) return { input: { name: path, stream: chain(head, rest) }, close: async () => void raw.destroy() };
   if (!gzip && path !== STANDARD_INPUT && statSync(path).isFile()) {
     raw.destroy();
-    return fileInput(path, path);
+    return openFile(path, path);
   }
   return spool(path, chain(head, rest));
 }
 
-async function fileInput(path: string, name: string, remove?: () => void): Promise<OpenInput> {
+async function openFile(path: string, name: string, remove?: () => void): Promise<OpenInput> {
   const file = await open(path, "r");
   const { size } = await file.stat();
   try {
@@ -57,15 +57,7 @@ async function fileInput(path: string, name: string, remove?: () => void): Promi
     // Where an open file cannot be removed, it is when it is closed.
   }
   return {
-    input: {
-      name,
-      size,
-      async read(offset: number, length: number): Promise<Uint8Array> {
-        const buffer = new Uint8Array(Math.max(0, Math.min(length, size - offset)));
-        const { bytesRead } = await file.read(buffer, 0, buffer.length, offset);
-        return buffer.subarray(0, bytesRead);
-      },
-    },
+    input: fileInput(name, size, file),
     close: async () => {
       await file.close();
       remove?.();
@@ -115,7 +107,7 @@ async function spoolToFile(name: string, parts: Uint8Array[], rest: AsyncIterato
     } finally {
       await file.close();
     }
-    return await fileInput(path, name, () => rmSync(folder, { recursive: true, force: true }));
+    return await openFile(path, name, () => rmSync(folder, { recursive: true, force: true }));
   } finally {
     restore.run();
     listening();

@@ -229,13 +229,17 @@ async function run(argv: string[]): Promise<number> {
       work = async () => (await import("./doctor.ts")).doctor({ json: !!options.json });
     });
 
-  for (const [name, what] of [
-    ["bind", "give a device to vfio-pci, so that a program can drive it (Linux, as root)"],
-    ["unbind", "give a device back to the driver that had it"],
+  for (const [name, what, yes] of [
+    [
+      "bind",
+      "give a device to vfio-pci, so that a program can drive it (Linux, as root)",
+      "do it; without it nothing is changed, and the commands that would do it are printed (exit code 3)",
+    ],
+    ["unbind", "give a device back to the driver that had it", "do it; without it nothing is changed (exit code 3)"],
   ] as const)
     cli
       .command(`${name} <device>`, what)
-      .option("--yes", "do it; without it, only say what would be done")
+      .option("--yes", yes)
       .option("--json", json)
       .example(`  sudo dmalink ${name} 0000:00:04.0 --yes`)
       .action((device: string, options: Record<string, unknown>) => {

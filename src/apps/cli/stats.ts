@@ -1,7 +1,7 @@
 /** `dmalink stats TRACE`: what a trace holds. */
 import { type DeviceStats, readStats, type TraceStats } from "../../analysis/index.ts";
 import type { Trace } from "../../trace/index.ts";
-import { bytes, count, duration, textTable } from "./table.ts";
+import { bytes, count, duration, endUnsaidNote, textTable } from "./table.ts";
 import { print } from "./terminal.ts";
 import { sayDamage, withTrace } from "./trace.ts";
 
@@ -22,7 +22,7 @@ export function stats(path: string, options: StatsOptions): Promise<number> {
 }
 
 function statsJson(file: string, { format, damage }: Trace, result: TraceStats): string {
-  const { events, eventTotal, lost, durationNs, devices, ambiguous, liveAtStart } = result;
+  const { events, eventTotal, lost, durationNs, devices, ambiguous, liveAtStart, requests } = result;
   return JSON.stringify(
     {
       schema: "dmalink.stats/1",
@@ -36,6 +36,7 @@ function statsJson(file: string, { format, damage }: Trace, result: TraceStats):
       devices,
       ambiguous,
       liveAtStart,
+      endUnsaid: requests.endUnsaid,
     },
     null,
     2,
@@ -62,6 +63,7 @@ function statsText(file: string, trace: Trace, result: TraceStats): string {
   lines.push("");
   if (result.ambiguous > 0)
     lines.push(`${count(result.ambiguous)} mappings are ambiguous: no event beside them names their device.`);
+  if (result.requests.endUnsaid > 0) lines.push(endUnsaidNote(result.requests.endUnsaid));
   if (result.liveAtStart > 0)
     lines.push(
       `${count(result.liveAtStart)} teardowns of what was mapped before the recording began${trace.damage ? ", or in the part that is lost" : ""}.`,

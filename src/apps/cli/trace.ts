@@ -1,5 +1,5 @@
 /** Opens a trace for a command, and names the file in whatever goes wrong with it. */
-import { DmaError } from "../../base/index.ts";
+import { DmaError, hex } from "../../base/index.ts";
 import { openTrace, type Trace } from "../../trace/index.ts";
 import { NODE_CODECS } from "./codecs.ts";
 import { openInput } from "./input.ts";
@@ -31,5 +31,7 @@ export async function withTrace(
 
 /** What is said of a damaged trace, on stderr. */
 export function sayDamage(path: string, trace: Trace): void {
-  if (trace.damage) say(`${path}: ${trace.damage.message}; what was read before that is reported\n`);
+  if (!trace.damage) return;
+  const { offset, message } = trace.damage;
+  say(`${path}: damaged at offset ${offset} (${hex(offset)}): ${message}; what was read before that is reported\n`);
 }

@@ -40,6 +40,8 @@ export class DmaIterator {
   address: DmaAddr = 0 as DmaAddr;
   length = 0;
   status: BlockStatus = "ok";
+  /** What the mapping call said, where it is one that failed; whoever has told it takes it out. */
+  cause: unknown = undefined;
   #busOffset = 0;
   #door: MappingDoor | undefined = undefined;
   #direction: Direction = "from-device";
@@ -129,7 +131,7 @@ export class DmaIterator {
       range.sync(0, at);
     } catch (error) {
       range.destroy(); // everything linked so far, whatever has been described to the device
-      return this.#fail(statusOfError(error));
+      return this.#fail(statusOfError(error), error);
     }
     mapped.range = range;
     this.address = range.address;
@@ -142,14 +144,15 @@ export class DmaIterator {
     try {
       this.address = this.#door!.mapPhys(phys as PhysAddr, length, this.#direction, attributesOf(this.#peer));
     } catch (error) {
-      return this.#fail(statusOfError(error));
+      return this.#fail(statusOfError(error), error);
     }
     this.length = length;
     return true;
   }
 
-  #fail(status: BlockStatus): false {
+  #fail(status: BlockStatus, cause?: unknown): false {
     this.status = status;
+    this.cause = cause;
     return false;
   }
 }

@@ -66,6 +66,14 @@ export class DataMapper {
     this.#metadata = new MetadataMapper(door, limits, options, pools.small, this.counters);
   }
 
+  /** Why the last request that could not be mapped could not be, as the mapping call said it; once. */
+  takeCause(): unknown {
+    const cause = this.#iterator.cause ?? this.#metadata.iterator.cause;
+    this.#iterator.cause = undefined;
+    this.#metadata.iterator.cause = undefined;
+    return cause;
+  }
+
   /**
    * Maps the data of `request` and writes the data pointer of the command at `at` of `view`. `passthrough`: the command is a
    * user's own, and its memory must not be described by PRPs.
@@ -178,6 +186,7 @@ export class DataMapper {
     try {
       address = this.#door.mapPhys(phys as PhysAddr, bytes, mapping.direction);
     } catch (error) {
+      this.#iterator.cause = error;
       return statusOfError(error);
     }
     mapping.form = "single";

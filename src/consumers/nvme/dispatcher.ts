@@ -176,11 +176,12 @@ export class Dispatcher implements ControllerUser {
       queue.push(slot, this.#controller.deadline());
       return true;
     }
+    const cause = this.#mapper.takeCause();
     if (isRetryable(status) && this.#mayStall()) {
       this.#controller.warnings.requeued++;
       return false;
     }
-    operation.failAs(nameOf(slot.opcode), status);
+    operation.failAs(nameOf(slot.opcode), status, cause);
     this.#give(slot);
     return true;
   }

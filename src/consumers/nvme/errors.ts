@@ -23,11 +23,14 @@ export const commandFailed = (what: string, status: number): DmaError =>
   new DmaError("ERR_DMA_NVME_STATUS", "EIO", `${what} failed: ${statusName(status)}`, { what, status });
 
 /** A request that ended without the controller having done it. */
-export const requestFailed = (what: string, status: BlockStatus): DmaError =>
-  new DmaError("ERR_DMA_NVME_REQUEST", ERRNOS[status] ?? "EIO", `${what} failed: ${REASONS[status] ?? status}`, {
-    what,
-    status,
-  });
+export function requestFailed(what: string, status: BlockStatus, cause?: unknown): DmaError {
+  const reason = REASONS[status] ?? status;
+  const why = cause instanceof DmaError ? `${UNMAPPABLE[status] ?? reason}: ${cause.message}` : reason;
+  const details = { what, status };
+  const error = new DmaError("ERR_DMA_NVME_REQUEST", ERRNOS[status] ?? "EIO", `${what} failed: ${why}`, details);
+  if (cause !== undefined) error.cause = cause;
+  return error;
+}
 
 const ERRNOS: Readonly<Partial<Record<BlockStatus, DmaError["errno"]>>> = {
   "not-supported": "EOPNOTSUPP",
@@ -46,6 +49,12 @@ const REASONS: Readonly<Partial<Record<BlockStatus, string>>> = {
   offline: "the controller is gone or was shut down",
   invalid: "the device cannot reach this memory",
   "io-error": "the memory could not be mapped, or it cannot be described to this controller",
+};
+
+/** The same where the mapping call says more. */
+const UNMAPPABLE: typeof REASONS = {
+  "io-error": "the memory could not be mapped",
+  invalid: "the memory could not be mapped",
 };
 
 /** Blocks that the namespace does not have. */

@@ -29,7 +29,7 @@ export class MetadataMapper {
   readonly #options: MapperOptions;
   readonly #pool: DescriptorPool;
   readonly #counters: MapperCounters;
-  readonly #iterator = new DmaIterator();
+  readonly iterator: DmaIterator = new DmaIterator();
 
   /** @param pool of small blocks */
   constructor(
@@ -85,11 +85,12 @@ export class MetadataMapper {
     if (window.vecs!.provider !== undefined) {
       const status = this.#start(mapping, request);
       if (status !== "ok") return status;
-      address = this.#iterator.address;
+      address = this.iterator.address;
     } else
       try {
         address = this.#door.mapPhys(window.phys as PhysAddr, request.integrityBytes, mapping.direction);
       } catch (error) {
+        this.iterator.cause = error;
         return statusOfError(error);
       }
     mapping.metadataForm = "single";
@@ -104,7 +105,7 @@ export class MetadataMapper {
   #writeSgl(mapping: CommandMapping, request: BlockRequest, view: DataView, at: number): BlockStatus {
     const status = this.#start(mapping, request);
     if (status !== "ok") return status;
-    const iterator = this.#iterator;
+    const iterator = this.iterator;
     mapping.metadataForm = "single";
     mapping.metadataAddress = iterator.address;
     mapping.metadataLength = iterator.length;
@@ -127,7 +128,7 @@ export class MetadataMapper {
   }
 
   #start(mapping: CommandMapping, request: BlockRequest): BlockStatus {
-    const iterator = this.#iterator;
+    const iterator = this.iterator;
     const { first, integrityBytes: bytes, integrityGap: gap } = request;
     const { direction, metadata } = mapping;
     if (!iterator.start(this.#door, first, "integrity", bytes, gap, this.#limits, direction, metadata))

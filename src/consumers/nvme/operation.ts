@@ -54,8 +54,8 @@ export class Operation {
     this.fail(commandFailed(`${what} of block ${firstBlock} and after`, status));
   }
 
-  failAs(what: string, status: BlockStatus): void {
-    this.fail(requestFailed(what, status));
+  failAs(what: string, status: BlockStatus, cause?: unknown): void {
+    this.fail(requestFailed(what, status, cause));
   }
 
   settle(): void {

@@ -12,3 +12,4 @@ export * from "./memory.ts";
 export * from "./pci.ts";
 export * from "./ram.ts";
 export * from "./unit.ts";
+export * from "./vtd/index.ts";
