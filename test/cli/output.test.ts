@@ -129,6 +129,16 @@ describe("an output", () => {
     expect(readdirSync(folder).sort()).toEqual(["007", "0x10", "in.dat.gz"]);
   });
 
+  test("of record that cannot hold a recording is refused, before the machine is looked at", () => {
+    spawnSync("mkfifo", [join(folder, "pipe")]);
+    for (const name of ["", "-", ".", "pipe", "none/x"]) {
+      const { status, stdout, stderr } = run(["record", "-o", name, "--for", "1ms"]);
+      expect([status, stdout], name).toEqual([2, ""]);
+      expect(stderr).toMatch(/^dmalink: .*\n$/);
+    }
+    expect(lstatSync(join(folder, "pipe")).isFIFO()).toBe(true);
+  });
+
   test("of sim is a file like the others: through a link, and not where nothing can be written", () => {
     symlinkSync("real.dat", join(folder, "link.dat"));
     expect(run(["sim", "--seed", "7", "--trace", "link.dat"]).status).toBe(0);

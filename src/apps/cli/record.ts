@@ -61,8 +61,6 @@ export async function record(options: RecordOptions): Promise<number> {
     process.stdout.write(recordScript(plan, (system) => filterOf(system, devices)));
     return 0;
   }
-  const tracefs = findTracefs();
-  const say = (message: string): void => tell(`dmalink: ${message}\n`);
   const restore = new Restore();
   const output = new Outputs(restore).claim("-o", file);
   if (output.part === undefined || output.part === output.target)
@@ -71,6 +69,8 @@ export async function record(options: RecordOptions): Promise<number> {
       "EINVAL",
       `-o ${output.name} is no regular file: a recording is written at random places, name a file`,
     );
+  const tracefs = findTracefs();
+  const say = (message: string): void => tell(`dmalink: ${message}\n`);
   const plan = planRecording(tracefs, { ...options, part: output.part }, say);
   const program = onPath("trace-cmd");
   if (command.length > 0 && onPath(command[0]!) === undefined)
