@@ -110,12 +110,15 @@ describe("a range", () => {
 });
 
 describe("an address", () => {
-  test.each([4096.5, -4096, Number.NaN, 2 ** 53])("of %s is refused, with the largest there is", (phys) => {
-    const { made } = range();
-    const words = refused("ERR_DMA_ADDRESS", "a whole number from 0 to 2\\^53 - 1 is needed");
-    expect(() => made.link(0, PhysAddr(phys), 8192, "to-device")).toThrow(words);
-    expect(() => made.linkVecs(0, [{ phys: PhysAddr(phys), length: 8192 }], "to-device")).toThrow(words);
-  });
+  test.each([4096.5, -4096, Number.NaN, Number.POSITIVE_INFINITY])(
+    "of %s is refused, with the largest there is",
+    (phys) => {
+      const { made } = range();
+      const words = refused("ERR_DMA_ADDRESS", "a whole number from 0 to 2\\^53 - 1 is needed");
+      expect(() => made.link(0, PhysAddr(phys), 8192, "to-device")).toThrow(words);
+      expect(() => made.linkVecs(0, [{ phys: PhysAddr(phys), length: 8192 }], "to-device")).toThrow(words);
+    },
+  );
 
   test("that is a bigint is refused everywhere, and the message says that a number is needed", () => {
     const { dma } = stand();

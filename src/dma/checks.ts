@@ -14,6 +14,11 @@ export function checkAddress(phys: number): void {
   if (!(Number.isSafeInteger(phys) && phys >= 0)) throw badAddress(phys);
 }
 
+/** Of a link: how far memory can reach is what the page table says. @throws DmaError ERR_DMA_ADDRESS (EINVAL) */
+export function checkLinkAddress(phys: number): void {
+  if (!(Number.isInteger(phys) && phys >= 0)) throw badAddress(phys);
+}
+
 /** @throws DmaError ERR_DMA_LENGTH, ERR_DMA_ADDRESS (EINVAL) */
 export function checkVec({ phys, length }: PhysVec): void {
   checkLength(length);

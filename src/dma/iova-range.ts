@@ -11,7 +11,7 @@
  */
 import { type Iova, type IovaPage, PAGE_SIZE, type PhysAddr } from "../base/index.ts";
 import { CarefulLinks } from "./careful.ts";
-import { checkAddress, checkLength } from "./checks.ts";
+import { checkLength, checkLinkAddress } from "./checks.ts";
 import { badDirection, destroyMismatch, linkUnaligned, sharedForbidden, unlinkHole } from "./errors.ts";
 import { Links } from "./links.ts";
 import { permissions } from "./permissions.ts";
@@ -133,7 +133,7 @@ export class IovaRange implements Disposable {
   #linkAny(offset: number, phys: PhysAddr, length: number, direction: Direction, attributes?: DmaAttributes): void {
     const links = this.#links;
     if (this.#checked) links.check("link", offset, length);
-    checkAddress(phys);
+    checkLinkAddress(phys);
     const { device, granule, perGranule } = this.#path;
     if (offset > 0 && phys - Math.floor(phys * perGranule) * granule !== 0) throw linkUnaligned(offset, phys, granule);
     const prot = permissions(direction, attributes, device.coherent);

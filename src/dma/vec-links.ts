@@ -6,7 +6,7 @@
  * Promises: the same entries and errors as one link each. Not for: devices that need care, or whose calls are announced.
  */
 import { PAGE_SIZE } from "../base/index.ts";
-import { checkAddress } from "./checks.ts";
+import { checkLinkAddress } from "./checks.ts";
 import { badDirection, linkMisplaced, linkUnaligned, sharedForbidden } from "./errors.ts";
 import type { Links } from "./links.ts";
 import { FRAMES, RUNS } from "./page-runs.ts";
@@ -60,7 +60,7 @@ function linkRuns(
   for (let i = from; i < vecs.length; i++) {
     const { phys, length } = vecs[i]!;
     if (device.checked) links.check("link", at, length);
-    checkAddress(phys);
+    checkLinkAddress(phys);
     const inside = path.inside(phys);
     if (at > 0 && inside !== 0) throw linkUnaligned(at, phys, granule);
     if (path.inside(links.address + at) !== inside) throw linkMisplaced(at, phys, links.address + at);
