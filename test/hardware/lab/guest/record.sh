@@ -15,7 +15,7 @@ echo "== check"; $D check command.dat; echo "exit: $?"
 load --time_based --runtime=600 --rate_iops=200 & L=$!
 try tracefs-interrupted interrupted $D record -o interrupted.dat
 try tracefs-killed killed $D record --probes -o killed.dat
-rm -f $O/killed.dat.part*
+rm -f $O/killed.dat.*.part* # what SIGKILL leaves
 try tracefs-after-kill $D record --probes -o timed.dat --for 500ms
 try not-root node -e 'process.setgid(1000); process.setuid(1000); process.argv.splice(1, 0, "x"); import("/host/dist/apps/cli/main.js")' record -o /tmp/no.dat --for 1s
 $D record --print-script --probes --for 1s -o script.txt > /tmp/script.sh
