@@ -2,7 +2,8 @@
 import { deepEqual, equal, ok } from "node:assert/strict";
 import { PhysAddr } from "../../src/base/index.ts";
 import type { Dma, DmaVec, PhysVec } from "../../src/dma/index.ts";
-import { addressAt, answer, believed, bytesOf, type Case, MOST_COPIED, type Stage, sameBytes } from "./any-host.ts";
+import { addressAt, believed, type Case, MOST_COPIED, type Stage, sameBytes } from "./any-host.ts";
+import { outcome, pattern } from "./outcome.ts";
 
 const BOTH = "bidirectional" as const;
 
@@ -65,7 +66,7 @@ async function listMoves(stage: Stage, call: (dma: Dma, list: readonly PhysVec[]
     );
     start += length;
   }
-  const written = bytesOf(64, 8);
+  const written = pattern(64, 8);
   await stage.writes(addressAt(mapped.outputs, 512 + 64), written);
   memory.bytes.set(written, 5 * granule + 64);
   mapped.toCpu();
@@ -119,7 +120,7 @@ export const oneShotCases: readonly Case[] = [
       const memory = stage.memory(stage.granule);
       const mapping = stage.dma.map(memory.phys, stage.granule, "to-device");
       await stage.reads(mapping.address, memory.bytes.slice(0, 64));
-      await stage.writes(mapping.address, bytesOf(64, 9));
+      await stage.writes(mapping.address, pattern(64, 9));
       mapping.unmap();
       memory.check();
     },
@@ -136,11 +137,11 @@ export const oneShotCases: readonly Case[] = [
       mapping[Symbol.dispose]();
       deepEqual([stage.host.state(), dma.counters.snapshot()], after);
       deepEqual(
-        answer(() => mapping.syncForCpu()),
+        outcome(() => mapping.syncForCpu()),
         ["ERR_DMA_RELEASED", "EINVAL"],
       );
       deepEqual(
-        answer(() => other.syncForDevice(1, stage.granule)),
+        outcome(() => other.syncForDevice(1, stage.granule)),
         ["ERR_DMA_OFFSET", "EINVAL"],
       );
       other.unmap();
@@ -178,7 +179,7 @@ export const oneShotCases: readonly Case[] = [
         [() => dma.allocCoherent(0), ["ERR_DMA_LENGTH", "EINVAL"]],
         [() => dma.tryReserveIova({ length: 0 }), ["ERR_DMA_LENGTH", "EINVAL"]],
       ] as const) {
-        deepEqual(answer(call), wanted, `${call}`);
+        deepEqual(outcome(call), wanted, `${call}`);
         deepEqual(stage.host.state(), before, `${call}`);
       }
     },
@@ -200,7 +201,7 @@ export const oneShotCases: readonly Case[] = [
       const wide = (2 ** stage.dma.domain!.table.layout.outputBits) as PhysAddr;
       const piece = { phys: wide, length: stage.granule };
       for (const [name, call] of Object.entries(LISTS)) {
-        ok(answer(() => call(stage.dma, [...list, piece])) !== "ok", name);
+        ok(outcome(() => call(stage.dma, [...list, piece])) !== "ok", name);
         deepEqual(stage.host.state(), before, name);
       }
     },
@@ -218,7 +219,7 @@ export const oneShotCases: readonly Case[] = [
       batch.abort();
       batch.unmap();
       deepEqual(
-        answer(() => batch.finalize()),
+        outcome(() => batch.finalize()),
         ["ERR_DMA_BATCH", "EINVAL"],
       );
     },
@@ -244,7 +245,7 @@ export const oneShotCases: readonly Case[] = [
         memory.free();
         memory.free();
         deepEqual(
-          answer(() => memory.read(0, new Uint8Array(1))),
+          outcome(() => memory.read(0, new Uint8Array(1))),
           ["ERR_DMA_RELEASED", "EINVAL"],
         );
       },
@@ -284,7 +285,7 @@ export const oneShotCases: readonly Case[] = [
       const memory = stage.memory(stage.granule);
       const before = stage.host.state();
       deepEqual(
-        answer(() => dma.map(memory.at(512), 64, BOTH)),
+        outcome(() => dma.map(memory.at(512), 64, BOTH)),
         ["ERR_DMA_BOUNCE_NONE", "ENOMEM"],
       );
       deepEqual(stage.host.state(), before);
@@ -300,11 +301,11 @@ export const oneShotCases: readonly Case[] = [
       const mapping = dma.map(memory.phys, 1024, BOTH);
       await stage.reads(mapping.address, memory.bytes.slice(0, 64));
       mapping.syncForCpu();
-      memory.write(0, bytesOf(64, 5));
+      memory.write(0, pattern(64, 5));
       mapping.syncForDevice();
-      await stage.reads(mapping.address, bytesOf(64, 5), "device after the sync");
-      await stage.writes(mapping.address, bytesOf(64, 6));
-      memory.bytes.set(bytesOf(64, 6));
+      await stage.reads(mapping.address, pattern(64, 5), "device after the sync");
+      await stage.writes(mapping.address, pattern(64, 6));
+      memory.bytes.set(pattern(64, 6));
       mapping.syncForCpu();
       memory.check("CPU after the sync");
       mapping.unmap();
@@ -325,8 +326,8 @@ export const oneShotCases: readonly Case[] = [
         await stage.reads(addressAt(mapped.outputs, 0), memory.bytes.slice(0, 64), "RAM");
         const theirs = addressAt(mapped.outputs, stage.granule);
         await stage.reads(theirs, peer.bytes.slice(0, 64), "the peer's memory");
-        await stage.writes(theirs, bytesOf(64, 3));
-        peer.bytes.set(bytesOf(64, 3));
+        await stage.writes(theirs, pattern(64, 3));
+        peer.bytes.set(pattern(64, 3));
         mapped.unmap();
         peer.check();
         memory.check();
@@ -346,7 +347,7 @@ export const oneShotCases: readonly Case[] = [
     run(stage) {
       const before = stage.host.state();
       deepEqual(
-        answer(() => stage.dma.map(PhysAddr(stage.granule), stage.granule, BOTH)),
+        outcome(() => stage.dma.map(PhysAddr(stage.granule), stage.granule, BOTH)),
         ["ERR_DMA_SYSCALL", "EFAULT"],
       );
       deepEqual(stage.host.state(), before);

@@ -1,7 +1,8 @@
 /** What reserve, link, sync, unlink and destroy promise on any host that translates. */
 import { deepEqual, equal, notEqual, ok } from "node:assert/strict";
 import type { IovaRange } from "../../src/dma/index.ts";
-import { answer, bytesOf, type Case, type Memory, type Stage } from "./any-host.ts";
+import type { Case, Memory, Stage } from "./any-host.ts";
+import { outcome, pattern } from "./outcome.ts";
 
 const BOTH = "bidirectional" as const;
 
@@ -63,7 +64,7 @@ const translated: readonly Case[] = [
           ...memory.bytes.slice(2 * granule, 2 * granule + 16),
         ];
         await stage.reads(range.address + edge - 16, Uint8Array.from(across));
-        const written = bytesOf(48, 5);
+        const written = pattern(48, 5);
         await stage.writes(range.address + granule - inside - 24, written);
         memory.bytes.set(written.subarray(0, 24), granule - 24);
         memory.bytes.set(written.subarray(24), 3 * granule);
@@ -116,7 +117,7 @@ const translated: readonly Case[] = [
       range.link(0, frame(0), granule, "to-device");
       range.link(granule, frame(1), granule, BOTH);
       range.sync();
-      const written = bytesOf(16, 7);
+      const written = pattern(16, 7);
       await stage.writes(range.address, written);
       await stage.writes(range.address + granule, written);
       memory.bytes.set(written, granule);
@@ -151,7 +152,7 @@ const translated: readonly Case[] = [
       ] as const)
         for (const lazy of [false, true])
           deepEqual(
-            answer(() => range.unlink(at * granule, count * granule, { lazy })),
+            outcome(() => range.unlink(at * granule, count * granule, { lazy })),
             ["ERR_DMA_SPLIT", "EOPNOTSUPP"],
           );
       deepEqual(stage.host.state(), before);
@@ -216,7 +217,7 @@ const translated: readonly Case[] = [
       const memory = stage.memory(3 * granule);
       const range = dma.tryReserveIova({ length: granule, capacity: 4 * granule })!;
       deepEqual(
-        answer(() => range.link(granule, memory.at(granule), granule, BOTH)),
+        outcome(() => range.link(granule, memory.at(granule), granule, BOTH)),
         ["ERR_DMA_LINK_RANGE", "EINVAL"],
       );
       range.link(0, memory.phys, granule, BOTH);
@@ -250,7 +251,7 @@ const translated: readonly Case[] = [
         () => range.sync(),
         () => range.unlink(0, granule),
       ])
-        deepEqual(answer(call), ["ERR_DMA_RELEASED", "EINVAL"], `${call}`);
+        deepEqual(outcome(call), ["ERR_DMA_RELEASED", "EINVAL"], `${call}`);
     },
   },
   {
@@ -282,7 +283,7 @@ const translated: readonly Case[] = [
         [() => range.unlink(0, granule, { lazy: true }), ["ERR_DMA_UNLINK_HOLE", "EINVAL"]],
         [() => range.destroy(granule), ["ERR_DMA_DESTROY", "EINVAL"]],
       ] as const) {
-        deepEqual(answer(call), wanted, `${call}`);
+        deepEqual(outcome(call), wanted, `${call}`);
         deepEqual([stage.host.state(), range.linkedPages], [before, linkedPages], `${call}`);
       }
       reaches(stage, range, memory, [-1, -1, 2, -1]);
@@ -301,7 +302,7 @@ const translated: readonly Case[] = [
         () => range.link(granule, bad.phys, granule, BOTH),
         () => range.linkVecs(granule, [{ phys: frame(1), length: granule }, bad], BOTH),
       ]) {
-        const refused = answer(() => {
+        const refused = outcome(() => {
           call();
           range.sync();
         });

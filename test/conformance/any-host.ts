@@ -11,6 +11,7 @@ import { deepEqual, equal, fail, ok } from "node:assert/strict";
 import { PAGE_SIZE, PhysAddr } from "../../src/base/index.ts";
 import { Dma, type DmaMapping, type DmaVec } from "../../src/dma/index.ts";
 import type { HostCapabilities } from "../../src/hosts/linux/index.ts";
+import { pattern } from "./outcome.ts";
 
 /** What the device copies at once, at most: bytes. */
 export const MOST_COPIED = 4096;
@@ -84,23 +85,6 @@ export async function runCase(host: AnyHost, each: Case): Promise<void> {
   equal(counters.leavesWritten - counters.leavesCleared, mapped, "pages that were not unmapped");
 }
 
-/** What `call` threw, as [code, errno]; "ok" if nothing. */
-export function answer(call: () => unknown): readonly [code: string, errno: string] | "ok" {
-  try {
-    call();
-  } catch (error) {
-    const { code, errno } = error as { code?: string; errno?: string };
-    if (code === undefined || errno === undefined) throw error;
-    return [code, errno];
-  }
-  return "ok";
-}
-
-/** Bytes that differ from place to place and from seed to seed; never 0. */
-export function bytesOf(length: number, seed: number): Uint8Array {
-  return Uint8Array.from({ length }, (_, i) => 1 + ((i * 7 + (i >>> 8) * 13 + (i >>> 12) * 29 + seed * 31) % 255));
-}
-
 /** Names the first byte that differs. */
 export function sameBytes(actual: Uint8Array, expected: Uint8Array, what: string): void {
   equal(actual.length, expected.length, `${what}: bytes`);
@@ -158,12 +142,12 @@ export class Stage {
   memory(bytes: number, seed = 1): Memory {
     const { phys, free } = this.host.allocate(bytes);
     this.#taken.push(free);
-    return new Memory(this.dma, phys, bytesOf(bytes, seed));
+    return new Memory(this.dma, phys, pattern(bytes, seed));
   }
 
   /** Filled memory of another device. */
   peerMemory(): Memory {
-    return new Memory(this.dma, this.host.peerMemory!(), bytesOf(MOST_COPIED, 2));
+    return new Memory(this.dma, this.host.peerMemory!(), pattern(MOST_COPIED, 2));
   }
 
   /** The memory that a range of the device's address space reaches; -1: none. */

@@ -5,7 +5,8 @@ import fc from "fast-check";
 import { expect } from "vitest";
 import type { Direction, PhysAddr } from "../../src/base/index.ts";
 import type { DmaVec, PhysVec } from "../../src/dma/index.ts";
-import { pattern, type Stand } from "../dma/stand.ts";
+import type { Stand } from "../dma/stand.ts";
+import { pattern } from "./outcome.ts";
 
 export const BOTH = "bidirectional" as const;
 export const DIRECTIONS: readonly Direction[] = [BOTH, "to-device", "from-device"];

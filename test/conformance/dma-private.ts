@@ -1,10 +1,10 @@
 /** What the DMA API promises in a confidential guest, about memory that is private. */
 import { describe, expect, test } from "vitest";
 import { PhysAddr } from "../../src/base/index.ts";
-import { outcome, pattern } from "../dma/stand.ts";
 import { BOTH, CALLS, expectBytes, Filled, gather, twoSteps } from "./dma-calls.ts";
 import { build, type Way } from "./dma-ways.ts";
 import type { Format } from "./formats.ts";
+import { outcome, pattern } from "./outcome.ts";
 
 export function privateSuite(way: Way, format: Format | undefined): void {
   const make = () => build(way, format);

@@ -2,10 +2,10 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { PhysAddr } from "../../src/base/index.ts";
-import { outcome, pattern } from "../dma/stand.ts";
 import { BOTH, concat, expectBytes, Filled, forAll } from "./dma-calls.ts";
 import { build, type Way } from "./dma-ways.ts";
 import type { Format } from "./formats.ts";
+import { outcome, pattern } from "./outcome.ts";
 
 export function twoStepSuite(way: Way, format: Format): void {
   const make = () => build(way, format);
@@ -106,45 +106,41 @@ export function twoStepSuite(way: Way, format: Format): void {
     });
 
     const large = 2 ** (format.layout().leafSizes.find((lg) => lg > format.layout().granuleLg) ?? 0);
-    if (large === 1)
-      test.skip("unlink takes the start, the middle or the end of a large leaf away (has none: leaves of one size)", () => {});
-    else if (large > 2 ** 13)
-      test.skip(`unlink takes the start, the middle or the end of a large leaf away (is ${large / 256} MiB: too much to look at)`, () => {});
-    else
-      test("unlink takes the start, the middle or the end of a large leaf away, and only that", () => {
-        const stand = make();
-        const { granule } = stand;
-        const bytes = large * 4096;
-        const phys = PhysAddr(Math.ceil(stand.block(2 * bytes) / bytes) * bytes);
-        const range = stand.reserve(bytes);
-        const count = bytes / granule;
-        for (const [first, granules] of [
-          [0, 1],
-          [Math.floor(count / 2), 1],
-          [count - 1, 1],
-          [0, Math.ceil(count / 2)],
-          [Math.floor(count / 2), Math.ceil(count / 2)],
-          [0, count],
-        ] as const) {
-          const halves = [0, bytes / 2].map((at) => ({ phys: PhysAddr(phys + at), length: bytes / 2 }));
-          if (first === 0 || count % 2 === 1) range.link(0, phys, bytes, BOTH);
-          else range.linkVecs(0, halves, BOTH);
-          if (way.noLazyUnlink === undefined || first === 0)
-            // others link each half by itself
-            expect(stand.domain!.table.translate((range.address / 4096) as never)!.leafPages).toBe(large);
-          range.unlink(first * granule, granules * granule);
-          expect(range.linkedPages).toBe(((count - granules) * granule) / 4096);
-          for (let n = 0; n < count; n++) {
-            const page = (range.address + n * granule) / 4096;
-            const expected = n >= first && n < first + granules ? -1 : (phys + n * granule) / 4096;
-            if (stand.domain!.table.lookup(page as never) !== expected) expect.fail(`granule ${n} of ${count}`);
-          }
-          if (first > 0) range.unlink(0, first * granule);
-          if (first + granules < count)
-            range.unlink((first + granules) * granule, (count - first - granules) * granule);
-          expect([range.linkedPages, stand.leaves]).toEqual([0, []]);
+    test("unlink takes the start, the middle or the end of a large leaf away, and only that", ({ skip }) => {
+      skip(large === 1, "there are leaves of one size only");
+      skip(large > 2 ** 13, `a large leaf is ${large / 256} MiB: too much to look at`);
+      const stand = make();
+      const { granule } = stand;
+      const bytes = large * 4096;
+      const phys = PhysAddr(Math.ceil(stand.block(2 * bytes) / bytes) * bytes);
+      const range = stand.reserve(bytes);
+      const count = bytes / granule;
+      for (const [first, granules] of [
+        [0, 1],
+        [Math.floor(count / 2), 1],
+        [count - 1, 1],
+        [0, Math.ceil(count / 2)],
+        [Math.floor(count / 2), Math.ceil(count / 2)],
+        [0, count],
+      ] as const) {
+        const halves = [0, bytes / 2].map((at) => ({ phys: PhysAddr(phys + at), length: bytes / 2 }));
+        if (first === 0 || count % 2 === 1) range.link(0, phys, bytes, BOTH);
+        else range.linkVecs(0, halves, BOTH);
+        if (way.noLazyUnlink === undefined || first === 0)
+          // others link each half by itself
+          expect(stand.domain!.table.translate((range.address / 4096) as never)!.leafPages).toBe(large);
+        range.unlink(first * granule, granules * granule);
+        expect(range.linkedPages).toBe(((count - granules) * granule) / 4096);
+        for (let n = 0; n < count; n++) {
+          const page = (range.address + n * granule) / 4096;
+          const expected = n >= first && n < first + granules ? -1 : (phys + n * granule) / 4096;
+          if (stand.domain!.table.lookup(page as never) !== expected) expect.fail(`granule ${n} of ${count}`);
         }
-      });
+        if (first > 0) range.unlink(0, first * granule);
+        if (first + granules < count) range.unlink((first + granules) * granule, (count - first - granules) * granule);
+        expect([range.linkedPages, stand.leaves]).toEqual([0, []]);
+      }
+    });
 
     test("a range grows within what was reserved, and not past it", () => {
       const stand = make();

@@ -11,7 +11,8 @@ import { describe, expect, test } from "vitest";
 import { GiB, MiB, PAGE_SIZE, PhysAddr } from "../../src/base/index.ts";
 import type { DmaBatch, PhysVec } from "../../src/dma/index.ts";
 import { vtdSecondStage } from "../../src/layouts/pagetable/index.ts";
-import { outcome, pattern, Stand, type StandOptions } from "./stand.ts";
+import { outcome, pattern } from "../conformance/outcome.ts";
+import { Stand, type StandOptions } from "./stand.ts";
 
 const BOTH = "bidirectional";
 type Answer = readonly [code: string, errno: string];

@@ -32,7 +32,8 @@ import {
 import { P2pRouter } from "../../src/p2p/index.ts";
 import { Arena, Gather, PageTable } from "../../src/pagetable/index.ts";
 import { ACS } from "../../src/platform/index.ts";
-import { outcome, pattern, Stand, type StandOptions } from "./stand.ts";
+import { outcome, pattern } from "../conformance/outcome.ts";
+import { Stand, type StandOptions } from "./stand.ts";
 
 const layout = vtdSecondStage();
 const arm4k = armLpae({ stage: 1, pageSizes: 0x4020_1000n, inputBits: 48, outputBits: 48, hardwareDirty: true })!;

@@ -7,7 +7,8 @@ import { describe, expect, test } from "vitest";
 import { type Direction, PAGE_SIZE, PhysAddr } from "../../src/base/index.ts";
 import type { DmaAttributes, PhysVec } from "../../src/dma/index.ts";
 import { armLpae, READ, vtdSecondStage, WRITE } from "../../src/layouts/pagetable/index.ts";
-import { outcome, pattern, Stand, type StandOptions } from "./stand.ts";
+import { outcome, pattern } from "../conformance/outcome.ts";
+import { Stand, type StandOptions } from "./stand.ts";
 
 const layout = vtdSecondStage();
 const BOTH = "bidirectional";

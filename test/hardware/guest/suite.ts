@@ -15,7 +15,6 @@ import {
 } from "../../../src/hosts/linux/index.ts";
 import { playRole } from "./child.ts";
 import { conformanceCases } from "./conformance.ts";
-import { errorCase } from "./errors.ts";
 import { figures, kernelFigures } from "./figures.ts";
 import { mappingCases } from "./mapping.ts";
 import { nvmeCases } from "./nvme.ts";
@@ -23,6 +22,7 @@ import { cmbCases } from "./nvme-cmb.ts";
 import { refusalCases, withoutIommu } from "./refusals.ts";
 import { removalCase } from "./removal.ts";
 import { equal, expect, Report } from "./report.ts";
+import { errorCase } from "./reported-errors.ts";
 import { sharingCase } from "./sharing.ts";
 
 const DISK = "0000:00:04.0";
