@@ -11,7 +11,7 @@ import type { P2pRouter } from "../p2p/index.ts";
 import type { CacheMaintenance, MemoryEncryption, PageAllocator, PciNode, PhysicalMemory } from "../platform/index.ts";
 import type { BouncePool } from "../swiotlb/index.ts";
 import type { DmaEvent, Observer, TwoStepEvent } from "../trace/index.ts";
-import type { DeviceDebug, DmaDebug } from "./debug/index.ts";
+import type { DeviceDebug, DmaDebug } from "../dma-debug/index.ts";
 
 /** The parts of a machine that mapping may need. */
 export interface DmaMachine {

@@ -12,7 +12,7 @@ import { type Counters, type DmaAddr, PAGE_SIZE, type PhysAddr, PhysPage } from 
 import type { AddressSpace } from "../iommu/index.ts";
 import { maxBounceSize } from "../swiotlb/index.ts";
 import type { DmaEventName } from "../trace/index.ts";
-import { type BatchLimits, DmaBatch } from "./batch.ts";
+import { type BatchLimits, DmaBatch } from "./disjoint/batch.ts";
 import { checkAddress, checkLength, checkLimit, checkOptions, checkPhysOffset, checkVec } from "./checks.ts";
 import {
   type Allocation,
@@ -21,10 +21,10 @@ import {
   freeBlocks,
   type PageBlock,
   takeOutOfCaches,
-} from "./coherent.ts";
-import { DebuggedPath, type DmaDebug } from "./debug/index.ts";
+} from "./path/coherent.ts";
+import { DebuggedPath, type DmaDebug } from "../dma-debug/index.ts";
 import { ALL_ADDRESSES, type DeviceOptions, DmaDevice } from "./device.ts";
-import { DirectPath } from "./direct.ts";
+import { DirectPath } from "./path/direct.ts";
 import {
   badBoundary,
   badDirection,
@@ -34,14 +34,14 @@ import {
   onlySinglePages,
   sharedForbidden,
 } from "./errors.ts";
-import type { IovaRange } from "./iova-range.ts";
-import { type LinearOptions, mapLinear } from "./linear.ts";
-import { CoherentMemory, DmaMapping, ScatterlistMapping } from "./mappings.ts";
-import type { MappedList, Path } from "./path.ts";
-import { permissions } from "./permissions.ts";
-import { reserveRange } from "./ranges.ts";
-import { TranslatedPath } from "./translated.ts";
-import { mapVecs, type VecsMapping } from "./vecs.ts";
+import type { IovaRange } from "./two-step/iova-range.ts";
+import { type LinearOptions, mapLinear } from "./disjoint/map-linear.ts";
+import { CoherentMemory, DmaMapping, ScatterlistMapping } from "./handles.ts";
+import type { MappedList, Path } from "./path/path.ts";
+import { permissions } from "./path/permissions.ts";
+import { reserveRange } from "./two-step/reserve-range.ts";
+import { TranslatedPath } from "./path/translated.ts";
+import { mapVecs, type VecsMapping } from "./disjoint/map-vecs.ts";
 import { ATTRIBUTE_BITS, attributeBits, type Direction, type DmaAttributes, type PhysVec } from "./vectors.ts";
 
 export interface DmaOptions extends DeviceOptions {

@@ -8,7 +8,7 @@
  */
 import type { Clock } from "../platform/index.ts";
 import type { Observer } from "../trace/index.ts";
-import type { IovaDomain, PfnRange } from "./domain.ts";
+import type { IovaDomain, PfnRange } from "./allocator.ts";
 import { incompatibleJoin } from "./errors.ts";
 import { FlushQueue } from "./flush-queue.ts";
 

@@ -16,7 +16,7 @@ import { arenaTooHigh } from "./errors.ts";
 import type { Gather } from "./gather.ts";
 import { map, mapPage, mapPages } from "./map.ts";
 import { mapRuns } from "./map-runs.ts";
-import { collapse, split } from "./resize.ts";
+import { collapse, split } from "./split-collapse.ts";
 import { type LeafCursor, type TableEvents, Tree, upperBits } from "./tree.ts";
 import { unmap } from "./unmap.ts";
 

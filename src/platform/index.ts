@@ -8,4 +8,4 @@ export * from "./pages.ts";
 export * from "./pci.ts";
 export * from "./table-memory.ts";
 export * from "./translation.ts";
-export * from "./vtd-registers.ts";
+export * from "../layouts/vtd/registers.ts";

@@ -7,7 +7,7 @@ export type { LeftOut } from "./nvme-load.ts";
 export { type NvmeCost, type NvmeReplay, type NvmeReplayOptions, replayAsNvme } from "./nvme-replay.ts";
 export { checkReplayOptions, type ReplayOptions } from "./options.ts";
 export { loadOf, type Plan, type PlanOptions, planOf } from "./plan.ts";
-export * from "./simulation/index.ts";
+export * from "../simulation/index.ts";
 export {
   type Load,
   type MappedLoad,

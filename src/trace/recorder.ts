@@ -8,7 +8,7 @@
  * Not for: counting (see Counters), or for machines with real kernels (`dmalink record`).
  */
 import type { Direction } from "../base/index.ts";
-import type { DmaEvent, Observer, TwoStepEvent } from "./observer.ts";
+import type { DmaEvent, Observer, TwoStepEvent } from "../base/observer.ts";
 import { formatOf, RECORDED_EVENTS, type RecordedEvent } from "./recorded-events.ts";
 import { DatWriter, type EventValues } from "./write-dat.ts";
 

@@ -5,7 +5,7 @@
 import { type DmaAddr, type IovaPage, PhysAddr, type PhysPage } from "../../src/base/index.ts";
 import { Dma, type DmaDebug, type DmaMachine } from "../../src/dma/index.ts";
 import { SimulatedMemory, VirtualClock } from "../../src/hosts/simulated/index.ts";
-import { SimulatedVtdUnit } from "../../src/hosts/simulated/vtd/index.ts";
+import { SimulatedVtdUnit } from "../../src/hosts/simulated/units/vtd/index.ts";
 import { INTERRUPT_WINDOW, IommuDomain, VtdUnit } from "../../src/iommu/index.ts";
 import { vtdSecondStage, x86_64 } from "../../src/layouts/pagetable/index.ts";
 import { P2pRouter } from "../../src/p2p/index.ts";

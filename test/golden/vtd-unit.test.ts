@@ -9,7 +9,7 @@ import { gunzipSync } from "node:zlib";
 import { describe, expect, test } from "vitest";
 import { Counters, hex, type IovaPage, type PhysPage } from "../../src/base/index.ts";
 import { VirtualClock } from "../../src/hosts/simulated/index.ts";
-import { SimulatedVtdUnit } from "../../src/hosts/simulated/vtd/index.ts";
+import { SimulatedVtdUnit } from "../../src/hosts/simulated/units/vtd/index.ts";
 import { VtdUnit } from "../../src/iommu/index.ts";
 import { vtdSecondStage, x86_64 } from "../../src/layouts/pagetable/index.ts";
 import { Arena, PageTable } from "../../src/pagetable/index.ts";

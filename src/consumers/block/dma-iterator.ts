@@ -15,7 +15,7 @@ import type { P2pMapType } from "../../p2p/index.ts";
 import type { Bio } from "./bio.ts";
 import { gapMask } from "./gap.ts";
 import type { QueueLimits } from "./limits.ts";
-import type { MappingDoor, RequestRange } from "./mapping-door.ts";
+import type { MappingDoor, RequestRange } from "./dma-ops.ts";
 import { PhysicalVectors } from "./physical-vectors.ts";
 import { type BlockStatus, statusOfError } from "./status.ts";
 

@@ -21,8 +21,8 @@ import type { LinuxDomain } from "./domain.ts";
 import { badVector, noReset } from "./errors.ts";
 import type { InterruptSource, Interrupts } from "./interrupts.ts";
 import { CalledRegisters, type ClosableRegisters, MappedRegisters } from "./registers.ts";
-import { StructureValue } from "./structure.ts";
-import type { Fd, Sys } from "./sys.ts";
+import { StructureValue } from "../../layouts/uapi/c-struct.ts";
+import type { Fd, Sys } from "./syscalls.ts";
 import {
   CONSTANTS,
   DEVICE_INFO,
@@ -34,7 +34,7 @@ import {
   REGION_INFO,
   REQUESTS,
   type RequestName,
-} from "./uapi.ts";
+} from "../../layouts/uapi/vfio-iommufd.ts";
 
 const COMMAND = 4;
 const COMMAND_MEMORY = 2;

@@ -16,7 +16,7 @@ import type { Gather, LeafCursor } from "../../pagetable/index.ts";
 import type { Observer } from "../../trace/index.ts";
 import { type Area, Areas } from "./areas.ts";
 import { noMappings, overlaps, shortUnmap, splitRefused } from "./errors.ts";
-import type { AddressRange, KernelSpace } from "./kernel-space.ts";
+import type { AddressRange, KernelSpace } from "./ioas.ts";
 
 export interface LinuxDomainOptions {
   /** Links wait for their sync, and adjacent ones become one call. False unless said. */

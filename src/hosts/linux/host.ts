@@ -18,10 +18,10 @@ import { LinuxDomain } from "./domain.ts";
 import { hostClosed, noBackEnd, noIommu, noSuchDevice, openAlready, openedOtherwise, wrongDriver } from "./errors.ts";
 import { Interrupts } from "./interrupts.ts";
 import { IOMMU_NODE, IommufdSpace } from "./iommufd.ts";
-import type { AddressRange, BackEnd, KernelSpace } from "./kernel-space.ts";
-import { systemCalls } from "./koffi-sys.ts";
+import type { AddressRange, BackEnd, KernelSpace } from "./ioas.ts";
+import { systemCalls } from "./koffi-syscalls.ts";
 import { LinuxMemory } from "./memory.ts";
-import type { Fd, Sys } from "./sys.ts";
+import type { Fd, Sys } from "./syscalls.ts";
 import { fullName, groupObstacles, type PciFunction, Sysfs } from "./sysfs.ts";
 import { CONTAINER_NODE, Type1Space } from "./type1.ts";
 

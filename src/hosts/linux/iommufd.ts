@@ -7,9 +7,9 @@
 import { hex, PAGE_SIZE } from "../../base/index.ts";
 import { READ, WRITE } from "../../layouts/pagetable/index.ts";
 import type { DeviceMemory } from "./device-memory.ts";
-import { type AddressRange, type KernelSpace, usableRanges } from "./kernel-space.ts";
-import { StructureValue } from "./structure.ts";
-import type { Fd, Sys } from "./sys.ts";
+import { type AddressRange, type KernelSpace, usableRanges } from "./ioas.ts";
+import { StructureValue } from "../../layouts/uapi/c-struct.ts";
+import type { Fd, Sys } from "./syscalls.ts";
 import {
   ATTACH,
   BIND,
@@ -24,7 +24,7 @@ import {
   IOVA_RANGE,
   REQUESTS,
   type RequestName,
-} from "./uapi.ts";
+} from "../../layouts/uapi/vfio-iommufd.ts";
 
 export const IOMMU_NODE = "/dev/iommu";
 

@@ -18,7 +18,7 @@ import { type DeviceModel, SimulatedPciDevice } from "./device.ts";
 import { SimulatedEncryption } from "./encryption.ts";
 import { badBar, outOfMemory } from "./errors.ts";
 import { Fabric, type RequestTranslator } from "./fabric.ts";
-import { FreeRuns } from "./free-runs.ts";
+import { FreeRuns } from "./extents.ts";
 import { type RegionTarget, SimulatedMemory } from "./memory.ts";
 import { type BridgeDescription, type SimulatedHostBridge, type SimulatedPciNode, SimulatedPciTree } from "./pci.ts";
 import { HOLE_START, isRam, ramEnd, SimulatedRam } from "./ram.ts";

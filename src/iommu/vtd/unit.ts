@@ -29,13 +29,13 @@ import { readCapabilities, type VtdCapabilities } from "./capabilities.ts";
 import { badTranslationUnit, outOfRange, unitBroken, unitLacks } from "./errors.ts";
 import { FaultEvents } from "./fault-events.ts";
 import { FaultLog } from "./fault-log.ts";
-import { Forgetting, type Holder } from "./forgetting.ts";
+import { Forgetting, type Holder } from "./attachment-invalidation.ts";
 import { GlobalCommands } from "./global-commands.ts";
 import { type InvalidationCounts, InvalidationQueue, POLL_LIMIT } from "./invalidation-queue.ts";
 import { PageRequestQueue } from "./page-requests.ts";
 import { type PasidGroup, refusePasid } from "./pasids.ts";
 import { type PasidDirectory, RootTables } from "./root-tables.ts";
-import { type FirstStage, nestedTarget, passThroughTarget, type Target, tablesTarget } from "./targets.ts";
+import { type FirstStage, nestedTarget, passThroughTarget, type Target, tablesTarget } from "./translation-setup.ts";
 
 export interface VtdUnitOptions {
   readonly registers: VtdRegisters;

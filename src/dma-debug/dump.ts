@@ -1,0 +1,34 @@
+/** Live mappings as the kernel writes them: one line an entry, in the order of its hash. Specified by: debugfs `dma-api/dump` of Linux 7.2. */
+import type { DeviceDebug } from "./device-debug.ts";
+import { bucketOf, inDumpOrder, LINUX_DIRECTIONS } from "./debug-store.ts";
+import type { LiveMapping } from "./records.ts";
+
+const ERRORS: Readonly<Record<LiveMapping["error"], string>> = {
+  none: "check not applicable",
+  unchecked: "not checked",
+  checked: "checked",
+};
+
+/** Lines of all devices. Two-step ranges have no line: the kernel has no entry for them. */
+export function dumpOf(devices: Iterable<DeviceDebug>, cacheLine: number): string[] {
+  const drivers = new Map<LiveMapping, string>();
+  for (const { mappings, driver } of devices) for (const each of mappings) drivers.set(each, driver ?? "pci");
+  return [...drivers.keys()].sort(inDumpOrder).map((mapping) => {
+    const { device, kind, phys, address, length, direction, attributes, error } = mapping;
+    const hex = (value: number): string => value.toString(16);
+    const wide = (value: number): string => `0x${hex(value).padStart(16, "0")}`;
+    return [
+      drivers.get(mapping),
+      device.name,
+      kind,
+      `idx ${bucketOf(mapping)}`,
+      `P=${wide(phys)}`,
+      `D=${hex(address)}`,
+      `L=${hex(length)}`,
+      `cln=${wide(Math.floor(phys / cacheLine))}`,
+      LINUX_DIRECTIONS[direction],
+      `dma map error ${ERRORS[error]}`,
+      `attrs=0x${hex(attributes)}`,
+    ].join(" ");
+  });
+}
