@@ -1,6 +1,6 @@
 /** A device goes on after its buffer was unmapped: through a stale IOTLB in lazy mode; then refused, and the fault read. */
 import { DmaEngine, SimulatedMemory, VirtualClock } from "../src/hosts/simulated/index.ts";
-import { SimulatedVtdUnit } from "../src/hosts/simulated/vtd/index.ts";
+import { SimulatedVtdUnit } from "../src/hosts/simulated/units/vtd/index.ts";
 import {
   Arena,
   Dma,

@@ -1,4 +1,5 @@
 /** What the stack asks of a machine. Interfaces only. */
+export type { DeviceAccess } from "./access.ts";
 export * from "./caches.ts";
 export * from "./clock.ts";
 export * from "./device.ts";
@@ -12,4 +13,4 @@ export * from "./table-memory.ts";
 export * from "./translation.ts";
 export * from "./user-memory.ts";
 export * from "./user-process.ts";
-export * from "./vtd-registers.ts";
+export type { VtdRegisters } from "./vtd-registers.ts";

@@ -23,7 +23,7 @@ import {
   SMALL_BLOCK,
 } from "../../src/consumers/nvme/index.ts";
 import { Dma } from "../../src/dma/index.ts";
-import { DataRuns, readPrps, readSgl } from "../../src/hosts/simulated/devices/nvme-data.ts";
+import { DataRuns, readPrps, readSgl } from "../../src/hosts/simulated/devices/nvme/data.ts";
 import { SimulatedUnit, VirtualClock } from "../../src/hosts/simulated/index.ts";
 import { IommuDomain } from "../../src/iommu/index.ts";
 import { COMMAND, get64, POINTERS, viewOf } from "../../src/layouts/nvme/index.ts";

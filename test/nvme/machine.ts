@@ -12,7 +12,7 @@ import {
   type SimulatedPciDevice,
   SimulatedUnit,
 } from "../../src/hosts/simulated/index.ts";
-import { SimulatedVtdUnit } from "../../src/hosts/simulated/vtd/index.ts";
+import { SimulatedVtdUnit } from "../../src/hosts/simulated/units/vtd/index.ts";
 import { IommuDomain, VtdUnit } from "../../src/iommu/index.ts";
 import { vtdSecondStage } from "../../src/layouts/pagetable/index.ts";
 import { Arena } from "../../src/pagetable/index.ts";

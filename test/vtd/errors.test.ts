@@ -2,7 +2,7 @@
 import { describe, expect, test } from "vitest";
 import type { PhysPage } from "../../src/base/index.ts";
 import { VirtualClock } from "../../src/hosts/simulated/index.ts";
-import { SimulatedVtdUnit } from "../../src/hosts/simulated/vtd/index.ts";
+import { SimulatedVtdUnit } from "../../src/hosts/simulated/units/vtd/index.ts";
 import { IommuDomain, VtdUnit } from "../../src/iommu/index.ts";
 import { READ, riscv, vtdSecondStage, WRITE, x86_64 } from "../../src/layouts/pagetable/index.ts";
 import { Arena } from "../../src/pagetable/index.ts";

@@ -1,6 +1,6 @@
 /** Devices that ask for pages: groups, answers, queues that run over, and ends without a late answer. */
 import { describe, expect, test } from "vitest";
-import type { PageResponse, SimulatedPageRequest } from "../../src/hosts/simulated/vtd/index.ts";
+import type { PageResponse, SimulatedPageRequest } from "../../src/hosts/simulated/units/vtd/index.ts";
 import type { PageRequestGroup } from "../../src/iommu/index.ts";
 import { READ, WRITE } from "../../src/layouts/pagetable/index.ts";
 import { DEVICE, frame, OTHER, page, vtdMachine } from "./machine.ts";

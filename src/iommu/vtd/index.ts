@@ -18,6 +18,6 @@ export {
   type PasidGroup,
   refusePasid,
 } from "./pasids.ts";
-export type { FirstStage } from "./targets.ts";
+export type { FirstStage } from "./translation-setup.ts";
 export { VtdUnit, type VtdUnitOptions } from "./unit.ts";
 export { VtdUnits } from "./units.ts";
