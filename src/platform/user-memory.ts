@@ -9,26 +9,15 @@
  * Not for: how areas come to be (the process does that itself: hosts/simulated/process).
  * Specified by: behaviour of Linux 7.2 mm (get_user_pages, mmu_interval_notifier, hmm); docs/glossary.md.
  */
-import type { Kind, PhysPage } from "../base/index.ts";
+import type { PhysPage } from "../base/index.ts";
 import type { MemoryFile } from "./memory-file.ts";
+import type { MigrationRequest, PageMigration } from "./migration.ts";
 import type { Steps } from "./steps.ts";
-
-/** Bytes. An address in a process, below 2^47 (a processor with four levels of tables). */
-export type UserAddr = Kind<number, "UserAddr">;
-/** Names an address in a process. */
-export const UserAddr = (bytes: number): UserAddr => bytes as UserAddr;
-
-/** End of the addresses that a process can have. */
-export const USER_END: UserAddr = UserAddr(2 ** 47);
+import type { MemoryOwner, UserAddr } from "./user-address.ts";
 
 /** Pages that somebody is charged with: against a limit, or for information. Whoever charges takes back. */
 export interface PageAccount {
   pages: number;
-}
-
-/** Where a device keeps memory of its own, as others know it: compared by identity. */
-export interface MemoryOwner {
-  readonly name: string;
 }
 
 /** An area of an address space: neighbouring pages of one kind and permission. A snapshot; areas merge and split. */
@@ -73,8 +62,10 @@ export interface PageEntry {
   page: PhysPage;
   /** The process may write without a fault. */
   writable: boolean;
-  /** Pages that the entry maps, as a power of two: 0 one, 9 (2 MiB) 512. Also said of a hole that a huge page would fill. */
+  /** Pages that the entry maps, as a power of two: 0 one, 9 (2 MiB) 512. Also of a hole that only a huge page can fill. */
   order: number;
+  /** Pages of the aligned block that this one entry speaks for: 1, 512, or 262144 (nothing at all is in that gigabyte). */
+  span: 1 | 512 | 262_144;
   /** Of a device-private page. */
   owner: MemoryOwner | undefined;
 }
@@ -203,13 +194,41 @@ export interface UserMemory {
   /**
    * From now on `callback` hears of changes of [start, end), whole pages.
    *
+   * @param own migrations by this owner are the watcher's own doing: it neither hears of them nor has to begin again
    * @throws DmaError ERR_DMA_USER_RANGE (EINVAL, EOVERFLOW) for an empty or impossible range; ERR_DMA_USER_GONE (EFAULT)
    */
-  watch(start: UserAddr, end: UserAddr, callback: InvalidationCallback): IntervalNotifier;
+  watch(start: UserAddr, end: UserAddr, callback: InvalidationCallback, own?: MemoryOwner): IntervalNotifier;
 
-  /** The entry of the CPU's page table for the page of `address`, as it is. */
+  /**
+   * Waits until the areas can be held still, and holds them: they are not changed until the returned function is called, though
+   * pages may still come, move and go.
+   */
+  holdAreas(): Steps<() => void>;
+
+  /** The entry of the CPU's page table for the page of `address`, as it is. Costs no garbage. */
   entryAt(address: UserAddr, into: PageEntry): void;
 
-  /** What an access of the process at `address` would do: bring the page there, copy it, take it back from a device. */
+  /**
+   * What an access of the process at `address` would do: bring the page, copy it, take it back from a device. One step of that; the
+   * caller holds the areas and looks again.
+   */
   fault(address: UserAddr, write: boolean): Steps<FaultOutcome>;
+
+  /**
+   * Takes the pages of a range out, to move them to or from a device. The caller holds the areas until it has finished.
+   *
+   * @throws DmaError ERR_DMA_USER_CALL (EINVAL) if the range is not in one area, or its pages cannot move at all
+   */
+  collect(request: MigrationRequest): Steps<PageMigration>;
+
+  /**
+   * Gives the page of `address` to one device alone, for atomic access: the process takes it back when it touches it. The caller
+   * holds the areas.
+   *
+   * @param owner watchers hear who it is
+   * @returns the page
+   * @throws DmaError ERR_DMA_USER_FAULT (EFAULT) if the process could not write it; ERR_DMA_USER_CALL (EOPNOTSUPP) if it is not the
+   *   process's own kind of memory (files, shared, hugetlb)
+   */
+  makeExclusive(address: UserAddr, owner?: MemoryOwner): Steps<PhysPage>;
 }

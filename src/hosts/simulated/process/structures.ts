@@ -9,9 +9,9 @@
  * Specified by: behaviour of Linux 7.2 mm; judged by test/golden (hmm).
  */
 import { assert, type PhysPage } from "../../../base/index.ts";
-import type { MemoryOwner } from "../../../platform/index.ts";
+import type { FaultOutcome, MemoryOwner, Steps, UserMemory } from "../../../platform/index.ts";
 import type { Notifiers } from "./notifiers.ts";
-import { HUGE_ORDER, HUGE_PAGES, type PageTable } from "./page-table.ts";
+import { type HUGE_ORDER, HUGE_PAGES, type PageTable } from "./page-table.ts";
 
 /** What an area allows and how it behaves. */
 export const AREA = {
@@ -28,6 +28,8 @@ export const AREA = {
   hugetlb: 0x100,
   /** Registers or peer memory, mapped by number: nothing to pin. */
   io: 0x200,
+  /** Counted as memory that the system promised. Only tells areas apart that would else merge. */
+  accounted: 0x400,
 } as const;
 
 /** The three bits that a program protects memory with. */
@@ -41,6 +43,8 @@ export interface DeviceRegion {
   freed(folio: Folio): void;
   /** A huge folio has become 512 small ones. */
   split(folio: Folio): void;
+  /** The CPU needs `page`, which is here: its driver brings it back, 512 pages if `huge`. */
+  bringBack(space: Space, area: Area, page: number, folio: Folio, huge: boolean): Steps<FaultOutcome>;
 }
 
 /** A block of physical memory that is allocated, mapped and freed as one: a page, or 512 of them. */
@@ -231,7 +235,7 @@ export interface MappedObject {
 
 /** Neighbouring pages of an address space that are of one kind. */
 export class Area {
-  readonly space: AreaHolder;
+  readonly space: Space;
   start: number;
   end: number;
   flags: number;
@@ -245,7 +249,7 @@ export class Area {
   /** Newest first. */
   readonly links: AnonLink[] = [];
 
-  constructor(space: AreaHolder, range: AreaShape) {
+  constructor(space: Space, range: AreaShape) {
     this.space = space;
     this.start = range.start;
     this.end = range.end;
@@ -296,12 +300,66 @@ export interface AreaShape {
   readonly ioFrame?: PhysPage | undefined;
 }
 
-/** The address space of an area, as far as a folio's reverse map needs it: the rest is in space.ts. */
-export interface AreaHolder {
+/** An address space, as all work on it sees it. */
+export interface Space {
   /** Never given twice. */
   readonly id: number;
+  readonly frames: FrameSource;
+  readonly areas: AreaIndex;
   readonly table: PageTable;
   readonly notifiers: Notifiers;
+  /** Somebody has pinned pages here: from then on a fork looks. */
+  hasPinned: boolean;
+  /** The same, as consumers and drivers see it. */
+  readonly memory: UserMemory;
+}
+
+/** The areas of a space by address. */
+export interface AreaIndex extends Iterable<Area> {
+  /** The area that holds `page`. */
+  at(page: number): Area | undefined;
+  /** The first area that ends above `page`. */
+  from(page: number): Area | undefined;
+  /** The last area that starts below `page`. */
+  before(page: number): Area | undefined;
+  /** Areas that overlap [start, end), in order: a list of its own, so that they may change meanwhile. */
+  within(start: number, end: number): Area[];
+  next(area: Area): Area | undefined;
+  previous(area: Area): Area | undefined;
+  insert(area: Area): void;
+  remove(area: Area): void;
+}
+
+/** Where folios come from and go to. */
+export interface FrameSource {
+  readonly settings: MemorySettings;
+  /** The folio that `frame` is part of. */
+  folio(frame: PhysPage): Folio | undefined;
+  /** Memory of zeros, nobody's yet; undefined for lack of it. */
+  allocate(order: Folio["order"]): Folio | undefined;
+  /** The page of zeros that all share who have only read. */
+  zero(): Folio | undefined;
+  hugeZero(): Folio | undefined;
+  /** Work begins that needs the folio to stay; such work has ended. */
+  hold(folio: Folio): void;
+  letGo(folio: Folio): void;
+  /** To be called after something let go of a folio: frees it, if it was the last. */
+  release(folio: Folio): void;
+  /** A huge folio that nothing maps becomes 512 small ones. */
+  split(folio: Folio): Folio[];
+  copy(from: PhysPage, to: PhysPage, pages?: number): void;
+  /** A huge page of those set aside: one that was promised, or one that is free. */
+  takeHugetlb(promised: boolean): Folio | undefined;
+  /** Promises `count` huge pages; false if there are not so many. Negative: takes promises back. */
+  reserveHugetlb(count: number): boolean;
+}
+
+/** How the system is set up. */
+export interface MemorySettings {
+  /** Huge pages for anonymous memory: for all, where a program advises it, or not at all. */
+  readonly hugePages: "always" | "madvise" | "never";
+  /** Pages of a file that one read fault brings along, if they are in memory. A power of two. */
+  readonly faultAroundPages: number;
 }
 
 /** Puts `item` behind all whose offset is not above its own. */
