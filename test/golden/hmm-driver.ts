@@ -14,8 +14,8 @@ import {
   type MemoryOwner,
   type PageMigration,
   type PhysicalMemory,
-  UserAddr,
   USER_END,
+  UserAddr,
 } from "../../src/platform/index.ts";
 
 /** One device: its memory, and who has it open. */
@@ -136,8 +136,7 @@ export class Mirror {
       }
       for (let i = 0; i < count; i++) {
         const canWrite = words.has(i, HMM.write);
-        if (write && !canWrite)
-          throw new DmaError("ERR_DMA_TEST", "EFAULT", "granted without the right to write", {});
+        if (write && !canWrite) throw new DmaError("ERR_DMA_TEST", "EFAULT", "granted without the right to write", {});
         this.table.set(at + i, { frame: words.page(i), mode: canWrite ? "w" : "r" });
       }
     }
@@ -168,7 +167,12 @@ export class Mirror {
   }
 
   /** Visits the range area by area, at most 512 pages at a time. False: part of it cannot be. */
-  #eachPart(page: number, count: number, visit: (migration: PageMigration, first: number) => void, from: "system" | "device"): void {
+  #eachPart(
+    page: number,
+    count: number,
+    visit: (migration: PageMigration, first: number) => void,
+    from: "system" | "device",
+  ): void {
     for (let at = page; at < page + count; ) {
       const area = this.process.memory.areaAt(UserAddr(at * PAGE_SIZE));
       if (!area?.readable) throw new DmaError("ERR_DMA_TEST", "EINVAL", "no area to read", {});

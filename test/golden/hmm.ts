@@ -226,7 +226,11 @@ class Replay {
         return answer(() => {
           const value = op === "devWrite" ? n("value") : undefined;
           const { faults, values } = mirror().access(virtual, count, value);
-          return { cpages: count, faults, ...(value === undefined && { values: values.map((v) => JSON.stringify(v)) }) };
+          return {
+            cpages: count,
+            faults,
+            ...(value === undefined && { values: values.map((v) => JSON.stringify(v)) }),
+          };
         });
       case "toDevice":
         return answer(() => {
@@ -237,7 +241,12 @@ class Replay {
       case "toSystem":
         return answer(() => ({ cpages: mirror().toSystem(virtual, count) }));
       case "exclusive":
-        return answer(() => ({ cpages: count, values: mirror().exclusive(virtual, count).map((v) => JSON.stringify(v)) }));
+        return answer(() => ({
+          cpages: count,
+          values: mirror()
+            .exclusive(virtual, count)
+            .map((v) => JSON.stringify(v)),
+        }));
       case "checkExclusive":
         return { ret: mirror().hasExclusive(virtual, count) ? -1 : 0 };
       case "hmmRange":
@@ -250,9 +259,7 @@ class Replay {
         return { ret, values: [JSON.stringify(halves(bytes))] };
       }
       case "filePunch":
-        return answer(() =>
-          this.#files.get(n("file"))!.punch(n("off") * PAGE_SIZE, (n("off") + count) * PAGE_SIZE),
-        );
+        return answer(() => this.#files.get(n("file"))!.punch(n("off") * PAGE_SIZE, (n("off") + count) * PAGE_SIZE));
       case "fileTruncate":
         return answer(() => this.#files.get(n("file"))!.truncate(count * PAGE_SIZE));
       default:
@@ -274,7 +281,10 @@ class Replay {
     const outcome = process.memory.touch(address, true);
     if (outcome !== "done") return SIGNALS[outcome] ?? outcome;
     const start = half === "high" ? PAGE_SIZE / 2 : 0;
-    process.memory.write(UserAddr(address + start), half === undefined ? filled(value) : filled(value).subarray(0, PAGE_SIZE / 2));
+    process.memory.write(
+      UserAddr(address + start),
+      half === undefined ? filled(value) : filled(value).subarray(0, PAGE_SIZE / 2),
+    );
     return "[0,0]";
   }
 
@@ -414,11 +424,20 @@ class Replay {
     const views = mirrors.map((mirror) => mirror && look(mirror.device.owner));
     const states: string[] = [];
     const frames: [number, PhysPage][] = [];
-    const entry = { kind: "none" as const, page: 0 as PhysPage, writable: false, order: 0, span: 1 as const, owner: undefined };
+    const entry = {
+      kind: "none" as const,
+      page: 0 as PhysPage,
+      writable: false,
+      order: 0,
+      span: 1 as const,
+      owner: undefined,
+    };
     for (let page = 0; page < this.#pages; page++) {
       const address = this.#address(page);
       const snap = views.map((view, i) => (view ? this.#snapshot(view, page, mirrors[i]!.device) : "..")).join("");
-      const tables = mirrors.map((mirror) => (mirror ? (mirror.table.get(this.#arena + page)?.mode ?? "-") : ".")).join("");
+      const tables = mirrors
+        .map((mirror) => (mirror ? (mirror.table.get(this.#arena + page)?.mode ?? "-") : "."))
+        .join("");
       const map = memory.pagemap(address);
       const letters = `${map.present ? "p" : ""}${map.swapped ? "s" : ""}${map.file ? "f" : ""}${map.mappedOnce ? "x" : ""}`;
       states.push(`${words.flags[page]!.toString(16)}|${snap}|${letters}|${tables}`);
@@ -456,7 +475,14 @@ class Replay {
       ] as const;
       const names = letters.filter(([flag]) => (flags & flag) !== 0).map(([, name]) => name);
       const start = area.start / PAGE_SIZE - this.#arena;
-      return [start, (area.end - area.start) / PAGE_SIZE, access, object ?? "", area.fileOffset / PAGE_SIZE, names.join(" ")];
+      return [
+        start,
+        (area.end - area.start) / PAGE_SIZE,
+        access,
+        object ?? "",
+        area.fileOffset / PAGE_SIZE,
+        names.join(" "),
+      ];
     });
   }
 }

@@ -123,7 +123,8 @@ const FLAGS: Readonly<Partial<Record<Advice, { readonly set?: number; readonly c
 function setFlag(space: AddressSpace, area: Area, start: number, end: number, advice: Advice): Area {
   if (advice === "wipeonfork" && (area.object || area.has(AREA.shared | AREA.io)))
     throw no(advice, "EINVAL", "only private anonymous memory can be given empty");
-  if (advice === "dofork" && area.has(AREA.io)) throw no(advice, "EINVAL", "registers do not go to a child");
+  if (advice === "dofork" && area.has(AREA.io | AREA.hugetlb))
+    throw no(advice, "EINVAL", "of such memory a child gets its share anyway");
   const { set = 0, clear = 0 } = FLAGS[advice]!;
   const flags = (area.flags & ~clear) | set;
   return flags === area.flags ? area : changeFlags(space, area, start, end, flags);

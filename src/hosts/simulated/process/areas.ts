@@ -101,8 +101,11 @@ interface Candidate {
   readonly copiedFrom?: Area;
 }
 
+/** Registers, and huge pages of hugetlb, whose promises are counted by area: such areas stay as they were mapped. */
+const UNMERGED = AREA.io | AREA.hugetlb;
+
 const isSameKind = (wanted: Candidate, neighbour: Area): boolean =>
-  neighbour.flags === wanted.flags && neighbour.object === wanted.object && !neighbour.has(AREA.io);
+  neighbour.flags === wanted.flags && neighbour.object === wanted.object;
 
 function linksFit(wanted: Candidate, neighbour: Area): boolean {
   if (!neighbour.anonVma && wanted.anonVma) return !isForkChild(wanted.middle) && !isForkChild(wanted.copiedFrom);
@@ -123,9 +126,6 @@ function joinsRight(wanted: Candidate, right: Area | undefined, left: Area | und
   if (right.offset !== wanted.offset + wanted.end - wanted.start) return false;
   return !left || !left.anonVma || !right.anonVma || left.anonVma === right.anonVma;
 }
-
-/** Huge pages of hugetlb count reservations by area: such areas never vanish into another. */
-const mayVanish = (area: Area): boolean => !area.has(AREA.hugetlb);
 
 /** `area` has no page of its own yet: it takes the links of what it swallows. */
 function takeLinks(area: Area, from: Area): void {
@@ -171,7 +171,7 @@ function resize(space: Space, change: Resize): void {
 function mergeExisting(space: Space, area: Area, start: number, end: number, flags: number): Area | undefined {
   const atLeft = start === area.start;
   const atRight = end === area.end;
-  if (area.has(AREA.io) || (!atLeft && !atRight)) return undefined;
+  if (area.has(UNMERGED) || (!atLeft && !atRight)) return undefined;
   const wanted: Candidate = {
     start,
     end,
@@ -184,11 +184,9 @@ function mergeExisting(space: Space, area: Area, start: number, end: number, fla
   const left = atLeft ? space.areas.previous(area) : undefined;
   const right = atRight ? space.areas.next(area) : undefined;
   const isLeft = joinsLeft(wanted, left);
-  let isRight = joinsRight(wanted, right, isLeft ? left : undefined);
+  const isRight = joinsRight(wanted, right, isLeft ? left : undefined);
   if (!isLeft && !isRight) return undefined;
   const isWhole = atLeft && atRight;
-  if (isWhole && !mayVanish(area)) return undefined;
-  if (isLeft && isRight && !mayVanish(right!)) isRight = false;
   const swallowed = isWhole ? [area] : [];
   if (isLeft && isRight) {
     takeLinks(left!, right!.anonVma ? right! : area);
@@ -228,14 +226,14 @@ export function changeFlags(space: Space, area: Area, start: number, end: number
 
 /** Tries to enlarge a neighbour by what is new at [start, end). That neighbour, if it could. */
 export function mergeNew(space: Space, wanted: Candidate): Area | undefined {
-  if ((wanted.flags & AREA.io) !== 0) return undefined;
+  if ((wanted.flags & UNMERGED) !== 0) return undefined;
   const left = space.areas.before(wanted.start);
   const right = space.areas.from(wanted.end);
   const isLeft = joinsLeft(wanted, left);
   const isRight = joinsRight(wanted, right, isLeft ? left : undefined);
   if (!isLeft && !isRight) return undefined;
   const target = isLeft ? left! : right!;
-  const swallowed = isLeft && isRight && mayVanish(right!) ? [right!] : [];
+  const swallowed = isLeft && isRight ? [right!] : [];
   if (swallowed.length > 0) takeLinks(target, right!);
   if (wanted.copiedFrom) takeLinks(target, wanted.copiedFrom);
   const start = isLeft ? target.start : wanted.start;

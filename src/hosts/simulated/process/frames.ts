@@ -161,6 +161,12 @@ export class Frames implements FrameSource, UserPages {
     }
   }
 
+  isZeroFilled(frame: PhysPage): boolean {
+    const bytes = new Uint8Array(PAGE_SIZE);
+    this.memory.read(PhysPage.start(frame), bytes);
+    return bytes.every((byte) => byte === 0);
+  }
+
   unpin(page: PhysPage, count: number, _dirty: boolean): void {
     for (let i = 0; i < count; i++) {
       const folio = this.folio((page + i) as PhysPage);

@@ -17,8 +17,11 @@ import { AREA, type Space } from "./structures.ts";
 export function* giveAway(space: Space, page: number, owner: MemoryOwner | undefined): Steps<PhysPage> {
   for (;;) {
     const area = space.areas.at(page);
+    if (area?.has(AREA.hugetlb)) throw notOwn();
     if (!area?.has(AREA.write) || area.has(AREA.io)) throw userFault(page, "the process may not write there");
     const { table, notifiers } = space;
+    const huge = table.huge(page);
+    if (huge && kindOf(huge.state) === ENTRY.present) splitHugeEntry(space, page);
     if (!isWritable(space, page)) {
       const outcome = yield* faultIn(space, area, page, "write");
       if (outcome === "out-of-memory") throw userMemory(1);
@@ -26,10 +29,9 @@ export function* giveAway(space: Space, page: number, owner: MemoryOwner | undef
       if (kindOf(table.state(page)) === ENTRY.migrating) yield WAITING;
       continue;
     }
-    if (!area.has(AREA.hugetlb) && table.huge(page)) splitHugeEntry(space, page);
     const frame = table.frame(page);
     const folio = space.frames.folio(frame)!;
-    if (folio.kind !== "anonymous") throw refused("exclusive access", "EOPNOTSUPP", "only a process's own pages");
+    if (folio.kind !== "anonymous") throw notOwn();
     while (folio.locked) yield WAITING;
     notifiers.begin("exclusive", page, page + 1, owner);
     yield ANNOUNCED;
@@ -39,6 +41,13 @@ export function* giveAway(space: Space, page: number, owner: MemoryOwner | undef
     if (isStill) return frame;
   }
 }
+
+const notOwn = (): Error =>
+  refused(
+    "exclusive access",
+    "EOPNOTSUPP",
+    "only a process's own pages can be given away, not those of files or hugetlb",
+  );
 
 const isWritable = (space: Space, page: number): boolean => {
   const state = space.table.state(page);

@@ -199,7 +199,7 @@ export class Migration implements PageMigration {
         item.canMove = this.#area.isAnonymous;
         continue;
       }
-      let folio = this.#eligible(state, leaf.frames[index]! as PhysPage);
+      const folio = this.#eligible(state, leaf.frames[index]! as PhysPage);
       if (folio === undefined) continue;
       if (folio.kind === "zero") {
         item.canMove = true;
@@ -207,12 +207,12 @@ export class Migration implements PageMigration {
       }
       if (folio.isLarge) {
         if (folio !== this.#wanted) frames.hold(folio);
-        const parts = splitFolio(frames, folio);
-        if (!parts) {
+        if (!splitFolio(frames, folio)) {
           if (folio !== this.#wanted) frames.letGo(folio);
           return;
         }
-        folio = frames.folio(leaf.frames[index]! as PhysPage)!;
+        page--; // the entry is another one now: look again
+        continue;
       }
       if (folio.locked && folio !== this.#wanted) continue;
       const isOwn = folio.anonVma !== undefined && folio.isExclusive(folio.frame);

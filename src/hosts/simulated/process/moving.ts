@@ -74,9 +74,9 @@ export const mapsFrame = (state: number): boolean => {
   return kind === ENTRY.present || kind === ENTRY.devicePrivate || kind === ENTRY.exclusive;
 };
 
-/** Sets the entries again that wait for `from`: they map `to` now, which may be the same. `to` knows its mappings already. */
-export function restoreEntries(from: Folio, to: Folio): void {
-  for (const { area, start, end } of mappingsOf(to)) {
+/** Sets the entries again that wait for `from`: they map `to` now, which may be the same. They are found as those of `known`. */
+export function restoreEntries(from: Folio, to: Folio, known: Folio = to): void {
+  for (const { area, start, end } of mappingsOf(known)) {
     const huge = area.space.table.huge(start);
     if (huge) {
       if (kindOf(huge.state) === ENTRY.migrating && huge.frame === from.frame) restoreHuge(area, start, huge.state, to);
@@ -90,6 +90,10 @@ export function restoreEntries(from: Folio, to: Folio): void {
       const frame = leaf.frames[index]!;
       if (kindOf(state) !== ENTRY.migrating || frame < from.frame || frame >= from.frame + from.pages) continue;
       const now = (to.frame + frame - from.frame) as PhysPage;
+      if (to.kind === "zero") {
+        leaf.set(index, ENTRY.present, to.frame);
+        continue;
+      }
       leaf.set(index, restoredState(area, state, to), now);
       to.addMap(now, area.space.id);
       if (to.anonVma && (state & (WRITABLE | KEPT)) !== 0) to.setExclusive(now, true);
@@ -124,7 +128,9 @@ export function splitFolio(frames: FrameSource, folio: Folio): Folio[] | undefin
   }
   folio.held = 0;
   const parts = frames.split(folio);
-  for (const part of parts) restoreEntries(part, part);
+  // What holds nothing but zeros need not stay: the zero page does as well.
+  const zero = folio.region ? undefined : frames.zero();
+  for (const part of parts) restoreEntries(part, zero && frames.isZeroFilled(part.frame) ? zero : part, part);
   for (const part of parts) frames.release(part);
   return parts;
 }

@@ -136,7 +136,8 @@ export class ProcessMemory implements UserMemory {
     const entry = table.slot(page);
     const kind = kindOf(table.state(page));
     if (kind === ENTRY.none) return NOTHING;
-    if (kind !== ENTRY.present) return { present: kind === ENTRY.special, swapped: kind !== ENTRY.special, file: false, mappedOnce: false };
+    if (kind !== ENTRY.present)
+      return { present: kind === ENTRY.special, swapped: kind !== ENTRY.special, file: false, mappedOnce: false };
     const isHuge = entry instanceof HugeEntry;
     const frame = isHuge ? entry.frame : table.frame(page);
     const folio = this.#frames.folio(frame)!;

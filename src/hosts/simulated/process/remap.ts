@@ -55,7 +55,7 @@ function* moveAll(space: AddressSpace, start: number, pages: number, to: number,
   const end = start + pages;
   let target = to;
   let lastEnd: number | undefined;
-  for (let at = start; ; ) {
+  for (let at = start; at < end; ) {
     const area = space.areas.from(at);
     if (!area || area.start >= end) break;
     if (lastEnd === undefined && start < area.start) throw no("EFAULT", "nothing is mapped at the start");
@@ -86,6 +86,8 @@ function* remapOne(space: AddressSpace, asked: OneArea): Steps<OneArea> {
     if (pages === 0 && area.isPrivate) throw no("EINVAL", "private memory cannot be mapped twice");
     if ((isShrinking ? newPages : pages) > area.end - page) throw no("EFAULT", "it reaches past the end of the area");
     if (newPages > pages && area.has(AREA.io)) throw no("EFAULT", "registers do not grow");
+    if (request.keepOld && area.has(AREA.io | AREA.hugetlb))
+      throw no("EINVAL", "only ordinary memory can leave its place");
   }
   if (isMoving) yield* moveTo(space, request, to);
   else if (isShrinking) yield* unmapLocked(space, page + newPages, page + pages);

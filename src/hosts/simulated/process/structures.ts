@@ -348,6 +348,8 @@ export interface FrameSource {
   /** A huge folio that nothing maps becomes 512 small ones. */
   split(folio: Folio): Folio[];
   copy(from: PhysPage, to: PhysPage, pages?: number): void;
+  /** It holds nothing but zeros. */
+  isZeroFilled(frame: PhysPage): boolean;
   /** A huge page of those set aside: one that was promised, or one that is free. */
   takeHugetlb(promised: boolean): Folio | undefined;
   /** Promises `count` huge pages; false if there are not so many. Negative: takes promises back. */
