@@ -5,7 +5,7 @@ import {
   Arena,
   Dma,
   DmaDebug,
-  IommuDomain,
+  DmaDomain,
   PhysAddr,
   PhysPage,
   requesterId,
@@ -19,7 +19,7 @@ const [clock, memory, requester] = [new VirtualClock(), new SimulatedMemory(), r
 const tableMemory = new Arena({ basePage: PhysPage.of(PhysAddr(0x1_0000_0000)) });
 const hardware = new SimulatedVtdUnit({ memory: tableMemory, clock });
 const unit = new VtdUnit({ registers: hardware, memory: tableMemory, clock });
-const domain = new IommuDomain({ layout: vtdSecondStage(), unit, clock, mode: "lazy", tableMemory });
+const domain = new DmaDomain({ layout: vtdSecondStage(), unit, clock, mode: "lazy", tableMemory });
 unit.attachDevice(requester, domain.tables);
 const debug = new DmaDebug({ print: "none" });
 const dma = new Dma({ name: "0000:01:00.0", domain, debug });

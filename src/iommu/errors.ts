@@ -37,6 +37,22 @@ export function splitRefused(error: number, page: number): DmaError {
   );
 }
 
+/** What a format, or the range asked for, does not let one know. */
+export function dirtyRefused(error: number, page: number, pages: number, format: string): DmaError {
+  const errno = (Object.keys(ERRNO) as Errno[]).find((name) => ERRNO[name] === -error) ?? "EIO";
+  const why: Partial<Record<Errno, string>> = {
+    EOPNOTSUPP: `entries of ${format} do not say what was written`,
+    EINVAL: "there are no pages in it, or a hole",
+    ERANGE: "it lies outside what the table can hold",
+  };
+  return new DmaError(
+    "ERR_DMA_DIRTY",
+    errno,
+    `cannot read what was written in ${pages} pages at IOVA ${hex(page * PAGE_SIZE)}: ${why[errno] ?? errno}`,
+    { page, pages },
+  );
+}
+
 /** A mode that is none. */
 export const badMode = (mode: unknown): DmaError =>
   new DmaError("ERR_DMA_DOMAIN", "EINVAL", `a mode of ${JSON.stringify(mode)}: "strict" or "lazy" is needed`, { mode });

@@ -1,4 +1,5 @@
 /** A page table put to work: domains and their invalidation. */
-export * from "./address-space.ts";
-export * from "./domain.ts";
+export type { AddressSpace, LinkCursor } from "./address-space.ts";
+export { DmaDomain, type DmaDomainOptions, INTERRUPT_WINDOW } from "./dma-domain.ts";
+export { PagingDomain, type PagingDomainOptions } from "./paging-domain.ts";
 export * from "./vtd/index.ts";

@@ -10,7 +10,7 @@ import {
   SimulatedUnit,
   VirtualClock,
 } from "../../src/hosts/simulated/index.ts";
-import { IommuDomain } from "../../src/iommu/index.ts";
+import { DmaDomain } from "../../src/iommu/index.ts";
 import { vtdSecondStage } from "../../src/layouts/pagetable/index.ts";
 import { ACS } from "../../src/layouts/pci/index.ts";
 import type { PciBar } from "../../src/platform/index.ts";
@@ -25,7 +25,7 @@ export interface CheckedDevice {
   readonly dma: Dma;
   readonly engine: DmaEngine;
   readonly unit: SimulatedUnit;
-  readonly domain: IommuDomain;
+  readonly domain: DmaDomain;
   readonly codes: () => string[];
 }
 
@@ -60,7 +60,7 @@ export function setUp(
   const unit = new SimulatedUnit();
   const memory = new SimulatedMemory();
   const { direct, mode = "strict", ...rest } = device;
-  const domain = new IommuDomain({ layout: vtdSecondStage(), unit, clock: new VirtualClock(), mode });
+  const domain = new DmaDomain({ layout: vtdSecondStage(), unit, clock: new VirtualClock(), mode });
   unit.attach(REQUESTER, domain.tables);
   const dma = new Dma({ name: "0000:01:00.0", ...(!direct && { domain }), debug, ...rest });
   const engine = new DmaEngine(REQUESTER, unit, memory);
@@ -85,7 +85,7 @@ export function peers(): CheckedPeers {
   const debug = new DmaDebug({ print: "none" });
   machine.fabric.onAccess = debug.accessed;
   const unit = new SimulatedUnit();
-  const domain = new IommuDomain({ layout: vtdSecondStage(), unit, clock: machine.clock, mode: "strict" });
+  const domain = new DmaDomain({ layout: vtdSecondStage(), unit, clock: machine.clock, mode: "strict" });
   unit.attach(client.node.requester, domain.tables);
   machine.fabric.translator = unit;
   const dma = new Dma({ domain, debug, machine, node: client.node });
@@ -104,7 +104,7 @@ export function confidential(direct = false): CheckedGuest {
   const debug = new DmaDebug({ print: "none" });
   machine.fabric.onAccess = debug.accessed;
   const unit = new SimulatedUnit();
-  const domain = new IommuDomain({ layout: vtdSecondStage(), unit, clock: machine.clock, mode: "strict" });
+  const domain = new DmaDomain({ layout: vtdSecondStage(), unit, clock: machine.clock, mode: "strict" });
   unit.attach(device.node.requester, domain.tables);
   if (!direct) machine.fabric.translator = unit;
   const forced = direct ? { forceBounce: true } : { domain };

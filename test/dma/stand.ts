@@ -24,7 +24,7 @@ import {
   type SimulatedPciDevice,
   SimulatedUnit,
 } from "../../src/hosts/simulated/index.ts";
-import { IommuDomain } from "../../src/iommu/index.ts";
+import { DmaDomain } from "../../src/iommu/index.ts";
 import type { TableLayout } from "../../src/layouts/pagetable/index.ts";
 import { Arena } from "../../src/pagetable/index.ts";
 import type { CacheMaintenance, MemoryEncryption, PageAllocator } from "../../src/platform/index.ts";
@@ -191,7 +191,7 @@ export class Stand {
   readonly device: SimulatedPciDevice;
   readonly unit: SimulatedUnit;
   readonly arena: Arena;
-  readonly domain: IommuDomain | undefined;
+  readonly domain: DmaDomain | undefined;
   readonly dma: Dma;
   readonly counters: Counters = new Counters();
   readonly caches: CacheLedger;
@@ -224,7 +224,7 @@ export class Stand {
       ...(tableFrames !== undefined && { capacityFrames: tableFrames }),
     });
     if (layout) {
-      this.domain = new IommuDomain({
+      this.domain = new DmaDomain({
         layout,
         mode,
         unit: this.unit,

@@ -2,7 +2,7 @@
 import { describe, expect, test } from "vitest";
 import { type DmaAddr, PhysAddr } from "../../src/base/index.ts";
 import { DmaEngine, SimulatedMemory } from "../../src/hosts/simulated/index.ts";
-import { IommuDomain } from "../../src/iommu/index.ts";
+import { DmaDomain } from "../../src/iommu/index.ts";
 import { READ, vtdSecondStage, WRITE, x86_64 } from "../../src/layouts/pagetable/index.ts";
 import type { Arena } from "../../src/pagetable/index.ts";
 import { DEVICE, frame, OTHER, page, vtdMachine } from "./machine.ts";
@@ -104,7 +104,7 @@ for (const { name, traits, layout } of MODES)
     test("forgets the table that a large leaf takes the place of, before the table is anybody else's", () => {
       for (const mode of ["strict", "lazy"] as const) {
         const { unit, hardware, memory, clock, reach } = vtdMachine(traits);
-        const domain = new IommuDomain({ layout: layout(), unit, clock, mode, domainId: 3, tableMemory: memory });
+        const domain = new DmaDomain({ layout: layout(), unit, clock, mode, domainId: 3, tableMemory: memory });
         unit.attach(DEVICE, domain.tables);
         domain.map(page(0x200), frame(0x3000), 511, RW);
         expect(reach([0x200])).toEqual([0x3000]);
@@ -117,7 +117,7 @@ for (const { name, traits, layout } of MODES)
     test("works under an IOMMU domain and a device, strict and lazy", () => {
       for (const mode of ["strict", "lazy"] as const) {
         const { unit, hardware, memory, clock } = vtdMachine(traits);
-        const domain = new IommuDomain({
+        const domain = new DmaDomain({
           layout: layout(),
           unit,
           clock,

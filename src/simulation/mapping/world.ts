@@ -14,7 +14,7 @@ import {
   SimulatedUnit,
 } from "../../hosts/simulated/index.ts";
 import type { SimulatedVtdUnit } from "../../hosts/simulated/units/vtd/index.ts";
-import { IommuDomain, type VtdUnit } from "../../iommu/index.ts";
+import { DmaDomain, type VtdUnit } from "../../iommu/index.ts";
 import type { P2pProvider } from "../../p2p/index.ts";
 import { Arena } from "../../pagetable/index.ts";
 import type { Requester, TranslationUnit } from "../../platform/index.ts";
@@ -30,7 +30,7 @@ export interface WorldDevice {
   readonly engine: DmaEngine;
   readonly pci: SimulatedPciDevice;
   readonly dma: Dma;
-  readonly domain: IommuDomain | undefined;
+  readonly domain: DmaDomain | undefined;
   readonly counters: Counters;
   /** Its window, as other devices know it. */
   readonly provider: P2pProvider;
@@ -157,9 +157,9 @@ export class World {
     const [pci] = this.machine.plug(slot, engine) as [SimulatedPciDevice];
     pci.setBusMaster(true);
     const counters = new Counters();
-    let domain: IommuDomain | undefined;
+    let domain: DmaDomain | undefined;
     if (this.#unit) {
-      domain = new IommuDomain({
+      domain = new DmaDomain({
         layout: layoutOf(config.format),
         unit: this.#unit,
         clock: this.machine.clock,
