@@ -176,7 +176,7 @@ export class KernelMachine {
         observer: this.events,
       });
       this.unit.detach(device.requester);
-      this.unit.attachDevice(device.requester, domain.tables, {
+      this.unit.attach(device.requester, domain.tables, {
         ...(this.#ats && { ats: { queueDepth: 0, stu: 0 } }),
       });
     }

@@ -44,10 +44,10 @@ function costs({ mode, ats, units = 1, erratum = false, cachingMode = false, sca
     observer,
   });
   for (let i = 0; i < units; i++) {
-    all.attachDevice(i * 256, domain.tables); // one without a TLB behind every unit
+    all.attach(i * 256, domain.tables); // one without a TLB behind every unit
     for (let device = 1; device <= ats; device++) {
       hardware[i]!.addDeviceTlb(i * 256 + device);
-      all.attachDevice(i * 256 + device, domain.tables, { ats: { queueDepth: 0, stu: 0, twice: erratum } });
+      all.attach(i * 256 + device, domain.tables, { ats: { queueDepth: 0, stu: 0, twice: erratum } });
     }
   }
   const sums = (): [number, number] => {

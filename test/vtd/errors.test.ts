@@ -122,9 +122,9 @@ for (const scalableMode of [false, true]) {
         });
         inUse = memory.framesInUse;
         memory.failAt = failAt;
-        unit.attachDevice(DEVICE, domain.tables, scalableMode ? { pasid: 0x777 } : {});
+        unit.attach(DEVICE, domain.tables, scalableMode ? { pasid: 0x777 } : {});
         inUse = memory.framesInUse;
-        if (scalableMode) unit.attachDevice(DEVICE, domain.tables, { pasid: 0xfffff });
+        if (scalableMode) unit.attach(DEVICE, domain.tables, { pasid: 0xfffff });
       } catch (error) {
         expect(error).toMatchObject({ code: "ERR_DMA_VTD_MEMORY", errno: "ENOMEM" });
         expect(memory.framesInUse).toBe(inUse);

@@ -75,7 +75,7 @@ function play({ steps: todo, mode, traits, descriptorMs }: Run): number {
   const domain = new DmaDomain({ layout, unit, clock, mode, domainId: 5, tableMemory: memory, observer });
   hardware.addDeviceTlb(DEVICES[0]!);
   const attach = (i: number) =>
-    unit.attachDevice(DEVICES[i]!, domain.tables, i === 0 ? { ats: { queueDepth: 0, stu: 0 } } : {});
+    unit.attach(DEVICES[i]!, domain.tables, i === 0 ? { ats: { queueDepth: 0, stu: 0 } } : {});
   const attached = DEVICES.map(() => true);
   for (let i = 0; i < DEVICES.length; i++) attach(i);
 

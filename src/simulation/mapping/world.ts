@@ -178,7 +178,7 @@ export class World {
       domain = this.#parts.domain?.(domain) ?? domain;
       if (this.vtd && config.ats) {
         this.vtd.hardware.addDeviceTlb(pci.requester);
-        this.vtd.unit.attachDevice(pci.requester, domain.tables, { ats: { queueDepth: 8, stu: 0 } });
+        this.vtd.unit.attach(pci.requester, domain.tables, { ats: { queueDepth: 8, stu: 0 } });
       } else this.#unit.attach(pci.requester, domain.tables);
     }
     const dma = new Dma({
