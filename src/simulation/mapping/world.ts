@@ -9,6 +9,7 @@ import { Counters, type DmaAddr, type IovaPage, type Observer, type PhysPage } f
 import { ConfidentialMemory, Dma, type DmaMachine, type PhysVec } from "../../dma/index.ts";
 import {
   DmaEngine,
+  type SimulatedHost,
   type SimulatedMachine,
   type SimulatedPciDevice,
   SimulatedUnit,
@@ -21,7 +22,7 @@ import type { Requester, TranslationUnit } from "../../platform/index.ts";
 import type { BouncePool } from "../../swiotlb/index.ts";
 import { readPieces, writePieces } from "../bytes.ts";
 import type { PlantedParts, RunOptions } from "../scenario.ts";
-import { buildMachine, buildVtd, layoutOf } from "./hardware.ts";
+import { buildHost, buildVtd, layoutOf } from "./hardware.ts";
 import type { MappingConfig } from "./plan.ts";
 
 /** A device in its slot, with its driver's front door. */
@@ -42,6 +43,8 @@ const PEER_BYTES = 64 * 1024;
 const TABLE_MEMORY = (2 ** 35) as PhysPage;
 
 export class World {
+  readonly host: SimulatedHost;
+  /** The hardware of {@link host}. */
   readonly machine: SimulatedMachine;
   readonly devices: WorldDevice[] = [];
   readonly arena: Arena;
@@ -63,10 +66,11 @@ export class World {
     this.#config = config;
     this.#observer = observer;
     this.#parts = parts;
-    this.machine = buildMachine(seed, config, observer);
+    this.host = buildHost(seed, config, observer);
+    this.machine = this.host.machine;
     this.arena = new Arena({ basePage: TABLE_MEMORY });
-    const built = this.machine.pool && (parts.pool?.(this.machine.pool) ?? this.machine.pool);
-    this.pool = built;
+    const { pool } = this.host;
+    this.pool = pool && (parts.pool?.(pool) ?? pool);
     if (config.mode !== "direct") {
       let inner: { translate: SimulatedUnit["translate"] };
       if (config.format === "vtd" || config.format === "x86-64") {
@@ -90,7 +94,7 @@ export class World {
     const dmaMachine: DmaMachine = {
       memory: this.machine.memory,
       pages: this.machine.pages,
-      peers: this.machine.peers,
+      peers: this.host.peers,
       ramEnd: this.machine.ramEnd,
       ...(this.pool && { pool: this.pool }),
       ...(this.machine.caches && { caches: this.machine.caches }),
@@ -127,7 +131,7 @@ export class World {
   /** A device is gone. What it had mapped stays to be unmapped; then another one of its kind may take its slot. */
   pullOut(index: number): void {
     const old = this.devices[index]!;
-    this.machine.peers.remove(old.provider);
+    this.host.peers.remove(old.provider);
     this.machine.unplug(old.pci.node);
     old.dead = true;
   }
@@ -196,7 +200,7 @@ export class World {
       ...(this.#observer && { observer: this.#observer }),
     });
     const bar = pci.node.bars[0]!;
-    const provider = this.machine.peers.add(pci.node, bar);
+    const provider = this.host.peers.add(pci.node, bar);
     this.devices[index] = { slot, engine, pci, dma, domain, counters, provider, dead: false };
   }
 
