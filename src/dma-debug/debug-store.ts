@@ -7,9 +7,9 @@
  */
 import type { PhysAddr } from "../base/index.ts";
 import type { Clock } from "../platform/index.ts";
-import { WrittenMemory } from "./active-cache-lines.ts";
+import { ActiveCacheLines } from "./active-cache-lines.ts";
 import { CallSite } from "./call-site.ts";
-import { Finding, type FindingCode, type FindingSite } from "./finding.ts";
+import { DebugFinding, type FindingCode, type FindingSite } from "./finding.ts";
 
 /** Physical memory from `start`, `length` bytes. */
 export interface MemoryRange {
@@ -33,7 +33,7 @@ export interface DmaDebugOptions {
   /** Where findings are printed. The console's error stream unless said. */
   readonly output?: (text: string) => void;
   /** Called at each finding, inside the call that made it; must not throw. */
-  readonly onFinding?: (finding: Finding) => void;
+  readonly onFinding?: (finding: DebugFinding) => void;
   /** For the age of live mappings in milliseconds. */
   readonly clock?: Clock;
   /** Is this RAM? Without it, {@link ramEnd} decides; without both nothing is known of it, and 14 and 15 are not found. */
@@ -66,9 +66,9 @@ export interface DebugCounters {
   readonly findingsLost: number;
 }
 
-export class Facility {
-  readonly findings: Finding[] = [];
-  readonly written: WrittenMemory;
+export class DebugStore {
+  readonly findings: DebugFinding[] = [];
+  readonly activeLines: ActiveCacheLines;
   readonly history: number;
   readonly cacheLine: number;
   readonly mapErrors: boolean;
@@ -97,7 +97,7 @@ export class Facility {
     this.history = options.history ?? 1024;
     this.cacheLine = options.cacheLine ?? 64;
     this.mapErrors = options.mapErrors ?? false;
-    this.written = new WrittenMemory();
+    this.activeLines = new ActiveCacheLines();
   }
 
   get counters(): DebugCounters {
@@ -151,7 +151,7 @@ export class Facility {
         [["mapped at", this.site()]],
       );
       this.#live = 0;
-      this.written.clear();
+      this.activeLines.clear();
       this.#onDisabled();
       return false;
     }
@@ -199,8 +199,8 @@ export class Facility {
     return touched(this.#options.text, phys, length);
   }
 
-  #report(...[code, device, message, details, sites]: Parameters<Facility["report"]>): void {
-    const finding = new Finding(code, device, message, details, sites, this.#calls);
+  #report(...[code, device, message, details, sites]: Parameters<DebugStore["report"]>): void {
+    const finding = new DebugFinding(code, device, message, details, sites, this.#calls);
     if (this.findings.length < this.#maxFindings) this.findings.push(finding);
     else this.#findingsLost++;
     const { print = "first", output = (text: string): void => console.error(text), onFinding } = this.#options;

@@ -8,6 +8,7 @@ export * from "./encryption.ts";
 export * from "./memory.ts";
 export * from "./memory-file.ts";
 export * from "./migration.ts";
+export * from "./page-requests.ts";
 export * from "./pages.ts";
 export * from "./pci.ts";
 export * from "./steps.ts";

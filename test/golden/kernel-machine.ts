@@ -7,7 +7,7 @@ import { Dma, type DmaMachine } from "../../src/dma/index.ts";
 import type { DmaDebug } from "../../src/dma-debug/index.ts";
 import { SimulatedMemory, VirtualClock } from "../../src/hosts/simulated/index.ts";
 import { SimulatedVtdUnit } from "../../src/hosts/simulated/units/vtd/index.ts";
-import { INTERRUPT_WINDOW, IommuDomain, VtdUnit } from "../../src/iommu/index.ts";
+import { DmaDomain, INTERRUPT_WINDOW, VtdUnit } from "../../src/iommu/index.ts";
 import { vtdSecondStage, x86_64 } from "../../src/layouts/pagetable/index.ts";
 import { requesterId } from "../../src/layouts/pci/index.ts";
 import { P2pRouter } from "../../src/p2p/index.ts";
@@ -65,7 +65,7 @@ interface Device {
   readonly untrusted: boolean;
   readonly requester: number;
   dma: Dma;
-  domain: IommuDomain | undefined;
+  domain: DmaDomain | undefined;
   leaves: Map<number, string>;
 }
 
@@ -74,8 +74,8 @@ const FORCED_POOL = { start: "0x6c600000", slots: 32_768, areas: 1 };
 
 /** What the host bridge of that machine decodes for itself: no device gets these addresses. Pages, inclusive. */
 const BRIDGE_WINDOWS = [
-  { lo: 0x80000, hi: 0xaffff },
-  { lo: 0xc0000, hi: 0xfebff },
+  { first: 0x80000, last: 0xaffff },
+  { first: 0xc0000, last: 0xfebff },
 ];
 
 const MEMORY_END = 2 ** 31;
@@ -163,9 +163,9 @@ export class KernelMachine {
     const device = this.devices[index]!;
     const before = device.dma;
     this.events.recording = false;
-    let domain: IommuDomain | undefined;
+    let domain: DmaDomain | undefined;
     if (type !== "identity" && this.unit) {
-      domain = new IommuDomain({
+      domain = new DmaDomain({
         layout: this.mode === "fl" ? x86_64() : vtdSecondStage(),
         unit: this.unit,
         clock: this.clock,
@@ -176,7 +176,7 @@ export class KernelMachine {
         observer: this.events,
       });
       this.unit.detach(device.requester);
-      this.unit.attachDevice(device.requester, domain.tables, {
+      this.unit.attach(device.requester, domain.tables, {
         ...(this.#ats && { ats: { queueDepth: 0, stu: 0 } }),
       });
     }
@@ -188,7 +188,7 @@ export class KernelMachine {
     this.events.take();
   }
 
-  #front(index: number, domain: IommuDomain | undefined, before?: Dma): Dma {
+  #front(index: number, domain: DmaDomain | undefined, before?: Dma): Dma {
     const { name, untrusted } = this.devices[index]!;
     const limits = before?.device;
     const node = this.tree.devices[index];
@@ -198,7 +198,7 @@ export class KernelMachine {
       machine: this.#machine,
       observer: this.events,
       forceBounce: this.mode === "force",
-      checked: false,
+      refusesMisuse: false,
       linuxCompatible: true,
       mask: 2 ** 32 - 1,
       segmentBoundaryMask: 2 ** 32 - 1,

@@ -12,11 +12,11 @@ import {
   BLOCK_STATUS,
   BlockRequest,
   DEFAULT_LIMITS,
-  DmaDoor,
-  type MappingDoor,
+  type DmaOps,
   type PeerRoute,
   PhysicalVectors,
   type QueueLimits,
+  TwoStepOps,
   VectorList,
 } from "../../src/consumers/block/index.ts";
 import {
@@ -33,7 +33,7 @@ import {
 } from "../../src/consumers/nvme/index.ts";
 import { Dma, type DmaAttributes } from "../../src/dma/index.ts";
 import { SimulatedUnit } from "../../src/hosts/simulated/index.ts";
-import { IommuDomain } from "../../src/iommu/index.ts";
+import { DmaDomain } from "../../src/iommu/index.ts";
 import { COMMAND, get64, POINTERS, SGL, SGL_BYTES, SGL_TYPE, viewOf } from "../../src/layouts/nvme/index.ts";
 import { vtdSecondStage } from "../../src/layouts/pagetable/index.ts";
 import { ManualClock } from "../models/manual-clock.ts";
@@ -51,7 +51,7 @@ const peerOf = (phys: number): PeerRoute | undefined => PEERS.get(Math.floor(phy
 const RAM: PeerRoute = { type: "none", busOffset: 0 };
 
 /** Our DMA layer, told where peers are and announcing what is unmapped. */
-class JudgedDoor extends DmaDoor {
+class JudgedDoor extends TwoStepOps {
   readonly #events: LayerEvents;
 
   constructor(dma: Dma, events: LayerEvents) {
@@ -70,7 +70,7 @@ class JudgedDoor extends DmaDoor {
 }
 
 /** The DMA layer of a line. */
-function doorOf(line: Line, events: LayerEvents): MappingDoor {
+function doorOf(line: Line, events: LayerEvents): DmaOps {
   if (!line["iommu"])
     return {
       mergeBoundary: 0,
@@ -84,7 +84,7 @@ function doorOf(line: Line, events: LayerEvents): MappingDoor {
       },
       unmapPhys: (address, length) => events.add("unmapPhys", hex(address), hex(length)),
     };
-  const domain = new IommuDomain({
+  const domain = new DmaDomain({
     layout: vtdSecondStage(),
     unit: new SimulatedUnit(),
     clock: new ManualClock(),

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { type Counters, type DmaAddr, MiB, PhysAddr } from "../../base/index.ts";
 import { DmaEngine, SimulatedMemory, SimulatedUnit, VirtualClock } from "../../hosts/simulated/index.ts";
-import { IommuDomain } from "../../iommu/index.ts";
+import { DmaDomain } from "../../iommu/index.ts";
 import { amdV1, vtdSecondStage, x86_64 } from "../../layouts/pagetable/index.ts";
 import { Dma } from "../index.ts";
 
@@ -9,7 +9,7 @@ function machine(mode: "strict" | "lazy" = "strict", layout = vtdSecondStage()) 
   const unit = new SimulatedUnit();
   const clock = new VirtualClock();
   const memory = new SimulatedMemory();
-  const domain = new IommuDomain({ layout, unit, clock, mode });
+  const domain = new DmaDomain({ layout, unit, clock, mode });
   unit.attach(0x100, domain.tables);
   const engine = new DmaEngine(0x100, unit, memory);
   const dma = new Dma({ domain });
@@ -219,7 +219,7 @@ describe("the object of a range that was given back", () => {
       first.sync();
       first.destroy();
       const other = reserve(dma, 0x1000);
-      const again = dma.tryReserveIova({ length: 0x2000, again: first })!;
+      const again = dma.tryReserveIova({ length: 0x2000, reuse: first })!;
       expect(again).toBe(first);
       expect([again.length, again.linkedPages, again.address % 4096]).toEqual([0x2000, 0, 0]);
       expect(reaches(again.address)).toBe(false);
@@ -239,8 +239,8 @@ describe("the object of a range that was given back", () => {
   test("is left alone while it is in use, and by another device", () => {
     const { dma } = machine();
     const range = reserve(dma, 4096);
-    expect(dma.tryReserveIova({ length: 4096, again: range })).not.toBe(range);
+    expect(dma.tryReserveIova({ length: 4096, reuse: range })).not.toBe(range);
     range.destroy();
-    expect(machine().dma.tryReserveIova({ length: 4096, again: range })).not.toBe(range);
+    expect(machine().dma.tryReserveIova({ length: 4096, reuse: range })).not.toBe(range);
   });
 });
