@@ -9,7 +9,7 @@ import { join } from "node:path";
 import { gunzipSync } from "node:zlib";
 import { PhysAddr } from "../../src/base/index.ts";
 import { type Dma, termsOf } from "../../src/dma/index.ts";
-import { DmaDebug, type DebugFinding, type FindingCode, type MemoryRange } from "../../src/dma-debug/index.ts";
+import { type DebugFinding, DmaDebug, type FindingCode, type MemoryRange } from "../../src/dma-debug/index.ts";
 import type { Differences, Line } from "./judge.ts";
 
 /** Words by which a report is known. */

@@ -11,6 +11,7 @@ import { judges as dmaApi } from "./dma-api.ts";
 import { judges as dmaLayer } from "./dma-layer.ts";
 import { judges as dmaProt } from "./dma-prot.ts";
 import { judges as hmm } from "./hmm.ts";
+import { judges as hmmDma } from "./hmm-dma.ts";
 import { judges as invalidation } from "./invalidation.ts";
 import { judges as iova } from "./iova.ts";
 import type { Header, Judge, Line, Verdict } from "./judge.ts";
@@ -22,6 +23,7 @@ const JUDGES: Readonly<Record<string, Judge>> = {
   ...dmaLayer,
   ...dmaProt,
   ...hmm,
+  ...hmmDma,
   ...invalidation,
   ...iova,
   ...nvmeDataPointer,

@@ -16,3 +16,29 @@ export const rangeReadOnly = (address: number): DmaError =>
       address,
     },
   );
+
+export const deviceNeedsSyncs = (device: string, isLimited: boolean): DmaError =>
+  new DmaError(
+    "ERR_DMA_HMM_UNSUPPORTED",
+    "EOPNOTSUPP",
+    `${device} cannot follow pages of a process: ${
+      isLimited
+        ? "it does not reach all memory, so pages would be copied for it"
+        : "its mappings may need syncs (no mask was set, it bounces, or it is not coherent)"
+    }`,
+    { device, isLimited },
+  );
+
+export const badWord = (index: number, flags: number): DmaError =>
+  new DmaError(
+    "ERR_DMA_HMM_WORD",
+    "EINVAL",
+    `word ${index} (${hex(flags)}) is not valid: there is no page to map; bring it by a range fault first`,
+    { index, flags },
+  );
+
+export const peerOutOfReach = (device: string, phys: number): DmaError =>
+  new DmaError("ERR_DMA_HMM_PEER", "EREMOTEIO", `${device} has no way to the peer memory at ${hex(phys)}`, {
+    device,
+    phys,
+  });

@@ -65,6 +65,11 @@ function* pinPage(space: AddressSpace, area: Area, page: number, options: PinOpt
     if (wanted === undefined) {
       const frame = space.table.frame(page);
       const folio = space.frames.folio(frame)!;
+      if (folio.region?.kind === "peer") {
+        if (!options.peers) throw userFault(page, "it is peer memory, which was not asked for");
+        folio.pins++;
+        return frame;
+      }
       if (!options.longTerm || !folio.region) {
         if (folio.kind !== "zero") folio.pins++;
         return frame;

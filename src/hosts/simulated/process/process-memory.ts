@@ -58,8 +58,10 @@ export interface MapOptions {
   readonly offset?: number;
   /** Pages of 2 MiB that were set aside. */
   readonly hugetlb?: boolean;
-  /** Registers or peer memory from this page on. */
+  /** Registers of a device from this page on. */
   readonly io?: PhysPage;
+  /** Peer memory from this page on: pages that devices may be given. */
+  readonly peer?: PhysPage;
   /** What is mapped there goes. */
   readonly replace?: boolean;
 }
@@ -183,6 +185,7 @@ export class ProcessMemory implements UserMemory {
       offset: offset / PAGE_SIZE,
       hugetlb: options.hugetlb ?? false,
       ...(options.io !== undefined && { ioFrame: options.io }),
+      ...(options.peer !== undefined && { peerFrame: options.peer }),
       replace: options.replace ?? false,
     });
     return UserAddr(page * PAGE_SIZE);
