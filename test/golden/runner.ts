@@ -71,7 +71,7 @@ export async function judgeFile(file: string): Promise<FileVerdict> {
       .map((line) => JSON.parse(line) as Line);
     ({ kind } = header as Header);
     if (kind in PENDING) return { file, kind, verdict: undefined, pending: PENDING[kind]! };
-    const mode = (header as Header)["mode"] as string | undefined;
+    const mode = ((header as Header)["mode"] ?? (header as Header)["name"]) as string | undefined;
     if (mode !== undefined && mode in PENDING_MODES)
       return { file, kind, verdict: undefined, pending: PENDING_MODES[mode]! };
     const judge = JUDGES[kind];
