@@ -94,9 +94,17 @@ export class ProcessHistory {
     try {
       if (kind < 18) this.#mapSomething(memory);
       else if (kind < 28) this.#touch(memory, this.#random.chance(1, 2));
-      else if (kind < 38) this.#call("write", memory, (at, pages) => void memory.write(at, new Uint8Array(pages * PAGE_SIZE).fill(1 + this.#random.below(255))));
+      else if (kind < 38)
+        this.#call(
+          "write",
+          memory,
+          (at, pages) => void memory.write(at, new Uint8Array(pages * PAGE_SIZE).fill(1 + this.#random.below(255))),
+        );
       else if (kind < 44) this.#call("unmap", memory, (at, pages) => memory.unmap(at, pages * PAGE_SIZE));
-      else if (kind < 50) this.#call("protect", memory, (at, pages) => memory.protect(at, pages * PAGE_SIZE, this.#random.pick(ACCESSES)));
+      else if (kind < 50)
+        this.#call("protect", memory, (at, pages) =>
+          memory.protect(at, pages * PAGE_SIZE, this.#random.pick(ACCESSES)),
+        );
       else if (kind < 60) this.#advise(memory);
       else if (kind < 65) this.#remap(memory);
       else if (kind < 69) this.#forkOrExit(process);
@@ -128,7 +136,14 @@ export class ProcessHistory {
   /** Compares what folios count with what tables say. */
   check(): void {
     const maps = new Map<PhysPage, { pages: number; huge: number; writers: number }>();
-    const entry: PageEntry = { kind: "none", page: 0 as PhysPage, writable: false, order: 0, span: 1, owner: undefined };
+    const entry: PageEntry = {
+      kind: "none",
+      page: 0 as PhysPage,
+      writable: false,
+      order: 0,
+      span: 1,
+      owner: undefined,
+    };
     for (const { memory } of this.#processes) {
       let end = 0;
       for (const area of memory.areas) {
@@ -152,9 +167,14 @@ export class ProcessHistory {
         else counted.pages++;
         if (entry.writable) counted.writers++;
         maps.set(entry.page, counted);
-        if (entry.writable && folio.anonVma && !folio.isExclusive(folio.isLarge && entry.order > 0 ? folio.frame : entry.page))
+        if (
+          entry.writable &&
+          folio.anonVma &&
+          !folio.isExclusive(folio.isLarge && entry.order > 0 ? folio.frame : entry.page)
+        )
           throw new Error(`page ${page} may write ${entry.page}, which is not its own`);
-        if (!memory.areaAt(UserAddr((ARENA + page) * PAGE_SIZE))) throw new Error(`page ${page} is mapped outside of areas`);
+        if (!memory.areaAt(UserAddr((ARENA + page) * PAGE_SIZE)))
+          throw new Error(`page ${page} is mapped outside of areas`);
       }
     }
     for (const [frame, { pages, huge }] of maps) {
