@@ -42,3 +42,16 @@ export const peerOutOfReach = (device: string, phys: number): DmaError =>
     device,
     phys,
   });
+
+export const mirrorClosed = (): DmaError =>
+  new DmaError("ERR_DMA_RELEASED", "EINVAL", "the mirror is closed: it follows no range any more");
+
+export const rangeBusy = (rounds: number): DmaError =>
+  new DmaError("ERR_DMA_HMM_BUSY", "EBUSY", `the range changed in each of ${rounds} rounds: come again later`, {
+    rounds,
+  });
+
+export const missedInvalidation = (index: number, mapped: number, found: number): Error =>
+  new Error(
+    `broken invariant: page ${index} of a mirror is mapped to ${hex(mapped)}, but the process has ${hex(found)}: it was not told of the change`,
+  );

@@ -174,6 +174,9 @@ export class ProcessMemory implements UserMemory {
       throw badRange(options.address, length);
     if (file && !(file instanceof SimulatedFile))
       throw refused("mmap", "ENODEV", "files of this kind cannot be mapped");
+    const isSealed = file !== undefined && (file.seals.has("write") || file.seals.has("future-write"));
+    if (isSealed && options.shared && access.includes("w"))
+      throw refused("mmap", "EPERM", `${file.name} is sealed against writing`);
     const pages = Math.ceil(length / PAGE_SIZE);
     const page = options.address === undefined ? this.#choose(pages, options.hugetlb) : options.address / PAGE_SIZE;
     yield* mapSteps(this.#space, {
