@@ -29,9 +29,13 @@ export const PAGE_SHIFT = 12;
  * the code, but loads an imported one at each use, and divides by it.
  */
 export const PAGE_SIZE = 4096;
+/** 1024 bytes. */
 export const KiB = 1024;
+/** 1024 KiB. */
 export const MiB = 1_048_576;
+/** 1024 MiB. */
 export const GiB = 1_073_741_824;
+/** 1024 GiB. */
 export const TiB = 1_099_511_627_776;
 
 /** Names a byte address; it must be a whole number that a double holds exactly. */

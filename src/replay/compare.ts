@@ -16,6 +16,7 @@ import type { ReplayRequest } from "./request.ts";
 import { STRATEGIES, type Strategy } from "./strategies.ts";
 import { type Mismatch, Verifier } from "./verifier.ts";
 
+/** On which machine a load is compared, and what it costs there. */
 export interface CompareOptions extends ReplayOptions {
   /** A unit that caches absent entries; invalidation is then strict, as in Linux. */
   readonly cachingMode?: boolean;
@@ -33,6 +34,7 @@ export interface CompareOptions extends ReplayOptions {
   readonly progress?: (message: string) => void;
 }
 
+/** What one strategy cost: exact counts, and a predicted time. */
 export interface StrategyCost {
   readonly name: Strategy["name"];
   readonly summary: string;
@@ -59,6 +61,7 @@ export interface StrategyCost {
   readonly nsPerPage: number | undefined;
 }
 
+/** What each strategy cost for one load, and whether every byte came out right. */
 export interface Comparison {
   readonly requests: number;
   readonly segments: number;

@@ -45,6 +45,7 @@ export interface BounceGrowth {
   readonly lastPage?: number;
 }
 
+/** Where a pool lies, how many slots it has, and whether it may grow. */
 export interface BouncePoolOptions {
   /** Memory as the CPU sees it. */
   readonly memory: PhysicalMemory;
@@ -72,6 +73,10 @@ interface Extra {
 
 const ANY_BOUNDARY = Number.MAX_SAFE_INTEGER;
 
+/**
+ * Memory that every device can reach, for buffers that some cannot: slots of 2 KiB, with copies in and out. Slots and
+ * their order equal Linux 7.2's swiotlb.
+ */
 export class BouncePool {
   readonly start: PhysAddr;
   readonly slots: number;

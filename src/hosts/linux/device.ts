@@ -53,6 +53,7 @@ export interface LinuxDeviceParts {
   readonly interrupts: Interrupts | undefined;
 }
 
+/** A real PCI device, through vfio-pci. Closing stops it before it lets go of what is mapped. */
 export class LinuxDevice implements PciDevice, Disposable {
   readonly name: string;
   readonly requester: number;

@@ -1,7 +1,7 @@
 /**
  * What a Linux host refuses: one function per error.
  *
- * A system call that fails is one kind; what to do about it depends on the call, and is in `cures.ts`.
+ * A system call that fails is one kind; what to do about it depends on the call, and is in `advice.ts`.
  */
 import { DmaError, ERRNO, type Errno, given, hex } from "../../base/index.ts";
 import { adviceFor } from "./advice.ts";

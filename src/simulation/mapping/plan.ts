@@ -22,6 +22,7 @@ export const FAULTS = [
 ] as const;
 export type Fault = (typeof FAULTS)[number];
 
+/** A machine to run on, drawn from a seed. */
 export interface MappingConfig {
   /** Those of VT-d have its own unit with its queue, others a plain one. */
   readonly format: FormatName;
@@ -56,6 +57,7 @@ export const WAYS = [
 ] as const;
 export type Way = (typeof WAYS)[number];
 
+/** One thing that a run does. */
 export type Step =
   | {
       readonly do: "map";
