@@ -23,7 +23,7 @@ import { badLength } from "./errors.ts";
 import { BOUNCE_LIMIT, BOUNCE_SET, BOUNCE_SLOT, type SlotRequest, type SlotState, Slots, slotsOf } from "./slots.ts";
 
 /** Slots of a pool when nobody says: 64 MiB. */
-export const BOUNCE_POOL_SLOTS = 32_768;
+const BOUNCE_POOL_SLOTS = 32_768;
 
 /** What the device asks of the place where its bytes go. */
 export interface BounceLimits {

@@ -44,7 +44,7 @@ export interface TransferOptions {
 }
 
 /** What a namespace needs of its controller. */
-export interface NamespaceHost {
+interface NamespaceHost {
   readonly dispatcher: Dispatcher;
   readonly ops: DmaOps;
   readonly memory: HostMemory;

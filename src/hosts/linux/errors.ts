@@ -8,7 +8,7 @@ import { adviceFor } from "./advice.ts";
 import type { Purpose } from "./syscalls.ts";
 
 /** Errno numbers by name, and back. */
-export function errnoName(number: number): Errno {
+function errnoName(number: number): Errno {
   return (Object.keys(ERRNO) as Errno[]).find((name) => ERRNO[name] === number) ?? "EIO";
 }
 

@@ -44,7 +44,7 @@ export interface Refusal {
 }
 
 /** Refusals that are kept until somebody reads them. */
-export const REFUSAL_LIMIT = 1024;
+const REFUSAL_LIMIT = 1024;
 
 /** What lies at the end of the way. */
 export interface FabricOptions {

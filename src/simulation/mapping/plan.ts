@@ -20,7 +20,7 @@ export const FAULTS = [
   "page-table allocation failure",
   "invalidation time-out",
 ] as const;
-export type Fault = (typeof FAULTS)[number];
+type Fault = (typeof FAULTS)[number];
 
 /** A machine to run on, drawn from a seed. */
 export interface MappingConfig {
@@ -45,7 +45,7 @@ export interface MappingConfig {
 }
 
 /** Ways to map the pieces of a buffer. */
-export const WAYS = [
+const WAYS = [
   "one-shot",
   "scatterlist",
   "two-step",
