@@ -4,3 +4,4 @@ export * from "./counters.ts";
 export * from "./direction.ts";
 export * from "./errors.ts";
 export * from "./random.ts";
+export * from "./wording.ts";

@@ -5,7 +5,7 @@
  * loses "-". So every word that is not an option's name goes through it behind a mark that no word of a command line can
  * contain. Not for: the words behind "--" of a command that runs them; they are never parsed.
  */
-import { STANDARD_INPUT } from "./input.ts";
+import { STANDARD_INPUT } from "./files/input.ts";
 
 /** No argument of a process can contain it. */
 const MARK = "\0";

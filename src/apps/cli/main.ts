@@ -8,8 +8,8 @@
 import { cac } from "cac";
 import { DmaError } from "../../base/index.ts";
 import { marked, plain, unmarked } from "./arguments.ts";
-import { EnvironmentError } from "./environment.ts";
-import { say } from "./terminal.ts";
+import { EnvironmentError } from "./exit-errors.ts";
+import { say } from "./terminal/print.ts";
 
 const VERSION = "0.1.0";
 
@@ -37,7 +37,7 @@ async function run(argv: string[]): Promise<number> {
       const bufferKiB = Math.ceil(sizeBytes("--buffer", options.buffer) / 1024);
       if (bufferKiB < 8) throw new UsageError("--buffer: at least 8K a CPU is needed");
       work = async () =>
-        (await import("./record.ts")).record({
+        (await import("./record/record.ts")).record({
           file: String(options.output),
           ...(forMs !== undefined && { forMs }),
           devices: listOf(options.device).map(pciName),
@@ -73,7 +73,7 @@ async function run(argv: string[]): Promise<number> {
       if (root !== undefined && snapshot === undefined)
         throw new UsageError("--root is the root table of a snapshot: give --snapshot too");
       work = async () =>
-        (await import("./check.ts")).check(traces, {
+        (await import("./check/check.ts")).check(traces, {
           version: VERSION,
           json: !!options.json,
           sarif: !!options.sarif,
@@ -94,7 +94,7 @@ async function run(argv: string[]): Promise<number> {
     .example("  dmalink stats trace.dat.gz")
     .action((trace: string, options: Record<string, unknown>) => {
       work = async () =>
-        (await import("./stats.ts")).stats(trace, { json: !!options.json, bestEffort: !!options.bestEffort });
+        (await import("./commands/stats.ts")).stats(trace, { json: !!options.json, bestEffort: !!options.bestEffort });
     });
 
   cli
@@ -126,7 +126,7 @@ async function run(argv: string[]): Promise<number> {
           : oneOf("--what-if", options.whatIf, ["huge-pages", "iova-cache", "lazy"] as const);
       const as = options.as === undefined ? undefined : oneOf("--as", options.as, ["nvme"] as const);
       work = async () =>
-        (await import("./compare.ts")).compareCommand(trace, {
+        (await import("./commands/compare.ts")).compareCommand(trace, {
           iommu,
           mode,
           seed,
@@ -153,7 +153,7 @@ async function run(argv: string[]): Promise<number> {
       if (targets.length === 0)
         throw new UsageError("export where to? --perfetto FILE, --parquet FOLDER or --html FILE");
       work = async () =>
-        (await import("./export.ts")).exportCommand(trace, {
+        (await import("./commands/export.ts")).exportCommand(trace, {
           ...Object.fromEntries(targets.map((name) => [name, String(options[name])])),
           json: !!options.json,
           bestEffort: !!options.bestEffort,
@@ -167,7 +167,10 @@ async function run(argv: string[]): Promise<number> {
     .example("  dmalink query trace.dat.gz 'select device, count(*) from mappings group by device'")
     .action((trace: string, sql: string | undefined, options: Record<string, unknown>) => {
       work = async () =>
-        (await import("./query.ts")).query(trace, sql, { json: !!options.json, bestEffort: !!options.bestEffort });
+        (await import("./commands/query.ts")).query(trace, sql, {
+          json: !!options.json,
+          bestEffort: !!options.bestEffort,
+        });
     });
 
   cli
@@ -179,7 +182,7 @@ async function run(argv: string[]): Promise<number> {
     .example("  dmalink tables machine.snap.gz --tree")
     .action((snapshot: string, options: Record<string, unknown>) => {
       work = async () =>
-        (await import("./tables.ts")).tables(snapshot, {
+        (await import("./commands/tables.ts")).tables(snapshot, {
           ...(options.root !== undefined && { root: String(options.root) }),
           ...(options.device !== undefined && { device: String(options.device) }),
           json: !!options.json,
@@ -211,7 +214,7 @@ async function run(argv: string[]): Promise<number> {
       const [first, last] = [Number(match[1]), Number(match[2])];
       if (options.trace !== undefined && first !== last) throw new UsageError("--trace: one seed is needed, --seed N");
       work = async () =>
-        (await import("./sim.ts")).sim({
+        (await import("./commands/sim.ts")).sim({
           scenario: name,
           first,
           last,
@@ -226,7 +229,7 @@ async function run(argv: string[]): Promise<number> {
     .option("--json", json)
     .example("  dmalink doctor")
     .action((options: Record<string, unknown>) => {
-      work = async () => (await import("./doctor.ts")).doctor({ json: !!options.json });
+      work = async () => (await import("./commands/doctor.ts")).doctor({ json: !!options.json });
     });
 
   for (const [name, what, yes] of [
@@ -243,7 +246,8 @@ async function run(argv: string[]): Promise<number> {
       .option("--json", json)
       .example(`  sudo dmalink ${name} 0000:00:04.0 --yes`)
       .action((device: string, options: Record<string, unknown>) => {
-        work = async () => (await import("./bind.ts"))[name](device, { yes: !!options.yes, json: !!options.json });
+        work = async () =>
+          (await import("./commands/bind.ts"))[name](device, { yes: !!options.yes, json: !!options.json });
       });
 
   cli.help((sections) => [
