@@ -19,7 +19,6 @@ export {
   type WhatIf,
 } from "./compare/compare-report.ts";
 export { compareText } from "./compare/compare-text.ts";
-export { escaped, visible, visibleInLine } from "./escape.ts";
 export { deviceFigure } from "./html/device-figure.ts";
 export { reportPage } from "./html/html-page.ts";
 export { type Occupancy, type OccupancyOptions, occupancyOf } from "./html/occupancy.ts";
@@ -47,4 +46,4 @@ export {
 } from "./tables/columns.ts";
 export { type ParquetResult, writeParquet } from "./tables/parquet.ts";
 export { EventRows, findingRows, mappingRows, requestRows } from "./tables/rows.ts";
-export { labelled, leftTable, paragraph, textTable, wrap, wrapLines } from "./text-table.ts";
+export * from "./text/index.ts";

@@ -2,10 +2,18 @@
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
-import { type CompareCommandOptions, compareCommand } from "../../src/apps/cli/commands/compare.ts";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { dmalink } from "./in-process.ts";
 
-const traces = join(import.meta.dirname, "../golden/traces");
+const trace = join(import.meta.dirname, "../golden/traces/strict-reload-nvme.dat.gz");
+
+const compare = (...options: string[]) => dmalink("compare", trace, "--json", ...options);
+
+async function answer(...options: string[]): Promise<Record<string, unknown>> {
+  const { code, out } = await compare(...options);
+  expect(code).toBe(0);
+  return JSON.parse(out);
+}
 
 describe("dmalink compare", () => {
   let folder = "";
@@ -13,31 +21,22 @@ describe("dmalink compare", () => {
     folder = mkdtempSync(join(tmpdir(), "dmalink-compare-"));
   });
   afterAll(() => rmSync(folder, { recursive: true }));
-  const run = async (options: CompareCommandOptions): Promise<Record<string, unknown>> => {
-    const out: string[] = [];
-    const spy = vi.spyOn(process.stdout, "write").mockImplementation((said) => out.push(String(said)) > 0);
-    try {
-      expect(await compareCommand(join(traces, "strict-reload-nvme.dat.gz"), { ...options, json: true })).toBe(0);
-    } finally {
-      spy.mockRestore();
-    }
-    return JSON.parse(out.join(""));
-  };
-
   test("takes prices from a file, and says which it used", async () => {
     const file = join(folder, "cost.json");
     writeFileSync(file, '{"invalidationNs": 0, "iovaOpNs": 0, "pteWriteNs": 0, "iovaStepNs": 0, "callNs": 7}');
-    const { cost, strategies } = (await run({ costFile: file })) as {
+    const { cost, strategies } = (await answer("--cost", file)) as {
       cost: object;
       strategies: { calls: number; predictedNs: number }[];
     };
     expect(cost).toMatchObject({ callNs: 7, invalidationNs: 0 });
     for (const { calls, predictedNs } of strategies) expect(predictedNs).toBe(calls * 7);
-    await expect(run({ costFile: join(folder, "none") })).rejects.toThrow(/cannot read/);
+    const refused = await compare("--cost", join(folder, "none"));
+    expect([refused.code, refused.out]).toEqual([2, ""]);
+    expect(refused.err).toMatch(/cannot read/);
   });
 
   test("--what-if stands beside the answer, not in its place", async () => {
-    const result = (await run({ whatIf: "lazy" })) as {
+    const result = (await answer("--what-if", "lazy")) as {
       mode: string;
       whatIf: { question: string; mode: string; strategies: unknown[] };
     };
@@ -47,20 +46,8 @@ describe("dmalink compare", () => {
 });
 
 describe("dmalink compare --as nvme", () => {
-  async function run(as: "nvme" | undefined): Promise<Record<string, unknown>> {
-    const out: string[] = [];
-    const spy = vi.spyOn(process.stdout, "write").mockImplementation((said) => out.push(String(said)) > 0);
-    try {
-      const path = join(traces, "strict-reload-nvme.dat.gz");
-      expect(await compareCommand(path, { json: true, ...(as && { as }) })).toBe(0);
-    } finally {
-      spy.mockRestore();
-    }
-    return JSON.parse(out.join(""));
-  }
-
   test("adds to the answer, under its own name", async () => {
-    const [plain, both] = [await run(undefined), await run("nvme")];
+    const [plain, both] = [await answer(), await answer("--as", "nvme")];
     expect(plain.nvme).toBeUndefined();
     expect(both.nvme).toMatchObject({
       requests: 113,

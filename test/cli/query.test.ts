@@ -2,10 +2,10 @@
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
-import { exportCommand } from "../../src/apps/cli/commands/export.ts";
-import { loadDuckDb, query } from "../../src/apps/cli/commands/query.ts";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { EnvironmentError } from "../../src/apps/cli/exit-errors.ts";
+import { loadDuckDb } from "../../src/apps/cli/query/duckdb.ts";
+import { dmalink } from "./in-process.ts";
 
 const traces = join(import.meta.dirname, "../golden/traces");
 
@@ -16,15 +16,10 @@ beforeAll(() => {
 afterAll(() => rmSync(folder, { recursive: true }));
 
 describe("dmalink query", () => {
-  const ask = async (trace: string, sql: string | undefined): Promise<string> => {
-    const out: string[] = [];
-    const spy = vi.spyOn(process.stdout, "write").mockImplementation((text) => out.push(String(text)) > 0);
-    try {
-      await query(join(traces, trace), sql, { json: true });
-    } finally {
-      spy.mockRestore();
-    }
-    return out.join("");
+  const ask = async (trace: string, ...sql: string[]): Promise<string> => {
+    const { code, out, err } = await dmalink("query", join(traces, trace), ...sql, "--json");
+    expect([code, err]).toEqual([0, ""]);
+    return out;
   };
 
   test("answers over the four tables; addresses are hex, other numbers are numbers", async () => {
@@ -48,13 +43,17 @@ describe("dmalink query", () => {
   });
 
   test("a wrong question is one clear error that names the tables", async () => {
-    await expect(ask("strict-reload-nvme.dat.gz", "select nope from mappings")).rejects.toThrow(
-      /nope[\s\S]*events, mappings, requests, findings/,
+    const { code, err } = await dmalink(
+      "query",
+      join(traces, "strict-reload-nvme.dat.gz"),
+      "select nope from mappings",
     );
+    expect(code).toBe(2);
+    expect(err).toMatch(/nope[\s\S]*events, mappings, requests, findings/);
   });
 
   test("without SQL it lists the tables; without DuckDB it says what to install", async () => {
-    expect(JSON.parse(await ask("none", undefined))).toMatchObject({ schema: "dmalink.tables/1" });
+    expect(JSON.parse(await ask("none"))).toMatchObject({ schema: "dmalink.tables/1" });
     const missing = loadDuckDb(() => Promise.reject(new Error("Cannot find package '@duckdb/node-api'")));
     await expect(missing).rejects.toThrow(EnvironmentError);
     await expect(missing).rejects.toThrow(/npm install @duckdb\/node-api.*--parquet/);
@@ -64,10 +63,10 @@ describe("dmalink query", () => {
 describe("dmalink export", () => {
   test("leaves nothing half written where it cannot write", async () => {
     const trace = join(traces, "strict-reload-nvme.dat.gz");
-    await expect(exportCommand(trace, { html: join(folder, "none/report.html") })).rejects.toThrow(
+    expect((await dmalink("export", trace, "--html", join(folder, "none/report.html"))).err).toMatch(
       /cannot write .*none/,
     );
-    await expect(exportCommand(trace, { parquet: join(traces, "README.md", "x") })).rejects.toThrow(
+    expect((await dmalink("export", trace, "--parquet", join(traces, "README.md", "x"))).err).toMatch(
       /cannot write into/,
     );
   });

@@ -6,7 +6,7 @@
  */
 import { RULES } from "../../analysis/index.ts";
 import { count, plural } from "../../base/index.ts";
-import { textTable } from "../text-table.ts";
+import { textTable } from "../text/text-table.ts";
 import { NOTHING_RECORDED } from "../wording.ts";
 import { checkJson } from "./check-json.ts";
 import { type CheckedTrace, checkText, headline, isEmpty } from "./check-text.ts";

@@ -8,7 +8,7 @@ import {
   type Severity,
 } from "../../analysis/index.ts";
 import { bytes, count, duration, hex, plural } from "../../base/index.ts";
-import { paragraph } from "../text-table.ts";
+import { paragraph } from "../text/text-table.ts";
 import { endUnsaidNote, lostWords, NOTHING_RECORDED } from "../wording.ts";
 import { secondsOf } from "./check-json.ts";
 

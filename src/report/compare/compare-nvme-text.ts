@@ -5,7 +5,7 @@
  */
 import { bytes, count, duration, plural } from "../../base/index.ts";
 import type { NvmeCost, NvmeReplay } from "../../replay/index.ts";
-import { textTable, wrap } from "../text-table.ts";
+import { textTable, wrap } from "../text/text-table.ts";
 
 const WIDTH = 80;
 

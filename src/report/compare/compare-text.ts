@@ -5,7 +5,7 @@
  */
 import { bytes, count, duration, plural } from "../../base/index.ts";
 import type { Comparison, StrategyCost, StrategyName } from "../../replay/index.ts";
-import { labelled, textTable, wrap } from "../text-table.ts";
+import { labelled, textTable, wrap } from "../text/text-table.ts";
 import { nvmeText } from "./compare-nvme-text.ts";
 import { type CompareReport, WHAT_IF, type WhatIf } from "./compare-report.ts";
 

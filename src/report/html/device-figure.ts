@@ -5,8 +5,8 @@
  * dark too. Every scale has its unit.
  */
 import { bytes, duration, hex, plural } from "../../base/index.ts";
-import { escaped } from "../escape.ts";
 import type { Recording } from "../recording.ts";
+import { escaped } from "../text/escape.ts";
 import { occupancyOf } from "./occupancy.ts";
 import { type Deflate, strengthPng } from "./png.ts";
 

@@ -14,7 +14,7 @@ import {
 } from "../../analysis/index.ts";
 import { bytes, count } from "../../base/index.ts";
 import { unitLeafSizes } from "../../layouts/vtd/index.ts";
-import { labelled, textTable, wrapLines } from "../text-table.ts";
+import { labelled, textTable, wrapLines } from "../text/text-table.ts";
 
 /** What is known about the unit besides its tables. */
 export interface UnitFacts {

@@ -2,7 +2,7 @@
 import type { DeviceStats, TraceStats } from "../../analysis/index.ts";
 import { bytes, count, duration } from "../../base/index.ts";
 import type { Trace } from "../../trace/index.ts";
-import { textTable } from "../text-table.ts";
+import { textTable } from "../text/text-table.ts";
 import { endUnsaidNote, lostWords } from "../wording.ts";
 
 /** The whole answer for one file. */

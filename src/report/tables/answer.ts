@@ -1,7 +1,7 @@
 /** The answer to a question in SQL, and what can be asked: for people, and as data (`dmalink.query/1`, `dmalink.tables/1`). */
 import type { Trace } from "../../trace/index.ts";
-import { visibleInLine } from "../escape.ts";
-import { textTable } from "../text-table.ts";
+import { visibleInLine } from "../text/escape.ts";
+import { textTable } from "../text/text-table.ts";
 import { TABLE_NAMES, TABLES } from "./columns.ts";
 
 /** What a database answered. */

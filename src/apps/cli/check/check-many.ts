@@ -18,7 +18,7 @@ import {
 } from "../../../report/index.ts";
 import { print, printJson, say } from "../terminal/print.ts";
 import { progressLine } from "../terminal/progress.ts";
-import { type CheckCommandOptions, type CheckSettings, checkFile, exitCodeOf, refuseUnknownDevices } from "./check.ts";
+import { type CheckOptions, type CheckSettings, checkFile, exitCodeOf, refuseUnknownDevices } from "./check.ts";
 
 /** What a worker is asked, and what it answers. */
 interface Task {
@@ -33,7 +33,7 @@ type Answer =
 const WORKER_ROLE = "dmalink check";
 
 /** Checks all of `paths`, in any order, and prints them in theirs; the exit code is the worst one. */
-export async function checkMany(paths: readonly string[], options: CheckCommandOptions): Promise<number> {
+export async function checkMany(paths: readonly string[], options: CheckOptions): Promise<number> {
   const outcomes = (await inWorkers(paths, options)).map(
     (answer): CheckOutcome =>
       "checked" in answer ? answer.checked : { file: paths[answer.index]!, message: answer.failure },
@@ -49,16 +49,9 @@ export async function checkMany(paths: readonly string[], options: CheckCommandO
 }
 
 /** Answers in the order of `paths`. */
-function inWorkers(paths: readonly string[], options: CheckCommandOptions): Promise<Answer[]> {
+function inWorkers(paths: readonly string[], options: CheckOptions): Promise<Answer[]> {
   const { rules, devices, bestEffort, dmaDump, snapshot, root } = options;
-  const settings: CheckSettings = {
-    ...(rules && { rules }),
-    ...(devices && { devices }),
-    ...(bestEffort !== undefined && { bestEffort }),
-    ...(dmaDump !== undefined && { dmaDump }),
-    ...(snapshot !== undefined && { snapshot }),
-    ...(root !== undefined && { root }),
-  };
+  const settings: CheckSettings = { rules, devices, bestEffort, dmaDump, snapshot, root };
   const jobs = Math.max(1, Math.min(options.jobs ?? availableParallelism(), paths.length));
   const progress = progressLine();
   const answers = new Array<Answer>(paths.length);

@@ -1,5 +1,5 @@
 /**
- * `dmalink check TRACE…`: what is wrong in recorded traces.
+ * What is wrong in recorded traces: one is read and judged here, several by workers.
  *
  * Exit code 1 when there is an error or a warning, 2 when a trace cannot be read (or is damaged), else 0.
  */
@@ -11,26 +11,29 @@ import { print, printJson } from "../terminal/print.ts";
 
 /** What is asked of each trace; plain values, so that workers get it too. */
 export interface CheckSettings {
-  readonly rules?: readonly string[];
-  readonly devices?: readonly string[];
-  readonly bestEffort?: boolean;
-  readonly dmaDump?: string;
-  readonly snapshot?: string;
-  readonly root?: string;
+  /** Empty: all. */
+  readonly rules: readonly string[];
+  /** Empty: all. */
+  readonly devices: readonly string[];
+  readonly bestEffort: boolean;
+  readonly dmaDump: string | undefined;
+  readonly snapshot: string | undefined;
+  readonly root: string | undefined;
 }
 
-export interface CheckCommandOptions extends CheckSettings {
-  readonly json?: boolean;
-  readonly sarif?: boolean;
-  /** Worker threads for several traces. */
-  readonly jobs?: number;
+/** And how it is answered. */
+export interface CheckOptions extends CheckSettings {
+  readonly json: boolean;
+  readonly sarif: boolean;
+  /** Worker threads for several traces; `undefined`: one a processor. */
+  readonly jobs: number | undefined;
   /** Of dmalink, for SARIF. */
   readonly version: string;
 }
 
 /** Checks `paths` and prints the answer; the exit code. */
-export async function check(paths: readonly string[], options: CheckCommandOptions): Promise<number> {
-  for (const rule of options.rules ?? [])
+export async function checkTraces(paths: readonly string[], options: CheckOptions): Promise<number> {
+  for (const rule of options.rules)
     if (!RULES.some(({ name }) => name === rule))
       throw new DmaError(
         "ERR_DMA_INPUT",
@@ -47,7 +50,7 @@ export async function check(paths: readonly string[], options: CheckCommandOptio
 }
 
 /** A trace that cannot be read is told in the document too: without it the run would look clean, or not there. */
-async function checkToSarif(path: string, options: CheckCommandOptions): Promise<number> {
+async function checkToSarif(path: string, options: CheckOptions): Promise<number> {
   let checked: CheckedTrace;
   try {
     checked = await checkFile(path, options);
@@ -61,9 +64,9 @@ async function checkToSarif(path: string, options: CheckCommandOptions): Promise
 }
 
 /** A device that no event names would make every trace look clean. */
-export function refuseUnknownDevices(asked: readonly string[] | undefined, checked: readonly CheckedTrace[]): void {
+export function refuseUnknownDevices(asked: readonly string[], checked: readonly CheckedTrace[]): void {
   const found = new Set(checked.flatMap(({ result }) => result.devices));
-  for (const device of asked ?? [])
+  for (const device of asked)
     if (!found.has(device))
       throw new DmaError(
         "ERR_DMA_INPUT",
@@ -84,8 +87,8 @@ export async function checkFile(path: string, settings: CheckSettings): Promise<
   let checked: CheckedTrace | undefined;
   await withTrace(path, settings, async (trace, progress) => {
     const result = await checkTrace(trace, {
-      ...(settings.rules && { rules: settings.rules }),
-      ...(settings.devices && { devices: settings.devices }),
+      ...(settings.rules.length > 0 && { rules: settings.rules }),
+      ...(settings.devices.length > 0 && { devices: settings.devices }),
       ...(start && { start }),
       progress: (events) => progress.say(`checking ${path}: ${count(events)} events`),
     });

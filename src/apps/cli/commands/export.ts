@@ -1,60 +1,76 @@
-/** `dmalink export TRACE`: a recording for other tools: Perfetto, Parquet, or a page to look at. */
-import { deflateSync } from "node:zlib";
+/** `dmalink export`: a recording for other tools: Perfetto, Parquet, or a page to look at. */
 import { count, plural } from "../../../base/index.ts";
-import { type Recording, readRecording, reportPage, writePerfetto } from "../../../report/index.ts";
-import type { Trace } from "../../../trace/index.ts";
-import { type Output, Outputs, writeOutput } from "../files/output.ts";
-import { claimTables, type TableOutputs, writeTables } from "../files/table-files.ts";
-import { exitOnSignal, UndoOnExit } from "../files/undo-on-exit.ts";
-import { sayDamage, withTrace } from "../files/with-trace.ts";
+import { type Command, command } from "../command.ts";
+import { UsageError } from "../exit-errors.ts";
+import type { Output } from "../files/output.ts";
+import type { TableOutputs } from "../files/table-files.ts";
+import { BEST_EFFORT, file, JSON_ANSWER, TRACE, text } from "../options.ts";
 import { printJson, say } from "../terminal/print.ts";
 
-export interface ExportOptions {
-  /** A file for ui.perfetto.dev. */
-  readonly perfetto?: string;
-  /** A folder for events, mappings, requests and findings. */
-  readonly parquet?: string;
-  /** A page that needs nothing else. */
-  readonly html?: string;
-  readonly json?: boolean;
-  readonly bestEffort?: boolean;
-}
-
-/** Writes what was asked for; the exit code. */
-export async function exportCommand(path: string, options: ExportOptions): Promise<number> {
-  const undo = new UndoOnExit();
-  const listening = exitOnSignal();
-  try {
-    const outputs = new Outputs(undo, [path], options.json);
-    const claimed = (["perfetto", "html"] as const).map((name) => {
-      const at = options[name];
-      return at === undefined ? undefined : outputs.claim(`--${name}`, at);
-    });
-    const [perfetto, html] = claimed;
-    const { parquet } = options;
-    const tables = parquet === undefined ? undefined : claimTables(parquet, outputs);
-    return await write(path, options, {
-      ...(perfetto && { perfetto }),
-      ...(html && { html }),
-      ...(tables && { tables }),
-    });
-  } finally {
-    undo.run();
-    listening();
-  }
-}
-
+/** Where each form goes. */
 interface Targets {
-  readonly perfetto?: Output;
-  readonly html?: Output;
-  readonly tables?: TableOutputs;
+  readonly perfetto: Output | undefined;
+  readonly html: Output | undefined;
+  readonly tables: TableOutputs | undefined;
 }
 
-function write(path: string, options: ExportOptions, { perfetto, html, tables }: Targets): Promise<number> {
+export const exportCommand: Command = command({
+  name: "export",
+  summary: "the recording for other tools: Perfetto, Parquet, or one page to look at",
+  description:
+    "Reads the trace once and writes each form that is asked for, whole or not at all. The page has its pictures inside and " +
+    "needs no network.",
+  arguments: [TRACE],
+  options: {
+    perfetto: file("mappings, bytes mapped and findings over time, for ui.perfetto.dev"),
+    parquet: text("FOLDER", "events, mappings, requests and findings as tables", { completes: "folder" }),
+    html: file("a report with pictures, in one file, without a network"),
+    json: JSON_ANSWER,
+    bestEffort: BEST_EFFORT,
+  },
+  examples: ["dmalink export trace.dat.gz --html report.html --perfetto trace.pftrace"],
+  async run({ arguments: [path], options }) {
+    const { perfetto, parquet, html, json } = options;
+    if (perfetto === undefined && parquet === undefined && html === undefined)
+      throw new UsageError("export where to? --perfetto FILE, --parquet FOLDER or --html FILE");
+    const { Outputs } = await import("../files/output.ts");
+    const { exitOnSignal, UndoOnExit } = await import("../files/undo-on-exit.ts");
+    const undo = new UndoOnExit();
+    const listening = exitOnSignal();
+    try {
+      const outputs = new Outputs(undo, [path!], json);
+      return await write(path!, options, {
+        perfetto: perfetto === undefined ? undefined : outputs.claim("--perfetto", perfetto),
+        html: html === undefined ? undefined : outputs.claim("--html", html),
+        tables:
+          parquet === undefined ? undefined : (await import("../files/table-files.ts")).claimTables(parquet, outputs),
+      });
+    } finally {
+      undo.run();
+      listening();
+    }
+  },
+});
+
+async function write(
+  path: string,
+  options: { readonly json: boolean; readonly bestEffort: boolean },
+  { perfetto, html, tables }: Targets,
+): Promise<number> {
+  const { readRecording, reportPage, writePerfetto } = await import("../../../report/index.ts");
+  const { writeOutput } = await import("../files/output.ts");
+  const { sayDamage, withTrace } = await import("../files/with-trace.ts");
   return withTrace(path, options, async (trace, progress) => {
     const written: Record<string, unknown> = {};
     const said: string[] = [];
-    const recording = await read(trace, tables, written, said);
+    let recording: Awaited<ReturnType<typeof readRecording>>;
+    if (tables) {
+      const result = await (await import("../files/table-files.ts")).writeTables(trace, tables);
+      recording = result.recording;
+      written.parquet = { folder: tables.folder, rows: result.rows };
+      const counts = Object.entries(result.rows).map(([name, n]) => `${name} ${count(n)}`);
+      said.push(`${tables.folder}: ${counts.join(", ")} rows`);
+    } else recording = await readRecording(trace);
     if (perfetto) {
       progress.say("writing the Perfetto trace");
       const result = writeOutput(perfetto, (emit) => writePerfetto(recording, emit));
@@ -67,6 +83,7 @@ function write(path: string, options: ExportOptions, { perfetto, html, tables }:
     }
     if (html) {
       progress.say("drawing");
+      const { deflateSync } = await import("node:zlib");
       const page = reportPage(path, recording, (bytes) => deflateSync(bytes, { level: 9 }));
       writeOutput(html, (emit) => emit(new TextEncoder().encode(page)));
       written.html = { file: html.name, bytes: page.length };
@@ -79,19 +96,4 @@ function write(path: string, options: ExportOptions, { perfetto, html, tables }:
       printJson({ schema: "dmalink.export/1", file: path, ...(trace.damage && { damage: trace.damage }), ...written });
     return trace.damage ? 2 : 0;
   });
-}
-
-/** One pass, whatever is written. */
-async function read(
-  trace: Trace,
-  tables: TableOutputs | undefined,
-  written: Record<string, unknown>,
-  said: string[],
-): Promise<Recording> {
-  if (!tables) return readRecording(trace);
-  const { recording, rows } = await writeTables(trace, tables);
-  written.parquet = { folder: tables.folder, rows };
-  const counts = Object.entries(rows).map(([name, n]) => `${name} ${count(n)}`);
-  said.push(`${tables.folder}: ${counts.join(", ")} rows`);
-  return recording;
 }

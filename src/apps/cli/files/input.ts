@@ -10,6 +10,7 @@ import { join } from "node:path";
 import { constants, createGunzip } from "node:zlib";
 import { DmaError } from "../../../base/index.ts";
 import { fileInput, type TraceInput } from "../../../trace/index.ts";
+import { STANDARD_INPUT } from "./standard-input.ts";
 import { exitOnSignal, temporaryFolder, UndoOnExit } from "./undo-on-exit.ts";
 
 export interface OpenInput {
@@ -18,9 +19,6 @@ export interface OpenInput {
 }
 
 const MEMORY_LIMIT = 256 * 1024 * 1024;
-
-/** The path that means standard input; on the command line "-". */
-export const STANDARD_INPUT = "(standard input)";
 
 /**
  * `bestEffort` is undefined for a command that has no such option.

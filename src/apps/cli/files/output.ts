@@ -21,7 +21,7 @@ import {
 import { basename, dirname, join, resolve } from "node:path";
 import { DmaError } from "../../../base/index.ts";
 import { EnvironmentError } from "../exit-errors.ts";
-import { STANDARD_INPUT } from "./input.ts";
+import { STANDARD_INPUT } from "./standard-input.ts";
 import type { UndoOnExit } from "./undo-on-exit.ts";
 
 /** Where one output goes. */

@@ -83,3 +83,16 @@ export function parseRoot(text: string): bigint {
     });
   return value;
 }
+
+/** "0000:00:04.0" or "00:04.0", which `option` says: its segment, bus, and the slot and function as one number. */
+export function parsePciAddress(option: string, text: string): { segment: number; bus: number; function: number } {
+  const match = /^(?:([0-9a-f]{1,8}):)?([0-9a-f]{1,2}):([0-9a-f]{1,2})\.([0-7])$/i.exec(text);
+  const slot = match ? Number.parseInt(match[3]!, 16) : 32;
+  if (!match || slot > 31)
+    throw badInput(`${option} ${text}: a PCI address is needed, like 0000:00:04.0 or 00:04.0`, { device: text });
+  return {
+    segment: Number.parseInt(match[1] ?? "0", 16),
+    bus: Number.parseInt(match[2]!, 16),
+    function: slot * 8 + Number(match[4]),
+  };
+}

@@ -9,8 +9,8 @@ import { fileWriter } from "hyparquet-writer";
 import { DmaError } from "../../../base/index.ts";
 import { type ParquetResult, TABLE_NAMES, type TableName, writeParquet } from "../../../report/index.ts";
 import type { Trace } from "../../../trace/index.ts";
-import { STANDARD_INPUT } from "./input.ts";
 import { cannotWrite, type Output, type Outputs } from "./output.ts";
+import { STANDARD_INPUT } from "./standard-input.ts";
 
 /** Where the tables go. */
 export interface TableOutputs {

@@ -26,7 +26,7 @@ import { instanceName, recordWithTracefs, removeStale, type TracefsPlan } from "
 export interface RecordOptions {
   readonly file: string;
   /** How long, milliseconds; without it and without a command, until Ctrl-C. */
-  readonly forMs?: number;
+  readonly forMs: number | undefined;
   /** Only mappings of these devices, by their names in sysfs. */
   readonly devices: readonly string[];
   readonly probes: boolean;
@@ -34,8 +34,8 @@ export interface RecordOptions {
   readonly bufferKiB: number;
   /** What to run; the recording ends with it. */
   readonly command: readonly string[];
-  readonly printScript?: boolean;
-  readonly json?: boolean;
+  readonly printScript: boolean;
+  readonly json: boolean;
 }
 
 /** One clock for all CPUs, so that an unmap does not seem to come before its map on another CPU. */

@@ -5,7 +5,7 @@
  * obeys those. What leaves here has only visible characters and line ends; in JSON the text means the same as before.
  * Not for: the bytes of an exported file; the progress line's own sequences.
  */
-import { visible } from "../../../report/index.ts";
+import { visible } from "../../../report/text/index.ts";
 
 /** To stdout: the answer. */
 export function print(text: string): void {

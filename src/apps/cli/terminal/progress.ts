@@ -1,5 +1,5 @@
 /** One line on stderr for what takes longer than a second; only where a person is looking. */
-import { visibleInLine } from "../../../report/index.ts";
+import { visibleInLine } from "../../../report/text/index.ts";
 
 export interface Progress {
   say(message: string): void;

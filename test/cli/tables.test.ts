@@ -3,32 +3,28 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, relative } from "node:path";
 import { gunzipSync } from "node:zlib";
-import { afterAll, describe, expect, test, vi } from "vitest";
-import { tables } from "./tables.ts";
+import { afterAll, describe, expect, test } from "vitest";
+import { type Answered, dmalink } from "./in-process.ts";
 
-const golden = join(import.meta.dirname, "../../../../test/golden/snapshots");
+const golden = join(import.meta.dirname, "../golden/snapshots");
 const own = mkdtempSync(join(tmpdir(), "dmalink-tables-"));
 afterAll(() => rmSync(own, { recursive: true, force: true }));
 
-type Options = Parameters<typeof tables>[1];
-
-async function run(file: string, options: Options = {}): Promise<{ code: number; out: string; err: string }> {
-  const written = { out: "", err: "" };
-  const out = vi.spyOn(process.stdout, "write").mockImplementation((text) => {
-    written.out += String(text);
-    return true;
-  });
-  const err = vi.spyOn(process.stderr, "write").mockImplementation((text) => {
-    written.err += String(text);
-    return true;
-  });
-  try {
-    return { code: await tables(file, options), ...written };
-  } finally {
-    out.mockRestore();
-    err.mockRestore();
-  }
+interface Options {
+  readonly root?: string;
+  readonly device?: string;
+  readonly json?: boolean;
+  readonly tree?: boolean;
 }
+
+const run = (file: string, options: Options = {}): Promise<Answered> =>
+  dmalink(
+    "tables",
+    file,
+    ...Object.entries(options).flatMap(([name, value]) =>
+      value === true ? [`--${name}`] : [`--${name}`, String(value)],
+    ),
+  );
 
 const snapshots = ["fl-inflight", "legacy-idle", "legacy-inflight", "legacy-iommufd-2m"];
 
