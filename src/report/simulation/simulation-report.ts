@@ -3,7 +3,7 @@
  *
  * Promises: for each seed that failed, the line that repeats it and its shortest story. Not for: running them (simulation).
  */
-import type { Scenario, SimulationPlan, Violation } from "../../replay/index.ts";
+import type { Scenario, SimulationPlan, Violation } from "../../simulation/index.ts";
 
 /** A seed whose machine broke a promise. */
 export interface BrokenPromise {

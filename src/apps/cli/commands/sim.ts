@@ -1,6 +1,7 @@
 /** `dmalink sim`: whole machines from seeds, run until a promise of the stack breaks. */
-import type { Scenario } from "../../../replay/index.ts";
+
 import type { BrokenPromise, SimulationResult } from "../../../report/index.ts";
+import type { Scenario } from "../../../simulation/index.ts";
 import { type Command, command } from "../command.ts";
 import { UsageError } from "../exit-errors.ts";
 import type { Output } from "../files/output.ts";
@@ -29,7 +30,8 @@ function parseMinutes(word: string, name: string): number {
   return Number(word);
 }
 
-const scenarioNames = async (): Promise<string[]> => Object.keys((await import("../../../replay/index.ts")).SCENARIOS);
+const scenarioNames = async (): Promise<string[]> =>
+  Object.keys((await import("../../../simulation/index.ts")).SCENARIOS);
 
 export const sim: Command = command({
   name: "sim",
@@ -53,7 +55,7 @@ export const sim: Command = command({
     const seeds = seed === undefined ? (options.seeds ?? parseSeeds("1..100")) : { first: seed, last: seed };
     if (options.trace !== undefined && seeds.first !== seeds.last)
       throw new UsageError("--trace: one seed is needed, --seed N");
-    const { SCENARIOS } = await import("../../../replay/index.ts");
+    const { SCENARIOS } = await import("../../../simulation/index.ts");
     const scenario = Object.hasOwn(SCENARIOS, name) ? SCENARIOS[name] : undefined;
     if (!scenario) throw new UsageError(`scenario ${name}: one of ${Object.keys(SCENARIOS).join(", ")} is needed`);
     const { simulationJson, simulationText } = await import("../../../report/index.ts");
@@ -80,7 +82,7 @@ async function runSeeds(
   minutes: number | undefined,
   trace: Output | undefined,
 ): Promise<SimulationResult> {
-  const { shortestStory } = await import("../../../replay/index.ts");
+  const { shortestStory } = await import("../../../simulation/index.ts");
   const { TraceRecorder } = await import("../../../trace/index.ts");
   const { writeOutput } = await import("../files/output.ts");
   const progress = progressLine();
