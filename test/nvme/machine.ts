@@ -7,7 +7,7 @@ import type { Dma } from "../../src/dma/index.ts";
 import {
   type BridgeDescription,
   NvmeController,
-  type NvmeControllerOptions,
+  type NvmeModelOptions,
   SimulatedHost,
   type SimulatedMachine,
   type SimulatedPciDevice,
@@ -105,7 +105,7 @@ export class TestMachine {
     return this.clock.run(promise);
   }
 
-  plug(slot = "0.0", options: Partial<NvmeControllerOptions> = {}): Plugged {
+  plug(slot = "0.0", options: Partial<NvmeModelOptions> = {}): Plugged {
     const controller = new NvmeController({ namespaces: [{ blocks: 1 << 20 }], ...options });
     const [plugged] = this.machine.plug(slot, controller);
     const limits = { forceBounce: this.mode === "bounced", untrusted: this.#untrusted };

@@ -26,7 +26,7 @@ const WORTH = 0.02;
 
 export function compareText(report: CompareReport): string {
   const { path, result, options, kernel, changed, nvme } = report;
-  const { iommu = "vtd", cachingMode = false } = options;
+  const { iommu = "vtd-second-stage", cachingMode = false } = options;
   if (result.requests === 0)
     return `${path}: no mapping was recorded, so there is nothing to compare. Were dma:* or iommu:* events on?\n`;
   const { strategies, mode } = result;

@@ -1,20 +1,14 @@
 /** `dmalink compare`: what each mapping strategy would cost for a recorded load. */
 import { readFileSync } from "node:fs";
 import { DmaError, hex, plural } from "../../../base/index.ts";
-import type { CompareOptions, CostModel, IommuKind, NvmeReplay } from "../../../replay/index.ts";
+import { FORMAT_NAMES } from "../../../layouts/pagetable/index.ts";
+import type { CompareOptions, CostModel, NvmeReplay } from "../../../replay/index.ts";
 import type { WhatIf } from "../../../report/index.ts";
 import { type Command, command } from "../command.ts";
 import { BEST_EFFORT, file, flag, JSON_ANSWER, oneOf, size, TRACE, wholeNumber, withDefault } from "../options.ts";
 import { print, printJson, say } from "../terminal/print.ts";
 
-/** Every kind and question there is: the compiler says when one is missing here. */
-const IOMMU_KINDS = Object.keys({
-  vtd: 0,
-  "x86-64": 0,
-  amdv1: 0,
-  arm: 0,
-  riscv: 0,
-} satisfies Record<IommuKind, 0>) as IommuKind[];
+/** Every question there is: the compiler says when one is missing here. */
 const QUESTIONS = Object.keys({ "huge-pages": 0, "iova-cache": 0, lazy: 0 } satisfies Record<WhatIf, 0>) as WhatIf[];
 
 export const compare: Command = command({
@@ -25,7 +19,7 @@ export const compare: Command = command({
     "translations and checks each, and prints what each strategy costs. Exit code 1 if a byte came out wrong.",
   arguments: [TRACE],
   options: {
-    iommu: withDefault("vtd", oneOf("KIND", "page tables", IOMMU_KINDS)),
+    iommu: withDefault(FORMAT_NAMES[0]!, oneOf("FORMAT", "page tables", FORMAT_NAMES)),
     mode: withDefault("strict", oneOf("MODE", "invalidation", ["strict", "lazy"])),
     cachingMode: flag("an IOMMU that caches absent entries, as those of virtual machines do"),
     requestCap: size("map longer requests in pieces of this, such as 128K"),
