@@ -130,7 +130,8 @@ const batch: Strategy = {
     const granules = vecs.reduce((sum, { phys, length }) => sum + Math.ceil(((phys % granule) + length) / granule), 0);
     const started = dma.batch(direction, { maxBytes: granules * granule });
     for (const vec of vecs)
-      if (started.add(vec) === "full") throw new Error(`a batch of ${granules} granules is full before its request is in it`);
+      if (started.add(vec) === "full")
+        throw new Error(`a batch of ${granules} granules is full before its request is in it`);
     const outputs = started.finalize();
     dma.counters.metadataBytes += RANGE_STATE_BYTES + outputs.length * SEGMENT_RECORD_BYTES;
     return { vecs: outputs, calls: vecs.length + 1, release: () => started.unmap() };

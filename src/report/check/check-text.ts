@@ -1,4 +1,4 @@
-/** A check for people: what is wrong, where, and what to do, in lines of at most 80 columns. */
+/** A check for people: what is wrong, where, and what to do, in lines that fit. */
 import {
   type CheckResult,
   type Evidence,
@@ -8,13 +8,14 @@ import {
   type Severity,
 } from "../../analysis/index.ts";
 import { bytes, count, duration, hex, plural } from "../../base/index.ts";
+import { type Emphasis, PLAIN, type Style } from "../text/style.ts";
 import { paragraph } from "../text/text-table.ts";
 import { endUnsaidNote, lostWords, NOTHING_RECORDED } from "../wording.ts";
 import { secondsOf } from "./check-json.ts";
 
-const WIDTH = 80;
 /** Findings of one rule that are printed; the others are counted. */
 const SHOWN = 5;
+const TO_DO = "What to do:";
 
 /** What is needed of a trace after it is closed. */
 export interface CheckedTrace {
@@ -26,30 +27,40 @@ export interface CheckedTrace {
 }
 
 /** The whole answer for one file. */
-export function checkText(checked: CheckedTrace): string {
+export function checkText(checked: CheckedTrace, style: Style = PLAIN): string {
+  const { width } = style;
   const { file, format, damage, result } = checked;
   const { findings, summary } = result;
   const lost = damage ? "the rest is damaged" : lostWords(result.lost);
   const lines = [
     ...paragraph(
       `${file}: ${format}, ${plural(result.eventTotal, "event")} over ${duration(result.durationNs)}, ${lost}`,
-      WIDTH,
+      width,
     ),
     ...paragraph(
       `${plural(result.mappings, "mapping")}${result.devices.length === 0 ? "" : ` of ${plural(result.devices.length, "device")}`} followed, ${count(result.liveAtEnd)} live at the end`,
-      WIDTH,
+      width,
     ),
-    ...paragraph(isEmpty(result) ? NOTHING_RECORDED : headline(findings, summary), WIDTH),
+    ...paragraph(isEmpty(result) ? NOTHING_RECORDED : headline(findings, summary), width).map((line) =>
+      style.paint(verdictOf(checked), line),
+    ),
   ];
   for (const rule of RULES) {
     const own = findings.filter((finding) => finding.rule === rule.name);
-    if (own.length > 0) lines.push("", ...ruleText(own, summary[rule.name] ?? own.length, checked.timeBase));
+    if (own.length > 0) lines.push("", ...ruleText(own, summary[rule.name] ?? own.length, checked.timeBase, style));
   }
-  const notes = notesOf(result);
+  const notes = notesOf(result, style);
   if (notes.length > 0) lines.push("", ...notes);
   return `${lines.join("\n")}\n`;
 }
 
+/** How the verdict on one trace stands out: as its worst finding, or as good where it was whole. */
+function verdictOf({ damage, result }: CheckedTrace): Emphasis {
+  const worst = SEVERITIES.find((severity) => result.findings.some((finding) => finding.severity === severity));
+  return worst ?? (damage || isEmpty(result) || result.lost !== 0 ? "strong" : "good");
+}
+
+/** Nothing was followed and nothing was found. */
 export const isEmpty = ({ mappings, ambiguous, unknownStart, findings }: CheckResult): boolean =>
   mappings + ambiguous + unknownStart + findings.length === 0;
 
@@ -66,20 +77,21 @@ export function headline(findings: readonly Finding[], summary: Readonly<Record<
   return `${say("error", "error", "errors")}, ${say("warning", "warning", "warnings")}, ${advice}`;
 }
 
-function ruleText(findings: readonly Finding[], total: number, timeBase: bigint): string[] {
+function ruleText(findings: readonly Finding[], total: number, timeBase: bigint, style: Style): string[] {
   const [first] = findings;
   const worst = SEVERITIES.find((severity) => findings.some((finding) => finding.severity === severity))!;
-  const lines = [`${worst} ${first!.rule}${total > 1 ? ` (${count(total)})` : ""}`];
-  for (const finding of findings.slice(0, SHOWN)) lines.push(...findingText(finding, timeBase));
+  const lines = [style.paint(worst, `${worst} ${first!.rule}${total > 1 ? ` (${count(total)})` : ""}`)];
+  for (const finding of findings.slice(0, SHOWN)) lines.push(...findingText(finding, timeBase, style));
   if (total > SHOWN) lines.push(`  ... and ${count(total - SHOWN)} more; --json lists them`);
-  lines.push(...paragraph(`What to do: ${first!.advice}`, WIDTH, "  "));
+  const [label, ...rest] = paragraph(`${TO_DO} ${first!.advice}`, style.width, "  ");
+  lines.push(label!.replace(TO_DO, style.paint("strong", TO_DO)), ...rest);
   return lines;
 }
 
 /** What happened and the events that show it. */
-export function findingText(finding: Finding, timeBase: bigint): string[] {
+export function findingText(finding: Finding, timeBase: bigint, { width }: Style = PLAIN): string[] {
   const sure = finding.confidence === "certain" ? "" : ` (${finding.confidence})`;
-  const lines = paragraph(`- ${finding.message}${sure}`, WIDTH, "  ", "    ");
+  const lines = paragraph(`- ${finding.message}${sure}`, width, "  ", "    ");
   const rows = finding.evidence.map((event) => placeOf(event, timeBase));
   const widths = [0, 1, 2, 3, 4].map((column) => Math.max(0, ...rows.map((row) => row[column]?.length ?? 0)));
   for (const [i, row] of rows.entries()) {
@@ -90,7 +102,7 @@ export function findingText(finding: Finding, timeBase: bigint): string[] {
       ...(site === undefined ? [] : [`from ${site}`]),
     ];
     const cells = [...row.map((cell, column) => cell.padEnd(widths[column]!)), ...more];
-    lines.push(...inColumns(cells, widths[0]! + 6));
+    lines.push(...inColumns(cells, width, widths[0]! + 6));
   }
   return lines;
 }
@@ -102,18 +114,18 @@ function placeOf({ what, event, timeNs, cpu, pid, task }: Evidence, timeBase: bi
 }
 
 /** `cells` side by side; those that do not fit go to a line below, indented. */
-function inColumns(cells: readonly string[], indent: number): string[] {
+function inColumns(cells: readonly string[], width: number, indent: number): string[] {
   const lines = ["   "];
   for (const cell of cells) {
     const line = lines.at(-1)!;
     const gap = line.trim() === "" ? " " : "  ";
-    if (line.length + gap.length + cell.trimEnd().length <= WIDTH) lines[lines.length - 1] = `${line}${gap}${cell}`;
+    if (line.length + gap.length + cell.trimEnd().length <= width) lines[lines.length - 1] = `${line}${gap}${cell}`;
     else lines.push(`${" ".repeat(indent)}${cell}`);
   }
   return lines.map((line) => line.trimEnd());
 }
 
-function notesOf(result: CheckResult): string[] {
+function notesOf(result: CheckResult, { width }: Style): string[] {
   const notes: string[] = [];
   if (result.ambiguous > 0)
     notes.push(
@@ -126,5 +138,5 @@ function notesOf(result: CheckResult): string[] {
   if (result.endUnsaid > 0) notes.push(endUnsaidNote(result.endUnsaid));
   if (result.lost !== 0)
     notes.push("Events were lost: what would rest on an event that is not there was not concluded.");
-  return notes.flatMap((note) => paragraph(note, WIDTH));
+  return notes.flatMap((note) => paragraph(note, width));
 }

@@ -4,10 +4,10 @@
  * Exit code 1 when there is an error or a warning, 2 when a trace cannot be read (or is damaged), else 0.
  */
 import { checkTrace, RULES, type StartState } from "../../../analysis/index.ts";
-import { count, DmaError } from "../../../base/index.ts";
+import { DmaError, plural } from "../../../base/index.ts";
 import { type CheckedTrace, checkJson, checkSarif, checkText } from "../../../report/index.ts";
 import { sayDamage, withTrace } from "../files/with-trace.ts";
-import { print, printJson } from "../terminal/print.ts";
+import { answerStyle, print, printJson } from "../terminal/print.ts";
 
 /** What is asked of each trace; plain values, so that workers get it too. */
 export interface CheckSettings {
@@ -45,7 +45,7 @@ export async function checkTraces(paths: readonly string[], options: CheckOption
   const checked = await checkFile(paths[0]!, options);
   refuseUnknownDevices(options.devices, [checked]);
   if (options.json) printJson(checkJson(checked.file, checked, checked.result));
-  else print(checkText(checked));
+  else print(checkText(checked, answerStyle()));
   return exitCodeOf(checked);
 }
 
@@ -90,7 +90,7 @@ export async function checkFile(path: string, settings: CheckSettings): Promise<
       ...(settings.rules.length > 0 && { rules: settings.rules }),
       ...(settings.devices.length > 0 && { devices: settings.devices }),
       ...(start && { start }),
-      progress: (events) => progress.say(`checking ${path}: ${count(events)} events`),
+      progress: (events) => progress.reached(undefined, plural(events, "event")),
     });
     progress.done();
     sayDamage(path, trace);

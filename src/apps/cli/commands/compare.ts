@@ -2,11 +2,12 @@
 import { readFileSync } from "node:fs";
 import { DmaError, hex, plural } from "../../../base/index.ts";
 import { FORMAT_NAMES } from "../../../layouts/pagetable/index.ts";
-import type { CompareOptions, CostModel, NvmeReplay } from "../../../replay/index.ts";
+import type { CompareOptions, CostModel, NvmeReplay, ReplayProgress } from "../../../replay/index.ts";
 import type { WhatIf } from "../../../report/index.ts";
 import { type Command, command } from "../command.ts";
 import { BEST_EFFORT, file, flag, JSON_ANSWER, oneOf, size, TRACE, wholeNumber, withDefault } from "../options.ts";
-import { print, printJson, say } from "../terminal/print.ts";
+import { answerStyle, print, printJson, say } from "../terminal/print.ts";
+import type { Progress } from "../terminal/progress.ts";
 
 /** Every question there is: the compiler says when one is missing here. */
 const QUESTIONS = Object.keys({ "huge-pages": 0, "iova-cache": 0, lazy: 0 } satisfies Record<WhatIf, 0>) as WhatIf[];
@@ -46,7 +47,7 @@ export const compare: Command = command({
     const cost = options.cost === undefined ? undefined : readCost(options.cost, replay.costOf);
     return withTrace(path!, options, async (trace, progress) => {
       const requests = await readRequests(trace);
-      const asked: CompareOptions = { ...how, ...(cost && { cost }), progress: progress.say };
+      const asked: CompareOptions = { ...how, ...(cost && { cost }), progress: told(progress) };
       const result = replay.compare(requests, { ...asked, nowNs: () => performance.now() * 1e6 });
       const changed = whatIf && replay.compare(requests, { ...asked, ...WHAT_IF[whatIf].change });
       const nvme = options.as === "nvme" ? await replay.replayAsNvme(requests, asked) : undefined;
@@ -63,7 +64,7 @@ export const compare: Command = command({
         nvme,
       };
       if (options.json) printJson(compareJson(report));
-      else print(compareText(report));
+      else print(compareText(report, answerStyle()));
       const wrong = result.firstMismatch ?? changed?.firstMismatch;
       if (wrong) say(`mismatch under ${wrong.strategy}: ${replay.describeMismatch(wrong)}\n`);
       const broken = nvme && brokenNvme(nvme);
@@ -72,6 +73,16 @@ export const compare: Command = command({
     });
   },
 });
+
+/** A stage of the replay is one of the line. */
+function told(progress: Progress): ReplayProgress {
+  let now = "";
+  return (stage, share, detail) => {
+    if (stage !== now || share === 0) progress.say(stage);
+    now = stage;
+    progress.reached(share, detail);
+  };
+}
 
 function readCost(path: string, parse: (text: string, name: string) => CostModel): CostModel {
   let text: string;

@@ -1,7 +1,7 @@
 /** `dmalink stats`: what a trace holds. */
 import { type Command, command } from "../command.ts";
 import { BEST_EFFORT, JSON_ANSWER, TRACE } from "../options.ts";
-import { print, printJson } from "../terminal/print.ts";
+import { answerStyle, print, printJson } from "../terminal/print.ts";
 
 export const stats: Command = command({
   name: "stats",
@@ -21,7 +21,7 @@ export const stats: Command = command({
       progress.done();
       sayDamage(path!, trace);
       if (options.json) printJson(statsJson(path!, trace, result));
-      else print(statsText(path!, trace, result));
+      else print(statsText(path!, trace, result, answerStyle()));
       return trace.damage ? 2 : 0;
     });
   },

@@ -14,9 +14,9 @@ export async function withTrace(
 ): Promise<number> {
   const { bestEffort = false } = options;
   const progress = progressLine();
-  const source = await openInput(path, { bestEffort });
+  progress.say(`reading ${path}`);
+  const source = await openInput(path, { bestEffort, progress });
   try {
-    progress.say(`reading ${path}`);
     return await command(await openTrace(source.input, { bestEffort, codecs: NODE_CODECS }), progress);
   } catch (error) {
     if (!(error instanceof DmaError) || !error.code.startsWith("ERR_DMA_TRACE")) throw error;
