@@ -1,7 +1,7 @@
 /**
  * A machine for NVMe tests: one or more controllers in slots, an IOMMU or none, and virtual time.
  */
-import { Counters, MiB, type PhysAddr, type PhysPage } from "../../src/base/index.ts";
+import { Counters, MiB, type PhysAddr } from "../../src/base/index.ts";
 import { Nvme, type NvmeOptions } from "../../src/consumers/nvme/index.ts";
 import type { Dma } from "../../src/dma/index.ts";
 import {
@@ -13,10 +13,7 @@ import {
   type SimulatedPciDevice,
   type SimulatedUnit,
 } from "../../src/hosts/simulated/index.ts";
-import { SimulatedVtdUnit } from "../../src/hosts/simulated/units/vtd/index.ts";
-import { type DmaDomain, VtdUnit } from "../../src/iommu/index.ts";
-import { vtdSecondStage } from "../../src/layouts/pagetable/index.ts";
-import { Arena } from "../../src/pagetable/index.ts";
+import type { DmaDomain } from "../../src/iommu/index.ts";
 import type { HostBuffer, HostMemory } from "../../src/platform/index.ts";
 
 export type Mode =
