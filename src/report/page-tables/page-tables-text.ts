@@ -50,7 +50,7 @@ export function pageTablesText(facts: UnitFacts, unit: UnitTables, tree: boolean
 }
 
 /** The snapshot as a whole, and what of it could not be followed. */
-export function unitText(facts: UnitFacts, unit: UnitTables, { width }: Style = PLAIN): string {
+function unitText(facts: UnitFacts, unit: UnitTables, { width }: Style): string {
   const off = facts.status !== undefined && (facts.status & TRANSLATION_ENABLED) === 0n;
   const lines = wrapLines(
     `${facts.file}: ${count(facts.pages)} pages, root table ${addressOf(unit.rootTable)}, ${unit.mode} mode` +
@@ -74,11 +74,11 @@ export function unitText(facts: UnitFacts, unit: UnitTables, { width }: Style = 
 }
 
 /** One device, or PASID, with its mappings or its tree. */
-export function deviceText(
+function deviceText(
   device: DeviceTables,
   capability: bigint | undefined,
   tree: boolean,
-  { width, paint }: Style = PLAIN,
+  { width, paint }: Style,
 ): string {
   const { space } = device;
   const levels =

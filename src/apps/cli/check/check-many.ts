@@ -18,7 +18,7 @@ import {
 } from "../../../report/index.ts";
 import { answerStyle, print, printJson, sayError } from "../terminal/print.ts";
 import { progressLine } from "../terminal/progress.ts";
-import { type CheckOptions, type CheckSettings, checkFile, exitCodeOf, refuseUnknownDevices } from "./check.ts";
+import { type CheckOptions, type CheckSettings, checkFile, exitCodeOf, refuseUnknownDevices } from "./check-file.ts";
 
 /** What a worker is asked, and what it answers. */
 interface Task {

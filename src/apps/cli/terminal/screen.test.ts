@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { visible } from "../../../report/text/index.ts";
-import { isColoured, PAINT, styleOf, widthOf } from "./screen.ts";
+import { isColoured, PAINT, styleOf } from "./screen.ts";
 
 const TERMINAL = { isTTY: true, columns: 100 };
 const PIPE = {};
@@ -40,5 +40,5 @@ describe("the width", () => {
     [{ isTTY: true }, {}, 80],
     [PIPE, { COLUMNS: "60" }, 60],
     [TERMINAL, { COLUMNS: "wide" }, 100],
-  ])("of %j with %j is %d", (screen, env, expected) => expect(widthOf(screen, env)).toBe(expected));
+  ])("of %j with %j is %d", (screen, env, expected) => expect(styleOf(screen, env).width).toBe(expected));
 });

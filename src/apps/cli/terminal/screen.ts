@@ -34,7 +34,7 @@ export function isColoured(screen: Screen, env: NodeJS.ProcessEnv = process.env)
 }
 
 /** Columns that a line may have. */
-export function widthOf(screen: Screen, env: NodeJS.ProcessEnv = process.env): number {
+function widthOf(screen: Screen, env: NodeJS.ProcessEnv = process.env): number {
   const asked = /^[1-9]\d{0,3}$/.test(env.COLUMNS ?? "") ? Number(env.COLUMNS) : undefined;
   const columns = asked ?? ((screen.isTTY && screen.columns) || PLAIN.width);
   return Math.min(WIDEST, Math.max(NARROWEST, columns));
