@@ -9,7 +9,7 @@ import type { PhysAddr } from "../base/index.ts";
 import type { Clock } from "../platform/index.ts";
 import { ActiveCacheLines } from "./active-cache-lines.ts";
 import { CallSite } from "./call-site.ts";
-import { Finding, type FindingCode, type FindingSite } from "./finding.ts";
+import { DebugFinding, type FindingCode, type FindingSite } from "./finding.ts";
 
 /** Physical memory from `start`, `length` bytes. */
 export interface MemoryRange {
@@ -33,7 +33,7 @@ export interface DmaDebugOptions {
   /** Where findings are printed. The console's error stream unless said. */
   readonly output?: (text: string) => void;
   /** Called at each finding, inside the call that made it; must not throw. */
-  readonly onFinding?: (finding: Finding) => void;
+  readonly onFinding?: (finding: DebugFinding) => void;
   /** For the age of live mappings in milliseconds. */
   readonly clock?: Clock;
   /** Is this RAM? Without it, {@link ramEnd} decides; without both nothing is known of it, and 14 and 15 are not found. */
@@ -67,7 +67,7 @@ export interface DebugCounters {
 }
 
 export class DebugStore {
-  readonly findings: Finding[] = [];
+  readonly findings: DebugFinding[] = [];
   readonly activeLines: ActiveCacheLines;
   readonly history: number;
   readonly cacheLine: number;
@@ -200,7 +200,7 @@ export class DebugStore {
   }
 
   #report(...[code, device, message, details, sites]: Parameters<DebugStore["report"]>): void {
-    const finding = new Finding(code, device, message, details, sites, this.#calls);
+    const finding = new DebugFinding(code, device, message, details, sites, this.#calls);
     if (this.findings.length < this.#maxFindings) this.findings.push(finding);
     else this.#findingsLost++;
     const { print = "first", output = (text: string): void => console.error(text), onFinding } = this.#options;

@@ -20,7 +20,7 @@ import type { DeviceAccess } from "../platform/index.ts";
 import { type DebugCounters, DebugStore, type DmaDebugOptions } from "./debug-store.ts";
 import { DeviceDebug } from "./device-debug.ts";
 import { dumpOf } from "./dump.ts";
-import type { Finding } from "./finding.ts";
+import type { DebugFinding } from "./finding.ts";
 import { Live } from "./live.ts";
 import type { MappingKind } from "./records.ts";
 
@@ -58,7 +58,7 @@ export class DmaDebug implements DmaWatcher {
   }
 
   /** Findings so far, oldest first, as many as are kept. */
-  report(): readonly Finding[] {
+  report(): readonly DebugFinding[] {
     return this.#store.findings;
   }
 

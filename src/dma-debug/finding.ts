@@ -48,7 +48,7 @@ export type FindingCode = keyof typeof FINDING_NUMBERS;
 /** One side of a finding: what happened there, and where. */
 export type FindingSite = readonly [what: string, site: CallSite | undefined];
 
-export class Finding {
+export class DebugFinding {
   readonly code: FindingCode;
   readonly number: number;
   /** Name of the device. */

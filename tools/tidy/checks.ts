@@ -220,6 +220,6 @@ export const CHECKS: readonly Check[] = [
 /** The files that users import from, as the package's build has them. */
 export function entries(code: Code): string[] {
   const build = ts.sys.readFile(join(TOP, "tsdown.config.ts")) ?? "";
-  const named = [...build.matchAll(/"(src\/(?:[\w-]+\/)*index\.ts)"/g)].map(([, path]) => path!);
+  const named = [...build.matchAll(/"(src\/(?:public\/[\w-]+|index)\.ts)"/g)].map(([, path]) => path!);
   return named.filter((path) => code.file(path) !== undefined);
 }

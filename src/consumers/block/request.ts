@@ -10,7 +10,7 @@ import { combineGaps, junctionGap, NO_GAP } from "./gap.ts";
 import type { QueueLimits } from "./limits.ts";
 
 /** Which way the data of an operation go. */
-export const directionOf = (operation: BlockOperation): Direction =>
+export const directionOfOperation = (operation: BlockOperation): Direction =>
   operation === "read" ? "from-device" : "to-device";
 
 export class BlockRequest {

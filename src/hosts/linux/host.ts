@@ -13,7 +13,7 @@ import {
   type Host,
   type HostCapabilities,
   type OpenDevice,
-  type OpenOptions,
+  type OpenDeviceOptions,
 } from "../../dma/index.ts";
 import { P2pRouter } from "../../p2p/index.ts";
 import { closeAtExit } from "./cleanup.ts";
@@ -39,7 +39,7 @@ export interface LinuxHostOptions {
 }
 
 /** How a device is opened. */
-export interface LinuxOpenOptions extends OpenOptions {
+export interface LinuxOpenOptions extends OpenDeviceOptions {
   /** iommufd where there is one, else type1, unless said. */
   readonly backEnd?: BackEnd;
   /** Links wait for their sync; those that continue each other become one call. False unless said. */
