@@ -2,10 +2,11 @@
 import { checkTrace, type StartState } from "../../../analysis/index.ts";
 import { DmaError, plural } from "../../../base/index.ts";
 import type { CheckedTrace } from "../../../report/index.ts";
+import type { TimeWindow } from "../files/time-window.ts";
 import { sayDamage, withTrace } from "../files/with-trace.ts";
 
 /** What is asked of each trace; plain values, so that workers get it too. */
-export interface CheckSettings {
+export interface CheckSettings extends TimeWindow {
   /** Empty: all. */
   readonly rules: readonly string[];
   /** Empty: all. */

@@ -50,8 +50,8 @@ export async function checkMany(paths: readonly string[], options: CheckOptions)
 
 /** Answers in the order of `paths`. */
 function inWorkers(paths: readonly string[], options: CheckOptions): Promise<Answer[]> {
-  const { rules, devices, bestEffort, dmaDump, snapshot, root } = options;
-  const settings: CheckSettings = { rules, devices, bestEffort, dmaDump, snapshot, root };
+  const { rules, devices, bestEffort, dmaDump, snapshot, root, from, to } = options;
+  const settings: CheckSettings = { rules, devices, bestEffort, dmaDump, snapshot, root, from, to };
   const jobs = Math.max(1, Math.min(options.jobs ?? availableParallelism(), paths.length));
   const progress = progressLine();
   progress.say("checking");

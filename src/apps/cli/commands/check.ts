@@ -4,7 +4,7 @@ import type { CheckedTrace } from "../../../report/index.ts";
 import type { CheckOptions } from "../check/check-file.ts";
 import { type Command, command } from "../command.ts";
 import { UsageError } from "../exit-errors.ts";
-import { BEST_EFFORT, DEVICES, file, flag, JSON_ANSWER, list, TRACE, text, wholeNumber } from "../options.ts";
+import { BEST_EFFORT, DEVICES, file, flag, JSON_ANSWER, list, PART, TRACE, text, wholeNumber } from "../options.ts";
 import { answerStyle, print, printJson } from "../terminal/print.ts";
 
 const ruleNames = async (): Promise<string[]> =>
@@ -26,6 +26,7 @@ export const check: Command = command({
     jobs: wholeNumber("traces at once; without it, one a processor", 1),
     json: JSON_ANSWER,
     sarif: flag("SARIF 2.1.0, on stdout"),
+    ...PART,
     bestEffort: BEST_EFFORT,
   },
   examples: ["dmalink check trace.dat.gz --device 0000:00:04.0", "dmalink check recorded/*.dat --jobs 4 --json"],

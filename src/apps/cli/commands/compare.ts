@@ -5,7 +5,18 @@ import { FORMAT_NAMES } from "../../../layouts/pagetable/index.ts";
 import type { CompareOptions, CostModel, NvmeReplay, ReplayProgress } from "../../../replay/index.ts";
 import type { WhatIf } from "../../../report/index.ts";
 import { type Command, command } from "../command.ts";
-import { BEST_EFFORT, file, flag, JSON_ANSWER, oneOf, size, TRACE, wholeNumber, withDefault } from "../options.ts";
+import {
+  BEST_EFFORT,
+  file,
+  flag,
+  JSON_ANSWER,
+  oneOf,
+  PART,
+  size,
+  TRACE,
+  wholeNumber,
+  withDefault,
+} from "../options.ts";
 import { answerStyle, print, printJson, say } from "../terminal/print.ts";
 import type { Progress } from "../terminal/progress.ts";
 
@@ -29,6 +40,7 @@ export const compare: Command = command({
     cost: file("prices for the predicted time, JSON: invalidationNs, pteWriteNs, iovaOpNs, iovaStepNs, callNs"),
     seed: withDefault("1", wholeNumber("seed of the bytes that are moved and checked", 0)),
     json: JSON_ANSWER,
+    ...PART,
     bestEffort: BEST_EFFORT,
   },
   examples: [

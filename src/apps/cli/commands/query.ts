@@ -2,7 +2,7 @@
 import { type Command, command } from "../command.ts";
 import { UsageError } from "../exit-errors.ts";
 import { STANDARD_INPUT } from "../files/standard-input.ts";
-import { BEST_EFFORT, file, flag, JSON_ANSWER, TRACE } from "../options.ts";
+import { BEST_EFFORT, file, flag, JSON_ANSWER, PART, TRACE } from "../options.ts";
 import { print, printJson, writeText } from "../terminal/print.ts";
 
 /** Bytes. */
@@ -19,6 +19,7 @@ export const query: Command = command({
     file: file("the question, from a file; - for standard input", { short: "f" }),
     csv: flag("the answer as CSV, with a line of names"),
     json: JSON_ANSWER,
+    ...PART,
     bestEffort: BEST_EFFORT,
   },
   examples: [
