@@ -40,6 +40,7 @@ export interface DmaLimits {
   minAlignMask: number;
 }
 
+/** What mapping must know of a device. Everything has a default that fits a coherent, trusted device without limits. */
 export interface DeviceOptions extends Partial<DmaLimits> {
   /** For messages, findings and traces; `ssss:bb:dd.f` for PCI devices. */
   readonly name?: string;
@@ -72,6 +73,7 @@ export interface DeviceOptions extends Partial<DmaLimits> {
 /** Every address: 2^64 - 1 as near as a double comes. */
 export const ALL_ADDRESSES: number = 2 ** 64;
 
+/** A device as mapping sees it: its limits, its trust, and the parts of the machine around it. Made by {@link Dma}. */
 export class DmaDevice implements DmaLimits {
   readonly name: string;
   readonly node: PciNode | undefined;

@@ -47,6 +47,7 @@ import { reserveRange } from "./two-step/reserve-range.ts";
 import type { Direction, PhysVec } from "./vectors.ts";
 import type { DeviceWatch, DmaWatcher } from "./watch.ts";
 
+/** A device, and the address space that it is behind. */
 export interface DmaOptions extends DeviceOptions {
   /** The device's address space; without one it uses physical addresses. */
   readonly domain?: AddressSpace;
@@ -64,6 +65,11 @@ const ALLOCATION_KINDS = {
 /** Reservations up to this many granules are cached by the allocator, and cheap. */
 const CACHED_GRANULES = 32;
 
+/**
+ * DMA mapping for one device: one shot ({@link Dma.map}), scatterlists ({@link Dma.mapScatterlist}), two steps ({@link
+ * Dma.tryReserveIova}), disjoint, linear and batched pieces, coherent memory. A failed call leaves nothing behind;
+ * release cannot fail. Follows Linux 7.2's DMA API; docs/two-step.md has the table of Linux names.
+ */
 export class Dma {
   readonly device: DmaDevice;
   readonly domain: AddressSpace | undefined;

@@ -6,6 +6,7 @@
  */
 import type { PhysAddr, PhysPage } from "../base/index.ts";
 
+/** Private and shared pages of a confidential guest: which is which, and converting them. */
 export interface MemoryEncryption {
   isPrivate(page: PhysPage): boolean;
   /** A device can reach [phys, + length) from now on; and cannot any more. For those who refuse to convert such memory. */

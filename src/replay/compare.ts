@@ -16,6 +16,7 @@ import type { ReplayRequest } from "./request.ts";
 import { STRATEGIES, type Strategy } from "./strategies.ts";
 import { type Mismatch, Verifier } from "./verifier.ts";
 
+/** On which machine a load is compared, and what it costs there. */
 export interface CompareOptions extends ReplayOptions {
   /** A unit that caches absent entries; invalidation is then strict, as in Linux. */
   readonly cachingMode?: boolean;
@@ -31,6 +32,7 @@ export interface CompareOptions extends ReplayOptions {
   readonly nowNs?: () => number;
 }
 
+/** What one strategy cost: exact counts, and a predicted time. */
 export interface StrategyCost {
   readonly name: Strategy["name"];
   readonly summary: string;
@@ -57,6 +59,7 @@ export interface StrategyCost {
   readonly nsPerPage: number | undefined;
 }
 
+/** What each strategy cost for one load, and whether every byte came out right. */
 export interface Comparison {
   readonly requests: number;
   readonly segments: number;

@@ -4,7 +4,7 @@
  * Idea: the caller decides the layout of the range, so input (physical runs) and output (one address) never share a
  * structure, and one invalidation ends it all. Promises: what was never linked is never reachable; a failed link leaves
  * nothing of itself; release cannot fail, and a second release does nothing.
- * A plain device (coherent, trusted) takes the short way here; what others need besides is in `careful.ts`.
+ * A plain device (coherent, trusted) takes the short way here; what others need besides is in `ownership-links.ts`.
  * Checked, unless the device says otherwise: a link past the end, an unlink of a hole, use after release. Not checked here:
  * that the device waits for {@link IovaRange.sync}.
  * Specified by: behaviour of Linux 7.2 two-step DMA API.
@@ -25,6 +25,11 @@ import { RangeEvents } from "./range-events.ts";
 /** A constant of this file's own folds into the code: see PAGE_SIZE. */
 const PAGE = PAGE_SIZE;
 
+/**
+ * Reserved I/O addresses: link memory into them, sync, unlink, and give them back. Offsets and lengths are bytes, and
+ * count from {@link IovaRange.address}. Nothing is reachable before a link and its sync; {@link IovaRange.destroy}, or
+ * leaving a `using` block, ends all of it with one invalidation. Made by {@link Dma.tryReserveIova}.
+ */
 export class IovaRange implements Disposable {
   readonly #granules: Granules;
   readonly #links: Links;

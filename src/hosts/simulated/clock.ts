@@ -34,6 +34,7 @@ class Pending implements Timer {
 /** How often promises get a turn between two events: longer than any chain of them that a driver makes. */
 const TURNS = 16;
 
+/** Time that moves when told: timers fire in order, and nothing ever waits for real. */
 export class VirtualClock implements Clock {
   #nowMs = 0;
   #sequence = 0;

@@ -21,6 +21,7 @@ import { type RegionTarget, SimulatedMemory } from "./memory.ts";
 import { type BridgeDescription, type SimulatedHostBridge, type SimulatedPciNode, SimulatedPciTree } from "./pci.ts";
 import { isRam, ramEnd, SimulatedRam } from "./ram.ts";
 
+/** A machine to build: memory, PCI tree, caches, privacy. */
 export interface MachineOptions {
   /** Any safe integer. 1 unless said. */
   readonly seed?: number;
@@ -51,6 +52,10 @@ interface Plugged {
   readonly takeAway: () => void;
 }
 
+/**
+ * A whole machine from one description and one seed, hardware only. Two machines of one description and seed behave
+ * alike, byte for byte. {@link SimulatedHost} adds what drivers need.
+ */
 export class SimulatedMachine {
   readonly clock: VirtualClock = new VirtualClock();
   readonly random: Random;

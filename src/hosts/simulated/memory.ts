@@ -22,11 +22,13 @@ interface Region {
   readonly target: RegionTarget;
 }
 
+/** Where there is RAM. */
 export interface SimulatedMemoryOptions {
   /** Is there RAM at this page? Everywhere, unless said. */
   readonly isRam?: (page: PhysPage) => boolean;
 }
 
+/** Physical memory of a machine: RAM that costs nothing until touched, and devices' windows. */
 export class SimulatedMemory implements PhysicalMemory {
   readonly #isRam: ((page: PhysPage) => boolean) | undefined;
   readonly #pages = new Map<PhysPage, Uint8Array>();
