@@ -13,6 +13,7 @@ const config: UserConfig[] = defineConfig([
       analysis: "src/public/analysis.ts",
       replay: "src/public/replay.ts",
       simulation: "src/public/simulation.ts",
+      report: "src/public/report.ts",
     },
     format: "esm",
     platform: "neutral",
