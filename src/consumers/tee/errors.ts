@@ -1,0 +1,81 @@
+/** What is refused around trusted devices. One function per error. */
+import { DmaError, given } from "../../base/index.ts";
+
+// The link core.
+
+/** A manager with both kinds of operations, or none. */
+export const badManager = (both: boolean): DmaError =>
+  new DmaError(
+    "ERR_DMA_TSM_MANAGER",
+    "EINVAL",
+    `a security manager with ${both ? "both link and device-security operations" : "neither link nor device-security operations"}: ` +
+      "give exactly one",
+    { both },
+  );
+
+/** A name that is none. */
+export const badManagerName = (name: string): DmaError =>
+  new DmaError("ERR_DMA_TSM_NAME", "EINVAL", `${given(name)} names no security manager: give tsm and its number`, {
+    name,
+  });
+
+/** A second connection. */
+export const alreadyConnected = (fn: string, manager: string): DmaError =>
+  new DmaError("ERR_DMA_TSM_CONNECTED", "EBUSY", `${fn} is connected by ${manager}: disconnect it first`, {
+    function: fn,
+    manager,
+  });
+
+/** Nobody has that name, or it does not secure links. */
+export const unknownManager = (name: string): DmaError =>
+  new DmaError("ERR_DMA_TSM_UNKNOWN", "ENXIO", `no security manager ${given(name)} that secures links`, { name });
+
+/** The manager does not take this device. */
+export const refusedByManager = (fn: string, manager: string): DmaError =>
+  new DmaError("ERR_DMA_TSM_REFUSED", "ENXIO", `${manager} does not take ${fn}`, { function: fn, manager });
+
+/** Something that needs a connection. */
+export const notConnected = (fn: string, errno: "EINVAL" | "ENXIO"): DmaError =>
+  new DmaError("ERR_DMA_TSM_NOT_CONNECTED", errno, `${fn} is not secured: connect its device first`, { function: fn });
+
+/** Disconnect by another name. */
+export const notThisManager = (fn: string, name: string, manager: string): DmaError =>
+  new DmaError("ERR_DMA_TSM_NAME", "EINVAL", `${fn} is connected by ${manager}, not by ${given(name)}`, {
+    function: fn,
+    name,
+    manager,
+  });
+
+/** Bound to nobody. */
+export const noGuest = (fn: string): DmaError =>
+  new DmaError("ERR_DMA_TSM_NO_GUEST", "EINVAL", `${fn} is bound to a guest, and none was given`, { function: fn });
+
+/** Bound to somebody else. */
+export const alreadyBound = (fn: string): DmaError =>
+  new DmaError("ERR_DMA_TSM_BOUND", "EBUSY", `${fn} is bound to another guest: unbind it there first`, {
+    function: fn,
+    rule: 9,
+  });
+
+/** A guest's request about something that it does not have. */
+export const notBound = (fn: string): DmaError =>
+  new DmaError("ERR_DMA_TSM_NOT_BOUND", "ENXIO", `${fn} is bound to no guest`, { function: fn });
+
+/** A guest's request that is not about the interface. */
+export const forbiddenScope = (fn: string, scope: number): DmaError =>
+  new DmaError(
+    "ERR_DMA_TSM_SCOPE",
+    "EINVAL",
+    `a guest's request of scope ${given(scope)} about ${fn}: only 0 (information) and 1 (state changes) are passed on`,
+    { function: fn, scope, rule: 10 },
+  );
+
+/** No way to talk to the device. */
+export const noMailbox = (fn: string, errno: "ENODEV" | "ENXIO"): DmaError =>
+  new DmaError("ERR_DMA_TSM_MAILBOX", errno, `${fn} has no mailbox through which its device could be asked`, {
+    function: fn,
+  });
+
+/** A file that is not there. */
+export const noSuchFile = (fn: string, file: string): DmaError =>
+  new DmaError("ERR_DMA_TSM_FILE", "ENOENT", `${fn} has no file ${file}`, { function: fn, file });

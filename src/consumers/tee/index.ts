@@ -1,0 +1,2 @@
+/** Devices inside a confidential guest's trust: securing links on the host, and taking a device over in the guest. */
+export * from "./link/index.ts";
