@@ -79,3 +79,44 @@ export const noMailbox = (fn: string, errno: "ENODEV" | "ENXIO"): DmaError =>
 /** A file that is not there. */
 export const noSuchFile = (fn: string, file: string): DmaError =>
   new DmaError("ERR_DMA_TSM_FILE", "ENOENT", `${fn} has no file ${file}`, { function: fn, file });
+
+// Streams.
+
+/** A port without selective streams. */
+export const noIde = (port: string): DmaError =>
+  new DmaError("ERR_DMA_IDE_UNSUPPORTED", "EOPNOTSUPP", `${port} has no selective IDE streams`, { port });
+
+/** A pool is empty. */
+export const noStreamLeft = (where: string, streams: number): DmaError =>
+  new DmaError("ERR_DMA_IDE_FULL", "ENOSPC", `all ${streams} streams of ${where} are in use: release one`, {
+    where,
+    streams,
+  });
+
+/** A stream id that is none. */
+export const badStreamId = (id: number): DmaError =>
+  new DmaError("ERR_DMA_IDE_ID", "ENXIO", `${given(id)} is no stream id: give one from 0 to 254`, { id });
+
+/** A stream id that another stream has. */
+export const streamIdInUse = (id: number): DmaError =>
+  new DmaError(
+    "ERR_DMA_IDE_ID",
+    "EBUSY",
+    `stream id ${id} is ${id === 255 ? "that of unused streams" : "in use below this host bridge"}: give another`,
+    { id, rule: 14 },
+  );
+
+/** A port does not call the stream secure. */
+export const streamNotSecure = (stream: string, port: string, id: number): DmaError =>
+  new DmaError("ERR_DMA_IDE_INSECURE", "ENXIO", `${port} does not call ${stream} (id ${id}) secure: has it its keys?`, {
+    stream,
+    port,
+    id,
+  });
+
+/** A step out of order. */
+export const streamOrder = (stream: string, what: string, step: string, needed: string): DmaError =>
+  new DmaError("ERR_DMA_IDE_ORDER", "EINVAL", `cannot ${what} ${stream}: it is ${step}, and must be ${needed}`, {
+    stream,
+    step,
+  });

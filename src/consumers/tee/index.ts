@@ -1,2 +1,3 @@
 /** Devices inside a confidential guest's trust: securing links on the host, and taking a device over in the guest. */
+export * from "./ide/index.ts";
 export * from "./link/index.ts";
