@@ -1,7 +1,7 @@
 /** One driver, two hosts: writes a disk and reads it back, on a simulated machine or on a real device (docs/real-hardware.md). */
 import { Nvme } from "../src/consumers/nvme/index.ts";
 import { NvmeController, SimulatedMachine, SimulatedUnit } from "../src/hosts/simulated/index.ts";
-import { Dma, IommuDomain, vtdSecondStage } from "../src/index.ts";
+import { Dma, DmaDomain, vtdSecondStage } from "../src/index.ts";
 import { openPlace, type Place } from "./hosts/place.ts";
 
 function simulated(): Place {
@@ -9,7 +9,7 @@ function simulated(): Place {
   const machine = new SimulatedMachine({ translator: unit });
   const { clock, ram } = machine;
   const device = machine.plug("0.0", new NvmeController({ namespaces: [{ blocks: 65_536 }] }))[0]!;
-  const domain = new IommuDomain({ layout: vtdSecondStage(), unit, clock, mode: "strict" });
+  const domain = new DmaDomain({ layout: vtdSecondStage(), unit, clock, mode: "strict" });
   unit.attach(device.requester, domain.tables);
   const dma = new Dma({ domain, name: device.name, node: device.node, machine });
   const seats = [{ device, dma, barMemory: () => undefined }];

@@ -1,6 +1,6 @@
 /** One range over three kinds of memory: RAM, a peer's memory through the host bridge, RAM again; and a peer below the same switch. */
 import { DmaEngine, SimulatedMachine, SimulatedUnit } from "../src/hosts/simulated/index.ts";
-import { Dma, hex, IommuDomain, type PhysAddr, PhysPage, vtdSecondStage } from "../src/index.ts";
+import { Dma, DmaDomain, hex, type PhysAddr, PhysPage, vtdSecondStage } from "../src/index.ts";
 
 // A switch with two devices, and a third below a root port of its own; this processor routes between root ports.
 const machine = new SimulatedMachine({
@@ -15,7 +15,7 @@ const [nic, near, far] = ["0.0.0", "0.0.1", "0.1"].map((slot) => {
 });
 const unit = new SimulatedUnit();
 machine.fabric.translator = unit;
-const domain = new IommuDomain({ layout: vtdSecondStage(), unit, clock: machine.clock, mode: "strict" });
+const domain = new DmaDomain({ layout: vtdSecondStage(), unit, clock: machine.clock, mode: "strict" });
 unit.attach(nic!.pci.requester, domain.tables);
 const dma = new Dma({ domain, node: nic!.pci.node, machine });
 

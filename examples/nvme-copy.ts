@@ -1,7 +1,7 @@
 /** Two disks and an IOMMU: write, read back, then copy from disk to disk through memory of the first, which no CPU touches. */
 import { Nvme } from "../src/consumers/nvme/index.ts";
 import { NvmeController, SimulatedMachine, SimulatedUnit } from "../src/hosts/simulated/index.ts";
-import { Dma, IommuDomain, MiB, vtdSecondStage } from "../src/index.ts";
+import { Dma, DmaDomain, MiB, vtdSecondStage } from "../src/index.ts";
 import { openPlace, type Place } from "./hosts/place.ts";
 
 /** A machine with a switch, and a disk at each of its ports; the first has 4 MiB of memory that others may use. */
@@ -11,7 +11,7 @@ function simulated(): Place {
   const { clock, ram } = machine;
   const seats = [4 * MiB, 0].map((cmbBytes, i) => {
     const device = machine.plug(`0.0.${i}`, new NvmeController({ namespaces: [{ blocks: 65_536 }], cmbBytes }))[0]!;
-    const domain = new IommuDomain({ layout: vtdSecondStage(), unit, clock, mode: "strict", domainId: i + 1 });
+    const domain = new DmaDomain({ layout: vtdSecondStage(), unit, clock, mode: "strict", domainId: i + 1 });
     unit.attach(device.requester, domain.tables);
     const dma = new Dma({ domain, name: device.name, node: device.node, machine });
     return { device, dma, barMemory: (index: number) => device.node.bars.find((bar) => bar.index === index) };

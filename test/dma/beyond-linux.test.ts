@@ -3,12 +3,12 @@ import { describe, expect, test } from "vitest";
 import { PhysAddr } from "../../src/base/index.ts";
 import { ChunkIndex, Dma, type DmaOptions } from "../../src/dma/index.ts";
 import { SimulatedMachine, SimulatedUnit } from "../../src/hosts/simulated/index.ts";
-import { IommuDomain } from "../../src/iommu/index.ts";
+import { DmaDomain } from "../../src/iommu/index.ts";
 import { vtdSecondStage } from "../../src/layouts/pagetable/index.ts";
 
 function front(options: DmaOptions = {}): Dma {
   const machine = new SimulatedMachine({ memoryBytes: 2 ** 30, pool: { slots: 1024 } });
-  const domain = new IommuDomain({
+  const domain = new DmaDomain({
     layout: vtdSecondStage(),
     unit: new SimulatedUnit(),
     clock: machine.clock,

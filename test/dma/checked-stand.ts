@@ -1,6 +1,7 @@
 /** Devices under checked mode: behind an IOMMU or without one, below a switch, in a confidential guest. */
 import { MiB, PhysAddr, PhysPage } from "../../src/base/index.ts";
-import { Dma, DmaDebug, type DmaDebugOptions, type DmaOptions } from "../../src/dma/index.ts";
+import { Dma, type DmaOptions } from "../../src/dma/index.ts";
+import { DmaDebug, type DmaDebugOptions } from "../../src/dma-debug/index.ts";
 import {
   DmaEngine,
   SimulatedMachine,
@@ -9,9 +10,10 @@ import {
   SimulatedUnit,
   VirtualClock,
 } from "../../src/hosts/simulated/index.ts";
-import { IommuDomain } from "../../src/iommu/index.ts";
+import { DmaDomain } from "../../src/iommu/index.ts";
 import { vtdSecondStage } from "../../src/layouts/pagetable/index.ts";
-import { ACS, type PciBar } from "../../src/platform/index.ts";
+import { ACS } from "../../src/layouts/pci/index.ts";
+import type { PciBar } from "../../src/platform/index.ts";
 
 export const KiB4 = 4096;
 export const RAM: PhysAddr = PhysAddr(0x2000_1000);
@@ -23,7 +25,7 @@ export interface CheckedDevice {
   readonly dma: Dma;
   readonly engine: DmaEngine;
   readonly unit: SimulatedUnit;
-  readonly domain: IommuDomain;
+  readonly domain: DmaDomain;
   readonly codes: () => string[];
 }
 
@@ -58,7 +60,7 @@ export function setUp(
   const unit = new SimulatedUnit();
   const memory = new SimulatedMemory();
   const { direct, mode = "strict", ...rest } = device;
-  const domain = new IommuDomain({ layout: vtdSecondStage(), unit, clock: new VirtualClock(), mode });
+  const domain = new DmaDomain({ layout: vtdSecondStage(), unit, clock: new VirtualClock(), mode });
   unit.attach(REQUESTER, domain.tables);
   const dma = new Dma({ name: "0000:01:00.0", ...(!direct && { domain }), debug, ...rest });
   const engine = new DmaEngine(REQUESTER, unit, memory);
@@ -83,7 +85,7 @@ export function peers(): CheckedPeers {
   const debug = new DmaDebug({ print: "none" });
   machine.fabric.onAccess = debug.accessed;
   const unit = new SimulatedUnit();
-  const domain = new IommuDomain({ layout: vtdSecondStage(), unit, clock: machine.clock, mode: "strict" });
+  const domain = new DmaDomain({ layout: vtdSecondStage(), unit, clock: machine.clock, mode: "strict" });
   unit.attach(client.node.requester, domain.tables);
   machine.fabric.translator = unit;
   const dma = new Dma({ domain, debug, machine, node: client.node });
@@ -102,7 +104,7 @@ export function confidential(direct = false): CheckedGuest {
   const debug = new DmaDebug({ print: "none" });
   machine.fabric.onAccess = debug.accessed;
   const unit = new SimulatedUnit();
-  const domain = new IommuDomain({ layout: vtdSecondStage(), unit, clock: machine.clock, mode: "strict" });
+  const domain = new DmaDomain({ layout: vtdSecondStage(), unit, clock: machine.clock, mode: "strict" });
   unit.attach(device.node.requester, domain.tables);
   if (!direct) machine.fabric.translator = unit;
   const forced = direct ? { forceBounce: true } : { domain };

@@ -6,7 +6,16 @@
  * lines belong to the device, which pages it can reach. {@link Stand.state} is all of it as one plain value, so that
  * "a failed call leaves nothing" is one comparison.
  */
-import { Counters, type Direction, DmaAddr, GiB, PAGE_SIZE, PhysAddr, PhysPage } from "../../src/base/index.ts";
+import {
+  Counters,
+  type Direction,
+  DmaAddr,
+  GiB,
+  type Observer,
+  PAGE_SIZE,
+  PhysAddr,
+  PhysPage,
+} from "../../src/base/index.ts";
 import { ConfidentialMemory, Dma, type DmaOptions, type IovaRange } from "../../src/dma/index.ts";
 import {
   type BridgeDescription,
@@ -15,11 +24,10 @@ import {
   type SimulatedPciDevice,
   SimulatedUnit,
 } from "../../src/hosts/simulated/index.ts";
-import { IommuDomain } from "../../src/iommu/index.ts";
+import { DmaDomain } from "../../src/iommu/index.ts";
 import type { TableLayout } from "../../src/layouts/pagetable/index.ts";
 import { Arena } from "../../src/pagetable/index.ts";
 import type { CacheMaintenance, MemoryEncryption, PageAllocator } from "../../src/platform/index.ts";
-import type { Observer } from "../../src/trace/index.ts";
 
 export interface StandOptions extends Omit<DmaOptions, "domain" | "machine" | "counters" | "node"> {
   /** The IOMMU's format; without one the device goes direct. */
@@ -183,7 +191,7 @@ export class Stand {
   readonly device: SimulatedPciDevice;
   readonly unit: SimulatedUnit;
   readonly arena: Arena;
-  readonly domain: IommuDomain | undefined;
+  readonly domain: DmaDomain | undefined;
   readonly dma: Dma;
   readonly counters: Counters = new Counters();
   readonly caches: CacheLedger;
@@ -216,7 +224,7 @@ export class Stand {
       ...(tableFrames !== undefined && { capacityFrames: tableFrames }),
     });
     if (layout) {
-      this.domain = new IommuDomain({
+      this.domain = new DmaDomain({
         layout,
         mode,
         unit: this.unit,

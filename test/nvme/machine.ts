@@ -13,7 +13,7 @@ import {
   SimulatedUnit,
 } from "../../src/hosts/simulated/index.ts";
 import { SimulatedVtdUnit } from "../../src/hosts/simulated/units/vtd/index.ts";
-import { IommuDomain, VtdUnit } from "../../src/iommu/index.ts";
+import { DmaDomain, VtdUnit } from "../../src/iommu/index.ts";
 import { vtdSecondStage } from "../../src/layouts/pagetable/index.ts";
 import { Arena } from "../../src/pagetable/index.ts";
 import type { HostBuffer, HostMemory } from "../../src/platform/index.ts";
@@ -52,7 +52,7 @@ export interface Plugged {
   readonly controller: NvmeController;
   readonly device: SimulatedPciDevice;
   readonly dma: Dma;
-  readonly domain: IommuDomain | undefined;
+  readonly domain: DmaDomain | undefined;
 }
 
 export class TestMachine {
@@ -116,7 +116,7 @@ export class TestMachine {
     const controller = new NvmeController({ namespaces: [{ blocks: 1 << 20 }], ...options });
     const device = this.machine.plug(slot, controller)[0]!;
     const domain = this.#translated
-      ? new IommuDomain({
+      ? new DmaDomain({
           layout: vtdSecondStage(),
           unit: this.vtd?.unit ?? this.unit,
           clock: this.clock,

@@ -6,9 +6,9 @@ import { describe, expect, test } from "vitest";
 import { MiB, PAGE_SIZE } from "../../src/base/index.ts";
 import { Dma } from "../../src/dma/index.ts";
 import { CMB_BAR, DmaEngine } from "../../src/hosts/simulated/index.ts";
-import { IommuDomain } from "../../src/iommu/index.ts";
+import { DmaDomain } from "../../src/iommu/index.ts";
 import { vtdSecondStage } from "../../src/layouts/pagetable/index.ts";
-import { ACS } from "../../src/platform/index.ts";
+import { ACS } from "../../src/layouts/pci/index.ts";
 import { type Mode, TestMachine } from "./machine.ts";
 
 const ADAPTER_DOMAIN = 100;
@@ -26,7 +26,7 @@ async function stand(mode: Mode, processor: { vendor: string; family: number }, 
   const lent = diskA.lendMemory(a.device.node.bars.find(({ index }) => index === CMB_BAR)!)!;
   const domain =
     mode === "strict" || mode === "lazy"
-      ? new IommuDomain({
+      ? new DmaDomain({
           layout: vtdSecondStage(),
           unit: machine.unit,
           clock: machine.clock,

@@ -9,7 +9,7 @@ import { type Bench, type Contender, fold, HASH } from "../../../bench/bench.ts"
 import { MiB, PhysAddr, type Random } from "../../base/index.ts";
 import { Dma } from "../../dma/index.ts";
 import { NvmeController, SimulatedMachine, SimulatedUnit, VirtualClock } from "../../hosts/simulated/index.ts";
-import { IommuDomain } from "../../iommu/index.ts";
+import { DmaDomain } from "../../iommu/index.ts";
 import { viewOf } from "../../layouts/nvme/index.ts";
 import { vtdSecondStage } from "../../layouts/pagetable/index.ts";
 import {
@@ -34,7 +34,7 @@ import {
 
 function scene(pages: number, random: Random) {
   const unit = new SimulatedUnit();
-  const domain = new IommuDomain({ layout: vtdSecondStage(), unit, clock: new VirtualClock(), mode: "strict" });
+  const domain = new DmaDomain({ layout: vtdSecondStage(), unit, clock: new VirtualClock(), mode: "strict" });
   const dma = new Dma({ domain, maxSegmentSize: 2 ** 32 - 1 });
   const frames = random.shuffle(Array.from({ length: pages }, (_, i) => i * 2));
   const vecs = frames.map((frame) => ({ phys: PhysAddr((0x40000 + frame) * 4096), length: 4096 }));
@@ -86,7 +86,7 @@ const whole = (name: string, pages: number, depth: number, Door: new (dma: Dma) 
     const machine = new SimulatedMachine({ memoryBytes: 64 * MiB, translator: unit });
     const { clock } = machine;
     const device = machine.plug("0.0", new NvmeController({ namespaces: [{ blocks: 1 << 20 }], serviceMs: 0 }))[0]!;
-    const domain = new IommuDomain({ layout: vtdSecondStage(), unit, clock, mode: "strict" });
+    const domain = new DmaDomain({ layout: vtdSecondStage(), unit, clock, mode: "strict" });
     unit.attach(device.requester, domain.tables);
     const dma = new Dma({ domain, machine, node: device.node });
     const buffer = machine.ram.allocate(2 * pages * 4096);

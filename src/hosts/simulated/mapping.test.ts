@@ -15,7 +15,7 @@ import {
   Random,
 } from "../../base/index.ts";
 import { Dma, type DmaOptions } from "../../dma/index.ts";
-import { IommuDomain } from "../../iommu/index.ts";
+import { DmaDomain } from "../../iommu/index.ts";
 import { vtdSecondStage } from "../../layouts/pagetable/index.ts";
 import { DmaEngine, type MachineOptions, SimulatedMachine, SimulatedUnit } from "./index.ts";
 
@@ -75,11 +75,11 @@ function build(way: Way, seed: number) {
   const [device] = machine.plug("0.0", engine);
   device!.setBusMaster(true);
   device!.node.trusted = way.device?.tdi === "run";
-  let domain: IommuDomain | undefined;
+  let domain: DmaDomain | undefined;
   if (way.iommu) {
     const unit = new SimulatedUnit();
     machine.fabric.translator = unit;
-    domain = new IommuDomain({ layout: vtdSecondStage(), unit, clock: machine.clock, mode: way.iommu });
+    domain = new DmaDomain({ layout: vtdSecondStage(), unit, clock: machine.clock, mode: way.iommu });
     unit.attach(device!.requester, domain.tables);
   }
   const dma = new Dma({
@@ -282,11 +282,11 @@ describe("peer memory on a whole machine", () => {
           };
           const [client, near, far] = [plug("0.0.0"), plug("0.0.1"), plug("0.1")];
           if (redirect) near.node.parent!.acsControl = 0x04;
-          let domain: IommuDomain | undefined;
+          let domain: DmaDomain | undefined;
           if (iommu) {
             const unit = new SimulatedUnit();
             machine.fabric.translator = unit;
-            domain = new IommuDomain({ layout: vtdSecondStage(), unit, clock: machine.clock, mode: iommu });
+            domain = new DmaDomain({ layout: vtdSecondStage(), unit, clock: machine.clock, mode: iommu });
             unit.attach(client.node.requester, domain.tables);
           }
           const dma = new Dma({ ...(domain && { domain }), machine, node: client.node, maxSegmentSize: 8192 });

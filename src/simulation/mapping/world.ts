@@ -5,7 +5,7 @@
  * pulled out and plugged in again, and tells whoever judges of every access and every flush.
  * Parts can be replaced before anything is built on them, so that tests can plant a defect in any of them and see it found.
  */
-import { Counters, type DmaAddr, type IovaPage, type PhysPage } from "../../base/index.ts";
+import { Counters, type DmaAddr, type IovaPage, type Observer, type PhysPage } from "../../base/index.ts";
 import { ConfidentialMemory, Dma, type DmaMachine, type PhysVec } from "../../dma/index.ts";
 import {
   DmaEngine,
@@ -14,12 +14,11 @@ import {
   SimulatedUnit,
 } from "../../hosts/simulated/index.ts";
 import type { SimulatedVtdUnit } from "../../hosts/simulated/units/vtd/index.ts";
-import { IommuDomain, type VtdUnit } from "../../iommu/index.ts";
+import { DmaDomain, type VtdUnit } from "../../iommu/index.ts";
 import type { P2pProvider } from "../../p2p/index.ts";
 import { Arena } from "../../pagetable/index.ts";
 import type { Requester, TranslationUnit } from "../../platform/index.ts";
 import type { BouncePool } from "../../swiotlb/index.ts";
-import type { Observer } from "../../trace/index.ts";
 import { readPieces, writePieces } from "../bytes.ts";
 import type { PlantedParts, RunOptions } from "../scenario.ts";
 import { buildMachine, buildVtd, layoutOf } from "./hardware.ts";
@@ -31,7 +30,7 @@ export interface WorldDevice {
   readonly engine: DmaEngine;
   readonly pci: SimulatedPciDevice;
   readonly dma: Dma;
-  readonly domain: IommuDomain | undefined;
+  readonly domain: DmaDomain | undefined;
   readonly counters: Counters;
   /** Its window, as other devices know it. */
   readonly provider: P2pProvider;
@@ -158,9 +157,9 @@ export class World {
     const [pci] = this.machine.plug(slot, engine) as [SimulatedPciDevice];
     pci.setBusMaster(true);
     const counters = new Counters();
-    let domain: IommuDomain | undefined;
+    let domain: DmaDomain | undefined;
     if (this.#unit) {
-      domain = new IommuDomain({
+      domain = new DmaDomain({
         layout: layoutOf(config.format),
         unit: this.#unit,
         clock: this.machine.clock,
@@ -179,7 +178,7 @@ export class World {
       domain = this.#parts.domain?.(domain) ?? domain;
       if (this.vtd && config.ats) {
         this.vtd.hardware.addDeviceTlb(pci.requester);
-        this.vtd.unit.attachDevice(pci.requester, domain.tables, { ats: { queueDepth: 8, stu: 0 } });
+        this.vtd.unit.attach(pci.requester, domain.tables, { ats: { queueDepth: 8, stu: 0 } });
       } else this.#unit.attach(pci.requester, domain.tables);
     }
     const dma = new Dma({

@@ -16,7 +16,7 @@ import {
   type SimulatedPciDevice,
   SimulatedUnit,
 } from "../../hosts/simulated/index.ts";
-import { IommuDomain } from "../../iommu/index.ts";
+import { DmaDomain } from "../../iommu/index.ts";
 import { vtdSecondStage } from "../../layouts/pagetable/index.ts";
 import { Broken, type RunOptions } from "../scenario.ts";
 import { BLOCK, DISK_BLOCKS, type NvmeConfig, type NvmePlan } from "./plan.ts";
@@ -27,7 +27,7 @@ export interface Disk {
   readonly index: number;
   readonly device: SimulatedPciDevice;
   readonly controller: NvmeController;
-  readonly domain: IommuDomain | undefined;
+  readonly domain: DmaDomain | undefined;
   readonly dma: Dma;
   readonly nvme: Nvme;
   readonly lent: PeerMemory | undefined;
@@ -41,7 +41,7 @@ export interface Disk {
 
 /** The address space of a requester, and its pages that were torn down and not flushed since. */
 interface Space {
-  readonly domain: IommuDomain;
+  readonly domain: DmaDomain;
   readonly stale: Set<number>;
 }
 
@@ -118,7 +118,7 @@ export class Disks {
     const stale = new Set<number>();
     const { observer, parts } = this.#options;
     const domain = this.#translated
-      ? new IommuDomain({
+      ? new DmaDomain({
           layout: vtdSecondStage(),
           unit: parts?.unit?.(this.#unit) ?? this.#unit,
           clock: this.machine.clock,
