@@ -5,17 +5,9 @@
  * Each line is judged by its result, the calls into the manager in their order, and what changed in the files of all functions.
  */
 import { DmaError, ERRNO } from "../../src/base/index.ts";
-import {
-  type FunctionContext,
-  type LinkCore,
-  type LinkFile,
-  LinkFiles,
-  type LinkOperations,
-  type ManagerOperations,
-  type SecurityFunction,
-  type SecurityManager,
-} from "../../src/consumers/tee/index.ts";
-import { requesterId } from "../../src/platform/index.ts";
+import { type LinkCore, type LinkFile, LinkFiles, type SecurityManager } from "../../src/consumers/tee/index.ts";
+import { requesterId } from "../../src/layouts/pci/index.ts";
+import type { FunctionContext, LinkOperations, ManagerOperations, SecurityFunction } from "../../src/platform/index.ts";
 import { Differences, type Judge, type Line, Tally } from "./judge.ts";
 
 /** What the file's manager takes of a guest's request, and what it answers. */

@@ -25,12 +25,7 @@ import {
   STREAM_STATE,
   selectiveBlockAt,
 } from "../../../layouts/ide/index.ts";
-
-/** The registers of a port's IDE capability; offsets are bytes in the capability. */
-export interface IdeRegisters {
-  read32(offset: number): number;
-  write32(offset: number, value: number): void;
-}
+import type { IdeRegisters } from "../../../platform/index.ts";
 
 /** Whose requests and which addresses are on a stream, seen from one port. */
 export interface PortAssociation {

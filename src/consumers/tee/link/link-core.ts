@@ -9,7 +9,15 @@
  * that was refused when its device was connected is silently without security.
  * Specified by: behaviour of the Linux 7.2 PCI TSM core, judged by test/golden/tsm.
  */
-import type { Mailbox } from "../../../platform/index.ts";
+import type {
+  FunctionContext,
+  GuestAnswer,
+  GuestRequest,
+  LinkOperations,
+  Mailbox,
+  ManagerOperations,
+  SecurityFunction,
+} from "../../../platform/index.ts";
 import {
   alreadyBound,
   alreadyConnected,
@@ -24,20 +32,21 @@ import {
   refusedByManager,
   unknownManager,
 } from "../errors.ts";
+import { canManage, dependents, managerOf } from "./device-manager.ts";
 import { ReadWriteLock } from "./lock.ts";
 import { managerNumber, names } from "./manager-name.ts";
-import { canManage, dependents, managerOf, type SecurityFunction } from "./security-function.ts";
-import type {
-  FunctionContext,
-  GuestAnswer,
-  GuestRequest,
-  LinkOperations,
-  ManagerOperations,
-  SecurityManager,
-} from "./security-manager.ts";
 
 /** What a guest may ask of its host about an interface. The core passes on the first two. */
 export const REQUEST_SCOPE = { info: 0, stateChange: 1, debugRead: 2, debugWrite: 3 } as const;
+
+/** A manager that is registered. */
+export interface SecurityManager {
+  readonly id: number;
+  /** `tsm` and the number. */
+  readonly name: string;
+  /** Undefined for a manager without any part for PCI. */
+  readonly operations: ManagerOperations | undefined;
+}
 
 export interface LinkCoreOptions {
   /** All functions there are now, in bus order. */

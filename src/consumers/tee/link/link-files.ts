@@ -7,9 +7,11 @@
  * Trap: `authenticated` is the state of the link to the device. It says nothing of trust in the function.
  * Specified by: behaviour of the Linux 7.2 PCI TSM core, judged by test/golden/tsm.
  */
+
+import type { SecurityFunction } from "../../../platform/index.ts";
 import { noSuchFile } from "../errors.ts";
+import { canManage } from "./device-manager.ts";
 import { LinkCore, type LinkCoreOptions } from "./link-core.ts";
-import { canManage, type SecurityFunction } from "./security-function.ts";
 
 /** Files of a function. `disconnect` can only be written. */
 export type LinkFile = "tsm/connect" | "tsm/dsm" | "tsm/bound" | "authenticated" | "tsm/disconnect";

@@ -1,30 +1,10 @@
 /**
- * A PCI function, as the link core looks at it: what it is, who is around it, and whether it can be secured.
+ * Who manages a device: which function can, which one does for another, and whom a walk over its functions meets.
  *
- * Idea: facts of the hardware and nothing that the core keeps; two questions about the tree are answered here, who may be a
- * security manager of its device (DSM), and whom a walk over a DSM's functions meets.
+ * Idea: facts of the hardware and of the tree, and nothing that the core keeps.
  * Specified by: behaviour of the Linux 7.2 PCI TSM core.
  */
-import type { Mailbox } from "../../../platform/index.ts";
-
-/** What the link core asks of a PCI function. Facts may change while it is looked at: they are asked anew each time. */
-export interface SecurityFunction {
-  /** `ssss:bb:dd.f` */
-  readonly name: string;
-  readonly requester: number;
-  /** Undefined for a device that is not PCI Express. */
-  readonly kind: "root-port" | "upstream-port" | "downstream-port" | "endpoint" | "root-endpoint" | undefined;
-  /** The bridge above; undefined on the root bus. */
-  readonly parent: SecurityFunction | undefined;
-  /** The physical function behind a virtual one. */
-  readonly physical?: SecurityFunction | undefined;
-  /** The TEE bit of its device capabilities. */
-  readonly hasTee: boolean;
-  /** It has the IDE extended capability. */
-  readonly hasIde: boolean;
-  /** The mailbox for authentication and sessions, if it has one. */
-  readonly mailbox?: Mailbox | undefined;
-}
+import type { SecurityFunction } from "../../../platform/index.ts";
 
 /** It can be the security manager of its device: function 0 of an endpoint or of a switch, with IDE or the TEE bit. */
 export function canManage(fn: SecurityFunction): boolean {
