@@ -1,5 +1,5 @@
 /** What is refused around trusted devices. One function per error. */
-import { DmaError, given } from "../../base/index.ts";
+import { DmaError, given, hex } from "../../base/index.ts";
 
 // The link core.
 
@@ -86,6 +86,12 @@ export const noSuchFile = (fn: string, file: string): DmaError =>
 export const noIde = (port: string): DmaError =>
   new DmaError("ERR_DMA_IDE_UNSUPPORTED", "EOPNOTSUPP", `${port} has no selective IDE streams`, { port });
 
+/** A device that no root port leads to. */
+export const noRootPort = (fn: string): DmaError =>
+  new DmaError("ERR_DMA_IDE_UNSUPPORTED", "EOPNOTSUPP", `${fn} is below no root port: a stream needs one`, {
+    function: fn,
+  });
+
 /** A pool is empty. */
 export const noStreamLeft = (where: string, streams: number): DmaError =>
   new DmaError("ERR_DMA_IDE_FULL", "ENOSPC", `all ${streams} streams of ${where} are in use: release one`, {
@@ -120,3 +126,109 @@ export const streamOrder = (stream: string, what: string, step: string, needed: 
     stream,
     step,
   });
+
+// The guest.
+
+/** A step that does not fit how far the device is. */
+export const wrongTrust = (device: string, what: string, trust: string): DmaError =>
+  new DmaError("ERR_DMA_TEE_TRUST", "EBUSY", `cannot ${what} ${device}: its trust is ${JSON.stringify(trust)}`, {
+    device,
+    what,
+    trust,
+  });
+
+/** Trust that is gone. */
+export const trustLost = (device: string, why: string): DmaError =>
+  new DmaError(
+    "ERR_DMA_TEE_LOST",
+    "EIO",
+    `trust in ${device} is lost (${why}): give back what is mapped, stop it, start it`,
+    {
+      device,
+      why,
+    },
+  );
+
+/** A change of trust while something is mapped. */
+export const liveMappings = (device: string, what: string, words: string, live: object): DmaError =>
+  new DmaError("ERR_DMA_TEE_LIVE", "EBUSY", `cannot ${what} ${device} while it can reach memory: ${words}`, {
+    device,
+    live,
+    rule: 2,
+  });
+
+/** A device that the host has not bound to this guest. */
+export const noInterface = (device: string): DmaError =>
+  new DmaError(
+    "ERR_DMA_TEE_UNBOUND",
+    "ENXIO",
+    `${device} is not bound to this guest: its host must connect and bind it`,
+    {
+      device,
+    },
+  );
+
+/** A device that the policy does not let in. */
+export const policyRefuses = (
+  device: string,
+  reasons: readonly { readonly code: string; readonly what: string }[],
+): DmaError =>
+  new DmaError(
+    "ERR_DMA_TEE_POLICY",
+    "EACCES",
+    `${device} is not let in: ${reasons.map(({ what }) => what).join("; ")}`,
+    {
+      device,
+      reasons,
+      ...(reasons.some(({ code }) => code === "memory") && { rule: 11 }),
+    },
+  );
+
+/** A door that holds no more. */
+export const contractOver = (device: string, why: string): DmaError =>
+  new DmaError(
+    "ERR_DMA_TEE_CONTRACT",
+    "EPERM",
+    `nothing more is mapped for ${device} through this door: ${why}; open another`,
+    {
+      device,
+      why,
+      rule: 5,
+    },
+  );
+
+/** Memory that is not what the mapping says. */
+export const sharingDiffers = (device: string, phys: number, page: string): DmaError =>
+  new DmaError(
+    "ERR_DMA_SHARING",
+    "EINVAL",
+    `${hex(phys)} is ${page} memory, and the mapping for ${device} says that it is ${page === "private" ? "shared" : "private"}`,
+    { device, phys, page, rule: 7 },
+  );
+
+/** A piece of which some is private and some is shared. */
+export const mixedPiece = (device: string, phys: number): DmaError =>
+  new DmaError(
+    "ERR_DMA_SHARING",
+    "EINVAL",
+    `${hex(phys)} is not like the memory before it, one private and one shared: map them for ${device} in pieces`,
+    { device, phys, rule: 7 },
+  );
+
+/** Memory of a device that this device has nothing to do with. */
+export const privateDeviceMemory = (device: string, phys: number, page: string): DmaError =>
+  new DmaError(
+    "ERR_DMA_TEE_PEER",
+    "EPERM",
+    `${hex(phys)} is ${page} memory of a device, on the other side of the trust from ${device}`,
+    { device, phys, page, rule: 12 },
+  );
+
+/** Private memory of a peer that is not bound. */
+export const peerNotBound = (device: string, phys: number): DmaError =>
+  new DmaError(
+    "ERR_DMA_TEE_PEER",
+    "EPERM",
+    `${hex(phys)} is private memory of a device that ${device} is not bound to, or that does not run`,
+    { device, phys, rule: 12 },
+  );

@@ -63,7 +63,9 @@ export class IdePort {
     this.#registers = port.registers;
     this.capability = decodeIdeCapability(port.registers.read32(IDE_REGISTER.capability));
     const { selectiveStreams } = this.capability;
-    this.associations = selectiveStreams === 0 ? 0 : associationsOf(this.#read(0, SELECTIVE_REGISTER.capability));
+    // Where the first block lies does not depend on how long it is.
+    const first = selectiveBlockAt(this.capability.linkClasses, 0, 0) + SELECTIVE_REGISTER.capability;
+    this.associations = selectiveStreams === 0 ? 0 : associationsOf(port.registers.read32(first));
     let alike = 0;
     while (
       alike < selectiveStreams &&

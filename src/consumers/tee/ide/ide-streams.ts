@@ -77,6 +77,11 @@ export class IdeBridge {
     );
   }
 
+  /** Some stream has this id, or none may. */
+  hasId(id: number): boolean {
+    return this.#ids.has(id);
+  }
+
   /** For {@link IdeStream}. @throws DmaError ERR_DMA_IDE_ID (ENXIO; EBUSY if it is in use or reserved) */
   takeId(id: number): void {
     if (!(Number.isInteger(id) && id >= 0 && id <= 255)) throw badStreamId(id);
@@ -118,6 +123,8 @@ export interface StreamSetup {
   readonly addresses?: readonly AddressRange[];
   /** Only requests with the T bit are on it; where both ports can do that. */
   readonly teeLimited?: boolean;
+  /** It is between two devices, for their requests to each other only: nothing goes on it by default. Default false. */
+  readonly isPeer?: boolean;
 }
 
 /** One selective stream, from its pools to its name. */
@@ -150,20 +157,20 @@ export class IdeStream implements Disposable {
   }
 
   /**
-   * Says to both ports what is on the stream. The endpoint sends by default on it.
+   * Says to both ports what is on the stream. The endpoint sends by default on it, unless it is for peers.
    *
    * @throws DmaError ERR_DMA_IDE_ID (ENXIO, EBUSY), ERR_DMA_IDE_ORDER (EINVAL)
    */
   setUp(setup: StreamSetup): void {
     this.#expect("allocated", "set up");
-    const { id, addresses = [], teeLimited = false } = setup;
+    const { id, addresses = [], teeLimited = false, isPeer = false } = setup;
     this.#bridge.takeId(id);
     const [endpoint, root] = [this.endpoint.port, this.rootPort.port];
     const control: SelectiveControl = {
       enabled: false,
       configurationRequests: endpoint.capability.configurationRequests && root.capability.configurationRequests,
       trafficClass: 0,
-      isDefault: true,
+      isDefault: !isPeer,
       teeLimited: teeLimited && endpoint.capability.teeLimited && root.capability.teeLimited,
       id,
     };
@@ -231,7 +238,8 @@ export class IdeStream implements Disposable {
   }
 
   #controlOf(end: number): SelectiveControl {
-    return { ...this.#control!, isDefault: end === 1 };
+    const control = this.#control!;
+    return { ...control, isDefault: control.isDefault && end === 1 };
   }
 
   #expect(step: StreamStep, what: string): void {

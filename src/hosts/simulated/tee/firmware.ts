@@ -60,7 +60,7 @@ export class SimulatedFirmware implements SecurityFirmware {
     if (!(fn instanceof SecureFunction) || !fn.mailbox) throw notAssignable(fn.name, "it has no mailbox");
     const { keys, random } = this.#parts;
     const spdm = await SpdmRequester.connect(fn.name, fn.mailbox, keys, random);
-    const session = new FirmwareSession(this.#parts, fn, spdm, () => this.#sessions.delete(fn));
+    const session = new FirmwareSession(this.#parts, fn, spdm, this.#sessions);
     this.#sessions.set(fn, session);
     return session;
   }
@@ -85,17 +85,28 @@ class FirmwareSession implements DeviceSession {
   readonly #parts: FirmwareParts;
   readonly #manager: SecureFunction;
   readonly #spdm: SpdmRequester;
-  readonly #onClose: () => void;
+  /** All that are open, by the function that manages the device. */
+  readonly #sessions: Map<SecureFunction, FirmwareSession>;
   readonly #assigned = new Map<SecureFunction, GuestInterface>();
   /** The set in use, by stream. */
   readonly #keySets = new Map<number, 0 | 1>();
   #closed = false;
 
-  constructor(parts: FirmwareParts, manager: SecureFunction, spdm: SpdmRequester, onClose: () => void) {
+  constructor(
+    parts: FirmwareParts,
+    manager: SecureFunction,
+    spdm: SpdmRequester,
+    sessions: Map<SecureFunction, FirmwareSession>,
+  ) {
     this.#parts = parts;
     this.#manager = manager;
     this.#spdm = spdm;
-    this.#onClose = onClose;
+    this.#sessions = sessions;
+  }
+
+  /** A message about keys to the device, in the session. */
+  async sendKeyMessage(message: KeyMessage): Promise<KeyMessage | undefined> {
+    return decodeKeyMessage(await this.#spdm.send(PROTOCOL.ideKeys, encodeKeyMessage(message)));
   }
 
   interfaceOf(fn: SecureFunction): GuestInterface | undefined {
@@ -155,13 +166,13 @@ class FirmwareSession implements DeviceSession {
     for (const fn of [...this.#assigned.keys()].reverse()) await this.revoke(fn);
     this.#closed = true;
     await this.#spdm.end();
-    this.#onClose();
+    this.#sessions.delete(this.#manager);
   }
 
-  /** Where keys of a port go: to the device in the session, to a root port directly. */
+  /** Where keys of a port go: to a device in its session, to a root port directly. */
   #endOf(port: SecurityFunction): (message: KeyMessage) => Promise<KeyMessage | undefined> {
-    if (port === this.#manager)
-      return async (message) => decodeKeyMessage(await this.#spdm.send(PROTOCOL.ideKeys, encodeKeyMessage(message)));
+    const session = this.#sessions.get(port as SecureFunction);
+    if (session) return (message) => session.sendKeyMessage(message);
     const ide = this.#parts.ideOf(port.requester);
     if (!ide) throw keysRefused(port.name, "it has no IDE");
     return async (message) => ide.keyMessage(message);

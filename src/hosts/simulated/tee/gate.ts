@@ -223,6 +223,8 @@ export class TrustGate implements RequestGate {
     const to = this.#devices.get(owner);
     const offset = phys - bar.phys;
     if (!trusted) {
+      // A device inside the trust has nothing to say to one outside.
+      if (from?.interface.state === "run") return { rule: 12, reason: "interface" };
       const admits = to?.interface.admits(bar.index, offset, access, false) ?? true;
       return admits ? undefined : { rule: 12, reason: "interface" };
     }

@@ -51,10 +51,10 @@ export class IdealKeys {
 
   /** A secret that two holders have in common, and nobody else; undefined if the other key is none. */
   agree(pair: KeyPair, other: Uint8Array): Uint8Array | undefined {
-    const secrets = [this.#secretOf(pair.publicKey), this.#secretOf(other)];
-    if (secrets[0] === undefined || secrets[1] === undefined) return undefined;
-    const [first, second] = secrets.sort((a, b) => nameOf(a!).localeCompare(nameOf(b!)));
-    return keyed(first!, AGREEMENT, second!);
+    const [own, its] = [this.#secretOf(pair.publicKey), this.#secretOf(other)];
+    if (own === undefined || its === undefined) return undefined;
+    // The same on both sides.
+    return nameOf(own) < nameOf(its) ? keyed(own, AGREEMENT, its) : keyed(its, AGREEMENT, own);
   }
 
   #secretOf(publicKey: Uint8Array): Uint8Array | undefined {

@@ -7,11 +7,12 @@
  * Promises: {@link TeeMachine.leaks} says what is not as it was at the start.
  */
 import type { PhysAddr, Random } from "../../../base/index.ts";
-import { PAGE_SIZE, PhysPage } from "../../../base/index.ts";
+import { GiB, PAGE_SIZE, PhysPage } from "../../../base/index.ts";
 import type { SecurityFunction } from "../../../platform/index.ts";
 import type { DeviceModel } from "../device.ts";
 import { type MachineOptions, SimulatedMachine } from "../machine.ts";
 import type { SimulatedPciNode } from "../pci.ts";
+import { isRam as hasRam } from "../ram.ts";
 import { Vendor } from "./certificates.ts";
 import { SimulatedFirmware } from "./firmware.ts";
 import { TrustGate } from "./gate.ts";
@@ -83,7 +84,8 @@ export class TeeMachine {
     this.machine = new SimulatedMachine(options);
     const { machine } = this;
     this.random = machine.random.fork("trust");
-    const isRam = (page: PhysPage): boolean => page * PAGE_SIZE < machine.ramEnd;
+    const { memoryBytes = 4 * GiB } = options;
+    const isRam = options.isRam ?? ((page: PhysPage): boolean => hasRam(page, memoryBytes));
     this.pages = new GuestPages({ isRam, scrub: (first, count) => machine.dram.scrub(first, count) });
     this.gate = new TrustGate({ pages: this.pages, wire: this.wire });
     machine.fabric.gate = this.gate;
@@ -132,7 +134,10 @@ export class TeeMachine {
     this.#devices.set(manager, device);
     this.gate.addDevice(device);
     const root = this.#rootOf(manager)?.ide;
-    device.onStreamLost = (stream) => root?.partnerFailed(stream);
+    device.onStreamLost = (stream) => {
+      root?.partnerFailed(stream);
+      for (const peer of this.#devices.values()) peer.ide.partnerFailed(stream);
+    };
     pci[0]!.onRemoved(() => {
       this.#devices.delete(manager);
       this.gate.removeDevice(device);

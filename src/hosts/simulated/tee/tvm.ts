@@ -7,7 +7,7 @@
  * devices can reach, so that a conversion under a device is refused.
  * Promises: {@link Tvm.destroy} gives every page back, scrubbed.
  */
-import { PAGE_SIZE, type PhysAddr, PhysPage, pagesOf } from "../../../base/index.ts";
+import { Counters, PAGE_SIZE, type PhysAddr, PhysPage, pagesOf } from "../../../base/index.ts";
 import { ConfidentialMemory } from "../../../dma/index.ts";
 import type { Evidence, HostBuffer, HostMemory, MemoryEncryption, PageAllocator } from "../../../platform/index.ts";
 import { BOUNCE_SLOT, BouncePool } from "../../../swiotlb/index.ts";
@@ -36,6 +36,8 @@ export class Tvm {
   readonly encryption: ConfidentialMemory;
   /** In shared memory. */
   readonly pool: BouncePool;
+  /** Of the pool: bytes that were copied. */
+  readonly counters: Counters = new Counters();
   /** Translates requests inside the trust, by tables of the guest. */
   readonly unit: SimulatedUnit = new SimulatedUnit();
   /** A host that changes evidence. */
@@ -67,7 +69,8 @@ export class Tvm {
     if (pool === undefined || !pages.convert(number, pool, this.#poolPages, "shared"))
       throw outOfMemory(this.#poolPages * PAGE_SIZE, machine.ram.free, machine.ram.largestRun);
     this.#poolPage = pool;
-    this.pool = new BouncePool({ memory: machine.memory, start: PhysPage.start(pool), slots: bounceSlots });
+    const { counters } = this;
+    this.pool = new BouncePool({ memory: machine.memory, start: PhysPage.start(pool), slots: bounceSlots, counters });
   }
 
   /** A page is private to this guest. What is another's is not its to use, and counts as private too. */
