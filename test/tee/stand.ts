@@ -1,5 +1,5 @@
 /** A host, a confidential guest, and devices that can enter its trust: what most tests of trusted devices begin with. */
-import { PhysAddr } from "../../src/base/index.ts";
+import { DmaError, PhysAddr } from "../../src/base/index.ts";
 import {
   type AttestationPolicy,
   LinkDriver,
@@ -84,7 +84,15 @@ export class Stand {
 
   /** A device in a slot. */
   plug(slot: string, models: readonly [DeviceModel, ...DeviceModel[]], options: PlugOptions = {}): SecureDevice {
-    return this.tee.plug(slot, models, options);
+    const device = this.tee.plug(slot, models, options);
+    for (const fn of device.functions) void this.files.core.added(fn);
+    return device;
+  }
+
+  /** A device is pulled out, and the host's link core hears of it. */
+  async unplug(device: SecureDevice): Promise<void> {
+    this.tee.unplug(device);
+    for (const fn of device.functions) await this.run(this.files.core.removed(fn));
   }
 
   /** The function in the guest: as its driver gets it, and as the guest trusts it. */
@@ -135,6 +143,20 @@ export class Stand {
     if (this.manager) await this.run(this.files.core.unregister(this.manager));
     this.guest.destroy();
     return this.tee.leaks().filter((leak) => !leak.startsWith("timers"));
+  }
+}
+
+/** Bytes alike: much faster than asking for equality of two arrays. */
+export const alike = (a: Uint8Array, b: Uint8Array): boolean => Buffer.compare(a, b) === 0;
+
+/** What a call that is refused says: its code and errno. */
+export async function refusal(work: Promise<unknown> | (() => unknown)): Promise<[string, string] | "none"> {
+  try {
+    await (typeof work === "function" ? work() : work);
+    return "none";
+  } catch (error) {
+    if (!(error instanceof DmaError)) throw error;
+    return [error.code, error.errno];
   }
 }
 

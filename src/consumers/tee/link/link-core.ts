@@ -218,6 +218,7 @@ export class LinkCore {
   /** A function has come: below a connected device it is asked about. Functions that manage are connected, never found. */
   added(fn: SecurityFunction): Promise<void> {
     return this.#all.read(async () => {
+      this.#changed(fn);
       if (this.#secured.has(fn) || this.linkManagers === 0) return;
       const manager = this.managerOf(fn);
       const secured = manager && this.#secured.get(manager);

@@ -88,8 +88,9 @@ class FirmwareSession implements DeviceSession {
   /** All that are open, by the function that manages the device. */
   readonly #sessions: Map<SecureFunction, FirmwareSession>;
   readonly #assigned = new Map<SecureFunction, GuestInterface>();
-  /** The set in use, by stream. */
+  /** The set in use, and the ports that are the manager's own, by stream. */
   readonly #keySets = new Map<number, 0 | 1>();
+  readonly #ownPorts = new Map<number, IdeEnd>();
   #closed = false;
 
   constructor(
@@ -133,6 +134,10 @@ class FirmwareSession implements DeviceSession {
       for (const direction of ["transmit", "receive"] as const)
         for (const end of ends) await this.#eachKind(end!, "stop", stream, old, direction);
     this.#keySets.set(stream, keySet);
+    for (const { requester } of ports) {
+      const own = this.#parts.ideOf(requester);
+      if (own) this.#ownPorts.set(stream, own);
+    }
   }
 
   assign(fn: SecurityFunction, vm: object, id: number, stream: number): Promise<void> {
@@ -141,7 +146,8 @@ class FirmwareSession implements DeviceSession {
       return Promise.reject(notAssignable(fn.name, "it is no function of this device"));
     if (!(vm instanceof Tvm)) return Promise.reject(notAssignable(fn.name, "this is no confidential guest"));
     const { gate, pages } = this.#parts;
-    const guest = new GuestInterface({ fn, vm, id, stream, spdm: this.#spdm, gate, pages });
+    const cutOff = (): void => this.#cutOff(stream);
+    const guest = new GuestInterface({ fn, vm, id, stream, spdm: this.#spdm, gate, pages, cutOff });
     this.#assigned.set(fn, guest);
     return Promise.resolve();
   }
@@ -167,6 +173,11 @@ class FirmwareSession implements DeviceSession {
     this.#closed = true;
     await this.#spdm.end();
     this.#sessions.delete(this.#manager);
+  }
+
+  /** The stream fails at the port that the manager has for itself, and a stream that fails at one end fails at the other. */
+  #cutOff(stream: number): void {
+    this.#ownPorts.get(stream)?.fail(stream, "key replaced");
   }
 
   /** Where keys of a port go: to a device in its session, to a root port directly. */

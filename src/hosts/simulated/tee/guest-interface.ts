@@ -21,6 +21,7 @@ import {
   type TdispResponse,
 } from "../../../layouts/tdisp/index.ts";
 import type { Endorsement, Evidence, TranslationTables, TrustedInterface, TrustLoss } from "../../../platform/index.ts";
+import type { InterfaceErrorCause } from "./device-interface.ts";
 import { sha256 } from "./digest.ts";
 import { badReport, interfaceRefused, memoryNotReported, notLocked, peerRefused } from "./errors.ts";
 import type { TrustGate } from "./gate.ts";
@@ -38,7 +39,15 @@ export interface GuestInterfaceOptions {
   readonly spdm: SpdmRequester;
   readonly gate: TrustGate;
   readonly pages: GuestPages;
+  /** Ends the stream from the manager's side, without the device. */
+  readonly cutOff: () => void;
 }
+
+/** What an interface's error is to its guest. */
+const LOSS: Readonly<Partial<Record<InterfaceErrorCause, TrustLoss>>> = {
+  "stream insecure": "stream",
+  "session ended": "gone",
+};
 
 /** Bytes of a report that are asked for at once. */
 const PORTION_BYTES = 128;
@@ -66,7 +75,7 @@ export class GuestInterface implements TrustedInterface {
     this.#offset = fn.device.options.random.fork(`reporting ${id}`).below(2 ** 20) * 4096;
     gate.assign(fn, { guest: vm.number, unit: vm.unit, onFault: () => this.#lose("fault") });
     fn.interface.onEvent = ({ what, cause }) => {
-      if (what === "error") this.#lose(cause === "stream insecure" ? "stream" : "interface");
+      if (what === "error") this.#lose(cause ? (LOSS[cause] ?? "interface") : "interface");
       if (what === "reset") this.#lose("interface");
     };
     this.#forget = fn.pci.onRemoved(() => this.#lose("gone"));
@@ -165,8 +174,8 @@ export class GuestInterface implements TrustedInterface {
     this.#nonce = undefined;
     if (this.#isEngaged) {
       this.#isEngaged = false;
-      // A device that does not answer is cut off: what it would have scrubbed it cannot send either.
-      await this.#ask({ type: "stopInterface" }).catch(() => this.fn.interface.fail("session ended"));
+      // A device that does not answer is cut off: what it has not scrubbed it cannot send either.
+      await this.#ask({ type: "stopInterface" }).catch(() => this.#options.cutOff());
     }
     this.detach();
     const { pages, vm } = this.#options;

@@ -48,7 +48,7 @@ export type InsecureCause =
   | "integrity"
   /** A key has sealed as many packets as it may. */
   | "key used up"
-  /** A key was replaced while it was in use. */
+  /** A key was replaced or taken away while it was in use. */
   | "key replaced"
   /** Software switched it off, or changed what it is. */
   | "switched off"
@@ -288,10 +288,10 @@ export class IdeEnd {
     return bytes;
   }
 
-  /** The other end's stream failed: so does this one. */
-  partnerFailed(id: number): void {
+  /** A stream fails: because its other end says so, unless another cause is given. */
+  fail(id: number, cause: InsecureCause = "failed at the other end"): void {
     const stream = this.#streamOf(id);
-    if (stream && this.#isSecure(stream)) this.#lose(stream, "failed at the other end");
+    if (stream && this.#isSecure(stream)) this.#lose(stream, cause);
   }
 
   /** The port lost its keys: reset, or the session that brought them is over. */

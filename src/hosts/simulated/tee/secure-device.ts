@@ -125,7 +125,7 @@ export class SecureFunction implements SecurityFunction {
       requester: node.requester,
       decodesMemory: node.decodesMemory,
       busMaster: node.busMaster,
-      bars: node.bars,
+      bars: [...node.bars],
       msixTable: this.#msixTable,
       virtualFunctions: this.#virtualFunctions,
     };

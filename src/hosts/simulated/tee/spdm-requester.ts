@@ -48,6 +48,8 @@ export class SpdmRequester {
   readonly #deviceKey: Uint8Array;
   readonly #session: SessionEnd;
   #open = true;
+  /** Settles when the last request was answered. */
+  #last: Promise<unknown> = Promise.resolve();
 
   /** Made by {@link SpdmRequester.connect}. */
   private constructor(made: {
@@ -143,18 +145,26 @@ export class SpdmRequester {
     this.#open = false;
   }
 
-  async #ask(request: SpdmRequest, signed = false): Promise<SpdmResponse> {
+  /** One at a time: both ends count what they say. */
+  #ask(request: SpdmRequest, signed = false): Promise<SpdmResponse> {
+    const answer = this.#last.then(() => this.#exchange(request, signed));
+    this.#last = answer.catch(() => {});
+    return answer;
+  }
+
+  async #exchange(request: SpdmRequest, signed: boolean): Promise<SpdmResponse> {
     if (!this.#open) throw noSession(this.#name);
+    // What is lost on the way cannot be said again: the two ends would not count alike any more.
+    this.#open = false;
     const payload = this.#session.seal(encodeSpdmRequest(request));
     const answer = decodeObject(
       await this.#mailbox.exchange(encodeObject({ vendor: PCI_SIG, type: OBJECT_TYPE.securedSpdm, payload })),
     );
     const message = answer?.type === OBJECT_TYPE.securedSpdm ? this.#session.open(answer.payload) : undefined;
     const response = message && decodeSpdmResponse(message, { signed });
-    if (response) return response;
-    // What was lost on the way cannot be said again: the two ends do not count alike any more.
-    this.#open = false;
-    throw sessionRefused(this.#name, "an answer that is not of this session");
+    if (!response) throw sessionRefused(this.#name, "what is not of this session");
+    this.#open = true;
+    return response;
   }
 }
 

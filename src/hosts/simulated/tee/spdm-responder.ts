@@ -179,7 +179,7 @@ export class SpdmResponder {
     const all = this.#options.measurements();
     const { which, nonce } = request;
     const asked = which === ALL_MEASUREMENTS ? all : all.filter(({ index }) => index === which);
-    if (which !== 0 && asked.length === 0) return refusal("invalidRequest");
+    if (which !== 0 && which !== ALL_MEASUREMENTS && asked.length === 0) return refusal("invalidRequest");
     const response = {
       type: "getMeasurements",
       blocks: which === 0 ? all.length : asked.length,

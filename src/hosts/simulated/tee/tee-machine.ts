@@ -135,8 +135,8 @@ export class TeeMachine {
     this.gate.addDevice(device);
     const root = this.#rootOf(manager)?.ide;
     device.onStreamLost = (stream) => {
-      root?.partnerFailed(stream);
-      for (const peer of this.#devices.values()) peer.ide.partnerFailed(stream);
+      root?.fail(stream);
+      for (const peer of this.#devices.values()) peer.ide.fail(stream);
     };
     pci[0]!.onRemoved(() => {
       this.#devices.delete(manager);
@@ -200,7 +200,7 @@ export class TeeMachine {
   /** What fails at a root port fails at the devices below it. */
   #rootFailed(root: SimulatedPciNode, stream: number): void {
     for (const device of this.#devices.values())
-      if (this.#rootOf(device.manager.node)?.node === root) device.ide.partnerFailed(stream);
+      if (this.#rootOf(device.manager.node)?.node === root) device.ide.fail(stream);
   }
 
   #rootOf(node: SimulatedPciNode): SecurePort | undefined {
