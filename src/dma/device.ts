@@ -41,6 +41,7 @@ export interface DmaLimits {
   minAlignMask: number;
 }
 
+/** What mapping must know of a device. Everything has a default that fits a coherent, trusted device without limits. */
 export interface DeviceOptions extends Partial<DmaLimits> {
   /** For messages, findings and traces; `ssss:bb:dd.f` for PCI devices. */
   readonly name?: string;
@@ -67,7 +68,7 @@ export interface DeviceOptions extends Partial<DmaLimits> {
    * Refuses what Linux leaves undefined: links past the end or over each other, unlinks of holes, use after release. True
    * unless said.
    */
-  readonly checked?: boolean;
+  readonly refusesMisuse?: boolean;
   /** Where Linux's answer is a defect, give that answer and not the better one (docs/two-step.md lists them). */
   readonly linuxCompatible?: boolean;
 }
@@ -75,6 +76,7 @@ export interface DeviceOptions extends Partial<DmaLimits> {
 /** Every address: 2^64 - 1 as near as a double comes. */
 export const ALL_ADDRESSES: number = 2 ** 64;
 
+/** A device as mapping sees it: its limits, its trust, and the parts of the machine around it. Made by {@link Dma}. */
 export class DmaDevice implements DmaLimits {
   readonly name: string;
   readonly node: PciNode | undefined;
@@ -93,7 +95,7 @@ export class DmaDevice implements DmaLimits {
   readonly sharedBit: number;
   readonly observer: Observer | undefined;
   readonly counters: Counters;
-  readonly checked: boolean;
+  readonly refusesMisuse: boolean;
   readonly linuxCompatible: boolean;
   /** Somebody looks over its calls, syncs too. */
   readonly isWatched: boolean;
@@ -126,7 +128,7 @@ export class DmaDevice implements DmaLimits {
     this.sharedBit = (this.tdi === "run" && this.machine.encryption?.sharedBit) || 0;
     this.observer = options.observer;
     this.counters = counters;
-    this.checked = options.checked ?? true;
+    this.refusesMisuse = options.refusesMisuse ?? true;
     this.linuxCompatible = options.linuxCompatible ?? false;
     this.isWatched = isWatched;
     this.mask = options.mask ?? ALL_ADDRESSES;

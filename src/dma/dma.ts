@@ -47,10 +47,11 @@ import { reserveRange } from "./two-step/reserve-range.ts";
 import type { Direction, PhysVec } from "./vectors.ts";
 import type { DeviceWatch, DmaWatcher } from "./watch.ts";
 
+/** A device, and the address space that it is behind. */
 export interface DmaOptions extends DeviceOptions {
   /** The device's address space; without one it uses physical addresses. */
   readonly domain?: AddressSpace;
-  /** Looks over every call and says what was misused: a `DmaDebug` (docs/checked-mode.md). One value may serve many devices. */
+  /** Looks over every call and says what was misused: a `DmaDebug` (docs/dma-debugging.md). One value may serve many devices. */
   readonly debug?: DmaWatcher;
 }
 
@@ -64,6 +65,11 @@ const ALLOCATION_KINDS = {
 /** Reservations up to this many granules are cached by the allocator, and cheap. */
 const CACHED_GRANULES = 32;
 
+/**
+ * DMA mapping for one device: one shot ({@link Dma.map}), scatterlists ({@link Dma.mapScatterlist}), two steps ({@link
+ * Dma.tryReserveIova}), disjoint, linear and batched pieces, coherent memory. A failed call leaves nothing behind;
+ * release cannot fail. Follows Linux 7.2's DMA API; docs/two-step.md has the table of Linux names.
+ */
 export class Dma {
   readonly device: DmaDevice;
   readonly domain: AddressSpace | undefined;
@@ -184,7 +190,7 @@ export class Dma {
    * reachable yet. `undefined` if the device is not translated, or there is no room: map each piece by itself then.
    *
    * @param asked.capacity bytes that {@link IovaRange.grow} may reach; `length` unless said
-   * @param asked.again a range of this device that was given back: its object is the new range, and nothing is allocated.
+   * @param asked.reuse a range of this device that was given back: its object is the new range, and nothing is allocated.
    * For those who keep one for each request in flight; nobody else may still hold it. One in use is left alone.
    * @throws DmaError ERR_DMA_LENGTH, ERR_DMA_OFFSET (EINVAL)
    */
@@ -192,15 +198,15 @@ export class Dma {
     length: number;
     physOffset?: number;
     capacity?: number;
-    again?: IovaRange | undefined;
+    reuse?: IovaRange | undefined;
   }): IovaRange | undefined {
-    const { length, physOffset = 0, capacity = length, again } = asked;
+    const { length, physOffset = 0, capacity = length, reuse } = asked;
     checkLength(length);
     checkLength(capacity);
     checkPhysOffset(physOffset);
     this.device.contract?.check();
     if (this.#granules === undefined) return undefined;
-    return reserveRange(this.#devicePath, length, this.#granules.inside(physOffset), capacity, again);
+    return reserveRange(this.#devicePath, length, this.#granules.inside(physOffset), capacity, reuse);
   }
 
   // One shot.

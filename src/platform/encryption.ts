@@ -6,6 +6,7 @@
  */
 import type { PhysAddr, PhysPage } from "../base/index.ts";
 
+/** Private and shared pages of a confidential guest: which is which, and converting them. */
 export interface MemoryEncryption {
   /**
    * The bit of an address that says "this is shared memory": in what a device inside the trust sends, and in what its page

@@ -9,12 +9,14 @@
 import type { Requests } from "../analysis/index.ts";
 import { Random } from "../base/index.ts";
 import { type CostModel, PUBLISHED_COST, predict } from "./cost.ts";
-import { Machine, type MachineOptions, type RunCost } from "./machine.ts";
+import { Machine, type ReplayMachineOptions, type RunCost } from "./machine.ts";
 import { checkReplayOptions, checkRequests, type ReplayOptions } from "./options.ts";
 import { type Plan, pagesOf, planOf } from "./plan.ts";
-import { type Load, STRATEGIES, type Strategy } from "./strategies.ts";
+import type { ReplayRequest } from "./request.ts";
+import { STRATEGIES, type Strategy } from "./strategies.ts";
 import { type Mismatch, Verifier } from "./verifier.ts";
 
+/** On which machine a load is compared, and what it costs there. */
 export interface CompareOptions extends ReplayOptions {
   /** A unit that caches absent entries; invalidation is then strict, as in Linux. */
   readonly cachingMode?: boolean;
@@ -32,6 +34,7 @@ export interface CompareOptions extends ReplayOptions {
   readonly progress?: (message: string) => void;
 }
 
+/** What one strategy cost: exact counts, and a predicted time. */
 export interface StrategyCost {
   readonly name: Strategy["name"];
   readonly summary: string;
@@ -58,6 +61,7 @@ export interface StrategyCost {
   readonly nsPerPage: number | undefined;
 }
 
+/** What each strategy cost for one load, and whether every byte came out right. */
 export interface Comparison {
   readonly requests: number;
   readonly segments: number;
@@ -93,7 +97,13 @@ export interface Comparison {
 export function compare(recorded: Requests, options: CompareOptions = {}): Comparison {
   checkRequests(recorded);
   checkReplayOptions(options);
-  const { iommu = "vtd", cachingMode = false, seed = 1, progress = () => {}, cost = PUBLISHED_COST } = options;
+  const {
+    iommu = "vtd-second-stage",
+    cachingMode = false,
+    seed = 1,
+    progress = () => {},
+    cost = PUBLISHED_COST,
+  } = options;
   const { requestCap, hugePages = false, largestCached } = options;
   const mode = cachingMode ? "strict" : (options.mode ?? "strict");
   const machineOptions = { iommu, mode, cachingMode, ...(largestCached !== undefined && { largestCached }) };
@@ -167,7 +177,7 @@ export function strategyCost(
 }
 
 /** How many pages are touched at all, by runs, so that it takes no memory for each. */
-function distinctPages(loads: readonly Load[]): number {
+function distinctPages(loads: readonly ReplayRequest[]): number {
   const runs = loads.flatMap(({ vecs }) =>
     vecs.map(({ phys, length }): [number, number] => [Math.floor(phys / 4096), Math.ceil((phys + length) / 4096)]),
   );
@@ -186,7 +196,7 @@ const ROUNDS = 5;
 /** Median nanoseconds per page of each strategy, the strategies taking turns. */
 function time(
   plan: Plan,
-  options: MachineOptions,
+  options: ReplayMachineOptions,
   pages: number,
   nowNs: () => number,
   progress: (message: string) => void,

@@ -38,7 +38,7 @@ async function stand(mode: Mode, processor: { vendor: string; family: number }, 
   const dma = new Dma({
     name: "adapter",
     node: device!.node,
-    machine: machine.machine,
+    machine: machine.host.dmaMachine,
     maxSegmentSize: MiB,
     ...(domain && { domain }),
     forceBounce: mode === "bounced",
@@ -57,7 +57,7 @@ type Stand = Awaited<ReturnType<typeof stand>>;
 
 /** The adapter receives, the host writes, and the second disk is read back. What it cost the adapter and the second disk. */
 async function receive({ machine, b, device, adapter, diskB, lent, dma }: Stand) {
-  const { peers } = machine.machine;
+  const { peers } = machine.host;
   expect(peers.nearest([device.node, b.device.node])).toBe(lent.provider.owner);
   const received = machine.machine.random.fork("received");
   const bytes = Uint8Array.from({ length: MiB }, () => received.below(256));

@@ -16,7 +16,7 @@ async function below(acsControl = 0) {
   const gpu = await stand.engine("0.0.0");
   const disk = await stand.engine("0.0.1");
   const bar = disk.fn.node.bars[0]!;
-  stand.tee.machine.peers.add(disk.fn.node, bar);
+  stand.guest.peers.add(disk.fn.node, bar);
   const memory = (disk.fn.pci.model.bars[0]!.target as unknown as { bytes: Uint8Array }).bytes;
   const vec = [{ phys: PhysAddr(bar.phys), length: 4096 }];
   const read = (address = DmaAddr(bar.busAddress)): boolean => gpu.engine.read(address, new Uint8Array(64));

@@ -35,7 +35,6 @@ export class Stand {
   readonly driver: LinkDriver;
   readonly policy: AttestationPolicy;
   manager: SecurityManager | undefined;
-  #nonces = 0;
 
   constructor(options: StandOptions = {}) {
     this.tee = new TeeMachine({ memoryBytes: 256 * 2 ** 20, ...options });
@@ -51,18 +50,7 @@ export class Stand {
 
   /** A guest's own kernel. */
   softwareOf(guest: Tvm): TeeGuest {
-    const { machine, random } = this.tee;
-    const { encryption, pages, pool, unit } = guest;
-    return new TeeGuest({
-      machine: { memory: machine.memory, encryption, pages, pool, ramEnd: machine.ramEnd, peers: machine.peers },
-      unit,
-      clock: machine.clock,
-      isRam: (page) => page * 4096 < machine.ramEnd,
-      nonce: () => {
-        const bytes = random.fork(`nonce ${this.#nonces++}`);
-        return Uint8Array.from({ length: 32 }, () => bytes.below(256));
-      },
-    });
+    return new TeeGuest(this.tee.guestSide(guest));
   }
 
   /** Until `work` is done, as fast as that. */
@@ -97,13 +85,9 @@ export class Stand {
 
   /** The function in the guest: as its driver gets it, and as the guest trusts it. */
   assigned(fn: SecureFunction, guest: Tvm = this.guest, software: TeeGuest = this.software): Assigned {
-    const pci = this.tee.driverDevice(fn, guest);
-    const device = software.addDevice({
-      device: pci,
-      node: fn.node,
-      interface: () => this.tee.interfaceOf(fn),
-      bars: () => fn.node.bars,
-    });
+    const assigned = this.tee.assigned(fn, guest);
+    const device = software.addDevice(assigned);
+    const pci = assigned.device;
     return { fn, pci, device };
   }
 

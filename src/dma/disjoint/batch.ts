@@ -19,6 +19,7 @@ import { DirectPieces, type Pieces, placePiece, TranslatedPieces } from "./map-v
 import { piecesOf } from "./pieces.ts";
 import { Segments } from "./segments.ts";
 
+/** How much a batch takes at most; what goes past it is refused with `full`, and changes nothing. */
 export interface BatchLimits {
   /** Bytes at most. */
   readonly maxBytes: number;
@@ -28,6 +29,10 @@ export interface BatchLimits {
   readonly linear?: boolean;
 }
 
+/**
+ * Memory that comes piece by piece, mapped together: {@link DmaBatch.add} until it is full, {@link DmaBatch.finalize},
+ * {@link DmaBatch.unmap}. Costs one reservation, one sync and one invalidation, whatever is added.
+ */
 export class DmaBatch implements Disposable {
   readonly #device: DmaDevice;
   readonly #attributes: DmaAttributes | undefined;

@@ -20,6 +20,7 @@ import type { PhysVec } from "../vectors.ts";
 import { DirectPieces, mappingOf, type Pieces, type VecsMapping } from "./map-vecs.ts";
 import { type Piece, piecesOf } from "./pieces.ts";
 
+/** What {@link Dma.mapLinear} may do where pieces do not join. */
 export interface LinearOptions {
   /** Copy into one block, up to 256 KiB, what cannot be joined. */
   readonly allowBounce?: boolean;
@@ -88,7 +89,7 @@ class JoinedRange implements Pieces {
       }
       this.#range.sync();
     } catch (error) {
-      this.#range.undo();
+      this.#range.abort();
       throw error;
     }
   }

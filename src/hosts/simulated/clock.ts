@@ -36,6 +36,7 @@ const TURNS = 16;
 /** And when no event is left, before it is called stuck: longer than any. */
 const LAST_TURNS = 4096;
 
+/** Time that moves when told: timers fire in order, and nothing ever waits for real. */
 export class VirtualClock implements Clock {
   #nowMs = 0;
   #sequence = 0;

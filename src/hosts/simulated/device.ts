@@ -87,6 +87,7 @@ const COMMAND = 0x04;
 const MEMORY_DECODE = 0x02;
 const BUS_MASTER = 0x04;
 
+/** A model, and the machine it is plugged into. Made by {@link SimulatedMachine.plug}. */
 export interface SimulatedPciDeviceOptions {
   readonly node: SimulatedPciNode;
   readonly model: DeviceModel;
@@ -98,6 +99,7 @@ export interface SimulatedPciDeviceOptions {
   readonly moveBar?: (index: number, busAddress: number) => void;
 }
 
+/** A device in a slot, as its driver sees it. */
 export class SimulatedPciDevice implements PciDevice {
   readonly node: SimulatedPciNode;
   readonly model: DeviceModel;

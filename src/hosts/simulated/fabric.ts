@@ -21,6 +21,7 @@ export interface RequestTranslator {
   translate(requester: Requester, page: IovaPage, access: "read" | "write", pasid?: number): PhysPage | -1;
 }
 
+/** Why a request did not get through. */
 export type RefusalReason =
   /** The device was pulled out, or may not start requests. */
   | "removed"
@@ -91,8 +92,9 @@ export interface Refusal {
 }
 
 /** Refusals that are kept until somebody reads them. */
-export const REFUSAL_LIMIT = 1024;
+const REFUSAL_LIMIT = 1024;
 
+/** What lies at the end of the way. */
 export interface FabricOptions {
   /** Memory as devices see it. */
   readonly memory: PhysicalMemory;
@@ -110,6 +112,10 @@ interface Window {
 type Access = "read" | "write";
 const REDIRECTS = ACS.requestRedirect | ACS.completionRedirect | ACS.egressControl;
 
+/**
+ * The way of a request: up the PCI tree, turned around by a switch where access control lets it, through the IOMMU, to
+ * memory or to a peer. What is refused is noted, never thrown.
+ */
 export class Fabric {
   /** Oldest first. */
   readonly refusals: Refusal[] = [];

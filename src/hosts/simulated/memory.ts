@@ -6,9 +6,8 @@
  * are what answers by itself: the registers and memory of devices.
  * Promises: what was written is read back; reads touch nothing; where nothing is, reads give all ones and writes nothing.
  */
-import { PAGE_SIZE, type PhysAddr, type PhysPage } from "../../base/index.ts";
+import { eachPage, PAGE_SIZE, type PhysAddr, type PhysPage } from "../../base/index.ts";
 import type { PhysicalMemory } from "../../platform/index.ts";
-import { eachPage } from "./each-page.ts";
 import { overlappingRegion } from "./errors.ts";
 
 /** What answers for a region; offsets are in the region. */
@@ -23,11 +22,13 @@ interface Region {
   readonly target: RegionTarget;
 }
 
+/** Where there is RAM. */
 export interface SimulatedMemoryOptions {
   /** Is there RAM at this page? Everywhere, unless said. */
   readonly isRam?: (page: PhysPage) => boolean;
 }
 
+/** Physical memory of a machine: RAM that costs nothing until touched, and devices' windows. */
 export class SimulatedMemory implements PhysicalMemory {
   readonly #isRam: ((page: PhysPage) => boolean) | undefined;
   readonly #pages = new Map<PhysPage, Uint8Array>();

@@ -9,19 +9,21 @@ import { Counters, type DmaAddr, type IovaPage, type Observer, type PhysPage } f
 import { ConfidentialMemory, Dma, type DmaMachine, type PhysVec } from "../../dma/index.ts";
 import {
   DmaEngine,
+  type SimulatedHost,
   type SimulatedMachine,
   type SimulatedPciDevice,
   SimulatedUnit,
 } from "../../hosts/simulated/index.ts";
 import type { SimulatedVtdUnit } from "../../hosts/simulated/units/vtd/index.ts";
 import { DmaDomain, type VtdUnit } from "../../iommu/index.ts";
+import { layoutNamed } from "../../layouts/pagetable/index.ts";
 import type { P2pProvider } from "../../p2p/index.ts";
 import { Arena } from "../../pagetable/index.ts";
 import type { Requester, TranslationUnit } from "../../platform/index.ts";
 import type { BouncePool } from "../../swiotlb/index.ts";
 import { readPieces, writePieces } from "../bytes.ts";
 import type { PlantedParts, RunOptions } from "../scenario.ts";
-import { buildMachine, buildVtd, layoutOf } from "./hardware.ts";
+import { buildHost, buildVtd } from "./hardware.ts";
 import type { MappingConfig } from "./plan.ts";
 
 /** A device in its slot, with its driver's front door. */
@@ -42,6 +44,8 @@ const PEER_BYTES = 64 * 1024;
 const TABLE_MEMORY = (2 ** 35) as PhysPage;
 
 export class World {
+  readonly host: SimulatedHost;
+  /** The hardware of {@link host}. */
   readonly machine: SimulatedMachine;
   readonly devices: WorldDevice[] = [];
   readonly arena: Arena;
@@ -63,13 +67,14 @@ export class World {
     this.#config = config;
     this.#observer = observer;
     this.#parts = parts;
-    this.machine = buildMachine(seed, config, observer);
+    this.host = buildHost(seed, config, observer);
+    this.machine = this.host.machine;
     this.arena = new Arena({ basePage: TABLE_MEMORY });
-    const built = this.machine.pool && (parts.pool?.(this.machine.pool) ?? this.machine.pool);
-    this.pool = built;
+    const { pool } = this.host;
+    this.pool = pool && (parts.pool?.(pool) ?? pool);
     if (config.mode !== "direct") {
       let inner: { translate: SimulatedUnit["translate"] };
-      if (config.format === "vtd" || config.format === "x86-64") {
+      if (config.format === "vtd-second-stage" || config.format === "x86-64") {
         this.vtd = buildVtd(this.machine, this.arena, config, observer);
         inner = this.vtd.hardware;
         this.#unit = parts.unit?.(this.vtd.unit) ?? this.vtd.unit;
@@ -90,7 +95,7 @@ export class World {
     const dmaMachine: DmaMachine = {
       memory: this.machine.memory,
       pages: this.machine.pages,
-      peers: this.machine.peers,
+      peers: this.host.peers,
       ramEnd: this.machine.ramEnd,
       ...(this.pool && { pool: this.pool }),
       ...(this.machine.caches && { caches: this.machine.caches }),
@@ -127,7 +132,7 @@ export class World {
   /** A device is gone. What it had mapped stays to be unmapped; then another one of its kind may take its slot. */
   pullOut(index: number): void {
     const old = this.devices[index]!;
-    this.machine.peers.remove(old.provider);
+    this.host.peers.remove(old.provider);
     this.machine.unplug(old.pci.node);
     old.dead = true;
   }
@@ -160,7 +165,7 @@ export class World {
     let domain: DmaDomain | undefined;
     if (this.#unit) {
       domain = new DmaDomain({
-        layout: layoutOf(config.format),
+        layout: layoutNamed(config.format),
         unit: this.#unit,
         clock: this.machine.clock,
         mode: config.mode === "lazy" ? "lazy" : "strict",
@@ -196,7 +201,7 @@ export class World {
       ...(this.#observer && { observer: this.#observer }),
     });
     const bar = pci.node.bars[0]!;
-    const provider = this.machine.peers.add(pci.node, bar);
+    const provider = this.host.peers.add(pci.node, bar);
     this.devices[index] = { slot, engine, pci, dma, domain, counters, provider, dead: false };
   }
 

@@ -12,7 +12,8 @@ import {
   CMB_BAR,
   NvmeController,
   randomFaults,
-  SimulatedMachine,
+  SimulatedHost,
+  type SimulatedMachine,
   type SimulatedPciDevice,
   SimulatedUnit,
 } from "../../hosts/simulated/index.ts";
@@ -46,6 +47,8 @@ interface Space {
 }
 
 export class Disks {
+  readonly host: SimulatedHost;
+  /** The hardware of {@link host}. */
   readonly machine: SimulatedMachine;
   readonly #config: NvmeConfig;
   readonly #options: RunOptions;
@@ -63,7 +66,7 @@ export class Disks {
     this.#onBroken = onBroken;
     this.#faults = Random.fromSeed(plan.seed).fork("controllers");
     const { mode } = plan.config;
-    this.machine = new SimulatedMachine({
+    this.host = new SimulatedHost({
       seed: plan.seed,
       memoryBytes: 256 * MiB,
       scattered: true,
@@ -72,6 +75,7 @@ export class Disks {
       ...(mode === "bounced" && { pool: { slots: 8192 } }),
       ...(options.observer && { observer: options.observer }),
     });
+    this.machine = this.host.machine;
     if (this.#translated)
       this.machine.fabric.translator = {
         translate: (requester, page, access) => {
@@ -140,7 +144,7 @@ export class Disks {
     const dma = new Dma({
       name: device.name,
       node: device.node,
-      machine: this.machine,
+      machine: this.host.dmaMachine,
       coherent: mode !== "non-coherent",
       forceBounce: mode === "bounced",
       mask: faults.includes("IOVA exhaustion") ? 4 * MiB - 1 : 2 ** 48 - 1,

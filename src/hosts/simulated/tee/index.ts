@@ -21,6 +21,12 @@ export { firmwareDigest, SecureDevice, type SecureDeviceOptions, SecureFunction 
 export { SpdmRequester } from "./spdm-requester.ts";
 export { SpdmResponder } from "./spdm-responder.ts";
 export { answerTdisp } from "./tdisp-responder.ts";
-export { type PlugOptions, TeeMachine, type TeeMachineOptions } from "./tee-machine.ts";
+export {
+  type AssignedFunction,
+  type GuestSide,
+  type PlugOptions,
+  TeeMachine,
+  type TeeMachineOptions,
+} from "./tee-machine.ts";
 export { Tvm, type TvmOptions } from "./tvm.ts";
 export { Wire, type WireSight } from "./wire.ts";

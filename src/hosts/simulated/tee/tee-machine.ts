@@ -8,7 +8,15 @@
  */
 import type { PhysAddr, Random } from "../../../base/index.ts";
 import { GiB, PAGE_SIZE, PhysPage } from "../../../base/index.ts";
-import type { SecurityFunction } from "../../../platform/index.ts";
+import type { DmaMachine } from "../../../dma/index.ts";
+import type {
+  Clock,
+  MemoryEncryption,
+  PciBar,
+  SecurityFunction,
+  TranslationUnit,
+  TrustedInterface,
+} from "../../../platform/index.ts";
 import type { DeviceModel } from "../device.ts";
 import { type MachineOptions, SimulatedMachine } from "../machine.ts";
 import type { SimulatedPciNode } from "../pci.ts";
@@ -20,13 +28,13 @@ import { GuestPciDevice } from "./guest-device.ts";
 import type { GuestInterface } from "./guest-interface.ts";
 import { GuestPages } from "./guest-pages.ts";
 import { IdeEnd, type IdeEndOptions } from "./ide-end.ts";
-import { IdealKeys } from "./keys.ts";
+import { IdealKeys, randomBytes } from "./keys.ts";
 import { SecureDevice, type SecureDeviceOptions, type SecureFunction } from "./secure-device.ts";
 import { Tvm, type TvmOptions } from "./tvm.ts";
 import { Wire } from "./wire.ts";
 
 /** A machine's own options, and those of its root ports. */
-export interface TeeMachineOptions extends Omit<MachineOptions, "confidential" | "pool"> {
+export interface TeeMachineOptions extends Omit<MachineOptions, "confidential"> {
   readonly rootIde?: Omit<IdeEndOptions, "requester" | "onInsecure">;
 }
 
@@ -34,6 +42,24 @@ export interface TeeMachineOptions extends Omit<MachineOptions, "confidential" |
 export type PlugOptions = Partial<
   Pick<SecureDeviceOptions, "vendor" | "measurements" | "ranges" | "ide" | "hasTee" | "mailboxMs">
 >;
+
+/** What a guest's software is made on. */
+export interface GuestSide {
+  readonly machine: DmaMachine & { readonly encryption: MemoryEncryption };
+  readonly unit: TranslationUnit;
+  readonly clock: Clock;
+  readonly isRam: (page: PhysPage) => boolean;
+  /** 32 bytes by chance. */
+  readonly nonce: () => Uint8Array;
+}
+
+/** A function in a guest. */
+export interface AssignedFunction {
+  readonly device: GuestPciDevice;
+  readonly node: SimulatedPciNode;
+  readonly interface: () => TrustedInterface | undefined;
+  readonly bars: () => readonly PciBar[];
+}
 
 /** A port, as the link core looks at it. */
 class SecurePort implements SecurityFunction {
@@ -78,6 +104,7 @@ export class TeeMachine {
   readonly guests: Tvm[] = [];
   readonly #ports = new Map<SimulatedPciNode, SecurePort>();
   readonly #devices = new Map<SimulatedPciNode, SecureDevice>();
+  readonly #isRam: (page: PhysPage) => boolean;
   #guestNumbers = 0;
 
   constructor(options: TeeMachineOptions = {}) {
@@ -86,6 +113,7 @@ export class TeeMachine {
     this.random = machine.random.fork("trust");
     const { memoryBytes = 4 * GiB } = options;
     const isRam = options.isRam ?? ((page: PhysPage): boolean => hasRam(page, memoryBytes));
+    this.#isRam = isRam;
     this.pages = new GuestPages({ isRam, scrub: (first, count) => machine.dram.scrub(first, count) });
     this.gate = new TrustGate({ pages: this.pages, wire: this.wire });
     machine.fabric.gate = this.gate;
@@ -157,9 +185,28 @@ export class TeeMachine {
     return guest;
   }
 
-  /** What a guest's driver holds for a function. */
-  driverDevice(fn: SecureFunction, guest: Tvm): GuestPciDevice {
-    return new GuestPciDevice(fn, this.gate, guest);
+  /** What the guest's own software works on: its memory, its unit, its chance. */
+  guestSide(guest: Tvm): GuestSide {
+    const { machine } = this;
+    const { encryption, pages, peers, pool, unit } = guest;
+    const chance = this.random.fork(`guest ${guest.number}`);
+    return {
+      machine: { memory: machine.memory, encryption, pages, pool, ramEnd: machine.ramEnd, peers },
+      unit,
+      clock: machine.clock,
+      isRam: this.#isRam,
+      nonce: () => randomBytes(chance, 32),
+    };
+  }
+
+  /** A function, as the guest that it is assigned to gets it. */
+  assigned(fn: SecureFunction, guest: Tvm): AssignedFunction {
+    return {
+      device: new GuestPciDevice(fn, this.gate, guest),
+      node: fn.node,
+      interface: () => this.interfaceOf(fn),
+      bars: () => fn.node.bars,
+    };
   }
 
   /** The interface that a function is for its guest, once it is bound. */

@@ -9,6 +9,7 @@
  */
 import { Counters, PAGE_SIZE, type PhysAddr, PhysPage, pagesOf } from "../../../base/index.ts";
 import { ConfidentialMemory } from "../../../dma/index.ts";
+import { P2pRouter } from "../../../p2p/index.ts";
 import type { Evidence, HostBuffer, HostMemory, MemoryEncryption, PageAllocator } from "../../../platform/index.ts";
 import { BOUNCE_SLOT, BouncePool } from "../../../swiotlb/index.ts";
 import { outOfMemory } from "../errors.ts";
@@ -38,6 +39,8 @@ export class Tvm {
   readonly pool: BouncePool;
   /** Of the pool: bytes that were copied. */
   readonly counters: Counters = new Counters();
+  /** Memory of devices that others of the guest may use. */
+  readonly peers: P2pRouter = new P2pRouter();
   /** Translates requests inside the trust, by tables of the guest. */
   readonly unit: SimulatedUnit = new SimulatedUnit();
   /** A host that changes evidence. */

@@ -42,6 +42,7 @@ export interface EngineResult {
   readonly bytes: number;
 }
 
+/** What the engine has besides its DMA. */
 export interface DmaEngineOptions {
   /** Bytes of plain memory behind BAR 0, for peers; a power of two from 4096 on. None unless said. */
   readonly memoryBytes?: number;
@@ -49,6 +50,9 @@ export interface DmaEngineOptions {
   readonly vectors?: number;
 }
 
+/**
+ * The simplest device: it reads and writes where it is told, by DMA through its IOMMU, and can lend memory of its own.
+ */
 export class DmaEngine implements DeviceModel {
   readonly vendorId = 0x1234;
   readonly deviceId = 0x0001;
