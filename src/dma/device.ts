@@ -10,6 +10,7 @@ import { Counters, type DmaEvent, type Observer, type PhysAddr, type TwoStepEven
 import type { P2pRouter } from "../p2p/index.ts";
 import type { CacheMaintenance, MemoryEncryption, PageAllocator, PciNode, PhysicalMemory } from "../platform/index.ts";
 import type { BouncePool } from "../swiotlb/index.ts";
+import type { MappingContract } from "./contract.ts";
 
 /** The parts of a machine that mapping may need. */
 export interface DmaMachine {
@@ -59,6 +60,8 @@ export interface DeviceOptions extends Partial<DmaLimits> {
   readonly cacheLine?: number;
   /** Confidential guests: the device proved itself and may reach private memory (TDISP run state). */
   readonly tdi?: "none" | "run";
+  /** Asked before anything is mapped. Default: all is allowed. */
+  readonly contract?: MappingContract;
   readonly observer?: Observer;
   readonly counters?: Counters;
   /**
@@ -84,6 +87,12 @@ export class DmaDevice implements DmaLimits {
   readonly busOffset: number;
   readonly cacheLine: number;
   readonly tdi: "none" | "run";
+  readonly contract: MappingContract | undefined;
+  /**
+   * The bit of an address that says that memory is shared, for a device inside the trust: its mappings say whether they are,
+   * and each range is of one kind. 0 for any other device.
+   */
+  readonly sharedBit: number;
   readonly observer: Observer | undefined;
   readonly counters: Counters;
   readonly refusesMisuse: boolean;
@@ -115,6 +124,8 @@ export class DmaDevice implements DmaLimits {
     this.busOffset = options.busOffset ?? 0;
     this.cacheLine = options.cacheLine ?? 0;
     this.tdi = options.tdi ?? "none";
+    this.contract = options.contract;
+    this.sharedBit = (this.tdi === "run" && this.machine.encryption?.sharedBit) || 0;
     this.observer = options.observer;
     this.counters = counters;
     this.refusesMisuse = options.refusesMisuse ?? true;

@@ -204,6 +204,7 @@ export class Dma {
     checkLength(length);
     checkLength(capacity);
     checkPhysOffset(physOffset);
+    this.device.contract?.check();
     if (this.#granules === undefined) return undefined;
     return reserveRange(this.#devicePath, length, this.#granules.inside(physOffset), capacity, reuse);
   }
@@ -235,6 +236,7 @@ export class Dma {
     checkDirection(direction);
     this.#checkAttributes(attributes);
     const { device } = this;
+    device.contract?.checkPiece(phys, length, attributes);
     const terms = termsOf(direction, attributes);
     if (device.observer === undefined) return this.#path.mapPhys(phys, length, terms);
     let address: DmaAddr | undefined;
@@ -249,7 +251,7 @@ export class Dma {
   /** Ends a mapping of {@link mapPhys}: the same length, direction and attributes. Cannot fail. */
   unmapPhys(address: DmaAddr, length: number, direction: Direction, attributes?: DmaAttributes): void {
     const terms = termsOf(direction, attributes);
-    if (attributes?.shared && this.#granules) {
+    if (attributes?.shared && this.#granules && this.device.sharedBit === 0) {
       this.#watch?.unmappedAsShared(address, length, terms);
       return; // was never mapped
     }
@@ -285,6 +287,7 @@ export class Dma {
     checkDirection(direction);
     if (attributes?.requireCoherent && !this.device.coherent) throw notCoherent(this.device.name);
     if (attributes?.shared && this.#granules && !this.device.linuxCompatible) throw sharedForbidden(this.device.name);
+    for (const { phys, length } of list) this.device.contract?.checkPiece(phys, length, attributes);
     const segments = this.#path.mapList(list, termsOf(direction, attributes));
     const mapped: MappedList = { list, segments, direction, attributes };
     this.#announceList("dma_map_sg", mapped);
@@ -329,6 +332,7 @@ export class Dma {
     checkDirection(direction);
     checkLength(limits.maxBytes);
     this.#checkAttributes(attributes);
+    this.device.contract?.check();
     return new DmaBatch(this.#devicePath, termsOf(direction, attributes), limits);
   }
 
@@ -359,6 +363,7 @@ export class Dma {
   #allocate(name: keyof typeof ALLOCATION_KINDS, length: number, terms: Terms): CoherentMemory {
     checkLength(length);
     const { device } = this;
+    device.contract?.check();
     const granules = this.#granules;
     const mask = device.coherentMask;
     const { direction, attributes } = terms;
@@ -403,7 +408,7 @@ export class Dma {
   #checkAttributes(attributes: DmaAttributes | undefined): void {
     if (attributes === undefined) return;
     if (attributes.requireCoherent && !this.device.coherent) throw notCoherent(this.device.name);
-    if (attributes.shared && this.#granules) throw sharedForbidden(this.device.name);
+    if (attributes.shared && this.#granules && this.device.sharedBit === 0) throw sharedForbidden(this.device.name);
   }
 
   #checkVecs(vecs: readonly PhysVec[], direction: Direction, attributes: DmaAttributes | undefined): void {

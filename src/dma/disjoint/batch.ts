@@ -8,6 +8,7 @@
  * Asked for on the Linux mailing lists and never built there. What is left of the reservation stays with the batch: an
  * allocator that caches ranges by size gains nothing from a returned tail.
  */
+import type { DmaAttributes } from "../attributes.ts";
 import { checkVec } from "../checks.ts";
 import type { DmaDevice } from "../device.ts";
 import type { DevicePath } from "../device-path.ts";
@@ -34,6 +35,7 @@ export interface BatchLimits {
  */
 export class DmaBatch implements Disposable {
   readonly #device: DmaDevice;
+  readonly #attributes: DmaAttributes | undefined;
   readonly #limits: BatchLimits;
   readonly #work: Pieces;
   readonly #translated: TranslatedPieces | undefined;
@@ -45,6 +47,7 @@ export class DmaBatch implements Disposable {
   constructor(devicePath: DevicePath, terms: Terms, limits: BatchLimits) {
     const { device, granules, path } = devicePath;
     this.#device = device;
+    this.#attributes = terms.attributes;
     this.#limits = limits;
     this.#segments = new Segments(device);
     this.#translated = granules && new TranslatedPieces(devicePath, granules, terms);
@@ -69,7 +72,7 @@ export class DmaBatch implements Disposable {
     if (this.#bytes + vec.length > maxBytes) return "full";
     try {
       checkVec(vec);
-      const pieces = piecesOf(this.#device, [vec]);
+      const pieces = piecesOf(this.#device, [vec], this.#attributes);
       let size = 0;
       for (const piece of pieces) if (piece.route.type !== "bus-address") size += this.#translated?.sizeOf(piece) ?? 0;
       if (this.#translated && size > this.#translated.left) return "full";

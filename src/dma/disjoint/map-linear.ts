@@ -37,7 +37,7 @@ export function mapLinear(
   const { device, granules, path } = devicePath;
   const total = vecs.reduce((sum, { length }) => sum + length, 0);
   if (options.withinSegment && total > device.maxSegmentSize) throw linearTooLong(total, device.maxSegmentSize);
-  const pieces = piecesOf(device, vecs);
+  const pieces = piecesOf(device, vecs, terms.attributes);
   const first = pieces[0]!;
   const onBus = pieces.find(({ route }) => route.type === "bus-address");
   if (onBus !== undefined) {

@@ -111,7 +111,7 @@ export class IovaRange implements Disposable {
    * Cost: one entry a page (fewer with larger leaves), no invalidation.
    * @throws DmaError ERR_DMA_LINK_RANGE, ERR_DMA_ADDRESS, ERR_DMA_DIRECTION, ERR_DMA_RELEASED (EINVAL),
    * ERR_DMA_LINK_ALIGNMENT (EIO, ENXIO), ERR_DMA_MAP (EADDRINUSE, ERANGE, ENOMEM), ERR_DMA_SHARED (EOPNOTSUPP); besides,
-   * on devices that need care: ERR_DMA_NOT_COHERENT (EOPNOTSUPP), ERR_DMA_BOUNCE_FORBIDDEN, ERR_DMA_PRIVATE (EPERM),
+   * on devices that need care: ERR_DMA_SHARING (EINVAL: other links of the range are of the other kind), ERR_DMA_NOT_COHERENT (EOPNOTSUPP), ERR_DMA_BOUNCE_FORBIDDEN, ERR_DMA_PRIVATE (EPERM),
    * ERR_DMA_BOUNCE_FULL, ERR_DMA_BOUNCE_NONE (ENOMEM)
    */
   link(offset: number, phys: PhysAddr, length: number, direction: Direction, attributes?: DmaAttributes): void {
@@ -143,7 +143,7 @@ export class IovaRange implements Disposable {
       if (device.linuxCompatible) links.announceRefusal(links.address + offset, phys, this.#granules.inside(phys), 0);
       throw badDirection(direction);
     }
-    if (attributes?.shared && !device.linuxCompatible) throw sharedForbidden(device.name);
+    if (attributes?.shared && device.sharedBit === 0 && !device.linuxCompatible) throw sharedForbidden(device.name);
     this.flush();
     this.#events?.linking(offset, length, phys, terms);
     try {

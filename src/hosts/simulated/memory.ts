@@ -139,6 +139,15 @@ export class SimulatedMemory implements PhysicalMemory {
     };
   }
 
+  /** Neither RAM nor a region has a byte of [start, + length). */
+  isFree(start: PhysAddr, length: number): boolean {
+    const end = start + length;
+    if (start % PAGE_SIZE !== 0 || end > Number.MAX_SAFE_INTEGER) return false;
+    for (let page = start / PAGE_SIZE; page < end / PAGE_SIZE; page++)
+      if (this.#isRam === undefined || this.#isRam(page as PhysPage)) return false;
+    return !this.#regions.some((region) => region.start < end && start < region.end);
+  }
+
   /** Pages that hold bytes of their own. */
   get touchedPages(): number {
     return this.#pages.size;

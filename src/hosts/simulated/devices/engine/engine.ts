@@ -68,6 +68,8 @@ export class DmaEngine implements DeviceModel {
   buffer: Uint8Array = new Uint8Array(0);
   /** Results of scripts, oldest first. */
   readonly results: EngineResult[] = [];
+  /** Behind its BAR. */
+  readonly #memory: Uint8Array;
   #port: DevicePort | undefined;
   readonly #timers = new Set<Timer>();
 
@@ -79,7 +81,9 @@ export class DmaEngine implements DeviceModel {
     const options = typeof first === "number" ? {} : first;
     this.vectors = options.vectors ?? 1;
     const length = options.memoryBytes ?? 0;
-    this.bars = length > 0 ? [{ index: 0, length, target: memoryTarget(length) }] : [];
+    const target = memoryTarget(length);
+    this.#memory = target.bytes;
+    this.bars = length > 0 ? [{ index: 0, length, target }] : [];
     if (typeof first === "number") this.#port = portThrough(first, unit!, memory!, (access) => this.onAccess?.(access));
   }
 
@@ -141,6 +145,16 @@ export class DmaEngine implements DeviceModel {
     if (!this.obeysReset) return;
     for (const timer of this.#timers) timer.cancel();
     this.#timers.clear();
+  }
+
+  isQuiet(): boolean {
+    return this.waiting === 0;
+  }
+
+  scrub(): void {
+    this.reset();
+    this.buffer = new Uint8Array(0);
+    this.#memory.fill(0);
   }
 
   get #plugged(): DevicePort {

@@ -224,6 +224,15 @@ export class NvmeController implements DeviceModel {
     this.#memory.reset();
   }
 
+  isQuiet(): boolean {
+    return this.engine.submissionQueues.size === 0;
+  }
+
+  scrub(): void {
+    this.reset();
+    this.cmb.fill(0);
+  }
+
   #configure(value: number): void {
     const was = this.#configuration;
     this.#configuration = value;
