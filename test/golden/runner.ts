@@ -10,6 +10,7 @@ import { gunzipSync } from "node:zlib";
 import { judges as dmaApi } from "./dma-api.ts";
 import { judges as dmaLayer } from "./dma-layer.ts";
 import { judges as dmaProt } from "./dma-prot.ts";
+import { judges as hmm } from "./hmm.ts";
 import { judges as invalidation } from "./invalidation.ts";
 import { judges as iova } from "./iova.ts";
 import type { Header, Judge, Line, Verdict } from "./judge.ts";
@@ -21,6 +22,7 @@ const JUDGES: Readonly<Record<string, Judge>> = {
   ...dmaApi,
   ...dmaLayer,
   ...dmaProt,
+  ...hmm,
   ...invalidation,
   ...iova,
   ...nvmeDataPointer,
