@@ -39,6 +39,11 @@ export interface DomainOptions {
   readonly countSteps?: boolean;
   /** Deviation: granules up to which the allocator caches ranges; 32 unless said (iova/domain.ts). */
   readonly largestCached?: number;
+  /**
+   * A release of addresses that are nobody's, or of more than was reserved, leaves the allocator as it is. On unless said;
+   * off, it gives out addresses twice from then on, as Linux does.
+   */
+  readonly checked?: boolean;
 }
 
 /** Where a domain's own table memory lies: 128 TiB, above any RAM and within what every format can point to. */
@@ -90,6 +95,7 @@ export class IommuDomain implements AddressSpace {
       clock,
       counters: this.counters,
       countSteps: options.countSteps ?? false,
+      checked: options.checked ?? true,
       ...(options.largestCached !== undefined && { largestCached: options.largestCached }),
     });
     const lastPage = options.lastPage ?? 2 ** Math.min(layout.inputBits - 12, WIDEST_PAGE_BITS) - 1;

@@ -30,7 +30,7 @@ import {
   writeSecondStageRange,
   writeTlbRange,
 } from "../../src/layouts/invalidation/index.ts";
-import { type Header, type Judge, type Line, Tally } from "./judge.ts";
+import { type Judge, judgeLines, type Line } from "./judge.ts";
 
 const page = (address: unknown): IovaPage => Number(BigInt(address as string) >> 12n) as IovaPage;
 const pageAfter = (last: unknown): IovaPage => Number((BigInt(last as string) + 1n) >> 12n) as IovaPage;
@@ -57,22 +57,15 @@ const written = (write: (words: Uint32Array) => void): Uint32Array => {
 
 const judge =
   (answer: (line: Line) => Record<string, unknown>): Judge =>
-  (_header: Header, lines: readonly Line[]) => {
-    const tally = new Tally();
-    lines.forEach((line, i) => {
+  (_header, lines) =>
+    judgeLines(lines, false, (line) => {
       const differences: string[] = [];
-      try {
-        for (const [key, found] of Object.entries(answer(line))) {
-          const [expected, got] = [JSON.stringify(line[key]), JSON.stringify(found)];
-          if (expected !== got) differences.push(`${key}: expected ${expected}, found ${got}`);
-        }
-      } catch (error) {
-        differences.push(String(error));
+      for (const [key, found] of Object.entries(answer(line))) {
+        const [expected, got] = [JSON.stringify(line[key]), JSON.stringify(found)];
+        if (expected !== got) differences.push(`${key}: expected ${expected}, found ${got}`);
       }
-      tally.judge(i + 2, differences);
+      return differences;
     });
-    return tally.verdict();
-  };
 
 const judgeVtd = judge((line) => {
   const [start, end] = range(line);

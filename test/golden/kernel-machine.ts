@@ -128,6 +128,7 @@ export class KernelMachine {
         clock,
         scalableMode,
         cachingMode: this.mode === "cm",
+        cachesAbsent: false, // as the emulated one
         deviceTlb: this.#ats,
       });
       this.events.recording = false;
@@ -172,6 +173,7 @@ export class KernelMachine {
         reserved: [INTERRUPT_WINDOW, ...BRIDGE_WINDOWS],
         tableMemory: this.arena,
         observer: this.events,
+        checked: false,
       });
       this.unit.detach(device.requester);
       this.unit.attachDevice(device.requester, domain.tables, {

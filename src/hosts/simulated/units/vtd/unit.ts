@@ -12,10 +12,10 @@ import { READ, WRITE } from "../../../../layouts/pagetable/index.ts";
 import { type Clock, FAULT_STATUS, GLOBAL, type TableMemory, type VtdRegisters } from "../../../../platform/index.ts";
 import { capabilityWords, type VtdTraits } from "./capabilities.ts";
 import { DeviceTlb } from "./device-tlb.ts";
+import { REASON } from "./fault-reasons.ts";
 import { FaultRecords } from "./fault-records.ts";
 import { type PageRequest, PageRequestRing } from "./page-request-ring.ts";
 import { type Forgetting, InvalidationEngine, type QueueCounts, type QueueMisbehaviour } from "./queue.ts";
-import { REASON } from "./fault-reasons.ts";
 import type { Cached } from "./translation-cache.ts";
 import { Translator } from "./translator.ts";
 
@@ -25,6 +25,11 @@ export interface SimulatedVtdOptions extends VtdTraits {
   readonly clock: Clock;
   /** After this long a device that was told to forget counts as not answering. 1 unless said. */
   readonly deviceTimeoutMs?: number;
+  /**
+   * With `cachingMode`: absent entries are in fact cached, which the specification permits and does not demand. On unless
+   * said; the unit that QEMU emulates asks for the invalidations and caches none.
+   */
+  readonly cachesAbsent?: boolean;
 }
 
 /** An answer to a group of page requests, as the device gets it. */
@@ -60,7 +65,7 @@ export class SimulatedVtdUnit implements VtdRegisters {
     this.capability = capability;
     this.extendedCapability = extended;
     this.#clock = clock;
-    this.#translator = new Translator(memory, options.cachingMode === true);
+    this.#translator = new Translator(memory, options.cachingMode === true && options.cachesAbsent !== false);
     this.#records = new FaultRecords(options.faultRecords ?? 1);
     this.#pageRequests = new PageRequestRing(memory);
     this.#queue = new InvalidationEngine(memory, this.#forgetting(), () => this.#nowMs(), deviceTimeoutMs);
