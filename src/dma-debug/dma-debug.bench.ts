@@ -1,10 +1,11 @@
 /** What checks cost: 256 scattered pages in two steps and one by one, unchecked, checked, and under checked mode. */
 import { type Bench, type Contender, fold, HASH } from "../../bench/bench.ts";
 import { PhysAddr, type Random } from "../base/index.ts";
+import { Dma, type DmaOptions, type PhysVec } from "../dma/index.ts";
 import { SimulatedUnit, VirtualClock } from "../hosts/simulated/index.ts";
 import { IommuDomain } from "../iommu/index.ts";
 import { vtdSecondStage } from "../layouts/pagetable/index.ts";
-import { Dma, DmaDebug, type DmaOptions, type PhysVec } from "../dma/index.ts";
+import { DmaDebug } from "./index.ts";
 
 const PAGES = 256;
 

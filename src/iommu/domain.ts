@@ -10,12 +10,11 @@
  * Not for: choosing how memory is reached (direct, bounced, peer); that is `dma/`.
  * Specified by: behaviour of Linux 7.2 IOMMU core and DMA-IOMMU layer.
  */
-import { Counters, type IovaPage, PAGE_SIZE, type PhysPage } from "../base/index.ts";
+import { Counters, type IovaPage, type Observer, PAGE_SIZE, type PhysPage } from "../base/index.ts";
 import { type IovaDevice, IovaDomain, IovaSpace, type PfnRange } from "../iova/index.ts";
 import type { TableLayout } from "../layouts/pagetable/index.ts";
 import { Arena, Gather, type LeafCursor, PageTable, type TableEvents, TableList } from "../pagetable/index.ts";
 import type { Clock, TranslationTables, TranslationUnit } from "../platform/index.ts";
-import type { Observer } from "../trace/index.ts";
 import type { AddressSpace } from "./address-space.ts";
 import { badDomainNumber, badMode, domainLacks, mapRefused, splitRefused } from "./errors.ts";
 

@@ -1,6 +1,7 @@
 /** Devices under checked mode: behind an IOMMU or without one, below a switch, in a confidential guest. */
 import { MiB, PhysAddr, PhysPage } from "../../src/base/index.ts";
-import { Dma, DmaDebug, type DmaDebugOptions, type DmaOptions } from "../../src/dma/index.ts";
+import { Dma, type DmaOptions } from "../../src/dma/index.ts";
+import { DmaDebug, type DmaDebugOptions } from "../../src/dma-debug/index.ts";
 import {
   DmaEngine,
   SimulatedMachine,
@@ -11,7 +12,8 @@ import {
 } from "../../src/hosts/simulated/index.ts";
 import { IommuDomain } from "../../src/iommu/index.ts";
 import { vtdSecondStage } from "../../src/layouts/pagetable/index.ts";
-import { ACS, type PciBar } from "../../src/platform/index.ts";
+import { ACS } from "../../src/layouts/pci/index.ts";
+import type { PciBar } from "../../src/platform/index.ts";
 
 export const KiB4 = 4096;
 export const RAM: PhysAddr = PhysAddr(0x2000_1000);

@@ -29,9 +29,9 @@ import {
   vtdSecondStage,
   WRITE,
 } from "../../src/layouts/pagetable/index.ts";
+import { ACS } from "../../src/layouts/pci/index.ts";
 import { P2pRouter } from "../../src/p2p/index.ts";
 import { Arena, Gather, PageTable } from "../../src/pagetable/index.ts";
-import { ACS } from "../../src/platform/index.ts";
 import { outcome, pattern } from "../conformance/outcome.ts";
 import { Stand, type StandOptions } from "./stand.ts";
 

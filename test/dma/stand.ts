@@ -6,7 +6,16 @@
  * lines belong to the device, which pages it can reach. {@link Stand.state} is all of it as one plain value, so that
  * "a failed call leaves nothing" is one comparison.
  */
-import { Counters, type Direction, DmaAddr, GiB, PAGE_SIZE, PhysAddr, PhysPage } from "../../src/base/index.ts";
+import {
+  Counters,
+  type Direction,
+  DmaAddr,
+  GiB,
+  type Observer,
+  PAGE_SIZE,
+  PhysAddr,
+  PhysPage,
+} from "../../src/base/index.ts";
 import { ConfidentialMemory, Dma, type DmaOptions, type IovaRange } from "../../src/dma/index.ts";
 import {
   type BridgeDescription,
@@ -19,7 +28,6 @@ import { IommuDomain } from "../../src/iommu/index.ts";
 import type { TableLayout } from "../../src/layouts/pagetable/index.ts";
 import { Arena } from "../../src/pagetable/index.ts";
 import type { CacheMaintenance, MemoryEncryption, PageAllocator } from "../../src/platform/index.ts";
-import type { Observer } from "../../src/trace/index.ts";
 
 export interface StandOptions extends Omit<DmaOptions, "domain" | "machine" | "counters" | "node"> {
   /** The IOMMU's format; without one the device goes direct. */

@@ -3,14 +3,16 @@
  * first line of a file says, and one front door for each of its devices.
  */
 import { type DmaAddr, type IovaPage, PhysAddr, type PhysPage } from "../../src/base/index.ts";
-import { Dma, type DmaDebug, type DmaMachine } from "../../src/dma/index.ts";
+import { Dma, type DmaMachine } from "../../src/dma/index.ts";
+import type { DmaDebug } from "../../src/dma-debug/index.ts";
 import { SimulatedMemory, VirtualClock } from "../../src/hosts/simulated/index.ts";
 import { SimulatedVtdUnit } from "../../src/hosts/simulated/units/vtd/index.ts";
 import { INTERRUPT_WINDOW, IommuDomain, VtdUnit } from "../../src/iommu/index.ts";
 import { vtdSecondStage, x86_64 } from "../../src/layouts/pagetable/index.ts";
+import { requesterId } from "../../src/layouts/pci/index.ts";
 import { P2pRouter } from "../../src/p2p/index.ts";
 import { Arena } from "../../src/pagetable/index.ts";
-import { type PageAllocator, requesterId } from "../../src/platform/index.ts";
+import type { PageAllocator } from "../../src/platform/index.ts";
 import { BouncePool } from "../../src/swiotlb/index.ts";
 import type { Header, Line } from "./judge.ts";
 import { KernelEvents } from "./kernel-events.ts";

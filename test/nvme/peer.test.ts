@@ -3,7 +3,7 @@ import { describe, expect, test } from "vitest";
 import { type DmaError, MiB, PAGE_SIZE } from "../../src/base/index.ts";
 import type { Nvme, PeerMemory } from "../../src/consumers/nvme/index.ts";
 import { CMB_BAR } from "../../src/hosts/simulated/index.ts";
-import { ACS } from "../../src/platform/index.ts";
+import { ACS } from "../../src/layouts/pci/index.ts";
 import { MODES, type Mode, type Plugged, TestMachine } from "./machine.ts";
 
 interface Two {

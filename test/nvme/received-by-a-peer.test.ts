@@ -8,7 +8,7 @@ import { Dma } from "../../src/dma/index.ts";
 import { CMB_BAR, DmaEngine } from "../../src/hosts/simulated/index.ts";
 import { IommuDomain } from "../../src/iommu/index.ts";
 import { vtdSecondStage } from "../../src/layouts/pagetable/index.ts";
-import { ACS } from "../../src/platform/index.ts";
+import { ACS } from "../../src/layouts/pci/index.ts";
 import { type Mode, TestMachine } from "./machine.ts";
 
 const ADAPTER_DOMAIN = 100;

@@ -9,7 +9,7 @@ import { Dma } from "../../src/dma/index.ts";
 import { SimulatedMachine, SimulatedUnit } from "../../src/hosts/simulated/index.ts";
 import { IommuDomain } from "../../src/iommu/index.ts";
 import { vtdSecondStage } from "../../src/layouts/pagetable/index.ts";
-import { mapping } from "../../src/replay/index.ts";
+import { mapping } from "../../src/simulation/index.ts";
 import { openTrace, type Trace, TraceRecorder } from "../../src/trace/index.ts";
 
 const open = (bytes: Uint8Array): Promise<Trace> =>

@@ -8,7 +8,7 @@ import { describe, expect, test } from "vitest";
 import type { PhysPage } from "../../src/base/index.ts";
 import type { IommuDomain } from "../../src/iommu/index.ts";
 import type { TranslationUnit } from "../../src/platform/index.ts";
-import { FAULTS, mapping, nvme, type PlantedParts, shortestStory } from "../../src/replay/index.ts";
+import { FAULTS, mapping, nvme, type PlantedParts, shortestStory } from "../../src/simulation/index.ts";
 import type { BouncePool } from "../../src/swiotlb/index.ts";
 
 /** A part with some of its methods replaced; everything else is the part's own. */

@@ -1,8 +1,8 @@
 /** Fault records: what the unit writes about a refused request, and what the stack reads there. */
 import { describe, expect, test } from "vitest";
 import { READ, vtdSecondStage, x86_64 } from "../../src/layouts/pagetable/index.ts";
+import { FAULT_STATUS } from "../../src/layouts/vtd/index.ts";
 import type { Arena } from "../../src/pagetable/index.ts";
-import { FAULT_STATUS } from "../../src/platform/index.ts";
 import { DEVICE, frame, page, vtdMachine } from "./machine.ts";
 
 /** The reasons of the faults so far. */

@@ -11,7 +11,7 @@ import { type Iova, type IovaPage, PAGE_SIZE, type PhysPage } from "../../base/i
 import type { AddressSpace, AddressTable } from "../../iommu/index.ts";
 import { Gather, LeafCursor } from "../../pagetable/index.ts";
 import { linkMisplaced, outsideRange, physTooWide, rangeReleased } from "../errors.ts";
-import type { TranslatedPath } from "../path/translated.ts";
+import type { Granules } from "../path/granules.ts";
 
 /** A constant of this file's own folds into the code: see PAGE_SIZE. */
 const PAGE = PAGE_SIZE;
@@ -36,16 +36,16 @@ export class Links {
   #mayBeLarge = false;
   /** Unlinked, but maybe still known to the IOTLB. */
   #stale: Gather | undefined;
-  readonly #path: TranslatedPath;
+  readonly #granules: Granules;
   readonly #domain: AddressSpace;
   readonly #table: AddressTable;
   /** The leaf table of the last link: the next one rarely needs another. */
   readonly #cursor = new LeafCursor();
 
-  constructor(path: TranslatedPath) {
-    this.#path = path;
-    this.#domain = path.domain;
-    this.#table = path.domain.table;
+  constructor(granules: Granules) {
+    this.#granules = granules;
+    this.#domain = granules.domain;
+    this.#table = granules.domain.table;
   }
 
   /** A range begins, in which nothing is linked. */
@@ -76,12 +76,12 @@ export class Links {
 
   /** The first page of the granule that `offset` lies in. */
   pageAt(offset: number): IovaPage {
-    return this.#path.pageOf(this.address + offset);
+    return this.#granules.pageOf(this.address + offset);
   }
 
   /** Pages of the granules that [offset, + length) touches. */
   pagesAt(offset: number, length: number): number {
-    return this.#path.pages(this.#path.inside(this.address + offset) + length);
+    return this.#granules.pages(this.#granules.inside(this.address + offset) + length);
   }
 
   /** Links page `index` of the range the short way; false, and nothing has happened, if it has to go the long one. */
@@ -118,8 +118,8 @@ export class Links {
    * Maps the granules that hold [phys, + length) at the granule of `address`; {@link note} is the caller's. `pad` is where in
    * its granule the caller's memory starts.
    */
-  map(address: number, phys: number, length: number, prot: number, pad: number = this.#path.inside(phys)): void {
-    const { granule, perGranule } = this.#path;
+  map(address: number, phys: number, length: number, prot: number, pad: number = this.#granules.inside(phys)): void {
+    const { granule, perGranule } = this.#granules;
     const inside = address - Math.floor(address * perGranule) * granule;
     if (phys - Math.floor(phys * perGranule) * granule !== inside) {
       this.announceRefusal(address, phys, pad, prot);
@@ -128,12 +128,12 @@ export class Links {
       throw linkMisplaced(address - this.address, phys, address);
     }
     const frame = ((phys - inside) / PAGE) as PhysPage;
-    this.#domain.map(this.#path.pageOf(address), frame, this.#path.pages(inside + length), prot, this.#cursor);
+    this.#domain.map(this.#granules.pageOf(address), frame, this.#granules.pages(inside + length), prot, this.#cursor);
   }
 
   /** What the kernel's events say of a link that its page table refuses. */
   announceRefusal(address: number, phys: number, pad: number, prot: number): void {
-    const { observer } = this.#path.device;
+    const { observer } = this.#granules.device;
     observer?.mapped?.(address - pad, phys - pad, 0, prot);
     observer?.unmapped?.(address - pad, 0, 0);
   }
@@ -143,12 +143,12 @@ export class Links {
     if (index < this.#first) this.#first = index;
     if (index + pages > this.#end) this.#end = index + pages;
     this.count += pages;
-    if (pages > this.#path.granulePages) this.#mayBeLarge = true;
+    if (pages > this.#granules.granulePages) this.#mayBeLarge = true;
   }
 
   /** True if all of the pages are linked. A walk of the table for each. */
   isLinked(first: IovaPage, pages: number): boolean {
-    const step = this.#path.granulePages;
+    const step = this.#granules.granulePages;
     for (let page = 0; page < pages; page += step) if (this.#table.lookup((first + page) as IovaPage) < 0) return false;
     return true;
   }

@@ -9,11 +9,10 @@
  * Not for: unmapping part of what was mapped together: Linux does not (ERR_DMA_SPLIT, EOPNOTSUPP).
  * Specified by: docs/real-hardware.md; uAPI of Linux 7.2.
  */
-import { Counters, ERRNO, hex, type IovaPage, PAGE_SIZE, type PhysPage } from "../../base/index.ts";
+import { Counters, ERRNO, hex, type IovaPage, type Observer, PAGE_SIZE, type PhysPage } from "../../base/index.ts";
 import type { AddressSpace, AddressTable } from "../../iommu/index.ts";
 import { type IovaDevice, IovaDomain, IovaSpace, type PfnRange } from "../../iova/index.ts";
 import type { Gather, LeafCursor } from "../../pagetable/index.ts";
-import type { Observer } from "../../trace/index.ts";
 import { type Area, Areas } from "./areas.ts";
 import { noMappings, overlaps, shortUnmap, splitRefused } from "./errors.ts";
 import type { AddressRange, KernelSpace } from "./ioas.ts";

@@ -7,9 +7,8 @@
  * process, however it comes. Nothing is bound or unbound here.
  * Specified by: docs/real-hardware.md.
  */
-import type { Counters } from "../../base/index.ts";
+import type { Counters, Observer } from "../../base/index.ts";
 import type { DmaMachine } from "../../dma/index.ts";
-import type { Observer } from "../../trace/index.ts";
 import { closeAtExit } from "./cleanup.ts";
 import { MonotonicClock } from "./clock.ts";
 import { LinuxDevice } from "./device.ts";
@@ -17,8 +16,8 @@ import { DeviceMemory } from "./device-memory.ts";
 import { LinuxDomain } from "./domain.ts";
 import { hostClosed, noBackEnd, noIommu, noSuchDevice, openAlready, openedOtherwise, wrongDriver } from "./errors.ts";
 import { Interrupts } from "./interrupts.ts";
-import { IOMMU_NODE, IommufdSpace } from "./iommufd.ts";
 import type { AddressRange, BackEnd, KernelSpace } from "./ioas.ts";
+import { IOMMU_NODE, IommufdSpace } from "./iommufd.ts";
 import { systemCalls } from "./koffi-syscalls.ts";
 import { LinuxMemory } from "./memory.ts";
 import type { Fd, Sys } from "./syscalls.ts";

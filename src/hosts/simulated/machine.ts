@@ -7,18 +7,26 @@
  * Promises: address space costs nothing until touched; {@link leaks} says what is not back as it was at the start.
  * Not for: the IOMMU itself: any unit that translates requests can be given, at the start or later (`fabric.translator`).
  */
-import { type Counters, GiB, PAGE_SIZE, type PhysAddr, PhysPage, pagesOf, Random } from "../../base/index.ts";
+import {
+  type Counters,
+  GiB,
+  type Observer,
+  PAGE_SIZE,
+  type PhysAddr,
+  PhysPage,
+  pagesOf,
+  Random,
+} from "../../base/index.ts";
 import { P2pRouter, type P2pRouterOptions } from "../../p2p/index.ts";
 import type { PageAllocator, PhysicalMemory } from "../../platform/index.ts";
 import { BOUNCE_SLOT, BouncePool } from "../../swiotlb/index.ts";
-import type { Observer } from "../../trace/index.ts";
 import { CpuCaches } from "./caches.ts";
 import { VirtualClock } from "./clock.ts";
 import { type DeviceModel, SimulatedPciDevice } from "./device.ts";
 import { SimulatedEncryption } from "./encryption.ts";
 import { badBar, outOfMemory } from "./errors.ts";
-import { Fabric, type RequestTranslator } from "./fabric.ts";
 import { FreeRuns } from "./extents.ts";
+import { Fabric, type RequestTranslator } from "./fabric.ts";
 import { type RegionTarget, SimulatedMemory } from "./memory.ts";
 import { type BridgeDescription, type SimulatedHostBridge, type SimulatedPciNode, SimulatedPciTree } from "./pci.ts";
 import { HOLE_START, isRam, ramEnd, SimulatedRam } from "./ram.ts";

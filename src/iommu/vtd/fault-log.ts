@@ -6,7 +6,9 @@
  * Promises: never throws; every record is given back, also when nobody has room for its event.
  * Specified by: VT-d specification, 7.3 and 11.4.14; behaviour of Linux 7.2 (drivers/iommu/intel/dmar.c).
  */
-import { type Clock, FAULT_STATUS, type VtdRegisters } from "../../platform/index.ts";
+
+import { FAULT_STATUS } from "../../layouts/vtd/index.ts";
+import type { Clock, VtdRegisters } from "../../platform/index.ts";
 import type { FaultEvents } from "./fault-events.ts";
 import { decodeFaultRecord, isFault } from "./fault-record.ts";
 

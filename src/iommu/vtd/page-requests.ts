@@ -11,8 +11,9 @@
  */
 import { type IovaPage, PAGE_SIZE, type PhysPage } from "../../base/index.ts";
 import { PAGE_RESPONSE, writePageGroupResponse } from "../../layouts/invalidation/index.ts";
+import { PAGE_REQUEST_STATUS } from "../../layouts/vtd/index.ts";
 import type { Arena } from "../../pagetable/index.ts";
-import { PAGE_REQUEST_STATUS, type VtdRegisters } from "../../platform/index.ts";
+import type { VtdRegisters } from "../../platform/index.ts";
 import { noMemory } from "./errors.ts";
 import type { InvalidationQueue } from "./invalidation-queue.ts";
 

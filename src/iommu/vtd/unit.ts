@@ -10,26 +10,18 @@
  * Not for: page tables, and when to invalidate (iommu/domain.ts).
  * Specified by: VT-d specification, 6.5.3 and 9; behaviour of Linux 7.2 (drivers/iommu/intel/iommu.c, pasid.c).
  */
-import type { IovaPage } from "../../base/index.ts";
+import type { IovaPage, Observer } from "../../base/index.ts";
 import { END_OF_PAGES, type VtdCacheTag } from "../../layouts/invalidation/index.ts";
-import { encodeRootTableAddress, TABLE_MODE } from "../../layouts/vtd/index.ts";
+import { encodeRootTableAddress, GLOBAL, TABLE_MODE } from "../../layouts/vtd/index.ts";
 import type { Arena } from "../../pagetable/index.ts";
-import {
-  type Clock,
-  GLOBAL,
-  type Requester,
-  type TranslationTables,
-  type TranslationUnit,
-  type VtdRegisters,
-} from "../../platform/index.ts";
-import type { Observer } from "../../trace/index.ts";
+import type { Clock, Requester, TranslationTables, TranslationUnit, VtdRegisters } from "../../platform/index.ts";
 import type { AttachOptions } from "./attach-options.ts";
+import { Forgetting, type Holder } from "./attachment-invalidation.ts";
 import { CacheTags } from "./cache-tags.ts";
 import { readCapabilities, type VtdCapabilities } from "./capabilities.ts";
 import { badTranslationUnit, outOfRange, unitBroken, unitLacks } from "./errors.ts";
 import { FaultEvents } from "./fault-events.ts";
 import { FaultLog } from "./fault-log.ts";
-import { Forgetting, type Holder } from "./attachment-invalidation.ts";
 import { GlobalCommands } from "./global-commands.ts";
 import { type InvalidationCounts, InvalidationQueue, POLL_LIMIT } from "./invalidation-queue.ts";
 import { PageRequestQueue } from "./page-requests.ts";

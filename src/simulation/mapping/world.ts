@@ -5,7 +5,7 @@
  * pulled out and plugged in again, and tells whoever judges of every access and every flush.
  * Parts can be replaced before anything is built on them, so that tests can plant a defect in any of them and see it found.
  */
-import { Counters, type DmaAddr, type IovaPage, type PhysPage } from "../../base/index.ts";
+import { Counters, type DmaAddr, type IovaPage, type Observer, type PhysPage } from "../../base/index.ts";
 import { ConfidentialMemory, Dma, type DmaMachine, type PhysVec } from "../../dma/index.ts";
 import {
   DmaEngine,
@@ -19,7 +19,6 @@ import type { P2pProvider } from "../../p2p/index.ts";
 import { Arena } from "../../pagetable/index.ts";
 import type { Requester, TranslationUnit } from "../../platform/index.ts";
 import type { BouncePool } from "../../swiotlb/index.ts";
-import type { Observer } from "../../trace/index.ts";
 import { readPieces, writePieces } from "../bytes.ts";
 import type { PlantedParts, RunOptions } from "../scenario.ts";
 import { buildMachine, buildVtd, layoutOf } from "./hardware.ts";

@@ -1,8 +1,7 @@
 /** The DMA API on a real kernel, with a real device (QEMU's edu) that reads and writes what is mapped, and tries what is not. */
-import { MiB, PAGE_SIZE, PhysAddr, Random } from "../../../src/base/index.ts";
+import { MiB, type Observer, PAGE_SIZE, PhysAddr, Random } from "../../../src/base/index.ts";
 import { Dma } from "../../../src/dma/index.ts";
 import type { BackEnd, LinuxDevice, LinuxHost, Sysfs } from "../../../src/hosts/linux/index.ts";
-import type { Observer } from "../../../src/trace/index.ts";
 import { EDU_MASK, Edu } from "./edu.ts";
 import { hasKernelEvents, joined, type KernelEvent, kernelEvents } from "./kernel-events.ts";
 import { checkPageTables, whyNoPageTables } from "./page-tables.ts";
