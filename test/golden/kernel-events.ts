@@ -7,7 +7,8 @@ import type { Observer } from "../../src/base/index.ts";
 
 export type KernelEvent = readonly (string | number | boolean | null)[];
 
-export const hex = (value: number): string => (value >= 2 ** 64 - 1024 ? ALL_ONES : `0x${value.toString(16)}`);
+/** The last number below 2^64 stands for the last address. */
+export const hex = (value: number): string => (value >= 2 ** 64 - 2048 ? ALL_ONES : `0x${value.toString(16)}`);
 export const ALL_ONES = "0xffffffffffffffff";
 
 export class KernelEvents implements Observer {
