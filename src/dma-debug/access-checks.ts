@@ -102,7 +102,7 @@ export class AccessChecks {
     const { device, domain } = this.#owner;
     if (device.machine.encryption === undefined || device.tdi !== "none") return;
     const inside = access.address % PAGE_SIZE;
-    const page = domain?.table.lookup(IovaPage.of(DmaAddr(access.address)));
+    const page = domain?.lookup(IovaPage.of(DmaAddr(access.address)));
     if (page !== undefined && page < 0) return;
     const phys = PhysAddr(page === undefined ? access.address - device.busOffset : page * PAGE_SIZE + inside);
     if (hiddenFrom(device, phys, access.length))

@@ -8,6 +8,7 @@ export type { LinearOptions } from "./disjoint/map-linear.ts";
 export type { VecsMapping } from "./disjoint/map-vecs.ts";
 export * from "./dma.ts";
 export { CoherentMemory, DmaMapping, ScatterlistMapping } from "./handles.ts";
+export type { Host, HostCapabilities, OpenDevice, OpenOptions } from "./host.ts";
 export { ConfidentialMemory, hiddenFrom } from "./path/confidential.ts";
 export { Granules } from "./path/granules.ts";
 export type { MappedList, Path } from "./path/path.ts";

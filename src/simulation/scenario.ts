@@ -5,7 +5,7 @@
 
 import type { Observer } from "../base/index.ts";
 import type { DmaMachine } from "../dma/index.ts";
-import type { IommuDomain } from "../iommu/index.ts";
+import type { DmaDomain } from "../iommu/index.ts";
 import type { TranslationUnit } from "../platform/index.ts";
 import type { BouncePool } from "../swiotlb/index.ts";
 
@@ -37,7 +37,7 @@ export interface RunResult {
 /** Parts that a test may replace by defective ones. A scenario that has no such part leaves it out. */
 export interface PlantedParts {
   readonly unit?: (unit: TranslationUnit) => TranslationUnit;
-  readonly domain?: (domain: IommuDomain) => IommuDomain;
+  readonly domain?: (domain: DmaDomain) => DmaDomain;
   readonly pool?: (pool: BouncePool) => BouncePool;
   readonly machine?: (machine: DmaMachine) => DmaMachine;
 }

@@ -6,7 +6,7 @@ import { DmaAddr, PhysAddr, type PhysPage } from "../../src/base/index.ts";
 import { type Direction, Dma, type DmaOptions } from "../../src/dma/index.ts";
 import { DmaDebug, type DmaDebugOptions } from "../../src/dma-debug/index.ts";
 import { SimulatedMemory, SimulatedUnit, VirtualClock } from "../../src/hosts/simulated/index.ts";
-import { IommuDomain } from "../../src/iommu/index.ts";
+import { DmaDomain } from "../../src/iommu/index.ts";
 import { vtdSecondStage } from "../../src/layouts/pagetable/index.ts";
 import { bytes, confidential, KiB4, peers, RAM, REQUESTER, setUp } from "./checked-stand.ts";
 
@@ -260,7 +260,7 @@ describe("where Linux's answer is a defect, linuxCompatible gives it and the def
 
   test("two-step ranges are not seen: an unmap of their address is unknown", () => {
     const domain = () =>
-      new IommuDomain({
+      new DmaDomain({
         layout: vtdSecondStage(),
         unit: new SimulatedUnit(),
         clock: new VirtualClock(),

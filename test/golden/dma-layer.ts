@@ -6,7 +6,7 @@
 import { hex, type IovaPage, PhysAddr } from "../../src/base/index.ts";
 import { Dma, type IovaRange, type PhysVec } from "../../src/dma/index.ts";
 import { SimulatedUnit, VirtualClock } from "../../src/hosts/simulated/index.ts";
-import { IommuDomain } from "../../src/iommu/index.ts";
+import { DmaDomain } from "../../src/iommu/index.ts";
 import { type TableLayout, vtdSecondStage } from "../../src/layouts/pagetable/index.ts";
 import { P2pRouter } from "../../src/p2p/index.ts";
 import type { HostBridge, PciNode } from "../../src/platform/index.ts";
@@ -30,14 +30,14 @@ function layoutOf(words: unknown): TableLayout {
 function layer(options: { layout: TableLayout; lazy: boolean; coherent: boolean; peers?: P2pRouter; node?: PciNode }): {
   events: LayerEvents;
   clock: VirtualClock;
-  domain: IommuDomain;
+  domain: DmaDomain;
   arena: CountedArena;
   dma: Dma;
 } {
   const events = new LayerEvents();
   const clock = new VirtualClock();
   const arena = new CountedArena(events);
-  const domain = new IommuDomain({
+  const domain = new DmaDomain({
     layout: options.layout,
     unit: new SimulatedUnit(),
     clock,

@@ -7,7 +7,7 @@ import { Dma, type DmaMachine } from "../../src/dma/index.ts";
 import type { DmaDebug } from "../../src/dma-debug/index.ts";
 import { SimulatedMemory, VirtualClock } from "../../src/hosts/simulated/index.ts";
 import { SimulatedVtdUnit } from "../../src/hosts/simulated/units/vtd/index.ts";
-import { INTERRUPT_WINDOW, IommuDomain, VtdUnit } from "../../src/iommu/index.ts";
+import { DmaDomain, INTERRUPT_WINDOW, VtdUnit } from "../../src/iommu/index.ts";
 import { vtdSecondStage, x86_64 } from "../../src/layouts/pagetable/index.ts";
 import { requesterId, requesterName } from "../../src/layouts/pci/index.ts";
 import { P2pRouter } from "../../src/p2p/index.ts";
@@ -92,7 +92,7 @@ interface Device {
   readonly untrusted: boolean;
   readonly requester: number;
   dma: Dma;
-  domain: IommuDomain | undefined;
+  domain: DmaDomain | undefined;
   /** There is an IOMMU, and the device's domain leaves addresses as they are. */
   isIdentity: boolean;
   leaves: Map<number, string>;
@@ -200,9 +200,9 @@ export class KernelMachine {
     const before = device.dma;
     const mode = known("a domain of the type", DOMAINS, type);
     this.events.recording = false;
-    let domain: IommuDomain | undefined;
+    let domain: DmaDomain | undefined;
     if (mode !== "identity" && this.unit) {
-      domain = new IommuDomain({
+      domain = new DmaDomain({
         layout: this.mode.vtd?.scalableMode ? x86_64() : vtdSecondStage(),
         unit: this.unit,
         clock: this.clock,
@@ -214,7 +214,7 @@ export class KernelMachine {
         checked: false,
       });
       this.unit.detach(device.requester);
-      this.unit.attachDevice(device.requester, domain.tables, {
+      this.unit.attach(device.requester, domain.tables, {
         ...(this.#ats && { ats: { queueDepth: 0, stu: 0 } }),
       });
     }
@@ -227,7 +227,7 @@ export class KernelMachine {
     this.events.take();
   }
 
-  #front(index: number, domain: IommuDomain | undefined, before?: Dma): Dma {
+  #front(index: number, domain: DmaDomain | undefined, before?: Dma): Dma {
     const { name, untrusted } = this.devices[index]!;
     const limits = before?.device;
     const node = this.tree.devices[index];

@@ -48,7 +48,7 @@ function unitOf({ mode, machine }: Header, domainId: number) {
   const layout = scalableMode ? x86_64() : vtdSecondStage();
   const table = new PageTable({ layout, memory, counters: new Counters() });
   const tables = { domainId, layout, memory, root: () => table.root, topLevel: () => table.topLevel };
-  unit.attachDevice(DEVICE, tables, deviceTlb ? { ats: { queueDepth: 0, stu: 0 } } : {});
+  unit.attach(DEVICE, tables, deviceTlb ? { ats: { queueDepth: 0, stu: 0 } } : {});
   return { unit, events };
 }
 

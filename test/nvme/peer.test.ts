@@ -120,7 +120,7 @@ describe("a request", () => {
     const { machine, diskB, lent } = both;
     const vec = lent.vec(0, PAGE_SIZE);
     lent[Symbol.dispose]();
-    expect(machine.machine.peers.providers).toEqual([]);
+    expect(machine.host.peers.providers).toEqual([]);
     await expect(machine.run(diskB.write(0, [vec]))).rejects.toMatchObject({ code: "ERR_DMA_NVME_STATUS" });
   });
 });

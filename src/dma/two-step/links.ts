@@ -8,8 +8,7 @@
  * Not for: deciding who may link what, or how; that is {@link IovaRange}'s and {@link CarefulLinks}'.
  */
 import { type Iova, type IovaPage, PAGE_SIZE, type PhysPage } from "../../base/index.ts";
-import type { AddressSpace, AddressTable } from "../../iommu/index.ts";
-import { Gather, LeafCursor } from "../../pagetable/index.ts";
+import type { AddressSpace, LinkCursor } from "../../iommu/index.ts";
 import { linkMisplaced, outsideRange, physTooWide, rangeReleased } from "../errors.ts";
 import type { Granules } from "../path/granules.ts";
 
@@ -34,18 +33,14 @@ export class Links {
   #end = 0;
   /** A leaf may cover more than a granule: a part of it can be unlinked only when it has been split. */
   #mayBeLarge = false;
-  /** Unlinked, but maybe still known to the IOTLB. */
-  #stale: Gather | undefined;
   readonly #granules: Granules;
   readonly #domain: AddressSpace;
-  readonly #table: AddressTable;
-  /** The leaf table of the last link: the next one rarely needs another. */
-  readonly #cursor = new LeafCursor();
+  readonly #cursor: LinkCursor;
 
   constructor(granules: Granules) {
     this.#granules = granules;
     this.#domain = granules.domain;
-    this.#table = granules.domain.table;
+    this.#cursor = granules.domain.openLinks();
   }
 
   /** A range begins, in which nothing is linked. */
@@ -86,7 +81,7 @@ export class Links {
 
   /** Links page `index` of the range the short way; false, and nothing has happened, if it has to go the long one. */
   linkPage(index: number, frame: number, prot: number): boolean {
-    if (!this.#table.mapPage(this.page + index, frame, prot, this.#cursor)) return false;
+    if (!this.#cursor.mapPage(this.page + index, frame, prot)) return false;
     if (index < this.#first) this.#first = index;
     if (index >= this.#end) this.#end = index + 1;
     this.count++;
@@ -95,23 +90,14 @@ export class Links {
 
   /** Links single pages, the first `count` of `frames`, from page `index` of the range on; how many went that way. */
   linkPages(index: number, frames: Float64Array, count: number, prot: number): number {
-    const first = this.page + index;
-    let done = 0;
-    while (done < count) {
-      done += this.#table.mapPages(first + done, frames, done, count - done, prot, this.#cursor);
-      if (done === count) break;
-      // The first page in each table goes the long way, and leaves the table in the cursor.
-      const frame = frames[done] as PhysPage;
-      if (this.#table.map((first + done) as IovaPage, frame, 1, prot, this.#cursor) !== 0) break;
-      done++;
-    }
+    const done = this.#cursor.mapPages(this.page + index, frames, count, prot);
     if (done > 0) this.note(index, done);
     return done;
   }
 
   /** Links runs of pages from page `first` of the address space on, all or nothing. @throws DmaError as {@link AddressSpace.map} */
   linkRuns(first: IovaPage, physPages: Float64Array, pages: Int32Array, count: number, prot: number): void {
-    this.note(first - this.page, this.#domain.mapRuns(first, physPages, pages, count, prot, this.#cursor));
+    this.note(first - this.page, this.#cursor.mapRuns(first, physPages, pages, count, prot));
   }
 
   /**
@@ -123,12 +109,12 @@ export class Links {
     const inside = address - Math.floor(address * perGranule) * granule;
     if (phys - Math.floor(phys * perGranule) * granule !== inside) {
       this.announceRefusal(address, phys, pad, prot);
-      const { outputBits } = this.#table.layout;
+      const { outputBits } = this.#domain;
       if (phys + length > 2 ** outputBits) throw physTooWide(phys, outputBits);
       throw linkMisplaced(address - this.address, phys, address);
     }
     const frame = ((phys - inside) / PAGE) as PhysPage;
-    this.#domain.map(this.#granules.pageOf(address), frame, this.#granules.pages(inside + length), prot, this.#cursor);
+    this.#cursor.map(this.#granules.pageOf(address), frame, this.#granules.pages(inside + length), prot);
   }
 
   /** What the kernel's events say of a link that its page table refuses. */
@@ -149,7 +135,8 @@ export class Links {
   /** True if all of the pages are linked. A walk of the table for each. */
   isLinked(first: IovaPage, pages: number): boolean {
     const step = this.#granules.granulePages;
-    for (let page = 0; page < pages; page += step) if (this.#table.lookup((first + page) as IovaPage) < 0) return false;
+    for (let page = 0; page < pages; page += step)
+      if (this.#domain.lookup((first + page) as IovaPage) < 0) return false;
     return true;
   }
 
@@ -178,17 +165,12 @@ export class Links {
 
   /** Unlinks; the IOTLB is told by {@link flush}. */
   clearLater(first: IovaPage, pages: number): void {
-    this.#stale ??= new Gather();
-    this.#cleared(this.#domain.unmapLater(first, pages, this.#stale));
+    this.#cleared(this.#cursor.unmapLater(first, pages));
   }
 
   /** Tells the IOTLB what was unlinked by {@link clearLater}. False if it had been told of everything. */
   flush(): boolean {
-    const stale = this.#stale;
-    if (stale === undefined) return false;
-    this.#stale = undefined;
-    this.#domain.invalidate(stale);
-    return true;
+    return this.#cursor.flush();
   }
 
   /** The end: unlinks everything and gives `reserved` pages back; `now` if the IOTLB must forget in lazy mode too. */

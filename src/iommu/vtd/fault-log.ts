@@ -9,16 +9,17 @@
 
 import { FAULT_STATUS } from "../../layouts/vtd/index.ts";
 import type { Clock, VtdRegisters } from "../../platform/index.ts";
-import type { FaultEvents } from "./fault-events.ts";
+import type { FaultEvents } from "../fault-events.ts";
+import type { VtdFault } from "./fault-events.ts";
 import { decodeFaultRecord, isFault } from "./fault-record.ts";
 
 export class FaultLog {
   readonly #registers: VtdRegisters;
   readonly #records: number;
-  readonly #events: FaultEvents;
+  readonly #events: FaultEvents<VtdFault>;
   readonly #clock: Clock;
 
-  constructor(registers: VtdRegisters, records: number, events: FaultEvents, clock: Clock) {
+  constructor(registers: VtdRegisters, records: number, events: FaultEvents<VtdFault>, clock: Clock) {
     this.#registers = registers;
     this.#records = records;
     this.#events = events;

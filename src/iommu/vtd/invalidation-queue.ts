@@ -16,8 +16,9 @@ import { VTD_TYPE, writeWait } from "../../layouts/invalidation/index.ts";
 import { FAULT_STATUS, QUEUE_WIDE_DESCRIPTORS } from "../../layouts/vtd/index.ts";
 import type { Arena } from "../../pagetable/index.ts";
 import type { Clock, VtdRegisters } from "../../platform/index.ts";
+import type { FaultEvents } from "../fault-events.ts";
 import { noMemory } from "./errors.ts";
-import type { FaultEvents } from "./fault-events.ts";
+import type { VtdFault } from "./fault-events.ts";
 
 /** Slots of the queue, as Linux makes it. */
 export const QUEUE_SLOTS = 256;
@@ -57,7 +58,7 @@ export interface InvalidationQueueOptions {
   readonly memory: Arena;
   readonly clock: Clock;
   readonly slotWords: 4 | 8;
-  readonly faults: FaultEvents;
+  readonly faults: FaultEvents<VtdFault>;
   readonly observer: Observer | undefined;
   readonly pollLimit: number;
   /** Has this device left the bus? */
@@ -82,7 +83,7 @@ export class InvalidationQueue {
   readonly #memory: Arena;
   readonly #clock: Clock;
   readonly #slotWords: 4 | 8;
-  readonly #faults: FaultEvents;
+  readonly #faults: FaultEvents<VtdFault>;
   readonly #observer: Observer | undefined;
   readonly #pollLimit: number;
   readonly #isGone: (requester: number) => boolean;
