@@ -123,14 +123,15 @@ export const judgeIova: Judge = (header: Header, lines: readonly Line[]) => {
         domain.drainCpu(cpu);
         return {};
       case "dmaAlloc": {
-        const device = devices[n("dev")]!;
-        const pfn = space.allocate(n("size") / granule, toPfn(line["mask"]), device);
+        const device = devices[n("dev")];
+        if (device === undefined) throw new NotJudged(`device ${line["dev"]} is not in the first line`);
+        const pfn = space.allocate(Math.floor(n("size") / granule), toPfn(line["mask"]), device);
         return { iova: pfn === 0 ? null : hex(BigInt(pfn) * BigInt(granule)), prefer32: device.prefer32 };
       }
       case "dmaFree": {
         const before = flushes;
-        if (line["queued"]) space.queue(toPfn(line["iova"]), n("size") / granule);
-        else space.free(toPfn(line["iova"]), n("size") / granule);
+        if (line["queued"]) space.queue(toPfn(line["iova"]), Math.floor(n("size") / granule));
+        else space.free(toPfn(line["iova"]), Math.floor(n("size") / granule));
         return flushes > before || "invAll" in line ? { invAll: flushes - before } : {};
       }
       case "queue": {

@@ -2,6 +2,7 @@
 import { createHash } from "node:crypto";
 import { Counters, type IovaPage, type PhysPage } from "../../src/base/index.ts";
 import {
+  type ArmOptions,
   amdV1,
   armLpae,
   riscv,
@@ -79,18 +80,23 @@ interface Config {
   readonly has: (feature: string) => boolean;
 }
 
-const armOf = ({ header, has, incoherentWalker }: Config, stage: 1 | 2): TableLayout | undefined =>
-  armLpae({
+const armOf = ({ header }: Config, stage: 1 | 2): TableLayout | undefined => armLpae(armOptions(header, stage));
+
+/** What an Arm table is asked to be. */
+export function armOptions(header: Line, stage: 1 | 2): ArmOptions {
+  const features = header.features as string[];
+  return {
     stage,
     pageSizes: BigInt(header.pageSizes as string),
     inputBits: header.ias as number,
     outputBits: header.oas as number,
-    incoherentWalker,
-    upperHalf: has("ttbr1"),
-    hardwareDirty: has("hardwareDirty"),
-    nonSecure: has("nonSecure"),
-    forcedWriteBack: has("s2fwb"),
-  });
+    incoherentWalker: features.includes("incoherentWalker"),
+    upperHalf: features.includes("ttbr1"),
+    hardwareDirty: features.includes("hardwareDirty"),
+    nonSecure: features.includes("nonSecure"),
+    forcedWriteBack: features.includes("s2fwb"),
+  };
+}
 
 /** The configuration that a header or a begin line describes. Not judged if dmalink has no such table. */
 export function layoutOf(header: Line): TableLayout {

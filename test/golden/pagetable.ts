@@ -6,6 +6,7 @@
  */
 import { ERRNO, type IovaPage, type PhysPage } from "../../src/base/index.ts";
 import {
+  type ArmGeometry,
   armGeometry,
   itemLg,
   levelOfSize,
@@ -16,7 +17,7 @@ import {
 } from "../../src/layouts/pagetable/index.ts";
 import { Gather, PageSizes } from "../../src/pagetable/index.ts";
 import { type Judge, judgeLines, type Line, NotJudged } from "./judge.ts";
-import { bytes, hex, layoutOf, pageOf, Subject } from "./pagetable-subject.ts";
+import { armOptions, bytes, hex, layoutOf, pageOf, Subject } from "./pagetable-subject.ts";
 import { permissionsOf } from "./words.ts";
 
 /** Differences in the fields that both sides have something to say about. */
@@ -235,18 +236,35 @@ function judgeLine(subject: Subject, line: Line, rule: Rule): string[] {
   }
 }
 
+/** What the line that a table begins with says of it, and does not ask for. */
+function compareHeader(line: Line, { layout, table }: Subject): string[] {
+  const stage = line.format === "arm_64_lpae_s1" ? 1 : 2;
+  const geometry = layout.rules === "legacy" ? armGeometry(armOptions(line, stage)) : undefined;
+  const found = {
+    root: hex(bytes(table.root)),
+    startLevel: 3 - layout.topLevel,
+    topBits: layout.topIndexBits,
+    ...(geometry && armInit(stage, geometry)),
+  };
+  const said = ["root", "startLevel", "topBits", "tcr", "vtcr", "mair"].filter((name) => name in line);
+  return compare(line, found, said);
+}
+
 const judgeTable: Judge = (header, lines) => {
   let subject = header.kind === "pagetable" ? new Subject(header) : undefined;
+  let fromHeader = subject ? compareHeader(header, subject) : [];
   let unknown = "no table was begun";
   return judgeLines(lines, false, (line, _index, tally) => {
     try {
       if (line.op === "begin") {
         subject = undefined;
         subject = new Subject(line);
-        return [];
+        return compareHeader(line, subject);
       }
       if (subject === undefined) throw new NotJudged(unknown);
-      return judgeLine(subject, line, (name) => tally.rule(name));
+      const differences = [...fromHeader, ...judgeLine(subject, line, (name) => tally.rule(name))];
+      fromHeader = [];
+      return differences;
     } catch (error) {
       // Every line builds on those before it, up to the next table.
       if (error instanceof NotJudged && subject !== undefined) unknown = `after: ${error.message}`;
@@ -315,7 +333,7 @@ const judgeGeometry: Judge = (_header, lines) =>
     return compare(line, { init: geometry === undefined ? null : armInit(stage, geometry) }, ["init"]);
   });
 
-function armInit(stage: 1 | 2, geometry: NonNullable<ReturnType<typeof armGeometry>>): unknown {
+function armInit(stage: 1 | 2, geometry: ArmGeometry): Readonly<Record<string, unknown>> {
   const { ps, tg, sh, orgn, irgn, tsz, sl } = geometry.control;
   return {
     pageSizes: hex(geometry.pageSizes),
