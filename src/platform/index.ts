@@ -10,4 +10,5 @@ export * from "./pages.ts";
 export * from "./pci.ts";
 export * from "./table-memory.ts";
 export * from "./translation.ts";
+export type { VirtioIommuConfig, VirtioIommuQueues } from "./virtio-iommu.ts";
 export type { VtdRegisters } from "./vtd-registers.ts";

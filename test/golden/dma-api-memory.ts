@@ -103,7 +103,8 @@ function transfer(replay: Replay, line: Line, held: Held): void {
   const { machine, dev } = replay;
   const { domain, requester } = machine.devices[dev]!;
   const untranslated = { translate: (_requester: number, page: number) => page as PhysPage };
-  const engine = new DmaEngine(requester, domain ? machine.hardware! : untranslated, machine.memory);
+  const unit = machine.hardware ?? machine.virtio?.hardware;
+  const engine = new DmaEngine(requester, domain && unit ? unit : untranslated, machine.memory);
   const [at, size] = [number(line["buffer"]), number(line["size"])];
   const address = addressOf(held, number(line["offset"])) as DmaAddr;
   const part = machine.engineBuffer(dev).subarray(at, at + size);

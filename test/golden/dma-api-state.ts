@@ -92,7 +92,7 @@ export class StateJudge {
     if (pool && line["poolNext"] !== undefined) this.#differences.same("poolNext", line["poolNext"], pool.nextIndex);
     if (line["skipSync"] !== undefined && !this.#debugging)
       this.#differences.same("skipSync", line["skipSync"], devices[dev]!.dma.device.skipSync);
-    if (devices[dev]?.domain) this.#tables(line, dev);
+    if (this.#machine.hasTables(dev)) this.#tables(line, dev);
     for (const [iova, phys, bytes] of (line["translates"] ?? []) as [string, string, string][])
       this.#translates(dev, number(iova), number(phys), number(bytes));
   }

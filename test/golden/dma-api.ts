@@ -9,6 +9,8 @@
  * - `handles free all`: memory of its own is freed by its handle, which knows its size.
  * - `error value`: what a failed map gives is not looked up when it is unmapped, where mistakes are checked for.
  * - `inexact length`: a reservation of more than 2^53 bytes is refused as bad input, not for lack of room.
+ * - `one errno`: a link that is not of whole granules is refused alike behind every unit, where Linux's virtio-iommu says EINVAL.
+ * - `no direction`: a link without one is refused, where Linux's virtio-iommu takes it.
  * - `finer errno`: a refused list says why, where the kernel says EIO.
  */
 import type { IovaPage } from "../../src/base/index.ts";

@@ -6,8 +6,9 @@ import { type DmaAddr, type IovaPage, PhysAddr, type PhysPage } from "../../src/
 import { Dma, type DmaMachine } from "../../src/dma/index.ts";
 import type { DmaDebug } from "../../src/dma-debug/index.ts";
 import { SimulatedMemory, VirtualClock } from "../../src/hosts/simulated/index.ts";
+import { SimulatedVirtioIommu } from "../../src/hosts/simulated/units/virtio/index.ts";
 import { SimulatedVtdUnit } from "../../src/hosts/simulated/units/vtd/index.ts";
-import { DmaDomain, INTERRUPT_WINDOW, VtdUnit } from "../../src/iommu/index.ts";
+import { DmaDomain, INTERRUPT_WINDOW, VirtioDomain, VirtioIommuUnit, VtdUnit } from "../../src/iommu/index.ts";
 import { vtdSecondStage, x86_64 } from "../../src/layouts/pagetable/index.ts";
 import { requesterId, requesterName } from "../../src/layouts/pci/index.ts";
 import { P2pRouter } from "../../src/p2p/index.ts";
@@ -63,6 +64,7 @@ export class RecordedPages implements PageAllocator {
 /** What a mode says of the machine: its IOMMU, how that is used, and whether every mapping is bounced. */
 interface Mode {
   readonly vtd?: { readonly scalableMode?: boolean; readonly cachingMode?: boolean };
+  readonly virtio?: boolean;
   readonly forceBounce?: boolean;
   /** There is an IOMMU, and it leaves addresses as they are. */
   readonly identity?: boolean;
@@ -74,6 +76,8 @@ const MODES: Readonly<Record<string, Mode>> = {
   untrusted: { vtd: {} },
   cm: { vtd: { cachingMode: true } },
   fl: { vtd: { scalableMode: true } },
+  virtio: { virtio: true },
+  "virtio-lazy": { virtio: true },
   pt: { identity: true },
   soft: {},
   none: {},
@@ -92,7 +96,7 @@ interface Device {
   readonly untrusted: boolean;
   readonly requester: number;
   dma: Dma;
-  domain: DmaDomain | undefined;
+  domain: DmaDomain | VirtioDomain | undefined;
   /** There is an IOMMU, and the device's domain leaves addresses as they are. */
   isIdentity: boolean;
   leaves: Map<number, string>;
@@ -124,6 +128,7 @@ export class KernelMachine {
   readonly arena: RecordedArena;
   readonly hardware: SimulatedVtdUnit | undefined;
   readonly unit: VtdUnit | undefined;
+  readonly virtio: { readonly hardware: SimulatedVirtioIommu; readonly unit: VirtioIommuUnit } | undefined;
   readonly #machine: DmaMachine;
   /** The kernel was built with DMA debugging. */
   readonly #debug: DmaDebug | undefined;
@@ -175,6 +180,10 @@ export class KernelMachine {
         observer: this.events,
       });
       this.events.recording = true;
+    } else if (this.mode.virtio) {
+      const hardware = new SimulatedVirtioIommu({ inputBits: 39 }); // as the emulator gives it to such a machine
+      this.virtio = { hardware, unit: new VirtioIommuUnit(hardware) };
+      this.events.isVirtio = true;
     }
   }
 
@@ -200,24 +209,7 @@ export class KernelMachine {
     const before = device.dma;
     const mode = known("a domain of the type", DOMAINS, type);
     this.events.recording = false;
-    let domain: DmaDomain | undefined;
-    if (mode !== "identity" && this.unit) {
-      domain = new DmaDomain({
-        layout: this.mode.vtd?.scalableMode ? x86_64() : vtdSecondStage(),
-        unit: this.unit,
-        clock: this.clock,
-        mode,
-        domainId,
-        reserved: [INTERRUPT_WINDOW, ...BRIDGE_WINDOWS],
-        tableMemory: this.arena,
-        observer: this.events,
-        checked: false,
-      });
-      this.unit.detach(device.requester);
-      this.unit.attach(device.requester, domain.tables, {
-        ...(this.#ats && { ats: { queueDepth: 0, stu: 0 } }),
-      });
-    }
+    const domain = mode === "identity" ? undefined : this.#domainOf(device.requester, mode, domainId);
     device.domain?.destroy();
     device.domain = domain;
     device.isIdentity = mode === "identity";
@@ -227,7 +219,29 @@ export class KernelMachine {
     this.events.take();
   }
 
-  #front(index: number, domain: DmaDomain | undefined, before?: Dma): Dma {
+  #domainOf(requester: number, mode: "strict" | "lazy", domainId: number): DmaDomain | VirtioDomain | undefined {
+    const options = {
+      clock: this.clock,
+      mode,
+      domainId,
+      reserved: [INTERRUPT_WINDOW, ...BRIDGE_WINDOWS],
+      observer: this.events,
+      checked: false,
+    };
+    if (this.unit) {
+      const layout = this.mode.vtd?.scalableMode ? x86_64() : vtdSecondStage();
+      const domain = new DmaDomain({ ...options, unit: this.unit, layout, tableMemory: this.arena });
+      this.unit.detach(requester);
+      this.unit.attach(requester, domain.tables, { ...(this.#ats && { ats: { queueDepth: 0, stu: 0 } }) });
+      return domain;
+    }
+    if (!this.virtio) return undefined;
+    const domain = new VirtioDomain({ ...options, unit: this.virtio.unit, linuxCompatible: true });
+    this.virtio.unit.attach(requester, domain);
+    return domain;
+  }
+
+  #front(index: number, domain: DmaDomain | VirtioDomain | undefined, before?: Dma): Dma {
     const { name, untrusted } = this.devices[index]!;
     const limits = before?.device;
     const node = this.tree.devices[index];
@@ -257,10 +271,15 @@ export class KernelMachine {
     return dma;
   }
 
+  /** The device has page tables, whose entries a file tells of. */
+  hasTables(index: number): boolean {
+    return this.devices[index]?.domain instanceof DmaDomain;
+  }
+
   /** Leaves that appeared or went since the last time, as the files write them, and how many tables and leaves there are. */
   changes(index: number): { changed: [string, string, string, number][]; tables: number; leaves: number } {
     const device = this.devices[index]!;
-    const { table } = device.domain!;
+    const { table } = device.domain as DmaDomain;
     const now = new Map<number, string>();
     let tables = 1;
     const granule = (level: number): number => 512 ** level;
@@ -291,7 +310,7 @@ export class KernelMachine {
   reach(index: number, address: number): PhysAddr | undefined {
     const { domain } = this.devices[index]!;
     if (!domain) return PhysAddr(address);
-    const page = domain.table.lookup(Math.floor(address / 4096) as IovaPage);
+    const page = domain.lookup(Math.floor(address / 4096) as IovaPage);
     return page < 0 ? undefined : PhysAddr(page * 4096 + (address % 4096));
   }
 
