@@ -7,7 +7,7 @@
  */
 import type { PhysAddr } from "../base/index.ts";
 import type { Clock } from "../platform/index.ts";
-import { WrittenMemory } from "./active-cache-lines.ts";
+import { ActiveCacheLines } from "./active-cache-lines.ts";
 import { CallSite } from "./call-site.ts";
 import { Finding, type FindingCode, type FindingSite } from "./finding.ts";
 
@@ -66,9 +66,9 @@ export interface DebugCounters {
   readonly findingsLost: number;
 }
 
-export class Facility {
+export class DebugStore {
   readonly findings: Finding[] = [];
-  readonly written: WrittenMemory;
+  readonly activeLines: ActiveCacheLines;
   readonly history: number;
   readonly cacheLine: number;
   readonly mapErrors: boolean;
@@ -97,7 +97,7 @@ export class Facility {
     this.history = options.history ?? 1024;
     this.cacheLine = options.cacheLine ?? 64;
     this.mapErrors = options.mapErrors ?? false;
-    this.written = new WrittenMemory();
+    this.activeLines = new ActiveCacheLines();
   }
 
   get counters(): DebugCounters {
@@ -151,7 +151,7 @@ export class Facility {
         [["mapped at", this.site()]],
       );
       this.#live = 0;
-      this.written.clear();
+      this.activeLines.clear();
       this.#onDisabled();
       return false;
     }
@@ -199,7 +199,7 @@ export class Facility {
     return touched(this.#options.text, phys, length);
   }
 
-  #report(...[code, device, message, details, sites]: Parameters<Facility["report"]>): void {
+  #report(...[code, device, message, details, sites]: Parameters<DebugStore["report"]>): void {
     const finding = new Finding(code, device, message, details, sites, this.#calls);
     if (this.findings.length < this.#maxFindings) this.findings.push(finding);
     else this.#findingsLost++;

@@ -3,7 +3,7 @@
  *
  * Numbers 1 to 23 are the errors of Linux's DMA debugging, in its order; 24 to 30 are misuse that Linux does not see. A
  * finding carries the numbers of both sides (what was mapped, what was asked) and the call sites of both.
- * Specified by: behaviour of Linux 7.2 DMA debugging; docs/checked-mode.md shows how to read one.
+ * Specified by: behaviour of Linux 7.2 DMA debugging; docs/dma-debugging.md shows how to read one.
  */
 import type { CallSite } from "./call-site.ts";
 

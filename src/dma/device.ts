@@ -64,7 +64,7 @@ export interface DeviceOptions extends Partial<DmaLimits> {
    * Refuses what Linux leaves undefined: links past the end or over each other, unlinks of holes, use after release. True
    * unless said.
    */
-  readonly checked?: boolean;
+  readonly refusesMisuse?: boolean;
   /** Where Linux's answer is a defect, give that answer and not the better one (docs/two-step.md lists them). */
   readonly linuxCompatible?: boolean;
 }
@@ -84,7 +84,7 @@ export class DmaDevice implements DmaLimits {
   readonly tdi: "none" | "run";
   readonly observer: Observer | undefined;
   readonly counters: Counters;
-  readonly checked: boolean;
+  readonly refusesMisuse: boolean;
   readonly linuxCompatible: boolean;
   /** Somebody looks over its calls, syncs too. */
   readonly isWatched: boolean;
@@ -115,7 +115,7 @@ export class DmaDevice implements DmaLimits {
     this.tdi = options.tdi ?? "none";
     this.observer = options.observer;
     this.counters = counters;
-    this.checked = options.checked ?? true;
+    this.refusesMisuse = options.refusesMisuse ?? true;
     this.linuxCompatible = options.linuxCompatible ?? false;
     this.isWatched = isWatched;
     this.mask = options.mask ?? ALL_ADDRESSES;

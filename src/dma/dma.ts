@@ -50,7 +50,7 @@ import type { DeviceWatch, DmaWatcher } from "./watch.ts";
 export interface DmaOptions extends DeviceOptions {
   /** The device's address space; without one it uses physical addresses. */
   readonly domain?: AddressSpace;
-  /** Looks over every call and says what was misused: a `DmaDebug` (docs/checked-mode.md). One value may serve many devices. */
+  /** Looks over every call and says what was misused: a `DmaDebug` (docs/dma-debugging.md). One value may serve many devices. */
   readonly debug?: DmaWatcher;
 }
 
@@ -184,7 +184,7 @@ export class Dma {
    * reachable yet. `undefined` if the device is not translated, or there is no room: map each piece by itself then.
    *
    * @param asked.capacity bytes that {@link IovaRange.grow} may reach; `length` unless said
-   * @param asked.again a range of this device that was given back: its object is the new range, and nothing is allocated.
+   * @param asked.reuse a range of this device that was given back: its object is the new range, and nothing is allocated.
    * For those who keep one for each request in flight; nobody else may still hold it. One in use is left alone.
    * @throws DmaError ERR_DMA_LENGTH, ERR_DMA_OFFSET (EINVAL)
    */
@@ -192,14 +192,14 @@ export class Dma {
     length: number;
     physOffset?: number;
     capacity?: number;
-    again?: IovaRange | undefined;
+    reuse?: IovaRange | undefined;
   }): IovaRange | undefined {
-    const { length, physOffset = 0, capacity = length, again } = asked;
+    const { length, physOffset = 0, capacity = length, reuse } = asked;
     checkLength(length);
     checkLength(capacity);
     checkPhysOffset(physOffset);
     if (this.#granules === undefined) return undefined;
-    return reserveRange(this.#devicePath, length, this.#granules.inside(physOffset), capacity, again);
+    return reserveRange(this.#devicePath, length, this.#granules.inside(physOffset), capacity, reuse);
   }
 
   // One shot.

@@ -2,16 +2,16 @@
 import { describe, expect, test } from "vitest";
 import { ManualClock } from "../../test/models/manual-clock.ts";
 import { Counters, GiB, KiB, MiB } from "../base/index.ts";
-import { IovaDomain, type IovaDomainOptions } from "./allocator.ts";
+import { IovaAllocator, type IovaAllocatorOptions } from "./allocator.ts";
 import { type IovaDevice, IovaSpace } from "./space.ts";
 
 const MASK64 = 2 ** 52 - 1;
 
 /** A fresh space in bytes: 64-bit PCI device, aperture of 48 bits, unless said. */
-function fresh(given: { domain?: IovaDomainOptions; maskPfn?: number; aperturePfn?: number; pci?: boolean } = {}) {
-  const domain = new IovaDomain(given.domain);
+function fresh(given: { domain?: IovaAllocatorOptions; maskPfn?: number; lastGranule?: number; pci?: boolean } = {}) {
+  const domain = new IovaAllocator(given.domain);
   const { granule } = domain;
-  const space = new IovaSpace(domain, { aperturePfn: given.aperturePfn ?? 2 ** 48 / granule - 1 });
+  const space = new IovaSpace(domain, { lastGranule: given.lastGranule ?? 2 ** 48 / granule - 1 });
   const device: IovaDevice = { prefer32: given.pci ?? true, busLimitPfn: 0 };
   const maskPfn = given.maskPfn ?? MASK64;
   return {
@@ -113,7 +113,7 @@ describe("IOVA vector", () => {
   });
 
   test("L: without the 32-bit attempt a PCI device starts at the end of the aperture", () => {
-    const { alloc } = fresh({ pci: false, aperturePfn: 2 ** 35 - 1 });
+    const { alloc } = fresh({ pci: false, lastGranule: 2 ** 35 - 1 });
     expect(alloc(K4, GiB)).toEqual([0x7ffffffff000, 0x7fff80000000]);
   });
 
@@ -133,7 +133,7 @@ function lazy(cpus = 1) {
   const left: number[] = [];
   const clock = new ManualClock();
   const currentCpu = () => cpu;
-  const domain = new IovaDomain({ clock, cpus, currentCpu });
+  const domain = new IovaAllocator({ clock, cpus, currentCpu });
   const space = new IovaSpace<number>(domain, {
     lazy: { cpus, currentCpu, clock, flushDomain: () => void flushes++, freeTables: (id) => void left.push(id) },
   });

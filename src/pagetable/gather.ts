@@ -10,7 +10,7 @@
 import type { Arena } from "./arena.ts";
 
 /** A growing list of table frames that keeps its room. */
-export class TableList {
+export class FrameList {
   frames: Int32Array = new Int32Array(16);
   length = 0;
 
@@ -42,7 +42,7 @@ export class Gather {
   leafLevels = 0;
   tableLevels = 0;
   /** Tables that a walk in progress may still be in. */
-  tables: TableList = new TableList();
+  tables: FrameList = new FrameList();
 
   /** Is there anything to invalidate? */
   get pending(): boolean {
@@ -85,7 +85,7 @@ export class Gather {
   }
 
   /** Appends the tables to `list`, which the caller releases after its own, later invalidation. */
-  takeTables(list: TableList): void {
+  takeTables(list: FrameList): void {
     for (let i = 0; i < this.tables.length; i++) list.push(this.tables.frames[i]!);
     this.tables.length = 0;
   }

@@ -9,10 +9,11 @@
 import type { Requests } from "../analysis/index.ts";
 import { Random } from "../base/index.ts";
 import { type CostModel, PUBLISHED_COST, predict } from "./cost.ts";
-import { Machine, type MachineOptions, type RunCost } from "./machine.ts";
+import { Machine, type ReplayMachineOptions, type RunCost } from "./machine.ts";
 import { checkReplayOptions, checkRequests, type ReplayOptions } from "./options.ts";
 import { type Plan, pagesOf, planOf } from "./plan.ts";
-import { type Load, STRATEGIES, type Strategy } from "./strategies.ts";
+import type { ReplayRequest } from "./request.ts";
+import { STRATEGIES, type Strategy } from "./strategies.ts";
 import { type Mismatch, Verifier } from "./verifier.ts";
 
 export interface CompareOptions extends ReplayOptions {
@@ -93,7 +94,13 @@ export interface Comparison {
 export function compare(recorded: Requests, options: CompareOptions = {}): Comparison {
   checkRequests(recorded);
   checkReplayOptions(options);
-  const { iommu = "vtd", cachingMode = false, seed = 1, progress = () => {}, cost = PUBLISHED_COST } = options;
+  const {
+    iommu = "vtd-second-stage",
+    cachingMode = false,
+    seed = 1,
+    progress = () => {},
+    cost = PUBLISHED_COST,
+  } = options;
   const { requestCap, hugePages = false, largestCached } = options;
   const mode = cachingMode ? "strict" : (options.mode ?? "strict");
   const machineOptions = { iommu, mode, cachingMode, ...(largestCached !== undefined && { largestCached }) };
@@ -167,7 +174,7 @@ export function strategyCost(
 }
 
 /** How many pages are touched at all, by runs, so that it takes no memory for each. */
-function distinctPages(loads: readonly Load[]): number {
+function distinctPages(loads: readonly ReplayRequest[]): number {
   const runs = loads.flatMap(({ vecs }) =>
     vecs.map(({ phys, length }): [number, number] => [Math.floor(phys / 4096), Math.ceil((phys + length) / 4096)]),
   );
@@ -186,7 +193,7 @@ const ROUNDS = 5;
 /** Median nanoseconds per page of each strategy, the strategies taking turns. */
 function time(
   plan: Plan,
-  options: MachineOptions,
+  options: ReplayMachineOptions,
   pages: number,
   nowNs: () => number,
   progress: (message: string) => void,

@@ -12,7 +12,7 @@ import type { Requests } from "../analysis/index.ts";
 import { PAGE_SIZE } from "../base/index.ts";
 import { type CompareOptions, type StrategyCost, strategyCost } from "./compare.ts";
 import { PUBLISHED_COST, predict } from "./cost.ts";
-import { Machine, type MachineOptions } from "./machine.ts";
+import { Machine, type ReplayMachineOptions } from "./machine.ts";
 import type { NvmeMismatch } from "./nvme-bytes.ts";
 import { type LeftOut, nvmeLoadOf } from "./nvme-load.ts";
 import { type NvmeOutcome, NvmeRun } from "./nvme-run.ts";
@@ -153,11 +153,11 @@ export async function replayAsNvme(recorded: Requests, options: NvmeReplayOption
 }
 
 function machineOf({
-  iommu = "vtd",
+  iommu = "vtd-second-stage",
   mode = "strict",
   cachingMode = false,
   largestCached,
-}: NvmeReplayOptions): MachineOptions {
+}: NvmeReplayOptions): ReplayMachineOptions {
   const limit = largestCached === undefined ? {} : { largestCached };
   return { iommu, mode: cachingMode ? "strict" : mode, cachingMode, ...limit };
 }
@@ -166,7 +166,11 @@ function machineOf({
 const transferOf = (bytes: number): number => PAGE_SIZE * 2 ** Math.max(1, Math.floor(Math.log2(bytes / PAGE_SIZE)));
 
 /** The strategies that a driver chooses from, for the same requests. */
-function mappedWhole(plan: Plan, options: MachineOptions, cost: NonNullable<CompareOptions["cost"]>): StrategyCost[] {
+function mappedWhole(
+  plan: Plan,
+  options: ReplayMachineOptions,
+  cost: NonNullable<CompareOptions["cost"]>,
+): StrategyCost[] {
   return STRATEGIES.filter(({ name }) => BESIDE.includes(name)).map((strategy) => {
     const machine = new Machine(options, true);
     machine.prepare(plan, strategy);

@@ -50,7 +50,7 @@ function layer(options: { layout: TableLayout; lazy: boolean; coherent: boolean;
     domain,
     coherent: options.coherent,
     observer: events,
-    checked: false,
+    refusesMisuse: false,
     linuxCompatible: true,
     machine: { ...(options.peers && { peers: options.peers }) },
     ...(options.node && { node: options.node }),

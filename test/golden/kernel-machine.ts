@@ -107,8 +107,8 @@ const FORCED_POOL = { start: "0x6c600000", slots: 32_768, areas: 1 };
 
 /** What the host bridge of that machine decodes for itself: no device gets these addresses. Pages, inclusive. */
 const BRIDGE_WINDOWS = [
-  { lo: 0x80000, hi: 0xaffff },
-  { lo: 0xc0000, hi: 0xfebff },
+  { first: 0x80000, last: 0xaffff },
+  { first: 0xc0000, last: 0xfebff },
 ];
 
 /** The machine of all these recordings; of another one it is not known where its memory ends and what its bridge decodes. */
@@ -251,7 +251,7 @@ export class KernelMachine {
       machine: this.#machine,
       observer: this.events,
       forceBounce: this.mode.forceBounce === true,
-      checked: false,
+      refusesMisuse: false,
       linuxCompatible: true,
       mask: 2 ** 32 - 1,
       segmentBoundaryMask: 2 ** 32 - 1,

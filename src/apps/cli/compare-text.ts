@@ -31,7 +31,7 @@ const QUESTIONS: Readonly<Record<WhatIf, string>> = {
 
 export function compareText(report: Report): string {
   const { path, result, options, kernel, changed, nvme } = report;
-  const { iommu = "vtd", cachingMode = false } = options;
+  const { iommu = "vtd-second-stage", cachingMode = false } = options;
   if (result.requests === 0)
     return `${path}: no mapping was recorded, so there is nothing to compare. Were dma:* or iommu:* events on?\n`;
   const { strategies, mode } = result;

@@ -134,7 +134,7 @@ function brokenNvme({ firstMismatch, failed, firstFailure, leaks }: NvmeReplay):
 
 function compareJson({ path, result, requests, kernel, options, damage, changed, nvme }: Report): string {
   const { firstMismatch, strategies, mode, ...rest } = result;
-  const { iommu = "vtd", seed = 1, cachingMode = false, requestCap, whatIf } = options;
+  const { iommu = "vtd-second-stage", seed = 1, cachingMode = false, requestCap, whatIf } = options;
   return JSON.stringify(
     {
       schema: "dmalink.compare/1",

@@ -7,6 +7,7 @@
  */
 import { cac } from "cac";
 import { DmaError } from "../../base/index.ts";
+import { FORMAT_NAMES } from "../../layouts/pagetable/index.ts";
 import { marked, plain, unmarked } from "./arguments.ts";
 import { EnvironmentError } from "./environment.ts";
 import { say } from "./terminal.ts";
@@ -99,7 +100,7 @@ async function run(argv: string[]): Promise<number> {
 
   cli
     .command("compare <trace>", "the same load under eight mapping strategies: what each costs")
-    .option("--iommu <kind>", "page tables: vtd, x86-64, amdv1, arm or riscv", { default: "vtd" })
+    .option("--iommu <kind>", `page tables: ${FORMAT_NAMES.join(", ")}`, { default: FORMAT_NAMES[0] })
     .option("--mode <mode>", "invalidation: strict or lazy", { default: "strict" })
     .option("--caching-mode", "an IOMMU that caches absent entries, as those of virtual machines do")
     .option("--request-cap <size>", "map longer requests in pieces of this, such as 128K")
@@ -116,7 +117,7 @@ async function run(argv: string[]): Promise<number> {
     .example("  dmalink compare trace.dat.gz --what-if huge-pages")
     .example("  dmalink compare trace.dat.gz --as nvme")
     .action((trace: string, options: Record<string, unknown>) => {
-      const iommu = oneOf("--iommu", options.iommu, ["vtd", "x86-64", "amdv1", "arm", "riscv"] as const);
+      const iommu = oneOf("--iommu", options.iommu, FORMAT_NAMES);
       const mode = oneOf("--mode", options.mode, ["strict", "lazy"] as const);
       const seed = wholeNumber("--seed", options.seed, 0);
       const requestCap = options.requestCap === undefined ? undefined : sizeBytes("--request-cap", options.requestCap);

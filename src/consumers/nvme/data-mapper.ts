@@ -27,9 +27,9 @@ import {
   type BlockRequest,
   type BlockStatus,
   DmaIterator,
+  type DmaOps,
   directionOf,
   gapMask,
-  type MappingDoor,
   type QueueLimits,
   statusOfError,
   unmapRequest,
@@ -43,7 +43,7 @@ import { unmapDescriptors } from "./sgl-list.ts";
 
 export class DataMapper {
   readonly counters: MapperCounters = new MapperCounters();
-  readonly #door: MappingDoor;
+  readonly #ops: DmaOps;
   readonly #limits: QueueLimits;
   readonly #options: MapperOptions;
   readonly #pools: DescriptorPools;
@@ -51,19 +51,13 @@ export class DataMapper {
   readonly #metadata: MetadataMapper;
   readonly #iterator = new DmaIterator();
 
-  constructor(
-    door: MappingDoor,
-    limits: QueueLimits,
-    options: MapperOptions,
-    pools: DescriptorPools,
-    records: RecordPool,
-  ) {
-    this.#door = door;
+  constructor(ops: DmaOps, limits: QueueLimits, options: MapperOptions, pools: DescriptorPools, records: RecordPool) {
+    this.#ops = ops;
     this.#limits = limits;
     this.#options = options;
     this.#pools = pools;
     this.#records = records;
-    this.#metadata = new MetadataMapper(door, limits, options, pools.small, this.counters);
+    this.#metadata = new MetadataMapper(ops, limits, options, pools.small, this.counters);
   }
 
   /** Why the last request that could not be mapped could not be, as the mapping call said it; once. */
@@ -99,7 +93,7 @@ export class DataMapper {
     }
     const iterator = this.#iterator;
     const { bytes, gap, first } = request;
-    if (!iterator.start(this.#door, first, "data", bytes, gap, this.#limits, mapping.direction, mapping.data))
+    if (!iterator.start(this.#ops, first, "data", bytes, gap, this.#limits, mapping.direction, mapping.data))
       return iterator.failure;
     const { counters } = this;
     if (mapping.data.range) {
@@ -137,18 +131,18 @@ export class DataMapper {
     mapping.form = "none";
     if (form === "none") return;
     if (form === "single") {
-      this.#door.unmapPhys(mapping.address as DmaAddr, mapping.length, direction);
+      this.#ops.unmapPhys(mapping.address as DmaAddr, mapping.length, direction);
       return;
     }
     const { records } = mapping;
-    if (!unmapRequest(this.#door, data)) {
+    if (!unmapRequest(this.#ops, data)) {
       const attributes = attributesOf(data.peer);
       if (records)
         for (let i = 0; i < records.count; i++)
-          this.#door.unmapPhys(records.addresses[i]! as DmaAddr, records.lengths[i]!, direction, attributes);
+          this.#ops.unmapPhys(records.addresses[i]! as DmaAddr, records.lengths[i]!, direction, attributes);
       else if (form === "sgl" && mapping.blockCount > 0)
-        unmapDescriptors(this.#door, mapping.blocks[0]!.view, 0, mapping.sglEntries, direction, data);
-      else if (form === "sgl") this.#door.unmapPhys(mapping.address as DmaAddr, mapping.length, direction, attributes);
+        unmapDescriptors(this.#ops, mapping.blocks[0]!.view, 0, mapping.sglEntries, direction, data);
+      else if (form === "sgl") this.#ops.unmapPhys(mapping.address as DmaAddr, mapping.length, direction, attributes);
     }
     if (records) {
       mapping.records = undefined;
@@ -184,7 +178,7 @@ export class DataMapper {
     if (!fitsPrps && !this.#options.sgls) return undefined;
     let address: number;
     try {
-      address = this.#door.mapPhys(phys as PhysAddr, bytes, mapping.direction);
+      address = this.#ops.mapPhys(phys as PhysAddr, bytes, mapping.direction);
     } catch (error) {
       this.#iterator.cause = error;
       return statusOfError(error);
@@ -289,7 +283,7 @@ export class DataMapper {
 
   /** Keeps the run that the iterator is at, if it has to be unmapped by itself. */
   #record(mapping: CommandMapping): void {
-    if (mapping.data.range || mapping.data.peer === "bus-address" || !this.#door.needsUnmap) return;
+    if (mapping.data.range || mapping.data.peer === "bus-address" || !this.#ops.needsUnmap) return;
     mapping.records ??= this.#records.take();
     mapping.records.add(this.#iterator.address, this.#iterator.length);
     this.counters.metadataBytes += RECORD_BYTES;

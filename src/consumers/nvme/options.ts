@@ -1,6 +1,6 @@
 /** What a caller may say when it opens a controller, and what it is told. */
 import type { Clock } from "../../platform/index.ts";
-import type { MappingDoor } from "../block/index.ts";
+import type { DmaOps } from "../block/index.ts";
 
 export interface NvmeOptions {
   /** Time: for waiting, time-outs and polling. */
@@ -24,7 +24,7 @@ export interface NvmeOptions {
   /** How often to look for completions if the device has no interrupts; 0.05 ms unless said. */
   readonly pollMs?: number;
   /** Another way to memory than two steps: for comparing (`consumers/block/strategies.ts`). */
-  readonly door?: MappingDoor;
+  readonly ops?: DmaOps;
   /** Called for each asynchronous event of the controller. */
   readonly onEvent?: (event: NvmeEvent) => void;
 }

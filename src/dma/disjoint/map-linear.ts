@@ -88,7 +88,7 @@ class JoinedRange implements Pieces {
       }
       this.#range.sync();
     } catch (error) {
-      this.#range.undo();
+      this.#range.abort();
       throw error;
     }
   }

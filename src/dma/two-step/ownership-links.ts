@@ -25,12 +25,12 @@ interface Held {
   readonly terms: Terms;
 }
 
-export class CarefulLinks {
+export class OwnershipLinks {
   hasBounced = false;
   readonly #granules: Granules;
   readonly #links: Links;
   /** How each granule was linked, and how many bytes of it, by granule of the address space. */
-  readonly #how = new Map<number, number>();
+  readonly #linked = new Map<number, number>();
   /** Where in its granule a piece starts, if not at its start. */
   readonly #inside = new Map<number, number>();
 
@@ -57,7 +57,7 @@ export class CarefulLinks {
 
   /** Takes what [address, + length) reaches back for the CPU, around `clear`, which clears the entries. */
   unlink(address: number, length: number, terms: Partial<Terms>, clear: () => void): void {
-    if (this.#granules.device.checked) this.#checkSame(address, length, terms);
+    if (this.#granules.device.refusesMisuse) this.#checkSame(address, length, terms);
     const held = this.#reclaim(address, length, terms);
     clear();
     this.#giveBack(held);
@@ -76,7 +76,7 @@ export class CarefulLinks {
     const { pool } = device.machine;
     if (device.coherent && !this.hasBounced) return;
     const slots: { phys: PhysAddr; length: number; direction: Direction }[] = [];
-    for (const [at, how] of this.#how) {
+    for (const [at, how] of this.#linked) {
       const { direction, attributes } = decode(how);
       const phys = this.#granules.physOf(DmaAddr(at * granule + (this.#inside.get(at) ?? 0)));
       if (phys === undefined) continue;
@@ -181,7 +181,7 @@ export class CarefulLinks {
     let maintained = false;
     for (let at = address; at < end; ) {
       const index = Math.floor(at / granule);
-      const linked = this.#how.get(index);
+      const linked = this.#linked.get(index);
       if (!isGiven) at = index * granule + (this.#inside.get(index) ?? 0);
       const room = granule - granules.inside(at);
       const how = isGiven ? encode(direction, terms.attributes) : linked;
@@ -198,7 +198,7 @@ export class CarefulLinks {
         else if (device.linuxCompatible) bounceOut(device, phys, piece, asLinked);
         else held.push({ slot: phys, length: piece, terms: asLinked });
       }
-      this.#how.delete(index);
+      this.#linked.delete(index);
       this.#inside.delete(index);
       at += room;
     }
@@ -217,7 +217,7 @@ export class CarefulLinks {
     for (let at = address; at < end; ) {
       const room = granule - this.#granules.inside(at);
       const index = Math.floor(at / granule);
-      this.#how.set(index, how + Math.min(room, end - at) * LENGTH);
+      this.#linked.set(index, how + Math.min(room, end - at) * LENGTH);
       if (room < granule) this.#inside.set(index, granule - room);
       at += room;
     }
@@ -229,7 +229,7 @@ export class CarefulLinks {
     const { granule } = this.#granules;
     const said = encode(direction, attributes);
     for (let index = Math.floor(address / granule); index * granule < address + length; index++) {
-      const how = this.#how.get(index);
+      const how = this.#linked.get(index);
       if (how === undefined || said === how % LENGTH) continue;
       const same = decode(how).direction === direction;
       throw unlinkDiffers(same ? "the set of attributes" : `the direction ${JSON.stringify(direction)}`);

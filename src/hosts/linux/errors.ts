@@ -4,7 +4,7 @@
  * A system call that fails is one kind; what to do about it depends on the call, and is in `cures.ts`.
  */
 import { DmaError, ERRNO, type Errno, given, hex } from "../../base/index.ts";
-import { cureOf } from "./advice.ts";
+import { adviceFor } from "./advice.ts";
 import type { Purpose } from "./syscalls.ts";
 
 /** Errno numbers by name, and back. */
@@ -17,7 +17,7 @@ export function callFailed(syscall: string, number: number, purpose: Purpose): D
   const errno = errnoName(number);
   const said = ERRNO[errno] === number ? errno : `errno ${number}`;
   const what = typeof purpose === "string" ? purpose : purpose();
-  const cure = cureOf(syscall, errno);
+  const cure = adviceFor(syscall, errno);
   return new DmaError(
     "ERR_DMA_SYSCALL",
     errno,

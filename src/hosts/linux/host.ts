@@ -23,17 +23,17 @@ import { DeviceMemory } from "./device-memory.ts";
 import { LinuxDomain } from "./domain.ts";
 import { hostClosed, noBackEnd, noIommu, noSuchDevice, openAlready, openedOtherwise, wrongDriver } from "./errors.ts";
 import { Interrupts } from "./interrupts.ts";
-import type { AddressRange, BackEnd, KernelSpace } from "./ioas.ts";
+import type { AddressRange, BackEnd, IoAddressSpace } from "./ioas.ts";
 import { IOMMU_NODE, IommufdSpace } from "./iommufd.ts";
 import { systemCalls } from "./koffi-syscalls.ts";
 import { LinuxMemory } from "./memory.ts";
-import type { Fd, Sys } from "./syscalls.ts";
+import type { Fd, Syscalls } from "./syscalls.ts";
 import { fullName, groupObstacles, type PciFunction, Sysfs } from "./sysfs.ts";
 import { CONTAINER_NODE, Type1Space } from "./type1.ts";
 
 export interface LinuxHostOptions {
   /** System calls; this process's own unless said. */
-  readonly sys?: Sys;
+  readonly sys?: Syscalls;
   /** Where /sys, /proc and /dev are. */
   readonly sysfs?: Sysfs;
 }
@@ -67,7 +67,7 @@ export const LINUX_CAPABILITIES: HostCapabilities = {
 
 /** Devices that the IOMMU cannot tell apart: one address space for all of them. */
 interface OpenGroup {
-  readonly space: KernelSpace;
+  readonly space: IoAddressSpace;
   readonly domain: LinuxDomain;
   readonly options: LinuxOpenOptions;
   /** Those that are open, by name. */
@@ -84,7 +84,7 @@ export class LinuxHost implements Host {
   /** What a {@link Dma} is made with. */
   readonly dmaMachine: DmaMachine;
   readonly capabilities: HostCapabilities = LINUX_CAPABILITIES;
-  readonly #sys: Sys;
+  readonly #sys: Syscalls;
   readonly #sysfs: Sysfs;
   readonly #interrupts: Interrupts;
   readonly #deviceMemory = new DeviceMemory();
@@ -212,7 +212,7 @@ export class LinuxHost implements Host {
     return [...members].flatMap((member) => this.#sysfs.memoryOf(member));
   }
 
-  #openSpace({ name, node, group }: PciFunction, asked: BackEnd | undefined): KernelSpace {
+  #openSpace({ name, node, group }: PciFunction, asked: BackEnd | undefined): IoAddressSpace {
     const sysfs = this.#sysfs;
     const reasons: string[] = [];
     if (asked !== "type1") {

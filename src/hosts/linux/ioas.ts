@@ -14,7 +14,7 @@ export interface AddressRange {
   readonly end: number;
 }
 
-export interface KernelSpace {
+export interface IoAddressSpace {
   readonly kind: BackEnd;
   /** The device that the space was made for: its file, for its own requests. */
   readonly device: Fd;

@@ -13,7 +13,7 @@ export type Fd = number;
 /** What a call is for, in words: `map 2 MiB at IOVA 0x10000 for 0000:00:04.0`. Made only when it fails. */
 export type Purpose = string | (() => string);
 
-export interface Sys {
+export interface Syscalls {
   /** @param flags beside read-write and close-on-exec, which are always set */
   open(path: string, purpose: Purpose): Fd;
   close(fd: Fd): void;

@@ -9,9 +9,16 @@
  * Promises: what the CPU wrote it reads back until it gives the line up; lines are written back whole, so that whoever
  * shares a line with a device's buffer loses bytes, as on hardware.
  */
-import { type Direction, PAGE_SIZE, PhysAddr, PhysPage, pagesTouched, type Random } from "../../base/index.ts";
+import {
+  type Direction,
+  eachPage,
+  PAGE_SIZE,
+  PhysAddr,
+  PhysPage,
+  pagesTouched,
+  type Random,
+} from "../../base/index.ts";
 import type { CacheMaintenance, PhysicalMemory } from "../../platform/index.ts";
-import { eachPage } from "./each-page.ts";
 import type { BufferViews } from "./ram.ts";
 
 export interface CpuCachesOptions {

@@ -8,23 +8,14 @@
  * Not for: what an operating system owns (bounce pool, peers' routes, address spaces): that is {@link SimulatedHost}'s; nor
  * the IOMMU itself: any unit that translates requests can be given, at the start or later (`fabric.translator`).
  */
-import {
-  type Counters,
-  GiB,
-  type Observer,
-  PAGE_SIZE,
-  type PhysAddr,
-  PhysPage,
-  pagesOf,
-  Random,
-} from "../../base/index.ts";
+import { GiB, PAGE_SIZE, type PhysAddr, PhysPage, pagesOf, Random } from "../../base/index.ts";
 import type { PageAllocator, PhysicalMemory } from "../../platform/index.ts";
 import { CpuCaches } from "./caches.ts";
 import { VirtualClock } from "./clock.ts";
 import { type DeviceModel, SimulatedPciDevice } from "./device.ts";
 import { SimulatedEncryption } from "./encryption.ts";
 import { badBar, outOfMemory } from "./errors.ts";
-import { FreeRuns } from "./extents.ts";
+import { Extents } from "./extents.ts";
 import { Fabric, type RequestTranslator } from "./fabric.ts";
 import { type RegionTarget, SimulatedMemory } from "./memory.ts";
 import { type BridgeDescription, type SimulatedHostBridge, type SimulatedPciNode, SimulatedPciTree } from "./pci.ts";
@@ -75,7 +66,7 @@ export class SimulatedMachine {
   readonly encryption?: SimulatedEncryption;
   readonly tree: SimulatedPciTree;
   readonly fabric: Fabric;
-  readonly #windows = new Map<SimulatedHostBridge, FreeRuns>();
+  readonly #windows = new Map<SimulatedHostBridge, Extents>();
   readonly #plugged = new Map<SimulatedPciNode, Plugged>();
   readonly #watched = new Map<string, () => number>();
   #plugs = 0;
@@ -112,7 +103,7 @@ export class SimulatedMachine {
     const base = Math.max(LOWEST_WINDOW, 2 ** Math.ceil(Math.log2(ramEnd(memoryBytes))));
     this.tree.hostBridges.forEach((bridge, i) => {
       const first = (base + i * WINDOW_BYTES) / PAGE_SIZE;
-      this.#windows.set(bridge, new FreeRuns([[first, first + WINDOW_BYTES / PAGE_SIZE]]));
+      this.#windows.set(bridge, new Extents([[first, first + WINDOW_BYTES / PAGE_SIZE]]));
     });
     this.fabric = new Fabric({
       memory: this.dram,

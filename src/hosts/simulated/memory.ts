@@ -6,9 +6,8 @@
  * are what answers by itself: the registers and memory of devices.
  * Promises: what was written is read back; reads touch nothing; where nothing is, reads give all ones and writes nothing.
  */
-import { PAGE_SIZE, type PhysAddr, type PhysPage } from "../../base/index.ts";
+import { eachPage, PAGE_SIZE, type PhysAddr, type PhysPage } from "../../base/index.ts";
 import type { PhysicalMemory } from "../../platform/index.ts";
-import { eachPage } from "./each-page.ts";
 import { overlappingRegion } from "./errors.ts";
 
 /** What answers for a region; offsets are in the region. */

@@ -8,7 +8,7 @@
 import { GiB, MiB, PAGE_SIZE, PhysAddr, PhysPage, pagesOf, type Random } from "../../base/index.ts";
 import type { HostBuffer, HostMemory, PageAllocator } from "../../platform/index.ts";
 import { badLength, badMemorySize, outOfMemory } from "./errors.ts";
-import { FreeRuns } from "./extents.ts";
+import { Extents } from "./extents.ts";
 import type { SimulatedMemory } from "./memory.ts";
 
 /** RAM from here on lies above 4 GiB: the hole is for devices that know 32 bits only. */
@@ -38,7 +38,7 @@ export class SimulatedRam implements HostMemory, PageAllocator {
   /** End of the highest RAM. */
   readonly end: PhysAddr;
   readonly #memory: SimulatedMemory;
-  readonly #runs: FreeRuns;
+  readonly #runs: Extents;
   readonly #random: Random | undefined;
   readonly #views: BufferViews | undefined;
   readonly #total: number;
@@ -54,7 +54,7 @@ export class SimulatedRam implements HostMemory, PageAllocator {
     this.end = ramEnd(bytes);
     const runs: [number, number][] = [[pagesOf(RESERVED), pagesOf(Math.min(bytes, HOLE_START))]];
     if (bytes > HOLE_START) runs.push([HOLE_END / PAGE_SIZE, this.end / PAGE_SIZE]);
-    this.#runs = new FreeRuns(runs);
+    this.#runs = new Extents(runs);
     this.#total = this.#runs.free;
   }
 

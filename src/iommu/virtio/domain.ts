@@ -13,7 +13,7 @@
  * Specified by: Virtual I/O Device (VIRTIO) version 1.3, 5.13; behaviour of Linux 7.2, judged by test/golden/dma-api.
  */
 import { Counters, ERRNO, type IovaPage, type Observer, PAGE_SIZE, type PhysPage } from "../../base/index.ts";
-import { type IovaDevice, IovaDomain, IovaSpace, type PfnRange } from "../../iova/index.ts";
+import { type GranuleRange, IovaAllocator, type IovaDevice, IovaSpace } from "../../iova/index.ts";
 import { MMIO, READ, sizesOfBitmap, WRITE } from "../../layouts/pagetable/index.ts";
 import { MAP_FLAG, STATUS } from "../../layouts/virtio-iommu/index.ts";
 import { PageSizes } from "../../pagetable/index.ts";
@@ -39,7 +39,7 @@ export interface VirtioDomainOptions {
   /** Last page of the address space. Default: what the device translates, 2^53 bytes at most. */
   readonly lastPage?: number;
   /** Ranges never given out (interrupt window, bridge windows). Granules, inclusive. Default: none. */
-  readonly reserved?: readonly PfnRange[];
+  readonly reserved?: readonly GranuleRange[];
   /** Bits of a physical address. Default 52; the device does not say how many it takes. */
   readonly outputBits?: number;
   /** As the driver of Linux 7.2, its requests and its defects included. Default false. */
@@ -94,9 +94,9 @@ export class VirtioDomain implements AddressSpace, AttachedDomain {
     this.#granulePages = 2 ** (this.#sizes.sizes[0] ?? 0);
     this.granule = this.#granulePages * PAGE_SIZE;
     this.#lastPage = lastPage;
-    const domain = new IovaDomain({
+    const allocator = new IovaAllocator({
       granule: this.granule,
-      startPfn: 1,
+      firstGranule: 1,
       cpus: 1,
       currentCpu: () => 0,
       clock,
@@ -104,8 +104,8 @@ export class VirtioDomain implements AddressSpace, AttachedDomain {
       checked: options.checked ?? true,
     });
     const end = Math.min(options.lastPage ?? lastPage, lastPage, 2 ** WIDEST_PAGE_BITS - 1) + 1;
-    this.#space = new IovaSpace(domain, {
-      aperturePfn: Math.floor(end / this.#granulePages) - 1,
+    this.#space = new IovaSpace(allocator, {
+      lastGranule: Math.floor(end / this.#granulePages) - 1,
       observer,
       ...(mode === "lazy" && { lazy: { clock, flushDomain: () => this.#flushDomain(), freeTables: () => {} } }),
     });
@@ -171,7 +171,6 @@ export class VirtioDomain implements AddressSpace, AttachedDomain {
         done += count * 2 ** lg;
       }
     else this.#add(page, phys, pages, 1, flags);
-    this.counters.leavesWritten++;
     this.#observer?.mapped?.(page * PAGE_SIZE, phys * PAGE_SIZE, pages * PAGE_SIZE, prot);
   }
 
@@ -190,7 +189,7 @@ export class VirtioDomain implements AddressSpace, AttachedDomain {
     for (const mapping of this.#within(page, pages)) {
       const { status } = mapping;
       if (status === undefined || status === STATUS.ok) continue;
-      this.#mappings.remove(mapping); // the device has it not
+      this.#remove(mapping); // the device has it not
       this.unmapNow(page, pages);
       throw mapRefusedByDevice(mapping.page, mapping.phys, mapping.pages, status);
     }
@@ -221,7 +220,6 @@ export class VirtioDomain implements AddressSpace, AttachedDomain {
   /** Unmaps; the device forgets it at the next sync, unmap or flush. Pages. */
   unmapLater(page: IovaPage, pages: number): number {
     const unmapped = this.#linuxCompatible ? this.#unmapAsLinux(page, pages) : this.#unmapWhole(page, pages);
-    if (unmapped > 0) this.counters.leavesCleared++;
     this.#observer?.unmapped?.(page * PAGE_SIZE, pages * PAGE_SIZE, unmapped * PAGE_SIZE);
     return unmapped;
   }
@@ -269,6 +267,7 @@ export class VirtioDomain implements AddressSpace, AttachedDomain {
   destroy(): void {
     this.#flushDomain();
     this.#space.drain();
+    this.counters.leavesCleared += this.#mappings.count;
     this.#mappings.clear();
   }
 
@@ -288,6 +287,7 @@ export class VirtioDomain implements AddressSpace, AttachedDomain {
     const mapping: Mapping = { page, phys, pages: pagesEach * count, flags, status: undefined };
     this.#observer?.mapRequested?.(page * PAGE_SIZE, phys * PAGE_SIZE, pagesEach * PAGE_SIZE, count);
     this.#mappings.add(mapping);
+    this.counters.leavesWritten++;
     if (this.#isLive) this.#request(mapping);
   }
 
@@ -295,6 +295,11 @@ export class VirtioDomain implements AddressSpace, AttachedDomain {
     const { page, pages, phys, flags } = mapping;
     const last = (page + pages - 1) as IovaPage;
     this.#unit.add({ type: "map", domain: this.domainId, first: page, last, phys, flags }, mapping);
+  }
+
+  #remove(mapping: Mapping): void {
+    this.#mappings.remove(mapping);
+    this.counters.leavesCleared++;
   }
 
   #forget(page: number, pages: number): void {
@@ -311,7 +316,7 @@ export class VirtioDomain implements AddressSpace, AttachedDomain {
     let unmapped = 0;
     let [first, end] = [0, 0];
     for (const mapping of found) {
-      this.#mappings.remove(mapping);
+      this.#remove(mapping);
       if (unmapped === 0) first = mapping.page;
       end = mapping.page + mapping.pages;
       unmapped += mapping.pages;
@@ -335,7 +340,7 @@ export class VirtioDomain implements AddressSpace, AttachedDomain {
       let removed = 0;
       for (let each = this.#mappings.meeting(at, asked); each; each = this.#mappings.meeting(at, asked)) {
         if (each.page < at) break;
-        this.#mappings.remove(each);
+        this.#remove(each);
         removed += each.pages;
       }
       if (removed < asked) break; // and the device is not told

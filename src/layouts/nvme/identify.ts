@@ -5,7 +5,7 @@
  * Specified by: NVM Express base specification 2.0, figure 275 (identify controller); NVM command set specification 1.0, figure
  * 97 (identify namespace).
  */
-import { get64, put64, viewOf } from "./words.ts";
+import { get64, put64, viewOf } from "./le-words.ts";
 
 export const IDENTIFY_BYTES = 4096;
 

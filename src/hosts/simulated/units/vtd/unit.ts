@@ -16,7 +16,7 @@ import { DeviceTlb } from "./device-tlb.ts";
 import { REASON } from "./fault-reasons.ts";
 import { FaultRecords } from "./fault-records.ts";
 import { type PageRequest, PageRequestRing } from "./page-request-ring.ts";
-import { type Forgetting, InvalidationEngine, type QueueCounts, type QueueMisbehaviour } from "./queue.ts";
+import { InvalidationEngine, type InvalidationTarget, type QueueCounts, type QueueMisbehaviour } from "./queue.ts";
 import type { Cached } from "./translation-cache.ts";
 import { Translator } from "./translator.ts";
 
@@ -278,7 +278,7 @@ export class SimulatedVtdUnit implements VtdRegisters {
   }
 
   /** What descriptors make it, and devices, forget. */
-  #forgetting(): Forgetting {
+  #forgetting(): InvalidationTarget {
     return {
       context: (...what) => this.#translator.forgetContext(...what),
       pasidCache: (...what) => this.#translator.forgetPasids(...what),
