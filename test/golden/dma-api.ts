@@ -35,8 +35,9 @@ export const judgeDmaApi: Judge = (header, lines) => {
   replay.misuse?.goesOn(before !== undefined);
   for (const [index, line] of (before ?? []).entries()) judgeLine(replay, operations, line, index);
   replay.differences.take();
-  // What is not known is left out alone if it changed nothing that the file tells of; else nothing after it can be judged.
-  const movesOn = (line: Line): boolean => line["events"] !== undefined || line["entriesChanged"] !== undefined;
+  // What is not known is left out alone if it changed nothing; else nothing after it can be judged.
+  const movesOn = (line: Line): boolean =>
+    ["device", "domain", "set"].includes(line["op"] as string) || "events" in line || "entriesChanged" in line;
   return judgeLines(lines, movesOn, (line, index, tally) => {
     replay.rule = (name) => tally.rule(name);
     replay.skipState = false;
