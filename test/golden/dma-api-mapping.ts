@@ -161,7 +161,9 @@ function link(replay: Replay, line: Line, { range }: Held): void {
   );
   if (line["ret"] === 0 && errno === -22 && line["dir"] === "NONE") linkForNobody(replay, line, range);
   else compareLink(replay, line, errno);
-  replay.same("bounced", number(line["sizeWord"]) >= 2 ** 63, range.hasBounced);
+  // Bit 63 of the kernel's size says that something has bounced.
+  const word = BigInt(range.length) | (range.hasBounced ? 1n << 63n : 0n);
+  replay.same("sizeWord", line["sizeWord"], `0x${word.toString(16)}`);
 }
 
 /** Linux's virtio-iommu maps for no direction, which dmalink never does: the domain is brought to where the kernel's is. */

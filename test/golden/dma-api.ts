@@ -20,8 +20,9 @@ import { memoryOperations } from "./dma-api-memory.ts";
 import type { Held } from "./dma-api-objects.ts";
 import { type Operation, Replay } from "./dma-api-replay.ts";
 import { type Judge, judgeLines, known, type Line, NotJudged } from "./judge.ts";
+import { ALL_ONES } from "./kernel-events.ts";
 import { linesBefore } from "./misuse.ts";
-import { number } from "./words.ts";
+import { directionOf, number } from "./words.ts";
 
 export const judgeDmaApi: Judge = (header, lines) => {
   const replay = new Replay(header, lines);
@@ -82,20 +83,40 @@ function refuseEmpty(replay: Replay, operation: Operation, line: Line, held: Hel
   if (line["op"] === "map" && events.some(([name, , , bytes]) => name === "map" && bytes !== "0x0")) {
     replay.skipState = false;
     operation({ ...line, size: "0x1" }, held, 0);
-  } else if (isList(line)) {
+    return;
+  }
+  if (line["op"] === "map") mapOfNothing(replay, line, held, events);
+  else if (isList(line)) {
     const entries = (line["entries"] as [string, number][]).filter(([, length]) => length > 0);
     const searches = events.filter(([name]) => name === "iovaAlloc");
     if (!dma.domain && entries.length > 0) operation({ ...line, entries }, held, 0);
     else if (searches.length > 0 && searches.every(([, , , page]) => page === "0x0"))
       for (const [, pages, limit] of searches)
-        dma.domain?.reserve(Number(pages), Number(limit) as IovaPage, { prefer32: false, busLimitPfn: 0 });
+        dma.domain?.reserve(Number(pages), Number(limit) as IovaPage, ANY_DEVICE);
     else
       throw new NotJudged(
         "a list with an empty entry was mapped: dmalink refuses it, and cannot go on as the kernel did",
       );
-    replay.differences.take();
-    machine.events.take();
   }
+  replay.differences.take();
+  machine.events.take();
+}
+
+const ANY_DEVICE = { prefer32: false, busLimitPfn: 0 };
+
+/** The kernel's allocator gives and takes "0 granules" as one; where the map did not fail, it keeps them, with an address. */
+function mapOfNothing({ dma, dev }: Replay, line: Line, held: Held, events: readonly [string, ...unknown[]][]): void {
+  for (const [name, first, second, third] of events) {
+    if (name === "iovaAlloc" && third !== "0x0") {
+      const page = dma.domain?.reserve(1, Number(second) as IovaPage, ANY_DEVICE);
+      if (page !== Number(third))
+        throw new NotJudged("an address for nothing is not the one that one granule would get");
+    }
+    if (name === "iovaFree") dma.domain?.release(Number(first) as IovaPage, 0, 1);
+  }
+  if (line["ret"] === ALL_ONES || line["ret"] === undefined || !dma.domain) return;
+  held.dev = dev;
+  held.mapping = { address: number(line["ret"]), size: 0, direction: directionOf(line), attributes: undefined };
 }
 
 const isList = (line: Line): boolean => line["op"] === "mapSg" || line["op"] === "mapSgTable";
