@@ -21,4 +21,5 @@ export * from "./trusted-interface.ts";
 export * from "./user-address.ts";
 export * from "./user-memory.ts";
 export * from "./user-process.ts";
+export type { VirtioIommuConfig, VirtioIommuQueues } from "./virtio-iommu.ts";
 export type { VtdRegisters } from "./vtd-registers.ts";
