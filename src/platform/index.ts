@@ -4,6 +4,7 @@ export * from "./clock.ts";
 export * from "./device.ts";
 export * from "./encryption.ts";
 export * from "./memory.ts";
+export * from "./migration.ts";
 export * from "./pages.ts";
 export * from "./pci.ts";
 export * from "./table-memory.ts";

@@ -15,8 +15,8 @@ import { type Direction, type DmaAddr, type IovaPage, PhysAddr } from "../../src
 import type { CoherentMemory, DmaAttributes, DmaVec, IovaRange, PhysVec } from "../../src/dma/index.ts";
 import { DmaEngine } from "../../src/hosts/simulated/index.ts";
 import type { P2pProvider } from "../../src/p2p/index.ts";
-import { StateJudge } from "./dma-api-state.ts";
 import { addressOf, shorter, type Thing, Things } from "./dma-api-objects.ts";
+import { StateJudge } from "./dma-api-state.ts";
 import { Differences, type Header, type Judge, type Line, Tally } from "./judge.ts";
 import { ALL_ONES, hex } from "./kernel-events.ts";
 import { KernelMachine } from "./kernel-machine.ts";

@@ -15,6 +15,7 @@ import { judges as iova } from "./iova.ts";
 import type { Header, Judge, Line, Verdict } from "./judge.ts";
 import { judges as nvmeDataPointer } from "./nvme-data-pointer.ts";
 import { judges as pagetable } from "./pagetable.ts";
+import { judges as vfioMigration } from "./vfio-mig.ts";
 
 const JUDGES: Readonly<Record<string, Judge>> = {
   ...dmaApi,
@@ -24,6 +25,7 @@ const JUDGES: Readonly<Record<string, Judge>> = {
   ...iova,
   ...nvmeDataPointer,
   ...pagetable,
+  ...vfioMigration,
 };
 
 /** Kinds whose subject is not built yet, and what it is. */

@@ -4,3 +4,4 @@ export { NvmeController, type NvmeOptions as NvmeControllerOptions } from "./nvm
 export { CMB_BAR, type CmbUses } from "./nvme/cmb.ts";
 export * from "./nvme/faults.ts";
 export type { NamespaceOptions } from "./nvme/namespace.ts";
+export * from "./migratable/index.ts";
