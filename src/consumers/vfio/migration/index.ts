@@ -1,4 +1,5 @@
 /** A device that moves to another machine: states, data files, logs of writes. */
+export * from "./buffers/index.ts";
 export { DataFile } from "./data-file.ts";
 export { DeviceMigration, type DeviceMigrationOptions } from "./device-migration.ts";
 export { DmaLogging, MOST_LOGGED_RANGES, type RangeToLog } from "./dma-logging.ts";

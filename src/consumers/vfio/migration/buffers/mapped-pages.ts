@@ -29,7 +29,7 @@ export interface HowMapped {
   readonly attributes: DmaAttributes | undefined;
 }
 
-/** Pages that are linked by one call: the pieces of a call are objects, and those of a gigabyte would be many. */
+/** Pieces that are linked by one call: they are objects, and those of a gigabyte would be many. */
 const LINK_BATCH = 512;
 
 /**
@@ -46,9 +46,10 @@ export function mapInTwoSteps(
 ): MappedPages {
   const { pages, direction, attributes } = how;
   try {
-    for (let at = 0; at < pages; at += LINK_BATCH) {
-      const vecs = store.vecs(at, Math.min(LINK_BATCH, pages - at));
+    for (let at = 0; at < pages; ) {
+      const vecs = store.vecs(at, LINK_BATCH);
       range.linkVecs(at * PAGE_SIZE, vecs, direction, attributes);
+      for (const { length } of vecs) at += length / PAGE_SIZE;
     }
     range.sync();
   } catch (error) {

@@ -10,8 +10,8 @@ export interface PageStore {
   readonly bytes: number;
   /** The page that has number `index` in the buffer. */
   pageAt(index: number): PhysPage;
-  /** What is linked: pages [from, from + count) of the buffer, as pieces that lie together where the store knows it. */
-  vecs(from: number, count: number): PhysVec[];
+  /** The next pieces of the buffer from its page `from` on, at most `most` of them: pages that the store knows to lie together. */
+  vecs(from: number, most: number): PhysVec[];
 }
 
 /** One number per page. */
@@ -32,8 +32,8 @@ export class PageList implements PageStore {
     return this.#pages[index] as PhysPage;
   }
 
-  vecs(from: number, count: number): PhysVec[] {
-    return Array.from({ length: count }, (_, i) => ({
+  vecs(from: number, most: number): PhysVec[] {
+    return Array.from({ length: Math.min(most, this.#pages.length - from) }, (_, i) => ({
       phys: PhysPage.start(this.#pages[from + i] as PhysPage),
       length: PAGE_SIZE,
     }));
@@ -66,14 +66,13 @@ export class PageRuns implements PageStore {
     return (this.#runs[run * 2]! + index - this.#runs[run * 2 + 1]!) as PhysPage;
   }
 
-  vecs(from: number, count: number): PhysVec[] {
+  vecs(from: number, most: number): PhysVec[] {
     const vecs: PhysVec[] = [];
-    const end = from + count;
-    for (let at = from, run = this.#runOf(from); at < end; run++) {
-      const stop = Math.min(end, this.#runs[run * 2 + 3] ?? this.#pageCount);
+    for (let at = from, run = this.#runOf(from); at < this.#pageCount && vecs.length < most; run++) {
+      const end = this.#runs[run * 2 + 3] ?? this.#pageCount;
       const phys = ((this.#runs[run * 2]! + at - this.#runs[run * 2 + 1]!) * PAGE_SIZE) as PhysAddr;
-      vecs.push({ phys, length: (stop - at) * PAGE_SIZE });
-      at = stop;
+      vecs.push({ phys, length: (end - at) * PAGE_SIZE });
+      at = end;
     }
     return vecs;
   }
