@@ -1,7 +1,7 @@
 /** What a gigabyte of migration buffer costs in each form, counted from real mappings, for memory that lies in pieces of any size. */
 import { bookkeepingBytes, DataBuffer, RANGE_STATE_BYTES } from "../src/consumers/vfio/index.ts";
 import { SimulatedMemory, SimulatedUnit, VirtualClock } from "../src/hosts/simulated/index.ts";
-import { Dma, GiB, IommuDomain, type PhysPage, vtdSecondStage } from "../src/index.ts";
+import { Dma, GiB, DmaDomain, type PhysPage, vtdSecondStage } from "../src/index.ts";
 
 const FORMS = [
   { name: "scatter table", form: "scatterlist", keepsAddresses: false },
@@ -32,7 +32,7 @@ for (const blockPages of [GiB / 4096, 512, 16, 1]) {
   const shape = { pages: GiB / 4096, runs: GiB / 4096 / blockPages };
   const leaves: number[] = [];
   const costs = FORMS.map(({ form, keepsAddresses }) => {
-    const domain = new IommuDomain({ layout: vtdSecondStage(), unit, clock, mode: "strict" });
+    const domain = new DmaDomain({ layout: vtdSecondStage(), unit, clock, mode: "strict" });
     const dma = new Dma({ domain });
     const pages = pieces(blockPages);
     const buffer = new DataBuffer({ dma, memory, pages, keys, form, keepsAddresses, blockPages }, GiB, "from-device");

@@ -6,7 +6,7 @@
  * pages (4 KiB) where they are called page; ranges are [start, last] where hardware has it so.
  * Promises nothing about what the observer does; it must not call back into the stack, nor throw.
  */
-import type { Direction } from "./index.ts";
+import type { Direction } from "./direction.ts";
 
 export interface Observer {
   // The address space of a device.

@@ -7,27 +7,18 @@
  * Not for: accesses that were refused and never right: those are fault events of the IOMMU.
  */
 import { DmaAddr, hex, IovaPage, PAGE_SIZE, PhysAddr } from "../base/index.ts";
-import { hiddenFrom } from "../dma/path/confidential.ts";
-import type { DeviceDebug } from "./device-debug.ts";
+import { hiddenFrom } from "../dma/index.ts";
+import type { DeviceAccess } from "../platform/index.ts";
 import type { Facility } from "./debug-store.ts";
 import type { FindingCode, FindingSite } from "./finding.ts";
-
-/** One access of a device, at most a page, as the machine saw it. */
-export interface DeviceAccess {
-  /** What the device puts on the bus as its own name. */
-  readonly requester: number;
-  readonly address: number;
-  readonly length: number;
-  readonly access: "read" | "write";
-  /** It reached memory; else it was refused on the way. */
-  readonly wentThrough: boolean;
-}
+import type { Live } from "./live.ts";
+import { pieceAt } from "./range-checks.ts";
 
 export class AccessChecks {
   readonly #facility: Facility;
-  readonly #owner: DeviceDebug;
+  readonly #owner: Live;
 
-  constructor(facility: Facility, owner: DeviceDebug) {
+  constructor(facility: Facility, owner: Live) {
     this.#facility = facility;
     this.#owner = owner;
   }
@@ -55,7 +46,7 @@ export class AccessChecks {
 
   /** True if the access is to something that is mapped: it is checked then. */
   checkMapped(access: DeviceAccess): boolean {
-    const { mappings, ranges, twoStep, domain } = this.#owner;
+    const { mappings, ranges, domain } = this.#owner;
     const { address, length } = access;
     const granule = domain?.granule ?? 1;
     const start = Math.floor(address / granule) * granule;
@@ -67,7 +58,7 @@ export class AccessChecks {
     }
     for (const range of ranges.overlapping(start, span)) {
       const offset = address - range.address;
-      const piece = twoStep.pieceAt(range, offset) ?? twoStep.pieceAt(range, Math.max(0, start - range.address));
+      const piece = pieceAt(range, offset) ?? pieceAt(range, Math.max(0, start - range.address));
       if (piece === undefined) continue;
       if (!piece.synced)
         this.#report(
@@ -111,7 +102,7 @@ export class AccessChecks {
     const { device, domain } = this.#owner;
     if (device.machine.encryption === undefined || device.tdi !== "none") return;
     const inside = access.address % PAGE_SIZE;
-    const page = domain?.table.lookup(IovaPage.of(DmaAddr(access.address)));
+    const page = domain?.lookup(IovaPage.of(DmaAddr(access.address)));
     if (page !== undefined && page < 0) return;
     const phys = PhysAddr(page === undefined ? access.address - device.busOffset : page * PAGE_SIZE + inside);
     if (hiddenFrom(device, phys, access.length))

@@ -6,8 +6,10 @@
  * Promises: works with the stack formats of V8, JavaScriptCore and SpiderMonkey; what cannot be read is said so.
  */
 
-/** The DMA layer's own folder, as stacks name it; in a bundle, the bundle's. */
-const LIBRARY = plain(new URL(import.meta.url.includes("/dma/debug/") ? ".." : ".", import.meta.url).href);
+/** The folders of the DMA layer and of its debugging, as stacks name them; in a bundle, the bundle's. */
+const LIBRARY: readonly string[] = (import.meta.url.includes("/dma-debug/") ? [".", "../dma/"] : ["."]).map((folder) =>
+  plain(new URL(folder, import.meta.url).href),
+);
 /** Tests and benchmarks lie beside the code, and are callers. */
 const CALLER = /\.(test|bench)\.[cm]?[jt]s/;
 /** `at name (place:line:column)`, `at place:line:column`, and `name@place:line:column` of other engines. */
@@ -34,7 +36,7 @@ export class CallSite {
       if (frame === null) continue;
       const place = plain(frame[2]!);
       outermost = frame[1] && frame[1] !== "<anonymous>" ? `${frame[1]} (${place})` : place;
-      if (!place.startsWith(LIBRARY) || CALLER.test(place)) return outermost;
+      if (!LIBRARY.some((folder) => place.startsWith(folder)) || CALLER.test(place)) return outermost;
     }
     return outermost ?? "a place that this engine does not name";
   }

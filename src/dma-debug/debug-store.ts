@@ -5,12 +5,11 @@
  * facility says so once, forgets what it had, and checks nothing more.
  * Specified by: behaviour of Linux 7.2 DMA debugging (entries, num_errors, all_errors).
  */
-import type { Direction, PhysAddr } from "../base/index.ts";
+import type { PhysAddr } from "../base/index.ts";
 import type { Clock } from "../platform/index.ts";
+import { WrittenMemory } from "./active-cache-lines.ts";
 import { CallSite } from "./call-site.ts";
 import { Finding, type FindingCode, type FindingSite } from "./finding.ts";
-import type { LiveMapping } from "./records.ts";
-import { WrittenMemory } from "./active-cache-lines.ts";
 
 /** Physical memory from `start`, `length` bytes. */
 export interface MemoryRange {
@@ -213,16 +212,3 @@ export class Facility {
 
 const touched = (ranges: readonly MemoryRange[] | undefined, phys: number, length: number): MemoryRange | undefined =>
   ranges?.find(({ start, length: bytes }) => start < phys + length && phys < start + bytes);
-
-/** Directions as Linux names them. */
-export const LINUX_DIRECTIONS: Readonly<Record<Direction, string>> = {
-  bidirectional: "DMA_BIDIRECTIONAL",
-  "to-device": "DMA_TO_DEVICE",
-  "from-device": "DMA_FROM_DEVICE",
-};
-
-/** The bucket of Linux's hash that an address lies in: the order of its dump. */
-export const bucketOf = ({ address }: Pick<LiveMapping, "address">): number => Math.floor(address / 8192) % 16_384;
-
-/** As Linux lists its entries: bucket by bucket, oldest first. */
-export const inDumpOrder = (a: LiveMapping, b: LiveMapping): number => bucketOf(a) - bucketOf(b) || a.order - b.order;

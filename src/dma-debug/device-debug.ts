@@ -8,34 +8,33 @@
  * language's bindings) may call it as the front door does.
  * Specified by: behaviour of Linux 7.2 DMA debugging; `linuxCompatible` gives its answers, gaps included.
  */
-import { type Direction, DmaError, PhysAddr } from "../base/index.ts";
-import type { AddressSpace } from "../iommu/index.ts";
-import { hiddenFrom } from "../dma/path/confidential.ts";
-import type { DmaDevice } from "../dma/device.ts";
-import type { MappedList } from "../dma/path/path.ts";
-import { ATTRIBUTE_BITS, attributeBits, type DmaAttributes } from "../dma/vectors.ts";
+import { type Direction, DmaError, type IovaPage } from "../base/index.ts";
+import {
+  type AllocationKind,
+  ATTRIBUTE_BITS,
+  attributeBits,
+  type DeviceWatch,
+  type DmaDevice,
+  type Granules,
+  type IovaRange,
+  type MappedList,
+  type Path,
+  type Terms,
+} from "../dma/index.ts";
 import { AccessChecks } from "./access-checks.ts";
 import type { CallSite } from "./call-site.ts";
 import type { Facility } from "./debug-store.ts";
-import { History } from "./history.ts";
-import { type Asked, bestFit, Checks } from "./mapping-checks.ts";
+import type { Live } from "./live.ts";
+import { bestFit, Checks } from "./mapping-checks.ts";
 import { RangeChecks } from "./range-checks.ts";
-import type { BusGrant, LiveMapping, LiveRange, MappingKind } from "./records.ts";
-import { Spans } from "./spans.ts";
+import type { Asked, LiveMapping, MappingKind } from "./records.ts";
 import { reportLive, reportPrivate, reportUnknownFree, reportUnknownSync } from "./unmatched.ts";
+import { WatchedPath } from "./watched-path.ts";
+import { WatchedRange } from "./watched-range.ts";
 
-const lengthOf = ({ length }: { readonly length: number }): number => length;
-const addressOf = ({ address }: { readonly address: number }): number => address;
-
-export class DeviceDebug {
+export class DeviceDebug implements DeviceWatch {
   readonly device: DmaDevice;
-  readonly domain: AddressSpace | undefined;
-  /** The driver bound to the device, as it was told. */
-  driver: string | undefined;
-  readonly mappings: Spans<LiveMapping> = new Spans<LiveMapping>(addressOf, lengthOf);
-  readonly ranges: Spans<LiveRange> = new Spans<LiveRange>(addressOf, ({ capacity }) => capacity);
-  readonly grants: Spans<BusGrant> = new Spans<BusGrant>(addressOf, lengthOf);
-  readonly history: History;
+  readonly live: Live;
   /** Checks of its two-step ranges. */
   readonly twoStep: RangeChecks;
   /** Checks of what it does by itself. */
@@ -44,30 +43,33 @@ export class DeviceDebug {
   readonly #checks: Checks;
 
   /** Made by {@link DmaDebug}. */
-  constructor(facility: Facility, device: DmaDevice, domain: AddressSpace | undefined) {
-    this.device = device;
-    this.domain = domain;
-    this.history = new History(facility.history);
-    this.twoStep = new RangeChecks(facility, this);
+  constructor(facility: Facility, live: Live) {
+    this.device = live.device;
+    this.live = live;
     this.#facility = facility;
-    this.#checks = new Checks(facility, device);
-    this.accesses = new AccessChecks(facility, this);
+    this.#checks = new Checks(facility, live.device);
+    this.twoStep = new RangeChecks(facility, live, this.#checks);
+    this.accesses = new AccessChecks(facility, live);
+  }
+
+  path(path: Path): Path {
+    return new WatchedPath(path, this);
+  }
+
+  /** Linux's debugging knows nothing of ranges. */
+  range(granules: Granules, page: IovaPage, pages: number, inside: number, length: number): IovaRange | undefined {
+    if (this.device.linuxCompatible) return undefined;
+    return new WatchedRange(granules, page, pages, inside, length, this);
   }
 
   // One shot.
 
   /** `length` bytes at `phys` are mapped at `address`. */
-  mapped(
-    phys: number,
-    length: number,
-    direction: Direction,
-    attributes: DmaAttributes | undefined,
-    address: number,
-  ): void {
+  mapped(phys: number, length: number, { direction, attributes }: Terms, address: number): void {
     if (this.#facility.disabled) return;
     const bits = attributeBits(attributes);
     const site = this.#begin();
-    this.memory(phys, length, bits, site);
+    this.#checks.memory(phys, length, bits, site);
     const unchecked = this.#facility.mapErrors || this.device.linuxCompatible;
     this.#add(
       { kind: "phy", phys, length, direction, attributes: bits, address },
@@ -79,16 +81,16 @@ export class DeviceDebug {
   /** A map or a link threw `error`. */
   refused(error: unknown, phys: number, length: number): void {
     if (!(error instanceof DmaError && error.code === "ERR_DMA_PRIVATE") || this.device.linuxCompatible) return;
-    reportPrivate(this.#facility, this, phys, length, "refused to map", this.#begin());
+    reportPrivate(this.#facility, this.device, phys, length, "refused to map", this.#begin());
   }
 
   /** `length` bytes at `address` are going to be unmapped. */
-  unmapping(address: number, length: number, direction: Direction, attributes: DmaAttributes | undefined): void {
+  unmapping(address: number, length: number, { direction, attributes }: Terms): void {
     this.#freed({ kind: "phy", address, length, direction, attributes: attributeBits(attributes), entries: 0 });
   }
 
   /** An unmap with `shared` behind an IOMMU: it does nothing, and the mapping stays. */
-  unmappedAsShared(address: number, length: number, direction: Direction, attributes: DmaAttributes): void {
+  unmappedAsShared(address: number, length: number, { direction, attributes }: Terms): void {
     if (this.#facility.disabled || this.device.linuxCompatible) return;
     const asked = {
       kind: "phy",
@@ -98,7 +100,7 @@ export class DeviceDebug {
       attributes: attributeBits(attributes),
       entries: 0,
     } as const;
-    const mapping = bestFit(this.mappings.startingAt(address), asked, this.device);
+    const mapping = bestFit(this.live.mappings.startingAt(address), asked, this.device);
     if (mapping) this.#checks.unmap(mapping, asked, this.#begin());
   }
 
@@ -109,7 +111,7 @@ export class DeviceDebug {
 
   /** The caller asked whether mapping `address` had failed. */
   errorChecked(address: number): void {
-    for (const mapping of this.mappings.startingAt(address))
+    for (const mapping of this.live.mappings.startingAt(address))
       if (mapping.error === "unchecked") {
         mapping.error = "checked";
         return;
@@ -122,7 +124,7 @@ export class DeviceDebug {
     if (this.#facility.disabled) return;
     const bits = attributeBits(attributes);
     const site = this.#begin();
-    for (const { phys, length } of list) this.memory(phys, length, bits, site);
+    for (const { phys, length } of list) this.#checks.memory(phys, length, bits, site);
     const { linuxCompatible } = this.device;
     for (let i = 0; i < (linuxCompatible ? segments.length : list.length); i++) {
       const segment = segments[i];
@@ -130,7 +132,7 @@ export class DeviceDebug {
     }
     for (const [i, { address, length, bus }] of segments.entries()) {
       if (bus) {
-        if (!linuxCompatible && this.#facility.take(this.device.name)) this.grants.add({ address, length, site });
+        if (!linuxCompatible && this.#facility.take(this.device.name)) this.live.grants.add({ address, length, site });
       } else {
         const sizes = { entries: list.length, segments: segments.length };
         const one = {
@@ -153,8 +155,8 @@ export class DeviceDebug {
     );
     for (const { address, bus } of segments)
       if (bus) {
-        const grant = this.grants.startingAt(address)[0];
-        if (grant && this.grants.delete(grant)) this.#facility.give();
+        const grant = this.live.grants.startingAt(address)[0];
+        if (grant && this.live.grants.delete(grant)) this.#facility.give();
       }
   }
 
@@ -168,12 +170,11 @@ export class DeviceDebug {
   // Memory of its own.
 
   allocated(
-    kind: MappingKind,
+    kind: AllocationKind,
     address: number,
     length: number,
     phys: number,
-    direction: Direction,
-    attributes: DmaAttributes | undefined,
+    { direction, attributes }: Terms,
   ): void {
     if (this.#facility.disabled) return;
     const sizes = { entries: kind === "scatter-gather" ? 1 : 0, segments: 1 };
@@ -182,14 +183,7 @@ export class DeviceDebug {
   }
 
   /** `phys` is where the caller believes the memory to lie. */
-  freeing(
-    kind: MappingKind,
-    address: number,
-    length: number,
-    phys: number,
-    direction: Direction,
-    attributes: DmaAttributes | undefined,
-  ): void {
+  freeing(kind: AllocationKind, address: number, length: number, phys: number, { direction, attributes }: Terms): void {
     const entries = kind === "scatter-gather" ? 1 : 0;
     this.#freed({ kind, address, length, direction, attributes: attributeBits(attributes), entries, phys });
   }
@@ -199,25 +193,8 @@ export class DeviceDebug {
   /** The driver lets go of the device: nothing may be mapped any more. */
   unbound(): void {
     const site = this.#begin();
-    this.driver = undefined;
-    reportLive(this.#facility, this, site);
-  }
-
-  /** Forgets everything. */
-  forget(): void {
-    this.mappings.clear();
-    this.ranges.clear();
-    this.grants.clear();
-  }
-
-  // For the other checks.
-
-  /** What a mapping's memory must not be. */
-  memory(phys: number, length: number, attributes: number, site: CallSite | undefined): void {
-    this.#checks.memory(phys, length, attributes, site);
-    const claimed = (attributes & ATTRIBUTE_BITS.shared) !== 0 && !this.device.linuxCompatible;
-    if (claimed && hiddenFrom(this.device, PhysAddr(phys), length))
-      reportPrivate(this.#facility, this, phys, length, "maps as shared", site);
+    this.live.driver = undefined;
+    reportLive(this.#facility, this.live, site);
   }
 
   #begin(): CallSite | undefined {
@@ -251,7 +228,7 @@ export class DeviceDebug {
     };
     if (!facility.take(this.device.name)) return;
     this.#checks.overlap(mapping);
-    this.mappings.add(mapping);
+    this.live.mappings.add(mapping);
     if ((attributes & ATTRIBUTE_BITS.mmio) === 0) facility.written.add(mapping);
   }
 
@@ -260,31 +237,38 @@ export class DeviceDebug {
     if (facility.disabled) return;
     const site = this.#begin();
     const isAddress = Number.isSafeInteger(asked.address) && asked.address >= 0;
-    const mapping = isAddress && bestFit(this.mappings.startingAt(asked.address), asked, this.device);
+    const mapping = isAddress && bestFit(this.live.mappings.startingAt(asked.address), asked, this.device);
     if (!mapping) {
-      reportUnknownFree(facility, this, asked, site);
+      reportUnknownFree(facility, this.live, asked, site);
       return;
     }
     this.#checks.unmap(mapping, asked, site);
-    this.mappings.delete(mapping);
+    this.live.mappings.delete(mapping);
     if ((mapping.attributes & ATTRIBUTE_BITS.mmio) === 0) facility.written.delete(mapping);
     facility.give();
     const { kind, address, length } = mapping;
-    this.history.add({ kind, address, length, mappedAt: mapping.site, unmappedAt: site, order: facility.nextOrder() });
+    this.live.history.add({
+      kind,
+      address,
+      length,
+      mappedAt: mapping.site,
+      unmappedAt: site,
+      order: facility.nextOrder(),
+    });
   }
 
   #synced(to: "cpu" | "device", asked: Asked, site: CallSite | undefined): void {
     const { device } = this;
     const { address, length } = asked;
     if (this.#facility.disabled) return;
-    const containing = this.mappings.containing(address, length);
+    const containing = this.live.mappings.containing(address, length);
     const mapping = bestFit(device.linuxCompatible ? this.#nearest(containing, address) : containing, asked, device);
     if (mapping) {
       this.#checks.sync(mapping, asked, to, site);
       return;
     }
-    if (!device.linuxCompatible && this.ranges.containing(address, length).length > 0) return;
-    reportUnknownSync(this.#facility, this, asked, to, site);
+    if (!device.linuxCompatible && this.live.ranges.containing(address, length).length > 0) return;
+    reportUnknownSync(this.#facility, this.live, asked, to, site);
   }
 
   /** Linux looks bucket by bucket downwards, no further than the longest segment of the device. */
@@ -303,7 +287,7 @@ export class DeviceDebug {
     visit: (address: number, length: number, entries: number) => void,
   ): void {
     if (this.#facility.disabled || segments.length === 0) return;
-    const first = this.mappings.startingAt(segments[0]!.address).find(({ kind }) => kind === "scatter-gather");
+    const first = this.live.mappings.startingAt(segments[0]!.address).find(({ kind }) => kind === "scatter-gather");
     const { linuxCompatible } = this.device;
     const count = linuxCompatible ? Math.min(entries, segments.length, first?.segments ?? 1) : segments.length;
     let asked = entries;

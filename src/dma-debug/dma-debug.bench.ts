@@ -1,10 +1,11 @@
 /** What checks cost: 256 scattered pages in two steps and one by one, unchecked, checked, and under checked mode. */
 import { type Bench, type Contender, fold, HASH } from "../../bench/bench.ts";
 import { PhysAddr, type Random } from "../base/index.ts";
+import { Dma, type DmaOptions, type PhysVec } from "../dma/index.ts";
 import { SimulatedUnit, VirtualClock } from "../hosts/simulated/index.ts";
-import { IommuDomain } from "../iommu/index.ts";
+import { DmaDomain } from "../iommu/index.ts";
 import { vtdSecondStage } from "../layouts/pagetable/index.ts";
-import { Dma, DmaDebug, type DmaOptions, type PhysVec } from "../dma/index.ts";
+import { DmaDebug } from "./index.ts";
 
 const PAGES = 256;
 
@@ -37,7 +38,7 @@ function contender(name: string, way: Way, options: () => DmaOptions): Contender
     prepare: (random: Random) => {
       const unit = new SimulatedUnit();
       const layout = vtdSecondStage();
-      const domain = new IommuDomain({ layout, unit, clock: new VirtualClock(), mode: "strict" });
+      const domain = new DmaDomain({ layout, unit, clock: new VirtualClock(), mode: "strict" });
       const dma = new Dma({ domain, ...options() });
       const frames = random.shuffle(Array.from({ length: PAGES }, (_, i) => i * 2));
       const vecs = frames.map((frame) => ({ phys: PhysAddr((0x40000 + frame) * 4096), length: 4096 }));

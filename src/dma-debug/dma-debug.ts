@@ -14,15 +14,14 @@
  */
 
 import type { Direction } from "../base/index.ts";
+import { attributesOf, type DmaAttributes, type DmaDevice, type DmaWatcher } from "../dma/index.ts";
 import type { AddressSpace } from "../iommu/index.ts";
-import type { DmaDevice } from "../dma/device.ts";
-import type { DmaAttributes } from "../dma/vectors.ts";
-import { attributesOf } from "../dma/vectors.ts";
-import type { DeviceAccess } from "./access-checks.ts";
+import type { DeviceAccess } from "../platform/index.ts";
+import { type DebugCounters, type DmaDebugOptions, Facility } from "./debug-store.ts";
 import { DeviceDebug } from "./device-debug.ts";
 import { dumpOf } from "./dump.ts";
-import { type DebugCounters, type DmaDebugOptions, Facility } from "./debug-store.ts";
 import type { Finding } from "./finding.ts";
+import { Live } from "./live.ts";
 import type { MappingKind } from "./records.ts";
 
 /** A mapping that is live now. Bytes. */
@@ -47,14 +46,14 @@ export interface LiveRow {
   readonly ageMs: number | undefined;
 }
 
-export class DmaDebug {
+export class DmaDebug implements DmaWatcher {
   readonly #facility: Facility;
   readonly #devices = new Map<DmaDevice, DeviceDebug>();
   readonly #requesters = new Map<number, DeviceDebug[]>();
 
   constructor(options: DmaDebugOptions = {}) {
     this.#facility = new Facility(options, () => {
-      for (const device of this.#devices.values()) device.forget();
+      for (const device of this.#devices.values()) device.live.clear();
     });
   }
 
@@ -69,7 +68,8 @@ export class DmaDebug {
     const rows: (LiveRow & { readonly order: number })[] = [];
     for (const each of this.#devices.values()) {
       if (device !== undefined && each.device !== device) continue;
-      for (const { kind, phys, address, length, direction, attributes, site, call, order, timeMs } of each.mappings)
+      for (const { kind, phys, address, length, direction, attributes, site, call, order, timeMs } of each.live
+        .mappings)
         rows.push({
           device: each.device.name,
           kind,
@@ -83,7 +83,7 @@ export class DmaDebug {
           ageMs: hasClock ? nowMs - timeMs : undefined,
           order,
         });
-      for (const { address, capacity, pieces, site, call, order, timeMs } of each.ranges)
+      for (const { address, capacity, pieces, site, call, order, timeMs } of each.live.ranges)
         rows.push({
           device: each.device.name,
           kind: "two-step",
@@ -105,7 +105,10 @@ export class DmaDebug {
 
   /** Live mappings in the kernel's own format, which `dmalink check` reads; two-step ranges are not in it. */
   dump(): string[] {
-    return dumpOf(this.#devices.values(), this.#facility.cacheLine);
+    return dumpOf(
+      [...this.#devices.values()].map(({ live }) => live),
+      this.#facility.cacheLine,
+    );
   }
 
   get counters(): DebugCounters {
@@ -125,7 +128,7 @@ export class DmaDebug {
   /** A driver takes the device: its name stands in {@link dump}. */
   driverBound(device: DmaDevice, driver: string): void {
     const found = this.#devices.get(device);
-    if (found) found.driver = driver;
+    if (found) found.live.driver = driver;
   }
 
   /** The driver lets go of the device: what is still mapped is a finding. */
@@ -162,14 +165,16 @@ export class DmaDebug {
 
   /** Other devices of the same address spaces: what one of them maps, all reach. */
   #sharing(own: readonly DeviceDebug[]): DeviceDebug[] {
-    const domains = new Set(own.map(({ domain }) => domain).filter((domain) => domain !== undefined));
+    const domains = new Set(own.map(({ live }) => live.domain).filter((domain) => domain !== undefined));
     if (domains.size === 0) return [];
-    return [...this.#devices.values()].filter((each) => each.domain && domains.has(each.domain) && !own.includes(each));
+    return [...this.#devices.values()].filter(
+      (each) => each.live.domain && domains.has(each.live.domain) && !own.includes(each),
+    );
   }
 
   /** For {@link Dma}: `device` is looked over from now on. */
   watch(device: DmaDevice, domain: AddressSpace | undefined): DeviceDebug {
-    const watched = new DeviceDebug(this.#facility, device, domain);
+    const watched = new DeviceDebug(this.#facility, new Live(device, domain, this.#facility.history));
     this.#devices.set(device, watched);
     if (device.node) this.knowAs(device, device.node.requester);
     return watched;

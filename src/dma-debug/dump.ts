@@ -1,6 +1,7 @@
 /** Live mappings as the kernel writes them: one line an entry, in the order of its hash. Specified by: debugfs `dma-api/dump` of Linux 7.2. */
-import type { DeviceDebug } from "./device-debug.ts";
-import { bucketOf, inDumpOrder, LINUX_DIRECTIONS } from "./debug-store.ts";
+
+import type { Direction } from "../base/index.ts";
+import type { Live } from "./live.ts";
 import type { LiveMapping } from "./records.ts";
 
 const ERRORS: Readonly<Record<LiveMapping["error"], string>> = {
@@ -10,7 +11,7 @@ const ERRORS: Readonly<Record<LiveMapping["error"], string>> = {
 };
 
 /** Lines of all devices. Two-step ranges have no line: the kernel has no entry for them. */
-export function dumpOf(devices: Iterable<DeviceDebug>, cacheLine: number): string[] {
+export function dumpOf(devices: Iterable<Live>, cacheLine: number): string[] {
   const drivers = new Map<LiveMapping, string>();
   for (const { mappings, driver } of devices) for (const each of mappings) drivers.set(each, driver ?? "pci");
   return [...drivers.keys()].sort(inDumpOrder).map((mapping) => {
@@ -32,3 +33,16 @@ export function dumpOf(devices: Iterable<DeviceDebug>, cacheLine: number): strin
     ].join(" ");
   });
 }
+
+/** Directions as Linux names them. */
+const LINUX_DIRECTIONS: Readonly<Record<Direction, string>> = {
+  bidirectional: "DMA_BIDIRECTIONAL",
+  "to-device": "DMA_TO_DEVICE",
+  "from-device": "DMA_FROM_DEVICE",
+};
+
+/** The bucket of Linux's hash that an address lies in: the order of its dump. */
+const bucketOf = ({ address }: Pick<LiveMapping, "address">): number => Math.floor(address / 8192) % 16_384;
+
+/** As Linux lists its entries: bucket by bucket, oldest first. */
+export const inDumpOrder = (a: LiveMapping, b: LiveMapping): number => bucketOf(a) - bucketOf(b) || a.order - b.order;

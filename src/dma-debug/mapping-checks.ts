@@ -4,26 +4,14 @@
  * Pure questions about two sides, what was mapped and what is asked; the bookkeeping around them is `device-debug.ts`.
  * Specified by: behaviour of Linux 7.2 DMA debugging, errors 1 to 22.
  */
-import { type Direction, hex } from "../base/index.ts";
-import type { DmaDevice } from "../dma/device.ts";
-import { ATTRIBUTE_BITS } from "../dma/vectors.ts";
+import { hex, PhysAddr } from "../base/index.ts";
+import { ATTRIBUTE_BITS, type DmaDevice, hiddenFrom } from "../dma/index.ts";
+import { MOST_OVERLAPS } from "./active-cache-lines.ts";
 import type { CallSite } from "./call-site.ts";
 import type { Facility } from "./debug-store.ts";
 import type { FindingCode } from "./finding.ts";
-import type { LiveMapping, MappingKind } from "./records.ts";
-import { MOST_OVERLAPS } from "./active-cache-lines.ts";
-
-/** What an unmap or a sync says it is about. */
-export interface Asked {
-  readonly kind: MappingKind;
-  readonly address: number;
-  readonly length: number;
-  readonly direction: Direction;
-  readonly attributes: number;
-  /** Input entries of the list, as the caller says; 0: not said. */
-  readonly entries: number;
-  readonly phys?: number;
-}
+import type { Asked, LiveMapping } from "./records.ts";
+import { reportPrivate } from "./unmatched.ts";
 
 /** Attributes that both sides must agree on. */
 const COMPARED =
@@ -62,8 +50,16 @@ export class Checks {
     this.#device = device;
   }
 
-  /** The memory of a mapping: stacks, code, RAM as a device's, nothing at all. */
+  /** What a mapping's memory must not be. */
   memory(phys: number, length: number, attributes: number, site: CallSite | undefined): void {
+    this.#kind(phys, length, attributes, site);
+    const claimed = (attributes & ATTRIBUTE_BITS.shared) !== 0 && !this.#device.linuxCompatible;
+    if (claimed && hiddenFrom(this.#device, PhysAddr(phys), length))
+      reportPrivate(this.#facility, this.#device, phys, length, "maps as shared", site);
+  }
+
+  /** The memory of a mapping: stacks, code, RAM as a device's, nothing at all. */
+  #kind(phys: number, length: number, attributes: number, site: CallSite | undefined): void {
     const facility = this.#facility;
     if (!facility.knowsMemory) return;
     const bytes = `${length} bytes at ${hex(phys)}`;

@@ -4,11 +4,12 @@
  *
  * Idea: each range keeps its pieces in order; a sync or an unlink of a part of one cuts it.
  */
-import { type Direction, hex } from "../base/index.ts";
-import { ATTRIBUTE_BITS, attributeBits, type DmaAttributes } from "../dma/vectors.ts";
-import type { DeviceDebug } from "./device-debug.ts";
+import { hex } from "../base/index.ts";
+import { ATTRIBUTE_BITS, attributeBits, type Terms } from "../dma/index.ts";
 import type { Facility } from "./debug-store.ts";
 import type { FindingCode, FindingSite } from "./finding.ts";
+import type { Live } from "./live.ts";
+import type { Checks } from "./mapping-checks.ts";
 import type { LinkedPiece, LiveRange } from "./records.ts";
 
 /** Attributes that decide what unlinking must do. */
@@ -16,11 +17,13 @@ const COMPARED = ATTRIBUTE_BITS.mmio | ATTRIBUTE_BITS.skipCpuSync;
 
 export class RangeChecks {
   readonly #facility: Facility;
-  readonly #owner: DeviceDebug;
+  readonly #owner: Live;
+  readonly #checks: Checks;
 
-  constructor(facility: Facility, owner: DeviceDebug) {
+  constructor(facility: Facility, owner: Live, checks: Checks) {
     this.#facility = facility;
     this.#owner = owner;
+    this.#checks = checks;
   }
 
   /** `capacity` bytes from `address` are reserved. */
@@ -48,7 +51,7 @@ export class RangeChecks {
     else if (!(offset >= 0 && offset + length <= reserved)) why = `which has ${reserved} bytes`;
     const start = Math.floor((range.address + offset) / granule) * granule - range.address;
     const end = Math.ceil((range.address + offset + length) / granule) * granule - range.address;
-    const next = why === undefined ? range.pieces[this.#firstEndingAfter(range, start)] : undefined;
+    const next = why === undefined ? range.pieces[firstEndingAfter(range, start)] : undefined;
     const other = next !== undefined && next.offset < end ? next : undefined;
     if (other) why = `over ${other.length} bytes linked at offset ${other.offset}`;
     if (why === undefined) return;
@@ -62,26 +65,19 @@ export class RangeChecks {
     );
   }
 
-  linked(
-    range: LiveRange,
-    offset: number,
-    length: number,
-    phys: number,
-    direction: Direction,
-    attributes: DmaAttributes | undefined,
-  ): void {
+  linked(range: LiveRange, offset: number, length: number, phys: number, { direction, attributes }: Terms): void {
     const facility = this.#facility;
     if (facility.disabled) return;
     facility.tick();
     const site = facility.site();
     const bits = attributeBits(attributes);
-    this.#owner.memory(phys, length, bits, site);
+    this.#checks.memory(phys, length, bits, site);
     if (!facility.take(range.device.name)) return;
     const piece: LinkedPiece = { offset, length, phys, direction, attributes: bits, synced: false, site };
     const { pieces } = range;
     const last = pieces[pieces.length - 1];
     if (last === undefined || last.offset < offset) pieces.push(piece);
-    else pieces.splice(this.#firstEndingAfter(range, offset), 0, piece);
+    else pieces.splice(firstEndingAfter(range, offset), 0, piece);
   }
 
   synced(range: LiveRange, offset: number, length: number): void {
@@ -89,7 +85,7 @@ export class RangeChecks {
     this.#facility.tick();
     this.#cut(range, offset, offset + length);
     const { pieces } = range;
-    for (let i = this.#firstEndingAfter(range, offset); i < pieces.length; i++) {
+    for (let i = firstEndingAfter(range, offset); i < pieces.length; i++) {
       const piece = pieces[i]!;
       if (piece.offset >= offset + length) break;
       piece.synced = true;
@@ -97,20 +93,15 @@ export class RangeChecks {
   }
 
   /** [offset, + length) is going to be unlinked. */
-  unlinking(
-    range: LiveRange,
-    offset: number,
-    length: number,
-    as: { readonly direction?: Direction; readonly attributes?: DmaAttributes },
-  ): void {
+  unlinking(range: LiveRange, offset: number, length: number, terms: Partial<Terms>): void {
     if (this.#facility.disabled) return;
     const { pieces } = range;
-    const first = this.#firstEndingAfter(range, offset);
+    const first = firstEndingAfter(range, offset);
     let covered = offset;
     for (let i = first; i < pieces.length && pieces[i]!.offset <= covered && covered < offset + length; i++)
       covered = pieces[i]!.offset + pieces[i]!.length;
     const piece = pieces[first];
-    const known = piece !== undefined && as.direction !== undefined && piece.offset < offset + length;
+    const known = piece !== undefined && terms.direction !== undefined && piece.offset < offset + length;
     if (covered >= offset + length && !known) return;
     const details = { address: range.address, offset, length };
     const what = `unlinks ${length} bytes at offset ${offset} of the range at ${hex(range.address)}`;
@@ -124,12 +115,12 @@ export class RangeChecks {
       );
     if (!known) return;
     const linkedAt: FindingSite[] = [["linked at", piece.site]];
-    if (piece.direction !== as.direction) {
-      const message = `${what} as ${as.direction}; they were linked as ${piece.direction}`;
-      const sides = { mapped: piece.direction, unmapped: as.direction };
+    if (piece.direction !== terms.direction) {
+      const message = `${what} as ${terms.direction}; they were linked as ${piece.direction}`;
+      const sides = { mapped: piece.direction, unmapped: terms.direction };
       this.#report("different-direction", range, message, { ...details, ...sides }, "unlinked at", linkedAt);
     }
-    const [was, is] = [piece.attributes & COMPARED, attributeBits(as.attributes) & COMPARED];
+    const [was, is] = [piece.attributes & COMPARED, attributeBits(terms.attributes) & COMPARED];
     if (was !== is) {
       const message = `${what} with attributes ${hex(is)}; they were linked with ${hex(was)}`;
       const sides = { mapped: was, unmapped: is };
@@ -142,7 +133,7 @@ export class RangeChecks {
     if (facility.disabled) return;
     facility.tick();
     this.#cut(range, offset, offset + length);
-    const first = this.#firstEndingAfter(range, offset);
+    const first = firstEndingAfter(range, offset);
     const { pieces } = range;
     let end = first;
     while (end < pieces.length && pieces[end]!.offset < offset + length) end++;
@@ -184,34 +175,16 @@ export class RangeChecks {
     range.pieces = [];
   }
 
-  /** The piece that holds `offset`. */
-  pieceAt(range: LiveRange, offset: number): LinkedPiece | undefined {
-    const piece = range.pieces[this.#firstEndingAfter(range, offset)];
-    return piece && piece.offset <= offset ? piece : undefined;
-  }
-
   #past(range: LiveRange, address: number, length: number, { site }: LinkedPiece): void {
     const unmappedAt = this.#facility.site();
     const order = this.#facility.nextOrder();
     this.#owner.history.add({ kind: "two-step", address, length, mappedAt: site ?? range.site, unmappedAt, order });
   }
 
-  /** Index of the first piece with a byte after `offset`. Pieces are in order; binary search. */
-  #firstEndingAfter({ pieces }: LiveRange, offset: number): number {
-    let low = 0;
-    let high = pieces.length;
-    while (low < high) {
-      const middle = (low + high) >>> 1;
-      if (pieces[middle]!.offset + pieces[middle]!.length <= offset) low = middle + 1;
-      else high = middle;
-    }
-    return low;
-  }
-
   /** Makes `start` and `end` borders between pieces. */
   #cut(range: LiveRange, start: number, end: number): void {
     for (const border of [start, end]) {
-      const at = this.#firstEndingAfter(range, border);
+      const at = firstEndingAfter(range, border);
       const piece = range.pieces[at];
       if (piece === undefined || piece.offset >= border || !this.#facility.take(range.device.name)) continue;
       const head = border - piece.offset;
@@ -231,4 +204,22 @@ export class RangeChecks {
     const sites: FindingSite[] = [["reserved at", range.site], ...before, [here, this.#facility.site()]];
     this.#facility.report(code, range.device.name, message, details, sites);
   }
+}
+
+/** The piece that holds `offset`. */
+export function pieceAt(range: LiveRange, offset: number): LinkedPiece | undefined {
+  const piece = range.pieces[firstEndingAfter(range, offset)];
+  return piece && piece.offset <= offset ? piece : undefined;
+}
+
+/** Index of the first piece with a byte after `offset`. Pieces are in order; binary search. */
+function firstEndingAfter({ pieces }: LiveRange, offset: number): number {
+  let low = 0;
+  let high = pieces.length;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if (pieces[middle]!.offset + pieces[middle]!.length <= offset) low = middle + 1;
+    else high = middle;
+  }
+  return low;
 }

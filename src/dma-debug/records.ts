@@ -1,10 +1,10 @@
 /** What checked mode remembers of each mapping while it lives, and for a while after. */
 import type { Direction } from "../base/index.ts";
-import type { DmaDevice } from "../dma/device.ts";
+import type { AllocationKind, DmaDevice } from "../dma/index.ts";
 import type { CallSite } from "./call-site.ts";
 
 /** By which calls a mapping was made: `phy` is one-shot, `noncoherent` pages whose ownership moves with syncs. */
-export type MappingKind = "phy" | "scatter-gather" | "coherent" | "noncoherent";
+export type MappingKind = "phy" | AllocationKind;
 
 /** A live mapping: one entry of the facility. A scatterlist has one for each output segment. */
 export interface LiveMapping {
@@ -73,4 +73,16 @@ export interface BusGrant {
   readonly address: number;
   readonly length: number;
   readonly site: CallSite | undefined;
+}
+
+/** What an unmap or a sync says it is about. */
+export interface Asked {
+  readonly kind: MappingKind;
+  readonly address: number;
+  readonly length: number;
+  readonly direction: Direction;
+  readonly attributes: number;
+  /** Input entries of the list, as the caller says; 0: not said. */
+  readonly entries: number;
+  readonly phys?: number;
 }

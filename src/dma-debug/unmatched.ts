@@ -5,19 +5,16 @@
  * Specified by: behaviour of Linux 7.2 DMA debugging, errors 1, 2, 16, 17 and 23.
  */
 import { hex } from "../base/index.ts";
+import type { DmaDevice } from "../dma/index.ts";
 import type { CallSite } from "./call-site.ts";
-import type { DeviceDebug } from "./device-debug.ts";
-import { type Facility, inDumpOrder } from "./debug-store.ts";
+import type { Facility } from "./debug-store.ts";
+import { inDumpOrder } from "./dump.ts";
 import type { FindingSite } from "./finding.ts";
-import type { Asked } from "./mapping-checks.ts";
+import type { Live } from "./live.ts";
+import type { Asked } from "./records.ts";
 
 /** An unmap that no mapping fits. */
-export function reportUnknownFree(
-  facility: Facility,
-  owner: DeviceDebug,
-  asked: Asked,
-  site: CallSite | undefined,
-): void {
+export function reportUnknownFree(facility: Facility, owner: Live, asked: Asked, site: CallSite | undefined): void {
   const { address, length } = asked;
   const { linuxCompatible, name } = owner.device;
   if (!(Number.isSafeInteger(address) && address >= 0)) {
@@ -64,7 +61,7 @@ export function reportUnknownFree(
 /** A sync that no mapping contains. */
 export function reportUnknownSync(
   facility: Facility,
-  owner: DeviceDebug,
+  owner: Live,
   asked: Asked,
   to: "cpu" | "device",
   site: CallSite | undefined,
@@ -101,7 +98,7 @@ export function reportUnknownSync(
 }
 
 /** What is live when the driver lets go: how many, and one of them: the oldest, or as Linux the last of its dump. */
-export function reportLive(facility: Facility, owner: DeviceDebug, site: CallSite | undefined): void {
+export function reportLive(facility: Facility, owner: Live, site: CallSite | undefined): void {
   const { linuxCompatible, name } = owner.device;
   const live = [...owner.mappings].sort(inDumpOrder);
   const all = [...live, ...owner.ranges];
@@ -129,7 +126,7 @@ export function reportLive(facility: Facility, owner: DeviceDebug, site: CallSit
 /** Private memory on its way to a device outside the guest's trust. */
 export function reportPrivate(
   facility: Facility,
-  owner: DeviceDebug,
+  { name }: DmaDevice,
   phys: number,
   length: number,
   what: string,
@@ -137,7 +134,7 @@ export function reportPrivate(
 ): void {
   facility.report(
     "private-to-untrusted",
-    owner.device.name,
+    name,
     `${what} ${length} bytes at ${hex(phys)}: they are private, and the device is outside the guest's trust; share them first`,
     { phys, length },
     [["mapped at", site]],

@@ -4,26 +4,37 @@
  * A class of its own, so that a range without checked mode pays nothing for it, not even a comparison.
  */
 import type { IovaPage, PhysAddr } from "../base/index.ts";
-import { IovaRange } from "../dma/two-step/iova-range.ts";
-import type { TranslatedPath } from "../dma/path/translated.ts";
-import type { Direction, DmaAttributes, PhysVec } from "../dma/vectors.ts";
-import type { DeviceDebug } from "./device-debug.ts";
+import {
+  type Direction,
+  type DmaAttributes,
+  type Granules,
+  IovaRange,
+  type PhysVec,
+  type Terms,
+  termsOf,
+} from "../dma/index.ts";
+import type { RangeChecks } from "./range-checks.ts";
 import type { LiveRange } from "./records.ts";
 
-type As = { readonly lazy?: boolean; readonly direction?: Direction; readonly attributes?: DmaAttributes };
+/** What a range tells of itself. */
+interface RangeWatch {
+  readonly twoStep: RangeChecks;
+  /** A link threw `error`. */
+  refused(error: unknown, phys: number, length: number): void;
+}
 
-export class DebuggedRange extends IovaRange {
-  readonly #debug: DeviceDebug;
+export class WatchedRange extends IovaRange {
+  readonly #debug: RangeWatch;
   readonly #range: LiveRange;
   readonly #granule: number;
   /** Inside a call that was checked as a whole. */
   #inside = false;
   #over = false;
 
-  constructor(path: TranslatedPath, page: IovaPage, pages: number, inside: number, length: number, debug: DeviceDebug) {
-    super(path, page, pages, inside, length);
+  constructor(granules: Granules, page: IovaPage, pages: number, inside: number, length: number, debug: RangeWatch) {
+    super(granules, page, pages, inside, length);
     this.#debug = debug;
-    this.#granule = path.granule;
+    this.#granule = granules.granule;
     this.#range = debug.twoStep.reserved(this.address, this.capacity);
   }
 
@@ -41,25 +52,19 @@ export class DebuggedRange extends IovaRange {
   ): void {
     if (this.#inside) super.link(offset, phys, length, direction, attributes);
     else
-      this.#linkChecked(offset, [{ phys, length }], direction, attributes, () =>
+      this.#linkChecked(offset, [{ phys, length }], termsOf(direction, attributes), () =>
         super.link(offset, phys, length, direction, attributes),
       );
   }
 
   override linkVecs(offset: number, vecs: readonly PhysVec[], direction: Direction, attributes?: DmaAttributes): void {
-    this.#linkChecked(offset, vecs, direction, attributes, () => super.linkVecs(offset, vecs, direction, attributes));
+    this.#linkChecked(offset, vecs, termsOf(direction, attributes), () =>
+      super.linkVecs(offset, vecs, direction, attributes),
+    );
   }
 
-  override place(
-    offset: number,
-    phys: PhysAddr,
-    length: number,
-    direction: Direction,
-    attributes?: DmaAttributes,
-  ): void {
-    this.#linkChecked(offset, [{ phys, length }], direction, attributes, () =>
-      super.place(offset, phys, length, direction, attributes),
-    );
+  override place(offset: number, phys: PhysAddr, length: number, terms: Terms): void {
+    this.#linkChecked(offset, [{ phys, length }], terms, () => super.place(offset, phys, length, terms));
   }
 
   override sync(offset = 0, length: number = this.length - offset): void {
@@ -67,31 +72,25 @@ export class DebuggedRange extends IovaRange {
     this.#debug.twoStep.synced(this.#range, offset, length);
   }
 
-  override unlink(offset: number, length: number, as: As = {}): void {
+  override unlink(offset: number, length: number, terms: Partial<Terms> & { readonly lazy?: boolean } = {}): void {
     if (this.#inside) {
-      super.unlink(offset, length, as);
+      super.unlink(offset, length, terms);
       return;
     }
-    this.#debug.twoStep.unlinking(this.#range, offset, length, as);
-    super.unlink(offset, length, as);
+    this.#debug.twoStep.unlinking(this.#range, offset, length, terms);
+    super.unlink(offset, length, terms);
     this.#debug.twoStep.unlinked(this.#range, offset, length);
   }
 
-  override destroy(mappedLength?: number, as: Pick<As, "direction" | "attributes"> = {}): void {
+  override destroy(mappedLength?: number, terms: Partial<Terms> = {}): void {
     if (!this.#over && mappedLength !== undefined)
       this.#debug.twoStep.destroying(this.#range, mappedLength, this.#granule);
-    super.destroy(mappedLength, as);
+    super.destroy(mappedLength, terms);
     this.#over = true;
     this.#debug.twoStep.destroyed(this.#range);
   }
 
-  #linkChecked(
-    offset: number,
-    vecs: readonly PhysVec[],
-    direction: Direction,
-    attributes: DmaAttributes | undefined,
-    link: () => void,
-  ): void {
+  #linkChecked(offset: number, vecs: readonly PhysVec[], terms: Terms, link: () => void): void {
     const { twoStep } = this.#debug;
     let at = offset;
     for (const { length } of vecs) {
@@ -109,7 +108,7 @@ export class DebuggedRange extends IovaRange {
     }
     at = offset;
     for (const { phys, length } of vecs) {
-      twoStep.linked(this.#range, at, length, phys, direction, attributes);
+      twoStep.linked(this.#range, at, length, phys, terms);
       at += length;
     }
   }

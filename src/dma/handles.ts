@@ -5,11 +5,26 @@
  * lives; for a coherent device that has not bounced they cost one comparison.
  */
 import type { DmaAddr, PhysAddr } from "../base/index.ts";
-import { type PageBlock, placeOf } from "./path/coherent.ts";
-import type { Dma } from "./dma.ts";
+import type { DmaAttributes } from "./attributes.ts";
+import type { DmaDevice } from "./device.ts";
 import { badOffset, machineLacks, released } from "./errors.ts";
+import { type PageBlock, placeOf } from "./path/coherent.ts";
 import type { MappedList } from "./path/path.ts";
-import type { Direction, DmaAttributes, DmaVec } from "./vectors.ts";
+import type { Direction, DmaVec } from "./vectors.ts";
+
+/** The calls by which a one-shot mapping changes hands and ends: `Dma` has them. */
+export interface MappingCalls {
+  syncForCpu(address: DmaAddr, length: number, direction: Direction): void;
+  syncForDevice(address: DmaAddr, length: number, direction: Direction): void;
+  unmapPhys(address: DmaAddr, length: number, direction: Direction, attributes?: DmaAttributes): void;
+}
+
+/** The same for a mapped scatterlist. */
+export interface ListCalls {
+  unmap(mapped: MappedList): void;
+  syncForCpu(mapped: MappedList): void;
+  syncForDevice(mapped: MappedList): void;
+}
 
 /** A one-shot mapping of one piece of memory. */
 export class DmaMapping implements Disposable {
@@ -17,12 +32,12 @@ export class DmaMapping implements Disposable {
   readonly length: number;
   readonly direction: Direction;
   readonly attributes: DmaAttributes | undefined;
-  readonly #dma: Dma;
+  readonly #calls: MappingCalls;
   #released = false;
 
   /** Made by {@link Dma.map}. */
-  constructor(dma: Dma, address: DmaAddr, length: number, direction: Direction, attributes?: DmaAttributes) {
-    this.#dma = dma;
+  constructor(calls: MappingCalls, address: DmaAddr, length: number, direction: Direction, attributes?: DmaAttributes) {
+    this.#calls = calls;
     this.address = address;
     this.length = length;
     this.direction = direction;
@@ -33,21 +48,21 @@ export class DmaMapping implements Disposable {
   syncForCpu(offset = 0, length: number = this.length - offset): void {
     this.#check(offset, length);
     if (this.attributes?.mmio) return; // no cache holds device memory
-    this.#dma.syncForCpu((this.address + offset) as DmaAddr, length, this.direction);
+    this.#calls.syncForCpu((this.address + offset) as DmaAddr, length, this.direction);
   }
 
   /** What the CPU wrote in [offset, + length) is the device's again. */
   syncForDevice(offset = 0, length: number = this.length - offset): void {
     this.#check(offset, length);
     if (this.attributes?.mmio) return;
-    this.#dma.syncForDevice((this.address + offset) as DmaAddr, length, this.direction);
+    this.#calls.syncForDevice((this.address + offset) as DmaAddr, length, this.direction);
   }
 
   /** Takes the memory away from the device. Cannot fail; a second time does nothing. */
   unmap(): void {
     if (this.#released) return;
     this.#released = true;
-    this.#dma.unmapPhys(this.address, this.length, this.direction, this.attributes);
+    this.#calls.unmapPhys(this.address, this.length, this.direction, this.attributes);
   }
 
   [Symbol.dispose](): void {
@@ -63,31 +78,31 @@ export class DmaMapping implements Disposable {
 /** A mapped scatterlist: its output segments, at most as many as its input had. One invalidation ends it. */
 export class ScatterlistMapping implements Disposable {
   readonly segments: readonly DmaVec[];
-  readonly #dma: Dma;
+  readonly #calls: ListCalls;
   readonly #mapped: MappedList;
   #released = false;
 
   /** Made by {@link Dma.mapScatterlist}. */
-  constructor(dma: Dma, mapped: MappedList) {
-    this.#dma = dma;
+  constructor(mapped: MappedList, calls: ListCalls) {
+    this.#calls = calls;
     this.#mapped = mapped;
     this.segments = mapped.segments;
   }
 
   syncForCpu(): void {
     if (this.#released) throw released("sync");
-    this.#dma.syncListForCpu(this.#mapped);
+    this.#calls.syncForCpu(this.#mapped);
   }
 
   syncForDevice(): void {
     if (this.#released) throw released("sync");
-    this.#dma.syncListForDevice(this.#mapped);
+    this.#calls.syncForDevice(this.#mapped);
   }
 
   unmap(): void {
     if (this.#released) return;
     this.#released = true;
-    this.#dma.unmapList(this.#mapped);
+    this.#calls.unmap(this.#mapped);
   }
 
   [Symbol.dispose](): void {
@@ -101,13 +116,13 @@ export class CoherentMemory implements Disposable {
   readonly length: number;
   /** Where it lies. */
   readonly blocks: readonly PageBlock[];
-  readonly #dma: Dma;
+  readonly #device: DmaDevice;
   readonly #release: () => void;
   #released = false;
 
   /** Made by {@link Dma.allocCoherent}. */
-  constructor(dma: Dma, address: DmaAddr, length: number, blocks: readonly PageBlock[], release: () => void) {
-    this.#dma = dma;
+  constructor(device: DmaDevice, address: DmaAddr, length: number, blocks: readonly PageBlock[], release: () => void) {
+    this.#device = device;
     this.address = address;
     this.length = length;
     this.blocks = blocks;
@@ -132,7 +147,7 @@ export class CoherentMemory implements Disposable {
    */
   get bytes(): Uint8Array {
     if (this.#released) throw released("show bytes");
-    const view = this.contiguous ? this.#dma.device.machine.memory?.view?.(this.phys, this.length) : undefined;
+    const view = this.contiguous ? this.#device.machine.memory?.view?.(this.phys, this.length) : undefined;
     if (view === undefined) throw machineLacks("memory.view over one block", "a view of coherent memory");
     return view;
   }
@@ -140,14 +155,14 @@ export class CoherentMemory implements Disposable {
   /** As the CPU reads it. @throws DmaError ERR_DMA_OFFSET, ERR_DMA_RELEASED (EINVAL) */
   read(offset: number, into: Uint8Array): void {
     this.#each(offset, into.length, (phys, at, length) =>
-      this.#dma.device.machine.memory?.read(phys, into.subarray(at, at + length)),
+      this.#device.machine.memory?.read(phys, into.subarray(at, at + length)),
     );
   }
 
   /** As the CPU writes it. @throws DmaError ERR_DMA_OFFSET, ERR_DMA_RELEASED (EINVAL) */
   write(offset: number, from: Uint8Array): void {
     this.#each(offset, from.length, (phys, at, length) =>
-      this.#dma.device.machine.memory?.write(phys, from.subarray(at, at + length)),
+      this.#device.machine.memory?.write(phys, from.subarray(at, at + length)),
     );
   }
 

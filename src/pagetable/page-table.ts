@@ -7,8 +7,7 @@
  * Not for: two overlapping operations at once; telling the IOTLB (the owner does).
  * Specified by: behaviour of Linux 7.2 page tables; judged by test/golden/pagetable.
  */
-import type { Counters, IovaPage, PhysPage } from "../base/index.ts";
-import { ERRNO } from "../base/index.ts";
+import { type Counters, ERRNO, type IovaPage, type PhysPage } from "../base/index.ts";
 import { outputOf, type TableLayout } from "../layouts/pagetable/index.ts";
 import type { Arena } from "./arena.ts";
 import { readDirty } from "./dirty.ts";

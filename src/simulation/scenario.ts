@@ -2,11 +2,12 @@
  * A scenario: what random runs of one kind are, behind one face, so that running seeds, cutting failures short and telling
  * their stories is the same work for all.
  */
+
+import type { Observer } from "../base/index.ts";
 import type { DmaMachine } from "../dma/index.ts";
-import type { IommuDomain } from "../iommu/index.ts";
+import type { DmaDomain } from "../iommu/index.ts";
 import type { TranslationUnit } from "../platform/index.ts";
 import type { BouncePool } from "../swiotlb/index.ts";
-import type { Observer } from "../trace/index.ts";
 
 /** What a run will do: drawn from its seed before anything happens. Any subset of the steps is a run too. */
 export interface SimulationPlan<Config = unknown, Step = unknown> {
@@ -36,7 +37,7 @@ export interface RunResult {
 /** Parts that a test may replace by defective ones. A scenario that has no such part leaves it out. */
 export interface PlantedParts {
   readonly unit?: (unit: TranslationUnit) => TranslationUnit;
-  readonly domain?: (domain: IommuDomain) => IommuDomain;
+  readonly domain?: (domain: DmaDomain) => DmaDomain;
   readonly pool?: (pool: BouncePool) => BouncePool;
   readonly machine?: (machine: DmaMachine) => DmaMachine;
 }

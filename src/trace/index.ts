@@ -12,7 +12,6 @@ export {
   type StreamInput,
   type TraceInput,
 } from "./input.ts";
-export type { DmaEvent, DmaEventName, Observer, TwoStepEvent } from "../base/observer.ts";
 export { type OpenOptions, openTrace } from "./open.ts";
 export { pagePadding, type RecordedPages, recordedHead } from "./recorded-pages.ts";
 export { type RecorderOptions, TraceRecorder } from "./recorder.ts";

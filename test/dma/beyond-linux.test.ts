@@ -2,19 +2,20 @@
 import { describe, expect, test } from "vitest";
 import { PhysAddr } from "../../src/base/index.ts";
 import { ChunkIndex, Dma, type DmaOptions } from "../../src/dma/index.ts";
-import { SimulatedMachine, SimulatedUnit } from "../../src/hosts/simulated/index.ts";
-import { IommuDomain } from "../../src/iommu/index.ts";
+import { SimulatedHost, SimulatedUnit } from "../../src/hosts/simulated/index.ts";
+import { DmaDomain } from "../../src/iommu/index.ts";
 import { vtdSecondStage } from "../../src/layouts/pagetable/index.ts";
 
-function front(options: DmaOptions = {}): Dma {
-  const machine = new SimulatedMachine({ memoryBytes: 2 ** 30, pool: { slots: 1024 } });
-  const domain = new IommuDomain({
+function front(options: Omit<DmaOptions, "domain" | "machine"> = {}): Dma {
+  const host = new SimulatedHost({ memoryBytes: 2 ** 30, pool: { slots: 1024 } });
+  const { machine, pool } = host;
+  const domain = new DmaDomain({
     layout: vtdSecondStage(),
     unit: new SimulatedUnit(),
     clock: machine.clock,
     mode: "strict",
   });
-  const { memory, pages, pool } = machine;
+  const { memory, pages } = machine;
   return new Dma({ domain, machine: { memory, pages, pool: pool! }, ...options });
 }
 

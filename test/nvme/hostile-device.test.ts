@@ -21,7 +21,7 @@ import {
 } from "../../src/consumers/nvme/index.ts";
 import { Dma, type IovaRange } from "../../src/dma/index.ts";
 import { SimulatedUnit, VirtualClock } from "../../src/hosts/simulated/index.ts";
-import { IommuDomain } from "../../src/iommu/index.ts";
+import { DmaDomain } from "../../src/iommu/index.ts";
 import { viewOf } from "../../src/layouts/nvme/index.ts";
 import { vtdSecondStage } from "../../src/layouts/pagetable/index.ts";
 
@@ -73,7 +73,7 @@ const LIMITS: QueueLimits = DEFAULT_LIMITS;
 /** Real address space: a domain with page tables and an allocator. */
 function translated(mode: "strict" | "lazy"): MappingDoor {
   const unit = new SimulatedUnit();
-  const domain = new IommuDomain({ layout: vtdSecondStage(), unit, clock: new VirtualClock(), mode });
+  const domain = new DmaDomain({ layout: vtdSecondStage(), unit, clock: new VirtualClock(), mode });
   unit.attach(8, domain.tables);
   return new DmaDoor(new Dma({ domain }));
 }

@@ -32,8 +32,7 @@ test("an invalidation of an IOTLB and three device TLBs allocates nothing", () =
   const table = new PageTable({ layout, memory, counters: new Counters() });
   const tables = { domainId: 5, layout, memory, root: () => table.root, topLevel: () => table.topLevel };
   unit.attach(0x100, tables);
-  for (const requester of [0x101, 0x102, 0x103])
-    unit.attachDevice(requester, tables, { ats: { queueDepth: 8, stu: 0 } });
+  for (const requester of [0x101, 0x102, 0x103]) unit.attach(requester, tables, { ats: { queueDepth: 8, stu: 0 } });
   const bytes = bytesPerCall(4096, (i) => {
     unit.invalidateRange(5, (0xf0000 + (i & 0xfff)) as IovaPage, (0xf0001 + (i & 0xfff)) as IovaPage, true);
   });

@@ -4,7 +4,13 @@
  * Text: one line if all was well; for each seed that failed the line that repeats it, and its shortest story.
  * JSON: dmalink.sim/1.
  */
-import { SCENARIOS, type Scenario, type SimulationPlan, shortestStory, type Violation } from "../../replay/index.ts";
+import {
+  SCENARIOS,
+  type Scenario,
+  type SimulationPlan,
+  shortestStory,
+  type Violation,
+} from "../../simulation/index.ts";
 import { TraceRecorder } from "../../trace/index.ts";
 import { type Output, Outputs, writeOutput } from "./output.ts";
 import { progressLine } from "./progress.ts";

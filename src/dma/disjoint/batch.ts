@@ -10,13 +10,13 @@
  */
 import { checkVec } from "../checks.ts";
 import type { DmaDevice } from "../device.ts";
+import type { DevicePath } from "../device-path.ts";
 import { batchState } from "../errors.ts";
-import type { Path } from "../path/path.ts";
+import type { Terms } from "../terms.ts";
+import type { DmaVec, PhysVec } from "../vectors.ts";
+import { DirectPieces, type Pieces, placePiece, TranslatedPieces } from "./map-vecs.ts";
 import { piecesOf } from "./pieces.ts";
 import { Segments } from "./segments.ts";
-import type { TranslatedPath } from "../path/translated.ts";
-import { DirectPieces, type Pieces, placePiece, TranslatedPieces } from "./map-vecs.ts";
-import type { Direction, DmaAttributes, DmaVec, PhysVec } from "../vectors.ts";
 
 export interface BatchLimits {
   /** Bytes at most. */
@@ -37,20 +37,14 @@ export class DmaBatch implements Disposable {
   #state: "open" | "finalized" | "over" = "open";
 
   /** Made by {@link Dma.batch}. */
-  constructor(
-    device: DmaDevice,
-    translated: TranslatedPath | undefined,
-    path: Path,
-    direction: Direction,
-    limits: BatchLimits,
-    attributes?: DmaAttributes,
-  ) {
+  constructor(devicePath: DevicePath, terms: Terms, limits: BatchLimits) {
+    const { device, granules, path } = devicePath;
     this.#device = device;
     this.#limits = limits;
     this.#segments = new Segments(device);
-    this.#translated = translated && new TranslatedPieces(translated, direction, attributes);
-    this.#translated?.reserveBytes(limits.maxBytes + translated!.granule);
-    this.#work = this.#translated ?? new DirectPieces(path, direction, attributes);
+    this.#translated = granules && new TranslatedPieces(devicePath, granules, terms);
+    this.#translated?.reserveBytes(limits.maxBytes + granules!.granule);
+    this.#work = this.#translated ?? new DirectPieces(path, terms);
   }
 
   /** Bytes added. */
@@ -72,7 +66,7 @@ export class DmaBatch implements Disposable {
       checkVec(vec);
       const pieces = piecesOf(this.#device, [vec]);
       let size = 0;
-      for (const piece of pieces) if (piece.way !== "bus") size += this.#translated?.sizeOf(piece) ?? 0;
+      for (const piece of pieces) if (piece.route.type !== "bus-address") size += this.#translated?.sizeOf(piece) ?? 0;
       if (this.#translated && size > this.#translated.left) return "full";
       if (maxVecs !== undefined && this.#segments.vecs.length + pieces.length > maxVecs) return "full";
       if (linear && this.#bytes > 0 && !this.#joins(vec)) return "full";

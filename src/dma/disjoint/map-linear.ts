@@ -7,16 +7,18 @@
  */
 import { DmaAddr, deviceWrites, type PhysAddr, PhysPage } from "../../base/index.ts";
 import { BOUNCE_LIMIT } from "../../swiotlb/index.ts";
-import { allocateDirect, freeBlocks } from "../path/coherent.ts";
 import type { DmaDevice } from "../device.ts";
+import type { DevicePath } from "../device-path.ts";
 import { edgesDoNotJoin, linearTooLong, machineLacks, noAddressSpace, peerUnreachable } from "../errors.ts";
-import type { IovaRange } from "../two-step/iova-range.ts";
+import { allocateDirect, freeBlocks } from "../path/coherent.ts";
 import type { Path } from "../path/path.ts";
-import { type Piece, piecesOf } from "./pieces.ts";
+import { reachedAs } from "../path/peers.ts";
+import { type Terms, termsOf } from "../terms.ts";
+import type { IovaRange } from "../two-step/iova-range.ts";
 import { reserveRange } from "../two-step/reserve-range.ts";
-import type { TranslatedPath } from "../path/translated.ts";
+import type { PhysVec } from "../vectors.ts";
 import { DirectPieces, mappingOf, type Pieces, type VecsMapping } from "./map-vecs.ts";
-import type { Direction, DmaAttributes, PhysVec } from "../vectors.ts";
+import { type Piece, piecesOf } from "./pieces.ts";
 
 export interface LinearOptions {
   /** Copy into one block, up to 256 KiB, what cannot be joined. */
@@ -26,46 +28,42 @@ export interface LinearOptions {
 }
 
 export function mapLinear(
-  device: DmaDevice,
-  translated: TranslatedPath | undefined,
-  path: Path,
+  devicePath: DevicePath,
   vecs: readonly PhysVec[],
-  direction: Direction,
-  attributes: DmaAttributes | undefined,
+  terms: Terms,
   options: LinearOptions,
 ): VecsMapping {
+  const { device, granules, path } = devicePath;
   const total = vecs.reduce((sum, { length }) => sum + length, 0);
   if (options.withinSegment && total > device.maxSegmentSize) throw linearTooLong(total, device.maxSegmentSize);
   const pieces = piecesOf(device, vecs);
   const first = pieces[0]!;
-  if (pieces.some(({ way }) => way === "bus")) {
-    if (pieces.length > 1) throw peerUnreachable(device.name, pieces.find(({ way }) => way === "bus")!.phys);
-    const output = { address: DmaAddr(first.phys + first.busOffset), length: total, bus: true };
-    return mappingOf([output], new DirectPieces(path, direction, attributes));
+  const onBus = pieces.find(({ route }) => route.type === "bus-address");
+  if (onBus !== undefined) {
+    if (pieces.length > 1) throw peerUnreachable(device.name, onBus.phys);
+    const output = { address: DmaAddr(first.phys + first.route.busOffset), length: total, bus: true };
+    return mappingOf([output], new DirectPieces(path, terms));
   }
-  const granule = translated?.granule ?? 1;
+  const granule = granules?.granule ?? 1;
   const edge = pieces.findIndex(
-    ({ phys }, i) => i > 0 && (!translated || phys % granule !== 0 || !endsOn(pieces[i - 1]!, granule)),
+    ({ phys }, i) => i > 0 && (!granules || phys % granule !== 0 || !endsOn(pieces[i - 1]!, granule)),
   );
   if (edge > 0 && !options.allowBounce) throw edgesDoNotJoin(edge, pieces[edge]!.phys, granule);
   let work: Pieces & { address: DmaAddr };
-  if (edge > 0) work = new Linearised(device, path, vecs, total, direction, attributes);
-  else if (translated) work = new JoinedRange(translated, pieces, total, direction, attributes);
-  else work = new Single(path, first, direction, attributes);
+  if (edge > 0) work = new Linearised(device, path, vecs, total, terms);
+  else if (granules) work = new JoinedRange(devicePath, granules.inside(first.phys), pieces, total, terms);
+  else work = new Single(path, first, terms);
   return mappingOf([{ address: work.address, length: total }], work);
 }
 
 const endsOn = ({ phys, length }: Piece, granule: number): boolean => (phys + length) % granule === 0;
 
-const withMmio = (piece: Piece, attributes?: DmaAttributes): DmaAttributes | undefined =>
-  piece.way === "host-bridge" ? { ...attributes, mmio: true } : attributes;
-
 /** Adjacent memory, without an IOMMU. */
 class Single extends DirectPieces {
   readonly address: DmaAddr;
 
-  constructor(path: Path, piece: Piece, direction: Direction, attributes?: DmaAttributes) {
-    super(path, direction, attributes);
+  constructor(path: Path, piece: Piece, terms: Terms) {
+    super(path, terms);
     this.address = this.add(piece);
   }
 }
@@ -75,22 +73,17 @@ class JoinedRange implements Pieces {
   readonly address: DmaAddr;
   readonly #range: IovaRange;
 
-  constructor(
-    path: TranslatedPath,
-    pieces: readonly Piece[],
-    total: number,
-    direction: Direction,
-    attributes?: DmaAttributes,
-  ) {
-    const { device } = path;
-    const range = reserveRange(path, total, path.inside(pieces[0]!.phys));
+  constructor(devicePath: DevicePath, inside: number, pieces: readonly Piece[], total: number, terms: Terms) {
+    const { device } = devicePath;
+    const range = reserveRange(devicePath, total, inside);
     if (range === undefined) throw noAddressSpace(total, device.reach(device.mask));
     this.#range = range;
     this.address = this.#range.address;
     try {
       let offset = 0;
       for (const piece of pieces) {
-        this.#range.link(offset, piece.phys, piece.length, direction, withMmio(piece, attributes));
+        const { direction, attributes } = reachedAs(piece.route, terms);
+        this.#range.link(offset, piece.phys, piece.length, direction, attributes);
         offset += piece.length;
       }
       this.#range.sync();
@@ -125,31 +118,24 @@ class Linearised implements Pieces {
   readonly #path: Path;
   readonly #vecs: readonly PhysVec[];
   readonly #total: number;
-  readonly #direction: Direction;
+  readonly #terms: Terms;
   readonly #phys: PhysAddr;
   readonly #free: () => void;
 
-  constructor(
-    device: DmaDevice,
-    path: Path,
-    vecs: readonly PhysVec[],
-    total: number,
-    direction: Direction,
-    attributes?: DmaAttributes,
-  ) {
+  constructor(device: DmaDevice, path: Path, vecs: readonly PhysVec[], total: number, terms: Terms) {
     if (total > BOUNCE_LIMIT) throw linearTooLong(total, BOUNCE_LIMIT);
     if (!device.machine.memory) throw machineLacks("memory", "a linearising bounce");
     this.#device = device;
     this.#path = path;
     this.#vecs = vecs;
     this.#total = total;
-    this.#direction = direction;
+    this.#terms = terms;
     const { blocks } = allocateDirect(device, total, Number.MAX_SAFE_INTEGER);
     this.#phys = PhysPage.start(blocks[0]!.page);
     this.#free = () => freeBlocks(device, blocks);
     this.#copy("in");
     try {
-      this.address = path.mapPhys(this.#phys, total, direction, attributes);
+      this.address = path.mapPhys(this.#phys, total, terms);
     } catch (error) {
       this.#free();
       throw error;
@@ -166,14 +152,16 @@ class Linearised implements Pieces {
 
   sync(to: "cpu" | "device"): void {
     if (to === "device") this.#copy("in");
-    if (to === "cpu") this.#path.syncForCpu(this.address, this.#total, this.#direction);
-    else this.#path.syncForDevice(this.address, this.#total, this.#direction);
-    if (to === "cpu" && deviceWrites(this.#direction)) this.#copy("out");
+    const { direction } = this.#terms;
+    if (to === "cpu") this.#path.syncForCpu(this.address, this.#total, direction);
+    else this.#path.syncForDevice(this.address, this.#total, direction);
+    if (to === "cpu" && deviceWrites(direction)) this.#copy("out");
   }
 
   release(): void {
-    this.#path.unmapPhys(this.address, this.#total, this.#direction);
-    if (deviceWrites(this.#direction)) this.#copy("out");
+    const { direction } = this.#terms;
+    this.#path.unmapPhys(this.address, this.#total, termsOf(direction));
+    if (deviceWrites(direction)) this.#copy("out");
     this.#free();
   }
 

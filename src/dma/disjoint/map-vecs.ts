@@ -7,15 +7,17 @@
  * Asked for on the Linux mailing lists (the "disjoint" call) and never built there.
  */
 import { DmaAddr, PAGE_SIZE } from "../../base/index.ts";
-import type { DmaDevice } from "../device.ts";
+import type { DevicePath } from "../device-path.ts";
 import { noAddressSpace } from "../errors.ts";
-import type { IovaRange } from "../two-step/iova-range.ts";
+import type { Granules } from "../path/granules.ts";
 import type { Path } from "../path/path.ts";
-import { type Piece, piecesOf } from "./pieces.ts";
+import { reachedAs } from "../path/peers.ts";
+import type { Terms } from "../terms.ts";
+import type { IovaRange } from "../two-step/iova-range.ts";
 import { reserveRange } from "../two-step/reserve-range.ts";
+import type { DmaVec, PhysVec } from "../vectors.ts";
+import { type Piece, piecesOf } from "./pieces.ts";
 import { Segments } from "./segments.ts";
-import type { TranslatedPath } from "../path/translated.ts";
-import type { Direction, DmaAttributes, DmaVec, PhysVec } from "../vectors.ts";
 
 /** What {@link Dma.mapVecs}, {@link Dma.mapLinear} and a batch give: the outputs, and the way to end them all. */
 export interface VecsMapping extends Disposable {
@@ -26,18 +28,10 @@ export interface VecsMapping extends Disposable {
   unmap(): void;
 }
 
-export function mapVecs(
-  device: DmaDevice,
-  translated: TranslatedPath | undefined,
-  path: Path,
-  vecs: readonly PhysVec[],
-  direction: Direction,
-  attributes?: DmaAttributes,
-): VecsMapping {
+export function mapVecs(devicePath: DevicePath, vecs: readonly PhysVec[], terms: Terms): VecsMapping {
+  const { device, granules, path } = devicePath;
   const pieces = piecesOf(device, vecs);
-  const work = translated
-    ? new TranslatedPieces(translated, direction, attributes)
-    : new DirectPieces(path, direction, attributes);
+  const work = granules ? new TranslatedPieces(devicePath, granules, terms) : new DirectPieces(path, terms);
   const segments = new Segments(device);
   try {
     work.reserve(pieces);
@@ -52,8 +46,8 @@ export function mapVecs(
 
 /** Maps a piece, unless it is on the bus already, and appends its output. */
 export function placePiece(work: Pieces, segments: Segments, piece: Piece): void {
-  const { phys, length, way, busOffset } = piece;
-  if (way === "bus") segments.add(phys + busOffset, length, true);
+  const { phys, length, route } = piece;
+  if (route.type === "bus-address") segments.add(phys + route.busOffset, length, true);
   else segments.add(work.add(piece), length);
 }
 
@@ -88,38 +82,38 @@ export interface Pieces {
 
 /** Behind an IOMMU: one range, every piece on granules of its own. */
 export class TranslatedPieces implements Pieces {
-  readonly #path: TranslatedPath;
-  readonly #direction: Direction;
-  readonly #attributes: DmaAttributes | undefined;
+  readonly #devicePath: DevicePath;
+  readonly #granules: Granules;
+  readonly #terms: Terms;
   #range: IovaRange | undefined;
   /** Bytes of the range in use, whole granules. */
   #used = 0;
 
-  constructor(path: TranslatedPath, direction: Direction, attributes?: DmaAttributes) {
-    this.#path = path;
-    this.#direction = direction;
-    this.#attributes = attributes;
+  constructor(devicePath: DevicePath, granules: Granules, terms: Terms) {
+    this.#devicePath = devicePath;
+    this.#granules = granules;
+    this.#terms = terms;
   }
 
   reserve(pieces: readonly Piece[]): void {
     let bytes = 0;
-    for (const piece of pieces) if (piece.way !== "bus") bytes += this.sizeOf(piece);
+    for (const piece of pieces) if (piece.route.type !== "bus-address") bytes += this.sizeOf(piece);
     if (bytes > 0) this.reserveBytes(bytes);
   }
 
   reserveBytes(bytes: number): void {
-    const { device } = this.#path;
-    this.#range = reserveRange(this.#path, this.#path.pages(bytes) * PAGE_SIZE);
+    const { device } = this.#granules;
+    this.#range = reserveRange(this.#devicePath, this.#granules.pages(bytes) * PAGE_SIZE);
     if (this.#range === undefined) throw noAddressSpace(bytes, device.reach(device.mask));
   }
 
   /** Bytes of the granules that a piece fills. */
   sizeOf({ phys, length }: Piece): number {
-    return this.#path.pages(this.#path.inside(phys) + length) * PAGE_SIZE;
+    return this.#granules.pages(this.#granules.inside(phys) + length) * PAGE_SIZE;
   }
 
   get granule(): number {
-    return this.#path.granule;
+    return this.#granules.granule;
   }
 
   /** Bytes of the range that no piece has. */
@@ -129,9 +123,8 @@ export class TranslatedPieces implements Pieces {
 
   add(piece: Piece): DmaAddr {
     const range = this.#range!;
-    const offset = this.#used + this.#path.inside(piece.phys);
-    const attributes = piece.way === "host-bridge" ? { ...this.#attributes, mmio: true } : this.#attributes;
-    range.place(offset, piece.phys, piece.length, this.#direction, attributes);
+    const offset = this.#used + this.#granules.inside(piece.phys);
+    range.place(offset, piece.phys, piece.length, reachedAs(piece.route, this.#terms));
     this.#used += this.sizeOf(piece);
     return DmaAddr(range.address + offset);
   }
@@ -155,37 +148,34 @@ export class TranslatedPieces implements Pieces {
 /** Without an IOMMU: every piece by itself. */
 export class DirectPieces implements Pieces {
   readonly #path: Path;
-  readonly #direction: Direction;
-  readonly #attributes: DmaAttributes | undefined;
-  readonly #mapped: { address: DmaAddr; length: number; attributes: DmaAttributes | undefined }[] = [];
+  readonly #terms: Terms;
+  readonly #mapped: { address: DmaAddr; length: number; terms: Terms }[] = [];
 
-  constructor(path: Path, direction: Direction, attributes?: DmaAttributes) {
+  constructor(path: Path, terms: Terms) {
     this.#path = path;
-    this.#direction = direction;
-    this.#attributes = attributes;
+    this.#terms = terms;
   }
 
   reserve(): void {}
 
-  add({ phys, length, way }: Piece): DmaAddr {
-    const attributes = way === "host-bridge" ? { ...this.#attributes, mmio: true } : this.#attributes;
-    const address = this.#path.mapPhys(phys, length, this.#direction, attributes);
-    this.#mapped.push({ address, length, attributes });
+  add({ phys, length, route }: Piece): DmaAddr {
+    const terms = reachedAs(route, this.#terms);
+    const address = this.#path.mapPhys(phys, length, terms);
+    this.#mapped.push({ address, length, terms });
     return address;
   }
 
   seal(): void {}
 
   sync(to: "cpu" | "device"): void {
-    for (const { address, length, attributes } of this.#mapped) {
-      if (attributes?.mmio) continue;
-      if (to === "cpu") this.#path.syncForCpu(address, length, this.#direction);
-      else this.#path.syncForDevice(address, length, this.#direction);
+    for (const { address, length, terms } of this.#mapped) {
+      if (terms.attributes?.mmio) continue;
+      if (to === "cpu") this.#path.syncForCpu(address, length, terms.direction);
+      else this.#path.syncForDevice(address, length, terms.direction);
     }
   }
 
   release(): void {
-    for (const { address, length, attributes } of this.#mapped.splice(0))
-      this.#path.unmapPhys(address, length, this.#direction, attributes);
+    for (const { address, length, terms } of this.#mapped.splice(0)) this.#path.unmapPhys(address, length, terms);
   }
 }

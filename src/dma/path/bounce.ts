@@ -4,12 +4,12 @@
  * Promises: a bounce that fails changes nothing. Not for: finding slots and copying; that is `swiotlb/`.
  * Specified by: behaviour of Linux 7.2 swiotlb and DMA-IOMMU bounce.
  */
-import { type Direction, type PhysAddr, PhysAddr as physAddr } from "../../base/index.ts";
+import { type PhysAddr, PhysAddr as physAddr } from "../../base/index.ts";
 import type { PhysicalMemory } from "../../platform/index.ts";
 import type { DmaDevice } from "../device.ts";
 import { bounceFull, noBouncePool } from "../errors.ts";
+import type { Terms } from "../terms.ts";
 import { Ownership } from "./ownership.ts";
-import type { DmaAttributes } from "../vectors.ts";
 
 /**
  * Copies [phys, + length) into a slot and returns where.
@@ -42,8 +42,7 @@ export function bounceOut(
   device: DmaDevice,
   address: PhysAddr,
   length: number,
-  direction: Direction,
-  attributes?: DmaAttributes,
+  { direction, attributes }: Terms,
 ): void {
   const { pool } = device.machine;
   if (!pool?.holds(address)) return;

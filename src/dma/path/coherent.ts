@@ -6,13 +6,14 @@
  * cannot be converted back at the end it is leaked on purpose.
  * Specified by: behaviour of Linux 7.2 coherent allocation.
  */
-import { type Direction, DmaAddr, IovaPage, PAGE_SIZE, type PhysAddr, PhysPage, pagesOf } from "../../base/index.ts";
+import { DmaAddr, IovaPage, PAGE_SIZE, type PhysAddr, PhysPage, pagesOf } from "../../base/index.ts";
 import type { PageAllocator } from "../../platform/index.ts";
+import type { DmaAttributes } from "../attributes.ts";
 import type { DmaDevice } from "../device.ts";
 import { machineLacks, noAddressSpace, noMemory, notReachable } from "../errors.ts";
+import type { Terms } from "../terms.ts";
+import type { Granules } from "./granules.ts";
 import { permissions } from "./permissions.ts";
-import type { TranslatedPath } from "./translated.ts";
-import type { DmaAttributes } from "../vectors.ts";
 
 /** A run of pages of one allocation. */
 export interface PageBlock {
@@ -30,18 +31,17 @@ const LARGEST_BLOCK = 1024;
 
 /** Blocks for `length` bytes behind an IOMMU, mapped. */
 export function allocateTranslated(
-  path: TranslatedPath,
+  granules: Granules,
   length: number,
-  direction: Direction,
-  attributes: DmaAttributes | undefined,
+  { direction, attributes }: Terms,
   mask: number,
 ): Allocation {
-  const { device, domain } = path;
+  const { device, domain } = granules;
   const allocator = pagesOfMachine(device);
-  const pages = path.pages(length);
-  const blocks = takeBlocks(allocator, pages, attributes, Math.max(1, path.granule / PAGE_SIZE));
+  const pages = granules.pages(length);
+  const blocks = takeBlocks(allocator, pages, attributes, Math.max(1, granules.granule / PAGE_SIZE));
   if (!blocks || !openTo(device, blocks)) throw noMemory(length, mask);
-  const first = path.reserve(pages, mask);
+  const first = granules.reserve(pages, mask);
   if (first === 0) {
     freeBlocks(device, blocks);
     throw noAddressSpace(pages * PAGE_SIZE, device.reach(mask));

@@ -8,9 +8,9 @@
  */
 import { type PhysAddr, PhysPage, pagesTouched } from "../../base/index.ts";
 import type { MemoryEncryption } from "../../platform/index.ts";
+import type { DmaAttributes } from "../attributes.ts";
 import type { DmaDevice } from "../device.ts";
 import { convertMapped, mixedMemory, privateMemory } from "../errors.ts";
-import type { DmaAttributes } from "../vectors.ts";
 
 /** True if `device` has no business with [phys, + length): some of it is private, and the device proved nothing. */
 export function hiddenFrom(device: DmaDevice, phys: PhysAddr, length: number): boolean {

@@ -1,83 +1,71 @@
 /**
- * Scatterlists behind an IOMMU whose entries are mapped one by one, because one of them bounces or the device is untrusted.
+ * Scatterlists whose entries are mapped one by one: without an IOMMU always, behind one because an entry bounces or the
+ * device is untrusted.
  *
- * Idea: as many one-shot mappings as entries. A peer's memory is recognised as in other lists: bus addresses stay out, and
- * what goes through the host bridge is device memory. Linux does not look for peers here: only with `linuxCompatible`.
- * Promises: a failed call leaves nothing, in lazy mode too; it copies nothing out.
- * Specified by: behaviour of Linux 7.2 DMA-IOMMU layer, scatterlists of untrusted devices.
+ * Idea: as many one-shot mappings as entries, none merged. A peer's memory is recognised as in other lists: bus addresses
+ * stay out, and what goes through the host bridge is device memory.
+ * Promises: a failed call leaves nothing; it is told what was mapped, and undoes that.
+ * Specified by: behaviour of Linux 7.2 direct mapping and DMA-IOMMU layer, scatterlists.
  */
-import { DmaAddr, type IovaPage, PAGE_SIZE } from "../../base/index.ts";
-import { bounceOut } from "./bounce.ts";
-import type { MappedList } from "./path.ts";
-import { PeerChunks } from "./peers.ts";
-import { isPeer } from "./scatterlist.ts";
-import type { TranslatedPath } from "./translated.ts";
-import type { Direction, DmaAttributes, DmaVec, PhysVec } from "../vectors.ts";
+import { DmaAddr, type PhysAddr } from "../../base/index.ts";
+import type { DmaDevice } from "../device.ts";
+import { type Terms, withAttributes } from "../terms.ts";
+import type { DmaVec, PhysVec } from "../vectors.ts";
+import type { MappedList, Path } from "./path.ts";
+import { isPeer, PeerChunks, reachedAs } from "./peers.ts";
 
+/** How one entry is mapped, and how a list is undone that failed half-way. */
+export interface EntryMapper {
+  map(phys: PhysAddr, length: number, terms: Terms): DmaAddr;
+  /** Cannot fail. */
+  undo(mapped: MappedList): void;
+}
+
+/** @param looksForPeers Linux does not where it maps the lists of untrusted devices */
 export function mapEach(
-  path: TranslatedPath,
+  device: DmaDevice,
   list: readonly PhysVec[],
-  direction: Direction,
-  attributes?: DmaAttributes,
+  terms: Terms,
+  mapper: EntryMapper,
+  looksForPeers: boolean,
 ): DmaVec[] {
-  const { device } = path;
-  const chunks = device.linuxCompatible ? undefined : new PeerChunks(device);
+  const chunks = looksForPeers ? new PeerChunks(device) : undefined;
   const segments: DmaVec[] = [];
   try {
     for (const { phys, length } of list) {
-      const chunk = chunks?.at(phys);
-      if (chunk?.type === "bus-address") {
-        segments.push({ address: DmaAddr(phys + chunk.busOffset), length, bus: true });
-        continue;
-      }
-      const how = chunk?.type === "through-host-bridge" ? { ...attributes, mmio: true } : attributes;
-      segments.push({ address: path.mapPhys(phys, length, direction, how), length });
+      const route = chunks?.at(phys);
+      if (route?.type === "bus-address") segments.push({ address: DmaAddr(phys + route.busOffset), length, bus: true });
+      else segments.push({ address: mapper.map(phys, length, reachedAs(route, terms)), length });
     }
   } catch (error) {
-    undoEach(path, { list, segments, direction, attributes });
+    mapper.undo({ list, segments, ...terms });
     throw error;
   }
   return segments;
 }
 
-export function unmapEach(path: TranslatedPath, { list, segments, direction, attributes }: MappedList): void {
-  segments.forEach(({ address, length, bus }, i) => {
+/** Unmaps the entries by `path`. @param lengthOf the bytes of entry i, as its caller knows them */
+export function unmapEach(
+  device: DmaDevice,
+  path: Path,
+  mapped: MappedList,
+  lengthOf: (i: number) => number = (i) => mapped.segments[i]!.length,
+): void {
+  const { list, segments } = mapped;
+  segments.forEach(({ address, bus }, i) => {
     if (bus) return;
-    const how = isPeer(path.device, list[i]!.phys) ? { ...attributes, mmio: true } : attributes;
-    path.unmapPhys(address, length, direction, how);
+    const terms = isPeer(device, list[i]!.phys) ? withAttributes(mapped, { mmio: true }) : mapped;
+    path.unmapPhys(address, lengthOf(i), terms);
   });
 }
 
 /** What can be synced: all but peers' memory. */
 export function eachMemory(
-  path: TranslatedPath,
+  device: DmaDevice,
   { list, segments }: MappedList,
   visit: (address: DmaAddr, length: number) => void,
 ): void {
-  segments.forEach(({ address, length }, i) => {
-    if (!isPeer(path.device, list[i]!.phys)) visit(address, length);
-  });
-}
-
-function undoEach(path: TranslatedPath, mapped: MappedList): void {
-  const { device, domain, ownership } = path;
-  const { list, segments, direction } = mapped;
-  const attributes = { ...mapped.attributes, skipCpuSync: true };
-  if (device.linuxCompatible) {
-    unmapEach(path, { list, segments, direction, attributes });
-    return;
-  }
   segments.forEach(({ address, length, bus }, i) => {
-    if (bus) return;
-    const isMemory = !mapped.attributes?.mmio && !isPeer(device, list[i]!.phys);
-    const phys = path.physOf(address)!;
-    if (isMemory && ownership.needed(mapped.attributes)) ownership.takeBack(phys, length, direction);
-    const inside = path.inside(address);
-    const page = ((address - inside) / PAGE_SIZE) as IovaPage;
-    const pages = path.pages(inside + length);
-    domain.unmapNow(page, pages);
-    domain.release(page, 0, pages);
-    if (device.machine.pool?.holds(phys)) bounceOut(device, phys, length, direction, attributes);
-    else if (isMemory) device.machine.encryption?.unmapped?.(phys, length);
+    if (!bus && !isPeer(device, list[i]!.phys)) visit(address, length);
   });
 }

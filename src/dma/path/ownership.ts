@@ -6,8 +6,18 @@
  * Specified by: behaviour of Linux 7.2 DMA API (non-coherent devices).
  */
 import type { Direction, PhysAddr } from "../../base/index.ts";
+import { type DmaAttributes, skipsMaintenance } from "../attributes.ts";
 import type { DmaDevice } from "../device.ts";
-import { type DmaAttributes, skipsMaintenance } from "../vectors.ts";
+
+/** The kmalloc sizes of Linux: an object of one of them shares its cache lines with nobody only if it fills them. */
+const BUCKETS = [8, 16, 32, 64, 96, 128, 192];
+
+/** Buffers smaller than their cache lines may share them with what the CPU writes meanwhile: such a buffer is bounced. */
+function sharesCacheLine(length: number, cacheLine: number): boolean {
+  if (cacheLine <= 1 || length >= 2 * cacheLine) return false;
+  const size = BUCKETS.find((bucket) => bucket >= length) ?? 2 ** Math.ceil(Math.log2(length));
+  return size % cacheLine !== 0;
+}
 
 export class Ownership {
   readonly #device: DmaDevice;
@@ -19,6 +29,12 @@ export class Ownership {
   /** True if a mapping with these attributes needs maintenance at all. */
   needed(attributes: DmaAttributes | undefined): boolean {
     return !this.#device.coherent && !skipsMaintenance(attributes);
+  }
+
+  /** True if the device writes to cache lines of which the CPU may write other parts meanwhile: such a buffer is bounced. */
+  sharesLines(length: number, direction: Direction): boolean {
+    const { coherent, cacheLine } = this.#device;
+    return !coherent && direction !== "to-device" && sharesCacheLine(length, cacheLine);
   }
 
   forDevice(phys: PhysAddr, length: number, direction: Direction): void {

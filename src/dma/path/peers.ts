@@ -9,6 +9,8 @@ import type { PhysAddr } from "../../base/index.ts";
 import type { P2pMapType, P2pState } from "../../p2p/index.ts";
 import type { DmaDevice } from "../device.ts";
 import { peerUnreachable } from "../errors.ts";
+import { type Terms, withAttributes } from "../terms.ts";
+import type { PhysVec } from "../vectors.ts";
 
 /** How a chunk is reached; `busOffset` is what the bus adds to the CPU's address, for `bus-address`. */
 export interface PeerRoute {
@@ -16,7 +18,8 @@ export interface PeerRoute {
   readonly busOffset: number;
 }
 
-const MEMORY: PeerRoute = { type: "none", busOffset: 0 };
+/** RAM, which every device reaches by its own path. */
+export const MEMORY: PeerRoute = { type: "none", busOffset: 0 };
 
 export class PeerChunks {
   readonly #device: DmaDevice;
@@ -45,3 +48,17 @@ export class PeerChunks {
     return this.#route;
   }
 }
+
+/** A peer's memory, which no cache holds and no encryption covers. Linux takes it for RAM in lists. */
+export function isPeer({ linuxCompatible, machine }: DmaDevice, phys: PhysAddr): boolean {
+  return !linuxCompatible && machine.peers?.providerOf(phys) !== undefined;
+}
+
+/** The entries that the CPU caches: all but peers' memory. */
+export function cachedEntries(device: DmaDevice, list: readonly PhysVec[]): readonly PhysVec[] {
+  return list.some(({ phys }) => isPeer(device, phys)) ? list.filter(({ phys }) => !isPeer(device, phys)) : list;
+}
+
+/** The terms of memory that is reached by `route`: what goes through the host bridge is a device's, not RAM. */
+export const reachedAs = (route: PeerRoute | undefined, terms: Terms): Terms =>
+  route?.type === "through-host-bridge" ? withAttributes(terms, { mmio: true }) : terms;

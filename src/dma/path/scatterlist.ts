@@ -8,43 +8,29 @@
  * Linux also maps what lies behind an entry into the gap, joins past the limit once an entry was longer than it, and takes
  * a peer's memory through the host bridge for RAM: only with `linuxCompatible`.
  */
-import { type Direction, DmaAddr, type IovaPage, PAGE_SIZE, type PhysAddr, type PhysPage } from "../../base/index.ts";
+import { DmaAddr, type IovaPage, PAGE_SIZE, type PhysPage } from "../../base/index.ts";
 import type { DmaDevice } from "../device.ts";
 import { noAddressSpace } from "../errors.ts";
+import type { Terms } from "../terms.ts";
+import type { DmaVec, PhysVec } from "../vectors.ts";
+import type { Granules } from "./granules.ts";
 import { PeerChunks, type PeerRoute } from "./peers.ts";
 import { permissions } from "./permissions.ts";
-import type { TranslatedPath } from "./translated.ts";
-import type { DmaAttributes, DmaVec, PhysVec } from "../vectors.ts";
 
 /** A constant of this file's own folds into the code: see PAGE_SIZE. */
 const PAGE = PAGE_SIZE;
 const NO_BOUNDARY = 0;
 
-export function mapList(
-  path: TranslatedPath,
-  list: readonly PhysVec[],
-  direction: Direction,
-  attributes?: DmaAttributes,
-): DmaVec[] {
-  const { domain, device } = path;
-  const layout = layOut(path, list);
+export function mapList(granules: Granules, list: readonly PhysVec[], terms: Terms): DmaVec[] {
+  const { domain, device } = granules;
+  const layout = layOut(granules, list);
   const { pages } = layout;
-  if (pages === 0) return segmentsOf(path, list, layout, 0);
-  const first = path.reserve(pages);
+  if (pages === 0) return segmentsOf(granules, list, layout, 0);
+  const first = granules.reserve(pages);
   if (first === 0) throw noAddressSpace(pages * PAGE, device.reach(device.mask));
-  mapEntries(path, list, layout, first, direction, attributes);
+  mapEntries(granules, list, layout, first, terms);
   domain.sync(first as IovaPage, pages);
-  return segmentsOf(path, list, layout, first);
-}
-
-/** A peer's memory, which no cache holds and no encryption covers. Linux takes it for RAM in lists. */
-export function isPeer({ linuxCompatible, machine }: DmaDevice, phys: PhysAddr): boolean {
-  return !linuxCompatible && machine.peers?.providerOf(phys) !== undefined;
-}
-
-/** The entries that the CPU caches: all but peers' memory. */
-export function cachedEntries(device: DmaDevice, list: readonly PhysVec[]): readonly PhysVec[] {
-  return list.some(({ phys }) => isPeer(device, phys)) ? list.filter(({ phys }) => !isPeer(device, phys)) : list;
+  return segmentsOf(granules, list, layout, first);
 }
 
 /** How a list lies in its range: every entry on whole granules, one after the other, but for the gaps. */
@@ -58,13 +44,13 @@ interface Layout {
 }
 
 /** @throws DmaError ERR_DMA_PEER (EREMOTEIO) */
-function layOut(path: TranslatedPath, list: readonly PhysVec[]): Layout {
-  const { device } = path;
+function layOut(granules: Granules, list: readonly PhysVec[]): Layout {
+  const { device } = granules;
   const routes = device.machine.peers && routesOf(device, list);
-  const pages = pagesFor(path, list, routes, NO_BOUNDARY);
+  const pages = pagesFor(granules, list, routes, NO_BOUNDARY);
   const boundary = (device.segmentBoundaryMask + 1) / PAGE;
   if (pages <= boundary) return { pages, boundary: NO_BOUNDARY, routes };
-  return { pages: pagesFor(path, list, routes, boundary), boundary, routes };
+  return { pages: pagesFor(granules, list, routes, boundary), boundary, routes };
 }
 
 function routesOf(device: DmaDevice, list: readonly PhysVec[]): readonly PeerRoute[] {
@@ -73,7 +59,7 @@ function routesOf(device: DmaDevice, list: readonly PhysVec[]): readonly PeerRou
 }
 
 function pagesFor(
-  path: TranslatedPath,
+  granules: Granules,
   list: readonly PhysVec[],
   routes: readonly PeerRoute[] | undefined,
   boundary: number,
@@ -82,7 +68,7 @@ function pagesFor(
   for (let i = 0; i < list.length; i++) {
     if (routes?.[i]?.type === "bus-address") continue;
     const { phys, length } = list[i]!;
-    const pages = path.pages(path.inside(phys) + length);
+    const pages = granules.pages(granules.inside(phys) + length);
     if (boundary !== NO_BOUNDARY) total += gapAt(total, pages, boundary);
     total += pages;
   }
@@ -98,14 +84,13 @@ function gapAt(offset: number, pages: number, boundary: number): number {
 
 /** Maps the entries from page `first` on, adjacent ones together; on failure nothing of the list is left, nor its range. */
 function mapEntries(
-  path: TranslatedPath,
+  granules: Granules,
   list: readonly PhysVec[],
   { pages: reserved, boundary, routes }: Layout,
   first: IovaPage,
-  direction: Direction,
-  attributes?: DmaAttributes,
+  { direction, attributes }: Terms,
 ): void {
-  const { domain, device } = path;
+  const { domain, device } = granules;
   const { linuxCompatible } = device;
   const memory = permissions(direction, attributes, device.coherent);
   const peer = routes && permissions(direction, { ...attributes, mmio: true }, device.coherent);
@@ -126,9 +111,9 @@ function mapEntries(
         continue;
       }
       const vec = list[i]!;
-      const inside = path.inside(vec.phys);
+      const inside = granules.inside(vec.phys);
       const page = (vec.phys - inside) / PAGE;
-      const pages = path.pages(inside + vec.length);
+      const pages = granules.pages(inside + vec.length);
       const isPeer = route?.type === "through-host-bridge" && !linuxCompatible;
       if (boundary !== NO_BOUNDARY) {
         const gap = gapAt(offset, pages, boundary);
@@ -159,12 +144,12 @@ function mapEntries(
 
 /** What the device is told: joined where the bytes go on and the limits allow it. */
 function segmentsOf(
-  path: TranslatedPath,
+  granules: Granules,
   list: readonly PhysVec[],
   { boundary, routes }: Layout,
   first: number,
 ): DmaVec[] {
-  const { maxSegmentSize, segmentBoundaryMask, linuxCompatible } = path.device;
+  const { maxSegmentSize, segmentBoundaryMask, linuxCompatible } = granules.device;
   const perBoundary = PAGE / (segmentBoundaryMask + 1);
   const segments: { address: DmaAddr; length: number; bus?: boolean }[] = [];
   let page = first;
@@ -177,8 +162,8 @@ function segmentsOf(
       joinable = 0;
       continue;
     }
-    const inside = path.inside(phys);
-    const pages = path.pages(inside + length);
+    const inside = granules.inside(phys);
+    const pages = granules.pages(inside + length);
     if (boundary !== NO_BOUNDARY) {
       const gap = gapAt(page - first, pages, boundary);
       page += gap;
@@ -199,7 +184,7 @@ function segmentsOf(
 }
 
 /** Clears a mapped list and gives its range back: one invalidation, or one entry of the flush queue. */
-export function unmapSegments(path: TranslatedPath, segments: readonly DmaVec[]): void {
+export function unmapSegments(granules: Granules, segments: readonly DmaVec[]): void {
   let first: DmaVec | undefined;
   let last: DmaVec | undefined;
   let mapped = 0;
@@ -207,20 +192,12 @@ export function unmapSegments(path: TranslatedPath, segments: readonly DmaVec[])
     if (segment.bus) continue;
     first ??= segment;
     last = segment;
-    mapped += path.pages(path.inside(segment.address) + segment.length);
+    mapped += granules.pages(granules.inside(segment.address) + segment.length);
   }
   if (!first || !last) return;
-  const inside = path.inside(first.address);
+  const inside = granules.inside(first.address);
   const page = ((first.address - inside) / PAGE) as IovaPage;
-  const pages = path.pages(last.address + last.length - first.address + inside);
-  if (mapped === pages || path.device.linuxCompatible) path.domain.release(page, pages, pages);
-  else path.domain.releaseSparse(page, pages, page, pages); // gaps before segment boundaries
-}
-
-/** Clears the granules of [address, + length) and gives them back. */
-export function unmapRange(path: TranslatedPath, address: number, length: number): void {
-  const inside = path.inside(address);
-  const page = ((address - inside) / PAGE) as IovaPage;
-  const pages = path.pages(inside + length);
-  path.domain.release(page, pages, pages);
+  const pages = granules.pages(last.address + last.length - first.address + inside);
+  if (mapped === pages || granules.device.linuxCompatible) granules.domain.release(page, pages, pages);
+  else granules.domain.releaseSparse(page, pages, page, pages); // gaps before segment boundaries
 }

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { type Counters, type DmaAddr, MiB, PhysAddr } from "../../base/index.ts";
 import { DmaEngine, SimulatedMemory, SimulatedUnit, VirtualClock } from "../../hosts/simulated/index.ts";
-import { IommuDomain } from "../../iommu/index.ts";
+import { DmaDomain } from "../../iommu/index.ts";
 import { amdV1, vtdSecondStage, x86_64 } from "../../layouts/pagetable/index.ts";
 import { Dma } from "../index.ts";
 
@@ -9,7 +9,7 @@ function machine(mode: "strict" | "lazy" = "strict", layout = vtdSecondStage()) 
   const unit = new SimulatedUnit();
   const clock = new VirtualClock();
   const memory = new SimulatedMemory();
-  const domain = new IommuDomain({ layout, unit, clock, mode });
+  const domain = new DmaDomain({ layout, unit, clock, mode });
   unit.attach(0x100, domain.tables);
   const engine = new DmaEngine(0x100, unit, memory);
   const dma = new Dma({ domain });

@@ -10,27 +10,23 @@
  * Specified by: behaviour of Linux 7.2 two-step DMA API.
  */
 import { type Iova, type IovaPage, PAGE_SIZE, type PhysAddr } from "../../base/index.ts";
-import { CarefulLinks } from "./ownership-links.ts";
+import type { DmaAttributes } from "../attributes.ts";
 import { checkLength, checkLinkAddress } from "../checks.ts";
 import { badDirection, destroyMismatch, linkUnaligned, sharedForbidden, unlinkHole } from "../errors.ts";
-import { Links } from "./links.ts";
+import type { Granules } from "../path/granules.ts";
 import { permissions } from "../path/permissions.ts";
-import { RangeEvents } from "./range-events.ts";
-import type { TranslatedPath } from "../path/translated.ts";
+import { type Terms, termsOf } from "../terms.ts";
+import type { Direction, PhysVec } from "../vectors.ts";
 import { linkVecs } from "./link-vecs.ts";
-import type { Direction, DmaAttributes, PhysVec } from "../vectors.ts";
+import { Links } from "./links.ts";
+import { CarefulLinks } from "./ownership-links.ts";
+import { RangeEvents } from "./range-events.ts";
 
 /** A constant of this file's own folds into the code: see PAGE_SIZE. */
 const PAGE = PAGE_SIZE;
 
-/** What a piece was linked with, for the calls that end it. */
-interface As {
-  readonly direction?: Direction;
-  readonly attributes?: DmaAttributes;
-}
-
 export class IovaRange implements Disposable {
-  readonly #path: TranslatedPath;
+  readonly #granules: Granules;
   readonly #links: Links;
   readonly #checked: boolean = true;
   /** Whole pages that may take the short way of {@link link}; 0 once the range was given back. */
@@ -45,12 +41,12 @@ export class IovaRange implements Disposable {
   readonly #events: RangeEvents | undefined;
 
   /** Made by {@link Dma.tryReserveIova}. The first address lies `inside` bytes into `page`. */
-  constructor(path: TranslatedPath, page: IovaPage, pages: number, inside: number, length: number) {
-    const { device, isPlain } = path;
-    this.#path = path;
-    this.#links = new Links(path);
+  constructor(granules: Granules, page: IovaPage, pages: number, inside: number, length: number) {
+    const { device, isPlain } = granules;
+    this.#granules = granules;
+    this.#links = new Links(granules);
     this.#checked = device.checked;
-    this.#careful = isPlain ? undefined : new CarefulLinks(path, this.#links);
+    this.#careful = isPlain ? undefined : new CarefulLinks(granules, this.#links);
     this.#events = device.observer && new RangeEvents(device, this);
     this.#open(page, pages, inside, length);
   }
@@ -58,7 +54,7 @@ export class IovaRange implements Disposable {
   #open(page: IovaPage, pages: number, inside: number, length: number): void {
     this.#links.open(page, pages, inside, length);
     const isPlain = this.#careful === undefined && this.#events === undefined;
-    this.#isSimple = isPlain && this.#path.granule === PAGE && inside === 0;
+    this.#isSimple = isPlain && this.#granules.granule === PAGE && inside === 0;
     this.#countSimple();
   }
 
@@ -70,8 +66,8 @@ export class IovaRange implements Disposable {
    * The object of a range that was given back serves for another one; false, and nothing happens, if it cannot: other
    * device, still in use, not plain. For {@link Dma.tryReserveIova}.
    */
-  reopen(path: TranslatedPath, page: IovaPage, pages: number, inside: number, length: number): boolean {
-    if (path !== this.#path || !this.#links.released || this.#careful !== undefined) return false;
+  reopen(granules: Granules, page: IovaPage, pages: number, inside: number, length: number): boolean {
+    if (granules !== this.#granules || !this.#links.released || this.#careful !== undefined) return false;
     this.#events?.reset();
     this.#open(page, pages, inside, length);
     return true;
@@ -127,25 +123,26 @@ export class IovaRange implements Disposable {
         if (this.#links.linkPage(index, frame, this.#prot)) return;
       }
     }
-    this.#linkAny(offset, phys, length, direction, attributes);
+    this.#linkAny(offset, phys, length, termsOf(direction, attributes));
   }
 
-  #linkAny(offset: number, phys: PhysAddr, length: number, direction: Direction, attributes?: DmaAttributes): void {
+  #linkAny(offset: number, phys: PhysAddr, length: number, terms: Terms): void {
+    const { direction, attributes } = terms;
     const links = this.#links;
     if (this.#checked) links.check("link", offset, length);
     checkLinkAddress(phys);
-    const { device, granule, perGranule } = this.#path;
+    const { device, granule, perGranule } = this.#granules;
     if (offset > 0 && phys - Math.floor(phys * perGranule) * granule !== 0) throw linkUnaligned(offset, phys, granule);
     const prot = permissions(direction, attributes, device.coherent);
     if (prot === 0) {
-      if (device.linuxCompatible) links.announceRefusal(links.address + offset, phys, this.#path.inside(phys), 0);
+      if (device.linuxCompatible) links.announceRefusal(links.address + offset, phys, this.#granules.inside(phys), 0);
       throw badDirection(direction);
     }
     if (attributes?.shared && !device.linuxCompatible) throw sharedForbidden(device.name);
     this.flush();
-    this.#events?.linking(offset, length, phys, direction, attributes);
+    this.#events?.linking(offset, length, phys, terms);
     try {
-      this.#map(offset, phys, length, direction, prot, attributes);
+      this.#map(offset, phys, length, terms, prot);
     } catch (error) {
       this.#events?.linkFailed(offset, length, phys);
       throw error;
@@ -161,20 +158,20 @@ export class IovaRange implements Disposable {
     if (this.#careful !== undefined || this.#events !== undefined) this.#linkEach(offset, vecs, direction, attributes);
     else {
       this.flush();
-      linkVecs(this.#path, this.#links, this.#simplePages, offset, vecs, direction, attributes);
+      linkVecs(this.#granules, this.#links, this.#simplePages, offset, vecs, termsOf(direction, attributes));
     }
   }
 
   /** For `mapVecs` and batches, whose pieces each have granules of their own: a link that may start inside one anywhere. */
-  place(offset: number, phys: PhysAddr, length: number, direction: Direction, attributes?: DmaAttributes): void {
-    const path = this.#path;
-    const inside = path.inside(phys);
+  place(offset: number, phys: PhysAddr, length: number, terms: Terms): void {
+    const granules = this.#granules;
+    const inside = granules.inside(phys);
     if (this.#events !== undefined) {
-      const whole = path.pages(inside + length) * PAGE; // what is announced goes on without holes: whole granules
-      this.#events.linking(offset - inside, whole, phys - inside, direction, attributes);
+      const whole = granules.pages(inside + length) * PAGE; // what is announced goes on without holes: whole granules
+      this.#events.linking(offset - inside, whole, phys - inside, terms);
     }
     try {
-      this.#map(offset, phys, length, direction, permissions(direction, attributes, path.device.coherent), attributes);
+      this.#map(offset, phys, length, terms, permissions(terms.direction, terms.attributes, granules.device.coherent));
     } catch (error) {
       this.#events?.linkFailed(offset - inside, length, phys);
       throw error;
@@ -198,11 +195,11 @@ export class IovaRange implements Disposable {
    * kernel says of the map, and then what waited is not linked
    */
   sync(offset = 0, length: number = this.#links.length - offset): void {
-    const path = this.#path;
+    const granules = this.#granules;
     if (this.#checked) this.#links.check("sync", offset, length, 0);
     this.#events?.syncing(offset, length);
-    if (!path.device.coherent) path.ownership.barrier();
-    path.domain.sync(this.#links.pageAt(offset), this.#links.pagesAt(offset, length));
+    if (!granules.device.coherent) granules.ownership.barrier();
+    granules.domain.sync(this.#links.pageAt(offset), this.#links.pagesAt(offset, length));
   }
 
   /**
@@ -211,22 +208,22 @@ export class IovaRange implements Disposable {
    * With `lazy`, the entries are cleared now and the IOTLB is told later, by {@link flush}, the next link or the end: one
    * invalidation for any number of unlinks. Until then the device may still reach the memory. Plain devices only; others
    * are told now.
-   * `as` names what the piece was linked with, where it is known: it is checked.
+   * `terms` names what the piece was linked with, where it is known: it is checked.
    * @throws DmaError ERR_DMA_UNLINK_HOLE (EINVAL) if not all of it is linked, ERR_DMA_LINK_RANGE, ERR_DMA_RELEASED,
    * ERR_DMA_UNLINK_DIFFERS (EINVAL), ERR_DMA_SPLIT (ENOMEM: part of a large leaf, and no memory for the table of the rest);
    * nothing is unlinked then
    */
-  unlink(offset: number, length: number, as: As & { readonly lazy?: boolean } = NOTHING_SAID): void {
+  unlink(offset: number, length: number, terms: Partial<Terms> & { readonly lazy?: boolean } = NOT_GIVEN): void {
     const links = this.#links;
     if (this.#checked) links.check("unlink", offset, length);
     const first = links.pageAt(offset);
     const pages = links.pagesAt(offset, length);
     if (this.#checked && !links.isLinked(first, pages)) throw unlinkHole(offset, length);
-    if (!this.#path.device.linuxCompatible) links.isolate(first, pages);
+    if (!this.#granules.device.linuxCompatible) links.isolate(first, pages);
     this.#events?.unlinking(offset, length);
     if (this.#careful !== undefined)
-      this.#careful.unlink(links.address + offset, length, as, () => links.clear(first, pages));
-    else if (!as.lazy) links.clear(first, pages);
+      this.#careful.unlink(links.address + offset, length, terms, () => links.clear(first, pages));
+    else if (!terms.lazy) links.clear(first, pages);
     else {
       links.clearLater(first, pages);
       this.#simplePages = 0;
@@ -263,26 +260,26 @@ export class IovaRange implements Disposable {
    * @param mappedLength what the caller believes to be linked from the start, bytes; checked when given
    * @throws DmaError ERR_DMA_DESTROY (EINVAL) if `mappedLength` is given and wrong; nothing is changed then
    */
-  destroy(mappedLength?: number, as: As = NOTHING_SAID): void {
+  destroy(mappedLength?: number, terms: Partial<Terms> = NOT_GIVEN): void {
     const links = this.#links;
     if (links.released && this.#checked) return;
     if (mappedLength === undefined) {
-      this.#finish(links.pages, links.end, as);
+      this.#finish(links.pages, links.end, terms);
       return;
     }
     const pages = mappedLength === 0 ? 0 : links.pagesAt(0, mappedLength);
     if (this.#checked) {
       if (!links.isExactly(pages)) throw destroyMismatch(mappedLength, links.count * PAGE);
-      this.#finish(links.pages, links.end, as);
+      this.#finish(links.pages, links.end, terms);
     } else {
       links.believe(pages); // as Linux does: whatever the caller says
-      this.#finish(pages === 0 ? links.pages : pages, mappedLength, as);
+      this.#finish(pages === 0 ? links.pages : pages, mappedLength, terms);
     }
   }
 
   /** For calls that fail half-way: unlinks everything and gives the range back at once, in lazy mode too. */
   undo(): void {
-    if (!this.#links.released) this.#finish(this.#links.pages, this.#links.end, NOTHING_SAID, true);
+    if (!this.#links.released) this.#finish(this.#links.pages, this.#links.end, NOT_GIVEN, true);
   }
 
   [Symbol.dispose](): void {
@@ -290,28 +287,21 @@ export class IovaRange implements Disposable {
   }
 
   /** Clears what is linked, of which the last byte lies before `end`, and gives back `reserved` pages. */
-  #finish(reserved: number, end: number, as: As, atOnce: boolean = false): void {
+  #finish(reserved: number, end: number, terms: Partial<Terms>, atOnce: boolean = false): void {
     const links = this.#links;
     links.released = true;
     this.#simplePages = 0;
     links.flush();
     this.#events?.ending(links.count === 0, end);
     if (this.#careful === undefined || links.count === 0) links.release(reserved, atOnce);
-    else this.#careful.finish(links.address, end, as, (now) => links.release(reserved, now || atOnce));
+    else this.#careful.finish(links.address, end, terms, (now) => links.release(reserved, now || atOnce));
   }
 
-  #map(
-    offset: number,
-    phys: PhysAddr,
-    length: number,
-    direction: Direction,
-    prot: number,
-    attributes?: DmaAttributes,
-  ): void {
+  #map(offset: number, phys: PhysAddr, length: number, terms: Terms, prot: number): void {
     const links = this.#links;
     const address = links.address + offset;
     if (this.#careful === undefined) links.map(address, phys, length, prot);
-    else this.#careful.link(address, phys, length, direction, prot, attributes);
+    else this.#careful.link(address, phys, length, terms, prot);
     links.note(links.pageAt(offset) - links.page, links.pagesAt(offset, length));
   }
 
@@ -330,4 +320,4 @@ export class IovaRange implements Disposable {
 }
 
 /** One for all: an end costs no garbage. */
-const NOTHING_SAID: As = {};
+const NOT_GIVEN: Partial<Terms> = {};

@@ -8,25 +8,26 @@
 import { PAGE_SIZE } from "../../base/index.ts";
 import { checkLinkAddress } from "../checks.ts";
 import { badDirection, linkMisplaced, linkUnaligned, sharedForbidden } from "../errors.ts";
+import type { Granules } from "../path/granules.ts";
+import { permissions } from "../path/permissions.ts";
+import type { Terms } from "../terms.ts";
+import type { PhysVec } from "../vectors.ts";
 import type { Links } from "./links.ts";
 import { FRAMES, RUNS } from "./page-runs.ts";
-import { permissions } from "../path/permissions.ts";
-import type { TranslatedPath } from "../path/translated.ts";
-import type { Direction, DmaAttributes, PhysVec } from "../vectors.ts";
 
 /** A constant of this file's own folds into the code: see PAGE_SIZE. */
 const PAGE = PAGE_SIZE;
 
 /** @param simplePages pages of the range that may go by their frames alone */
 export function linkVecs(
-  path: TranslatedPath,
+  granules: Granules,
   links: Links,
   simplePages: number,
   offset: number,
   vecs: readonly PhysVec[],
-  direction: Direction,
-  attributes?: DmaAttributes,
+  terms: Terms,
 ): void {
+  const { direction, attributes } = terms;
   const index = Math.floor(offset / PAGE);
   let done = 0;
   if (attributes === undefined && index >= 0 && index * PAGE === offset && index + vecs.length <= simplePages) {
@@ -35,7 +36,7 @@ export function linkVecs(
     if (done === vecs.length) return;
   }
   try {
-    linkRuns(path, links, offset, done, vecs, direction, attributes);
+    linkRuns(granules, links, offset, done, vecs, terms);
   } catch (error) {
     if (done > 0) links.clear(links.pageAt(offset), done);
     throw error;
@@ -44,15 +45,14 @@ export function linkVecs(
 
 /** Links `vecs` from number `from` on, before which all are single pages. */
 function linkRuns(
-  path: TranslatedPath,
+  granules: Granules,
   links: Links,
   offset: number,
   from: number,
   vecs: readonly PhysVec[],
-  direction: Direction,
-  attributes?: DmaAttributes,
+  { direction, attributes }: Terms,
 ): void {
-  const { device, granule } = path;
+  const { device, granule } = granules;
   const runs = RUNS;
   runs.clear();
   const start = offset + from * PAGE;
@@ -61,10 +61,10 @@ function linkRuns(
     const { phys, length } = vecs[i]!;
     if (device.checked) links.check("link", at, length);
     checkLinkAddress(phys);
-    const inside = path.inside(phys);
+    const inside = granules.inside(phys);
     if (at > 0 && inside !== 0) throw linkUnaligned(at, phys, granule);
-    if (path.inside(links.address + at) !== inside) throw linkMisplaced(at, phys, links.address + at);
-    runs.add((phys - inside) / PAGE, path.pages(inside + length));
+    if (granules.inside(links.address + at) !== inside) throw linkMisplaced(at, phys, links.address + at);
+    runs.add((phys - inside) / PAGE, granules.pages(inside + length));
     at += length;
   }
   if (runs.count === 0) return;

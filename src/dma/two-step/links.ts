@@ -8,10 +8,9 @@
  * Not for: deciding who may link what, or how; that is {@link IovaRange}'s and {@link CarefulLinks}'.
  */
 import { type Iova, type IovaPage, PAGE_SIZE, type PhysPage } from "../../base/index.ts";
-import type { AddressSpace, AddressTable } from "../../iommu/index.ts";
-import { Gather, LeafCursor } from "../../pagetable/index.ts";
+import type { AddressSpace, LinkCursor } from "../../iommu/index.ts";
 import { linkMisplaced, outsideRange, physTooWide, rangeReleased } from "../errors.ts";
-import type { TranslatedPath } from "../path/translated.ts";
+import type { Granules } from "../path/granules.ts";
 
 /** A constant of this file's own folds into the code: see PAGE_SIZE. */
 const PAGE = PAGE_SIZE;
@@ -34,18 +33,14 @@ export class Links {
   #end = 0;
   /** A leaf may cover more than a granule: a part of it can be unlinked only when it has been split. */
   #mayBeLarge = false;
-  /** Unlinked, but maybe still known to the IOTLB. */
-  #stale: Gather | undefined;
-  readonly #path: TranslatedPath;
+  readonly #granules: Granules;
   readonly #domain: AddressSpace;
-  readonly #table: AddressTable;
-  /** The leaf table of the last link: the next one rarely needs another. */
-  readonly #cursor = new LeafCursor();
+  readonly #cursor: LinkCursor;
 
-  constructor(path: TranslatedPath) {
-    this.#path = path;
-    this.#domain = path.domain;
-    this.#table = path.domain.table;
+  constructor(granules: Granules) {
+    this.#granules = granules;
+    this.#domain = granules.domain;
+    this.#cursor = granules.domain.openLinks();
   }
 
   /** A range begins, in which nothing is linked. */
@@ -76,17 +71,17 @@ export class Links {
 
   /** The first page of the granule that `offset` lies in. */
   pageAt(offset: number): IovaPage {
-    return this.#path.pageOf(this.address + offset);
+    return this.#granules.pageOf(this.address + offset);
   }
 
   /** Pages of the granules that [offset, + length) touches. */
   pagesAt(offset: number, length: number): number {
-    return this.#path.pages(this.#path.inside(this.address + offset) + length);
+    return this.#granules.pages(this.#granules.inside(this.address + offset) + length);
   }
 
   /** Links page `index` of the range the short way; false, and nothing has happened, if it has to go the long one. */
   linkPage(index: number, frame: number, prot: number): boolean {
-    if (!this.#table.mapPage(this.page + index, frame, prot, this.#cursor)) return false;
+    if (!this.#cursor.mapPage(this.page + index, frame, prot)) return false;
     if (index < this.#first) this.#first = index;
     if (index >= this.#end) this.#end = index + 1;
     this.count++;
@@ -95,45 +90,36 @@ export class Links {
 
   /** Links single pages, the first `count` of `frames`, from page `index` of the range on; how many went that way. */
   linkPages(index: number, frames: Float64Array, count: number, prot: number): number {
-    const first = this.page + index;
-    let done = 0;
-    while (done < count) {
-      done += this.#table.mapPages(first + done, frames, done, count - done, prot, this.#cursor);
-      if (done === count) break;
-      // The first page in each table goes the long way, and leaves the table in the cursor.
-      const frame = frames[done] as PhysPage;
-      if (this.#table.map((first + done) as IovaPage, frame, 1, prot, this.#cursor) !== 0) break;
-      done++;
-    }
+    const done = this.#cursor.mapPages(this.page + index, frames, count, prot);
     if (done > 0) this.note(index, done);
     return done;
   }
 
   /** Links runs of pages from page `first` of the address space on, all or nothing. @throws DmaError as {@link AddressSpace.map} */
   linkRuns(first: IovaPage, physPages: Float64Array, pages: Int32Array, count: number, prot: number): void {
-    this.note(first - this.page, this.#domain.mapRuns(first, physPages, pages, count, prot, this.#cursor));
+    this.note(first - this.page, this.#cursor.mapRuns(first, physPages, pages, count, prot));
   }
 
   /**
    * Maps the granules that hold [phys, + length) at the granule of `address`; {@link note} is the caller's. `pad` is where in
    * its granule the caller's memory starts.
    */
-  map(address: number, phys: number, length: number, prot: number, pad: number = this.#path.inside(phys)): void {
-    const { granule, perGranule } = this.#path;
+  map(address: number, phys: number, length: number, prot: number, pad: number = this.#granules.inside(phys)): void {
+    const { granule, perGranule } = this.#granules;
     const inside = address - Math.floor(address * perGranule) * granule;
     if (phys - Math.floor(phys * perGranule) * granule !== inside) {
       this.announceRefusal(address, phys, pad, prot);
-      const { outputBits } = this.#table.layout;
+      const { outputBits } = this.#domain;
       if (phys + length > 2 ** outputBits) throw physTooWide(phys, outputBits);
       throw linkMisplaced(address - this.address, phys, address);
     }
     const frame = ((phys - inside) / PAGE) as PhysPage;
-    this.#domain.map(this.#path.pageOf(address), frame, this.#path.pages(inside + length), prot, this.#cursor);
+    this.#cursor.map(this.#granules.pageOf(address), frame, this.#granules.pages(inside + length), prot);
   }
 
   /** What the kernel's events say of a link that its page table refuses. */
   announceRefusal(address: number, phys: number, pad: number, prot: number): void {
-    const { observer } = this.#path.device;
+    const { observer } = this.#granules.device;
     observer?.mapped?.(address - pad, phys - pad, 0, prot);
     observer?.unmapped?.(address - pad, 0, 0);
   }
@@ -143,13 +129,14 @@ export class Links {
     if (index < this.#first) this.#first = index;
     if (index + pages > this.#end) this.#end = index + pages;
     this.count += pages;
-    if (pages > this.#path.granulePages) this.#mayBeLarge = true;
+    if (pages > this.#granules.granulePages) this.#mayBeLarge = true;
   }
 
   /** True if all of the pages are linked. A walk of the table for each. */
   isLinked(first: IovaPage, pages: number): boolean {
-    const step = this.#path.granulePages;
-    for (let page = 0; page < pages; page += step) if (this.#table.lookup((first + page) as IovaPage) < 0) return false;
+    const step = this.#granules.granulePages;
+    for (let page = 0; page < pages; page += step)
+      if (this.#domain.lookup((first + page) as IovaPage) < 0) return false;
     return true;
   }
 
@@ -178,17 +165,12 @@ export class Links {
 
   /** Unlinks; the IOTLB is told by {@link flush}. */
   clearLater(first: IovaPage, pages: number): void {
-    this.#stale ??= new Gather();
-    this.#cleared(this.#domain.unmapLater(first, pages, this.#stale));
+    this.#cleared(this.#cursor.unmapLater(first, pages));
   }
 
   /** Tells the IOTLB what was unlinked by {@link clearLater}. False if it had been told of everything. */
   flush(): boolean {
-    const stale = this.#stale;
-    if (stale === undefined) return false;
-    this.#stale = undefined;
-    this.#domain.invalidate(stale);
-    return true;
+    return this.#cursor.flush();
   }
 
   /** The end: unlinks everything and gives `reserved` pages back; `now` if the IOTLB must forget in lazy mode too. */

@@ -1,6 +1,9 @@
 /** What the calls on a range announce to the observer of its device: the two-step calls, for which the kernel has no event. */
+
+import { attributeBits } from "../attributes.ts";
 import type { DmaDevice } from "../device.ts";
-import { attributeBits, type Direction, type DmaAttributes } from "../vectors.ts";
+import type { Terms } from "../terms.ts";
+import type { Direction } from "../vectors.ts";
 
 /** Where the range lies, as it is now. */
 interface Place {
@@ -27,7 +30,7 @@ export class RangeEvents {
     this.#end = 0;
   }
 
-  linking(offset: number, length: number, phys: number, direction: Direction, attributes?: DmaAttributes): void {
+  linking(offset: number, length: number, phys: number, { direction, attributes }: Terms): void {
     this.#direction = direction;
     this.#end = Math.max(this.#end, offset + length);
     this.#announce("dma_iova_link", { offset, length, direction, phys, attributes: attributeBits(attributes) });

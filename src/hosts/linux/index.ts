@@ -4,11 +4,11 @@ export { MonotonicClock } from "./clock.ts";
 export { LinuxDevice } from "./device.ts";
 export { type KernelCalls, LinuxDomain, type LinuxDomainOptions } from "./domain.ts";
 export {
-  type HostCapabilities,
   LINUX_CAPABILITIES,
   LinuxHost,
   type LinuxHostOptions,
-  type OpenDeviceOptions,
+  type LinuxOpenDevice,
+  type LinuxOpenOptions,
 } from "./host.ts";
 export type { AddressRange, BackEnd, KernelSpace } from "./ioas.ts";
 export { systemCalls } from "./koffi-syscalls.ts";

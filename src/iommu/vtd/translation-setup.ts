@@ -13,16 +13,9 @@ import {
   type PasidEntry,
   TRANSLATION_TYPE,
 } from "../../layouts/vtd/index.ts";
-import type { TableMemory, TranslationTables } from "../../platform/index.ts";
+import type { NestedTables, TableMemory, TranslationTables } from "../../platform/index.ts";
 import type { VtdCapabilities } from "./capabilities.ts";
 import { badTables, unitLacks } from "./errors.ts";
-
-/** A guest's first-stage tables, as the guest knows them. */
-export interface FirstStage {
-  /** The top table, in the guest's own physical pages: the parent translates it. */
-  readonly table: PhysPage;
-  readonly levels: 4 | 5;
-}
 
 export interface Target {
   readonly domainId: number;
@@ -139,7 +132,7 @@ export function passThroughTarget(domainId: number, unit: VtdCapabilities, scala
 /** A guest's first stage in a parent's second. @throws DmaError ERR_DMA_VTD_TABLES (EINVAL), _CAPABILITY (EOPNOTSUPP) */
 export function nestedTarget(
   domainId: number,
-  first: FirstStage,
+  first: NestedTables,
   parent: TranslationTables,
   memory: TableMemory,
   unit: VtdCapabilities,

@@ -1,4 +1,4 @@
-/** The kernel's interface to user space, as those see it who make its calls and those who serve them. */
-export { type Field, type Structure, StructureValue, structure } from "./c-struct.ts";
-export { FEATURE, REQUESTS } from "./vfio-iommufd.ts";
+/** The kernel's own interface to user space: VFIO and iommufd. */
+export * from "./c-struct.ts";
+export * from "./vfio-iommufd.ts";
 export * from "./vfio-migration.ts";

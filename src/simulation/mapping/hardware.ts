@@ -1,14 +1,15 @@
 /** The hardware of a run, as its configuration says: machine, VT-d unit, page-table format. */
-import { SimulatedMachine } from "../../hosts/simulated/index.ts";
+
+import type { Observer } from "../../base/index.ts";
+import { SimulatedHost, type SimulatedMachine } from "../../hosts/simulated/index.ts";
 import { SimulatedVtdUnit } from "../../hosts/simulated/units/vtd/index.ts";
 import { VtdUnit } from "../../iommu/index.ts";
 import { amdV1, armLpae, riscv, type TableLayout, vtdSecondStage, x86_64 } from "../../layouts/pagetable/index.ts";
 import type { Arena } from "../../pagetable/index.ts";
-import type { Observer } from "../../trace/index.ts";
 import type { FormatName, MappingConfig } from "./plan.ts";
 
-export function buildMachine(seed: number, config: MappingConfig, observer: Observer | undefined): SimulatedMachine {
-  return new SimulatedMachine({
+export function buildHost(seed: number, config: MappingConfig, observer: Observer | undefined): SimulatedHost {
+  return new SimulatedHost({
     seed,
     memoryBytes: 2 ** 30,
     // Two devices behind one switch, so that peers can meet below the root, and one port of its own.

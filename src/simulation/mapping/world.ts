@@ -5,24 +5,24 @@
  * pulled out and plugged in again, and tells whoever judges of every access and every flush.
  * Parts can be replaced before anything is built on them, so that tests can plant a defect in any of them and see it found.
  */
-import { Counters, type DmaAddr, type IovaPage, type PhysPage } from "../../base/index.ts";
+import { Counters, type DmaAddr, type IovaPage, type Observer, type PhysPage } from "../../base/index.ts";
 import { ConfidentialMemory, Dma, type DmaMachine, type PhysVec } from "../../dma/index.ts";
 import {
   DmaEngine,
+  type SimulatedHost,
   type SimulatedMachine,
   type SimulatedPciDevice,
   SimulatedUnit,
 } from "../../hosts/simulated/index.ts";
 import type { SimulatedVtdUnit } from "../../hosts/simulated/units/vtd/index.ts";
-import { IommuDomain, type VtdUnit } from "../../iommu/index.ts";
+import { DmaDomain, type VtdUnit } from "../../iommu/index.ts";
 import type { P2pProvider } from "../../p2p/index.ts";
 import { Arena } from "../../pagetable/index.ts";
 import type { Requester, TranslationUnit } from "../../platform/index.ts";
 import type { BouncePool } from "../../swiotlb/index.ts";
-import type { Observer } from "../../trace/index.ts";
 import { readPieces, writePieces } from "../bytes.ts";
 import type { PlantedParts, RunOptions } from "../scenario.ts";
-import { buildMachine, buildVtd, layoutOf } from "./hardware.ts";
+import { buildHost, buildVtd, layoutOf } from "./hardware.ts";
 import type { MappingConfig } from "./plan.ts";
 
 /** A device in its slot, with its driver's front door. */
@@ -31,7 +31,7 @@ export interface WorldDevice {
   readonly engine: DmaEngine;
   readonly pci: SimulatedPciDevice;
   readonly dma: Dma;
-  readonly domain: IommuDomain | undefined;
+  readonly domain: DmaDomain | undefined;
   readonly counters: Counters;
   /** Its window, as other devices know it. */
   readonly provider: P2pProvider;
@@ -43,6 +43,8 @@ const PEER_BYTES = 64 * 1024;
 const TABLE_MEMORY = (2 ** 35) as PhysPage;
 
 export class World {
+  readonly host: SimulatedHost;
+  /** The hardware of {@link host}. */
   readonly machine: SimulatedMachine;
   readonly devices: WorldDevice[] = [];
   readonly arena: Arena;
@@ -64,10 +66,11 @@ export class World {
     this.#config = config;
     this.#observer = observer;
     this.#parts = parts;
-    this.machine = buildMachine(seed, config, observer);
+    this.host = buildHost(seed, config, observer);
+    this.machine = this.host.machine;
     this.arena = new Arena({ basePage: TABLE_MEMORY });
-    const built = this.machine.pool && (parts.pool?.(this.machine.pool) ?? this.machine.pool);
-    this.pool = built;
+    const { pool } = this.host;
+    this.pool = pool && (parts.pool?.(pool) ?? pool);
     if (config.mode !== "direct") {
       let inner: { translate: SimulatedUnit["translate"] };
       if (config.format === "vtd" || config.format === "x86-64") {
@@ -91,7 +94,7 @@ export class World {
     const dmaMachine: DmaMachine = {
       memory: this.machine.memory,
       pages: this.machine.pages,
-      peers: this.machine.peers,
+      peers: this.host.peers,
       ramEnd: this.machine.ramEnd,
       ...(this.pool && { pool: this.pool }),
       ...(this.machine.caches && { caches: this.machine.caches }),
@@ -128,7 +131,7 @@ export class World {
   /** A device is gone. What it had mapped stays to be unmapped; then another one of its kind may take its slot. */
   pullOut(index: number): void {
     const old = this.devices[index]!;
-    this.machine.peers.remove(old.provider);
+    this.host.peers.remove(old.provider);
     this.machine.unplug(old.pci.node);
     old.dead = true;
   }
@@ -158,9 +161,9 @@ export class World {
     const [pci] = this.machine.plug(slot, engine) as [SimulatedPciDevice];
     pci.setBusMaster(true);
     const counters = new Counters();
-    let domain: IommuDomain | undefined;
+    let domain: DmaDomain | undefined;
     if (this.#unit) {
-      domain = new IommuDomain({
+      domain = new DmaDomain({
         layout: layoutOf(config.format),
         unit: this.#unit,
         clock: this.machine.clock,
@@ -179,7 +182,7 @@ export class World {
       domain = this.#parts.domain?.(domain) ?? domain;
       if (this.vtd && config.ats) {
         this.vtd.hardware.addDeviceTlb(pci.requester);
-        this.vtd.unit.attachDevice(pci.requester, domain.tables, { ats: { queueDepth: 8, stu: 0 } });
+        this.vtd.unit.attach(pci.requester, domain.tables, { ats: { queueDepth: 8, stu: 0 } });
       } else this.#unit.attach(pci.requester, domain.tables);
     }
     const dma = new Dma({
@@ -197,7 +200,7 @@ export class World {
       ...(this.#observer && { observer: this.#observer }),
     });
     const bar = pci.node.bars[0]!;
-    const provider = this.machine.peers.add(pci.node, bar);
+    const provider = this.host.peers.add(pci.node, bar);
     this.devices[index] = { slot, engine, pci, dma, domain, counters, provider, dead: false };
   }
 

@@ -12,11 +12,12 @@ import {
   CMB_BAR,
   NvmeController,
   randomFaults,
-  SimulatedMachine,
+  SimulatedHost,
+  type SimulatedMachine,
   type SimulatedPciDevice,
   SimulatedUnit,
 } from "../../hosts/simulated/index.ts";
-import { IommuDomain } from "../../iommu/index.ts";
+import { DmaDomain } from "../../iommu/index.ts";
 import { vtdSecondStage } from "../../layouts/pagetable/index.ts";
 import { Broken, type RunOptions } from "../scenario.ts";
 import { BLOCK, DISK_BLOCKS, type NvmeConfig, type NvmePlan } from "./plan.ts";
@@ -27,7 +28,7 @@ export interface Disk {
   readonly index: number;
   readonly device: SimulatedPciDevice;
   readonly controller: NvmeController;
-  readonly domain: IommuDomain | undefined;
+  readonly domain: DmaDomain | undefined;
   readonly dma: Dma;
   readonly nvme: Nvme;
   readonly lent: PeerMemory | undefined;
@@ -41,11 +42,13 @@ export interface Disk {
 
 /** The address space of a requester, and its pages that were torn down and not flushed since. */
 interface Space {
-  readonly domain: IommuDomain;
+  readonly domain: DmaDomain;
   readonly stale: Set<number>;
 }
 
 export class Disks {
+  readonly host: SimulatedHost;
+  /** The hardware of {@link host}. */
   readonly machine: SimulatedMachine;
   readonly #config: NvmeConfig;
   readonly #options: RunOptions;
@@ -63,7 +66,7 @@ export class Disks {
     this.#onBroken = onBroken;
     this.#faults = Random.fromSeed(plan.seed).fork("controllers");
     const { mode } = plan.config;
-    this.machine = new SimulatedMachine({
+    this.host = new SimulatedHost({
       seed: plan.seed,
       memoryBytes: 256 * MiB,
       scattered: true,
@@ -72,6 +75,7 @@ export class Disks {
       ...(mode === "bounced" && { pool: { slots: 8192 } }),
       ...(options.observer && { observer: options.observer }),
     });
+    this.machine = this.host.machine;
     if (this.#translated)
       this.machine.fabric.translator = {
         translate: (requester, page, access) => {
@@ -118,7 +122,7 @@ export class Disks {
     const stale = new Set<number>();
     const { observer, parts } = this.#options;
     const domain = this.#translated
-      ? new IommuDomain({
+      ? new DmaDomain({
           layout: vtdSecondStage(),
           unit: parts?.unit?.(this.#unit) ?? this.#unit,
           clock: this.machine.clock,
@@ -140,7 +144,7 @@ export class Disks {
     const dma = new Dma({
       name: device.name,
       node: device.node,
-      machine: this.machine,
+      machine: this.host.dmaMachine,
       coherent: mode !== "non-coherent",
       forceBounce: mode === "bounced",
       mask: faults.includes("IOVA exhaustion") ? 4 * MiB - 1 : 2 ** 48 - 1,

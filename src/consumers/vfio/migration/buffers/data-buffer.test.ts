@@ -2,8 +2,8 @@
 import { describe, expect, test } from "vitest";
 import { type DmaAddr, DmaError, GiB, IovaPage, MiB, PAGE_SIZE, type PhysPage } from "../../../../base/index.ts";
 import { Dma, type DmaOptions } from "../../../../dma/index.ts";
-import { DmaEngine, SimulatedMachine, SimulatedUnit } from "../../../../hosts/simulated/index.ts";
-import { IommuDomain } from "../../../../iommu/index.ts";
+import { DmaEngine, SimulatedHost, SimulatedUnit } from "../../../../hosts/simulated/index.ts";
+import { DmaDomain } from "../../../../iommu/index.ts";
 import { vtdSecondStage } from "../../../../layouts/pagetable/index.ts";
 import type { PageAllocator } from "../../../../platform/index.ts";
 import { type BufferForm, bookkeepingBytes } from "./buffer-cost.ts";
@@ -35,8 +35,8 @@ class Keys implements DeviceKeys {
 
 interface Stand extends BufferHost {
   readonly keys: Keys;
-  readonly machine: SimulatedMachine;
-  readonly domain: IommuDomain | undefined;
+  readonly host: SimulatedHost;
+  readonly domain: DmaDomain | undefined;
   readonly engine: DmaEngine;
   /** Pages of RAM, entries and ranges in use. */
   state(): object;
@@ -46,18 +46,15 @@ function stand(
   options: Partial<BufferHost> & { isDirect?: boolean; dma?: never; device?: DmaOptions; lastPage?: number } = {},
 ): Stand {
   const unit = new SimulatedUnit();
-  const machine = new SimulatedMachine({
-    memoryBytes: 8 * GiB,
-    scattered: true,
-    pool: { slots: 4096 },
-    ...(!options.isDirect && { translator: unit }),
-  });
+  const host = new SimulatedHost({ memoryBytes: 8 * GiB, scattered: true, pool: { slots: 4096 } });
+  const { machine } = host;
+  if (!options.isDirect) machine.fabric.translator = unit;
   const engine = new DmaEngine();
   const [device] = machine.plug("0.0", engine);
   device!.setBusMaster(true);
   const domain = options.isDirect
     ? undefined
-    : new IommuDomain({
+    : new DmaDomain({
         layout: vtdSecondStage(),
         unit,
         clock: machine.clock,
@@ -65,7 +62,7 @@ function stand(
         ...(options.lastPage && { lastPage: options.lastPage }),
       });
   if (domain) unit.attach(device!.requester, domain.tables);
-  const dma = new Dma({ ...(domain && { domain }), machine, ...options.device });
+  const dma = new Dma({ ...(domain && { domain }), machine: host.dmaMachine, ...options.device });
   const { device: _device, isDirect: _isDirect, lastPage: _lastPage, ...rest } = options;
   return {
     memory: machine.memory,
@@ -73,7 +70,7 @@ function stand(
     keys: new Keys(),
     ...rest,
     dma,
-    machine,
+    host,
     domain,
     engine,
     state: () => {
@@ -220,7 +217,7 @@ describe("a device that does not see what the CPU sees", () => {
     const place = stand({ ...low, form, pages: high });
     const buffer = new DataBuffer(place, 3 * PAGE_SIZE, "from-device");
     expect(errnoOf(() => buffer.register())).toBe("EOPNOTSUPP");
-    expect(place.machine.pool!.used).toBe(0);
+    expect(place.host.pool!.used).toBe(0);
     buffer.free();
   });
 
@@ -245,7 +242,7 @@ describe("a device that does not see what the CPU sees", () => {
     expect(seen).toEqual(bytes);
     out!.free();
     into!.free();
-    expect(place.machine.pool!.used).toBe(0);
+    expect(place.host.pool!.used).toBe(0);
   });
 });
 

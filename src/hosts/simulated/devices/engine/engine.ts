@@ -7,8 +7,7 @@
  * a reset that it ignores (`obeysReset`).
  */
 import { type DmaAddr, IovaPage, PAGE_SIZE, PhysAddr, Random } from "../../../../base/index.ts";
-import type { DeviceAccess } from "../../../../dma/index.ts";
-import type { PhysicalMemory, Requester, Timer } from "../../../../platform/index.ts";
+import type { DeviceAccess, PhysicalMemory, Requester, Timer } from "../../../../platform/index.ts";
 import { VirtualClock } from "../../clock.ts";
 import { type BarModel, type DeviceModel, type DevicePort, memoryTarget } from "../../device.ts";
 import { notPlugged } from "../../errors.ts";

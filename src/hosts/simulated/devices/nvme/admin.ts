@@ -22,8 +22,8 @@ import {
   QUEUE,
   versionOf,
 } from "../../../../layouts/nvme/index.ts";
-import type { NvmeController } from "./nvme.ts";
 import { DataRuns, type DmaPort, readPrps } from "./data.ts";
+import type { NvmeController } from "./nvme.ts";
 import { CompletionQueue, SubmissionQueue } from "./queues.ts";
 
 export interface AdminAnswer {

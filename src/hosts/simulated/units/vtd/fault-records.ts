@@ -3,7 +3,7 @@
  *
  * Specified by: VT-d specification, 7.3 (primary fault logging) and 11.4.14.
  */
-import { FAULT_STATUS } from "../../../../platform/index.ts";
+import { FAULT_STATUS } from "../../../../layouts/vtd/index.ts";
 
 /** No PASID. */
 const NONE = -1;

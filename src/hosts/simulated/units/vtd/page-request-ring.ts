@@ -7,7 +7,8 @@
  * Specified by: VT-d specification, 7.4 and 11.4.11.
  */
 import type { PhysPage } from "../../../../base/index.ts";
-import { PAGE_REQUEST_STATUS, type TableMemory } from "../../../../platform/index.ts";
+import { PAGE_REQUEST_STATUS } from "../../../../layouts/vtd/index.ts";
+import type { TableMemory } from "../../../../platform/index.ts";
 
 /** What a device asks. */
 export interface PageRequest {

@@ -8,7 +8,8 @@
  * Specified by: VT-d specification, 6.5.2.
  */
 import type { PhysPage } from "../../../../base/index.ts";
-import { FAULT_STATUS, QUEUE_WIDE_DESCRIPTORS, type TableMemory } from "../../../../platform/index.ts";
+import { FAULT_STATUS, QUEUE_WIDE_DESCRIPTORS } from "../../../../layouts/vtd/index.ts";
+import type { TableMemory } from "../../../../platform/index.ts";
 
 /** What the queue tells the unit to forget. */
 export interface Forgetting {

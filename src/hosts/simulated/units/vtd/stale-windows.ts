@@ -5,9 +5,8 @@
  * around them is submitted; in strict mode both happen in one call, in lazy mode a flush queue lies between.
  * Not for: more than one domain, and whether anybody did reach them (ask the unit).
  */
-import { PAGE_SIZE } from "../../../../base/index.ts";
+import { type Observer, PAGE_SIZE } from "../../../../base/index.ts";
 import type { Clock } from "../../../../platform/index.ts";
-import type { Observer } from "../../../../trace/index.ts";
 
 interface Window {
   /** Pages [start, end). */

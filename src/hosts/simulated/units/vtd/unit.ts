@@ -9,13 +9,14 @@
  */
 import type { IovaPage, PhysPage } from "../../../../base/index.ts";
 import { READ, WRITE } from "../../../../layouts/pagetable/index.ts";
-import { type Clock, FAULT_STATUS, GLOBAL, type TableMemory, type VtdRegisters } from "../../../../platform/index.ts";
+import { FAULT_STATUS, GLOBAL } from "../../../../layouts/vtd/index.ts";
+import type { Clock, TableMemory, VtdRegisters } from "../../../../platform/index.ts";
 import { capabilityWords, type VtdTraits } from "./capabilities.ts";
 import { DeviceTlb } from "./device-tlb.ts";
+import { REASON } from "./fault-reasons.ts";
 import { FaultRecords } from "./fault-records.ts";
 import { type PageRequest, PageRequestRing } from "./page-request-ring.ts";
 import { type Forgetting, InvalidationEngine, type QueueCounts, type QueueMisbehaviour } from "./queue.ts";
-import { REASON } from "./fault-reasons.ts";
 import type { Cached } from "./translation-cache.ts";
 import { Translator } from "./translator.ts";
 

@@ -8,7 +8,14 @@
  * Specified by: VT-d specification, 3.6 to 3.8, 6.2.5 (paging-structure caches) and 9.7, 9.8.
  */
 import type { PhysPage } from "../../../../base/index.ts";
-import { outputOf, READ, type TableLayout, vtdSecondStage, WRITE, x86_64 } from "../../../../layouts/pagetable/index.ts";
+import {
+  outputOf,
+  READ,
+  type TableLayout,
+  vtdSecondStage,
+  WRITE,
+  x86_64,
+} from "../../../../layouts/pagetable/index.ts";
 import type { TableMemory } from "../../../../platform/index.ts";
 import type { Binding, Stage } from "./entries.ts";
 import { REASON } from "./fault-reasons.ts";

@@ -5,7 +5,7 @@
  * 0 belongs to requests without PASID and is never given out.
  * Specified by: behaviour of Linux 7.2 (drivers/iommu/iommu.c); PCIe 6.0, 6.20.
  */
-import type { DmaError } from "../../base/index.ts";
+import type { DmaError } from "../base/index.ts";
 import { noPasidLeft, pasidBusy, pasidRefused, pasidUnsupported } from "./errors.ts";
 
 /** PASIDs have 20 bits. */
