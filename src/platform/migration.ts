@@ -32,8 +32,13 @@ export interface SaveStream {
    *   state could not be saved
    */
   read(into: Uint8Array): number;
-  /** Absent: the device gives out nothing before it stops. @throws DmaError ENODEV */
-  preCopyInfo?(): PreCopyInfo;
+  /**
+   * Absent: the device gives out nothing before it stops.
+   *
+   * @param saysBeganAnew whoever asks knows `beganAnew`; if not, a device that began anew has only changed much
+   * @throws DmaError ENODEV
+   */
+  preCopyInfo?(saysBeganAnew: boolean): PreCopyInfo;
   /** A read would not wait. Absent: it never does. */
   readonly isReady?: boolean;
   /** The session is over: what it holds is freed. A second time does nothing. */

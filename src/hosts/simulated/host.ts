@@ -42,6 +42,8 @@ export interface IommuDescription {
   readonly unit?: "tables" | "vt-d";
   /** The unit remembers absent entries, as those of virtual machines do. Default false; unit `tables` only. */
   readonly cachingMode?: boolean;
+  /** The unit sets the dirty bits of leaves. Default false; unit `tables` only. */
+  readonly dirty?: boolean;
 }
 
 /** A machine, and what software adds to it. */
@@ -101,7 +103,7 @@ export class SimulatedHost implements Host {
       this.unit = unit;
       machine.fabric.translator = hardware;
     } else if (iommu) {
-      this.tablesUnit = new SimulatedUnit({ cachingMode: iommu.cachingMode ?? false });
+      this.tablesUnit = new SimulatedUnit({ cachingMode: iommu.cachingMode ?? false, dirty: iommu.dirty ?? false });
       this.unit = this.tablesUnit;
       machine.fabric.translator = this.tablesUnit;
     }

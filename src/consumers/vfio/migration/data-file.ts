@@ -11,6 +11,8 @@ import { noPreCopy, notPreCopyFile, notSeekable, sessionOver, wrongDirection } f
 /** What a data file asks of the device that it belongs to. */
 export interface SessionOwner {
   readonly state: MigrationState;
+  /** Pre-copy information says when the device began anew. */
+  readonly saysBeganAnew: boolean;
 }
 
 export class DataFile {
@@ -88,7 +90,7 @@ export class DataFile {
     const { state } = this.#owner;
     if (state !== "pre-copy" && state !== "pre-copy-p2p") throw noPreCopy(state);
     if (this.#isOver) throw sessionOver();
-    return stream.preCopyInfo();
+    return stream.preCopyInfo(this.#owner.saysBeganAnew);
   }
 
   /** One more holds it: a descriptor. */

@@ -64,6 +64,7 @@ export class DeviceMigration implements SessionOwner {
    * @throws DmaError ERR_DMA_MIGRATION_STATE (EINVAL) if there is no way; what the device says of an arc
    */
   setState(target: MigrationState): DataFile | undefined {
+    if (target === "error") throw noWay(this.#state, target, this.flags);
     let file: DataFile | undefined;
     this.#isChanging = true;
     try {

@@ -7,3 +7,4 @@ export { mergeRanges } from "./range-merge.ts";
 export { codeOfState, hasState, isRunning, isSaving, nextState, pathBetween, stateOfCode } from "./states.ts";
 export { dataFileIoctl, type FileTable, MigrationDoor, type MigrationDoorOptions } from "./uapi-door.ts";
 export type { CallerMemory } from "./user-bitmap.ts";
+export * from "./variant/index.ts";
