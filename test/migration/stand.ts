@@ -129,7 +129,9 @@ export function startReceiving({ device }: StandFunction, address = 0, pages = 1
 
 /** A packet of `length` bytes that nobody mistakes for another. */
 export function packet(number: number, length = 100): Uint8Array {
-  return Uint8Array.from({ length }, (_, i) => (number * 31 + i * 7 + (number >> 8)) & 0xff);
+  const bytes = new Uint8Array(length).fill(number);
+  for (let i = 0; i < Math.min(length, 16); i++) bytes[i] = (number * 31 + i * 7 + (number >> 8)) & 0xff;
+  return bytes;
 }
 
 /** Everything that a function is, as one value: two that are equal are the same function. */
