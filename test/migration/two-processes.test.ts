@@ -118,4 +118,5 @@ test.each([1, 7])(
     expect(guest.place.first.model.received).toBe(received + 5);
     expect(guest.place.close()).toEqual([]);
   },
+  180_000,
 );

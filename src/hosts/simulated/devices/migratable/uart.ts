@@ -4,7 +4,7 @@
  * It has the eight registers, a FIFO of 16 bytes, and a divisor behind the DLAB bit, and its whole state is one structure of 36
  * bytes, which is what moves to another machine. Not for: baud rates, parity, breaks.
  * Specified by: National Semiconductor PC16550D; the layout of the state is that of Linux's sample driver mtty, and so are
- * its habits: the trigger level is always 1, and reading an empty FIFO gives what was in the register: here 0.
+ * its habits: the trigger level is always 1, a FIFO that is full to the last byte looks empty, and an empty one gives 0.
  */
 
 /** Bytes of a port's state. */
