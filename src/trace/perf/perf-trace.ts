@@ -289,14 +289,15 @@ export class PerfTrace implements Trace {
     if (!columns.fits(isWhole ? plan.wordsFor(parts.rawEnd - parts.rawStart) : 2)) return false;
     const row = columns.count;
     columns.start[row] = columns.used;
-    columns.type[row] = this.#other();
+    let type = -1;
     if (isWhole) {
       const wrong = plan.read(bytes, words, little, parts.rawStart, parts.rawEnd, columns, this.#strings);
       if (wrong === undefined) {
-        columns.type[row] = this.#typeOf.get(plan)!;
+        type = this.#typeOf.get(plan)!;
         if (this.#strange.has(plan)) this.#remarks.count("unknown-form", plan.type.name);
       } else this.#remarks.count("unknown-form", plan.type.name, undefined, wrong);
     } else if (plan) this.#remarks.count("unknown-form", plan.type.name);
+    columns.type[row] = type < 0 ? this.#other() : type;
     const tid = parts.tid < 0 ? -1 : words[parts.tid + 1]! | 0;
     columns.pid[row] = tid;
     columns.task[row] = this.#taskOf.get(tid) ?? this.#unknownTask;

@@ -20,7 +20,7 @@ const HEADERS = [
   /^ {2}Note: "entries" are the entries left/,
   /^ {8}recorded in the trace data\. They should/,
   /^CPU: \d+$/,
-  /^(?:entries|bytes|oldest event ts|now ts|read events): [\d.]+$/,
+  /^(?:entries|bytes|oldest event ts|now ts|read events): +[\d.]+$/,
   /^\*+$|^\*\* /,
 ];
 

@@ -5,6 +5,7 @@
  * trace-cmd report, and `\tADDRESS FUNCTION+0x1 (MODULE)` of perf script with any part left out.
  */
 const NEWLINE = 10;
+const RETURN = 13;
 const TAB = 9;
 const SPACE = 32;
 const OPEN_PAREN = 40;
@@ -13,6 +14,7 @@ const SLASH = 47;
 const EQUALS = 61;
 const MORE = 62;
 const OPEN_BRACKET = 91;
+const CLOSE_BRACKET = 93;
 
 /** Where the name of a frame lies. */
 export class Frame {
@@ -22,6 +24,9 @@ export class Frame {
   isUser = false;
   /** The address, where no name is known: [from, to) is that then. */
   isAddress = false;
+  /** The module of the kernel that perf names, [moduleFrom, moduleTo); empty where it names none. */
+  moduleFrom = 0;
+  moduleTo = 0;
 
   /** A frame of tracefs or trace-cmd: `=> …`, anything in front of it only spaces. */
   readArrow(bytes: Uint8Array, start: number, newline: number): boolean {
@@ -32,6 +37,7 @@ export class Frame {
     while (bytes[at] === SPACE) at++;
     this.isUser = false;
     this.isAddress = false;
+    this.moduleTo = this.moduleFrom = 0;
     this.#name(bytes, at, newline);
     return true;
   }
@@ -44,16 +50,24 @@ export class Frame {
     const from = at;
     while (at < newline && isHex(bytes[at]!)) at++;
     const digits = at - from;
-    const hasAddress = digits > 0 && digits <= 16 && bytes[at] === SPACE;
+    const isAlone = at === newline || bytes[at] === RETURN;
+    const hasAddress = digits > 0 && digits <= 16 && (bytes[at] === SPACE || isAlone);
     if (hasAddress) while (bytes[at] === SPACE) at++;
     else at = from;
     if (!hasAddress && bytes[start] !== TAB) return false;
+    this.moduleTo = this.moduleFrom = 0;
     this.#name(bytes, at, newline);
-    const dso = bytes.indexOf(OPEN_PAREN, this.to);
-    const inDso = dso >= 0 && dso < newline ? bytes[dso + 1] : 0;
+    let dso = this.to;
+    while (dso < newline && bytes[dso] !== OPEN_PAREN) dso++;
+    const inDso = dso < newline ? bytes[dso + 1] : 0;
+    if (inDso === OPEN_BRACKET) {
+      this.moduleFrom = dso + 2;
+      this.moduleTo = this.moduleFrom;
+      while (this.moduleTo < newline && bytes[this.moduleTo] !== CLOSE_BRACKET) this.moduleTo++;
+    }
     // A path, or nothing that perf knows: user space. The kernel and its modules are in brackets.
     this.isUser = inDso === SLASH || (hasAddress && digits < 16 && !(digits === 8 && bytes[from]! >= 0x63));
-    this.isAddress = bytes[this.from] === OPEN_BRACKET;
+    this.isAddress = isAlone || bytes[this.from] === OPEN_BRACKET;
     if (this.isAddress && hasAddress) {
       this.from = from;
       this.to = from + digits;

@@ -88,8 +88,8 @@ export class Front {
     this.buffers.intern("");
   }
 
-  /** Reads the front of the line in bytes [start, newline). */
-  read(bytes: Uint8Array, start: number, newline: number): number {
+  /** Reads the front of the line at `start`, which ends in a newline. */
+  read(bytes: Uint8Array, start: number): number {
     const known = this.#known;
     const length = this.#knownLength;
     let same = length > 0;
@@ -99,7 +99,7 @@ export class Front {
       if (kind !== NOTHING) return kind;
     }
     this.#knownLength = 0;
-    return this.#find(bytes, start, newline);
+    return this.#find(bytes, start, bytes.indexOf(NEWLINE, start));
   }
 
   #find(bytes: Uint8Array, start: number, newline: number): number {

@@ -103,7 +103,7 @@ export async function readHead(lines: Lines, front: Front): Promise<TextHead | u
 
 /** What a line is, where nothing says yet that this is a trace: a bare name must be that of an event with its payload. */
 function kindOf(bytes: Uint8Array, start: number, newline: number, front: Front): number {
-  const kind = front.read(bytes, start, newline);
+  const kind = front.read(bytes, start);
   if (kind !== EVENT || !front.bare) return kind;
   const name = decoder.decode(bytes.subarray(front.nameStart, front.nameEnd));
   const payload = decoder.decode(bytes.subarray(front.payload, Math.min(newline, front.payload + 200)));

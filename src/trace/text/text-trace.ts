@@ -31,6 +31,8 @@ const LONGEST_LINE = 1 << 20;
 const LINGER = 64;
 const SECOND = 1e9;
 const CHUNKS_LOST = -1;
+const SPACE = 32;
+const EQUALS = 61;
 
 const decoder = new TextDecoder();
 
@@ -171,7 +173,7 @@ export class TextTrace implements Trace {
     const lines = this.#lines;
     this.#values.bytes = lines.bytes;
     while (lines.from < lines.whole) {
-      const state = this.#line(lines.from, lines.endOf(lines.from), columns);
+      const state = this.#line(lines.from, columns);
       if (state !== TAKEN) return state;
       lines.from = this.#next;
       lines.line++;
@@ -179,14 +181,15 @@ export class TextTrace implements Trace {
     return TAKEN;
   }
 
-  /** Takes the line in [start, newline), and sets #next. */
-  #line(start: number, newline: number, columns: Columns): number {
-    this.#next = newline + 1;
+  /** Takes the line at `start`, and sets #next. */
+  #line(start: number, columns: Columns): number {
     const { bytes } = this.#lines;
-    if (this.#chainRow !== NO_CHAIN && this.#frameLine(bytes, start, newline)) return TAKEN;
+    if (this.#chainRow !== NO_CHAIN && this.#frameLine(bytes, start)) return TAKEN;
     const front = this.#front;
-    const kind = front.read(bytes, start, newline);
-    if (kind === EVENT) return this.#event(start, newline, columns);
+    const kind = front.read(bytes, start);
+    if (kind === EVENT) return this.#event(start, columns);
+    const newline = this.#lines.endOf(start);
+    this.#next = newline + 1;
     if (kind === NOTHING) {
       this.#endChain(columns);
       return this.#otherLine(start, newline, columns);
@@ -200,14 +203,14 @@ export class TextTrace implements Trace {
     return TAKEN;
   }
 
-  #event(start: number, newline: number, columns: Columns): number {
+  #event(start: number, columns: Columns): number {
     const front = this.#front;
     const { bytes } = this.#lines;
     this.#endChain(columns);
     const event = this.#events.at(bytes, front.nameStart, front.nameEnd);
     if (event.isStack) {
       this.#afterFreeText = false;
-      return this.#stackEvent(front.payload, newline, columns);
+      return this.#stackEvent(front.payload, columns);
     }
     if (this.#isFull(columns)) return NO_ROOM;
     const row = columns.count;
@@ -220,12 +223,17 @@ export class TextTrace implements Trace {
     }
     let isRaw = false;
     if (type < 0) {
+      const newline = this.#lines.endOf(start);
+      this.#next = newline + 1;
       const state = this.#loose(event, newline, columns);
       if (state !== TAKEN) return state;
       type = this.#looseType;
       isRaw = event.templates.length === 0;
       if (type < 0) return this.#otherLine(start, newline, columns);
-    } else this.#aside();
+    } else {
+      this.#next = this.#values.at + 1;
+      this.#aside();
+    }
     this.#afterFreeText = isRaw && FREE_TEXT.has(event.name);
     const state = this.#append(columns, type, at);
     if (state !== TAKEN) return state;
@@ -364,7 +372,9 @@ export class TextTrace implements Trace {
   }
 
   /** A stack in the form of an event: its frames follow, or are in it (`trace-cmd report -R`). */
-  #stackEvent(payload: number, newline: number, columns: Columns): number {
+  #stackEvent(payload: number, columns: Columns): number {
+    const newline = this.#lines.endOf(payload);
+    this.#next = newline + 1;
     this.#beginChain(STACK);
     const text = decoder.decode(this.#lines.bytes.subarray(payload, Math.min(newline, payload + 65536)));
     const bytes = /\bcaller=ARRAY\[([^\]]*)\]/.exec(text)?.[1]?.split(", ");
@@ -387,20 +397,32 @@ export class TextTrace implements Trace {
   }
 
   /** Whether the line is a frame of the chain at hand; an empty one ends a chain of perf. */
-  #frameLine(bytes: Uint8Array, start: number, newline: number): boolean {
+  #frameLine(bytes: Uint8Array, start: number): boolean {
     const frame = this.#frame;
+    if (bytes[start]! > SPACE && bytes[start] !== EQUALS) return false;
+    const newline = this.#lines.endOf(start);
+    this.#next = newline + 1;
     const isFrame = this.#chainIsPerf
       ? frame.readIndented(bytes, start, newline)
       : frame.readArrow(bytes, start, newline);
     if (!isFrame) return false;
     // A line of perf that begins with a name is a frame only if it is no event.
-    if (this.#chainIsPerf && bytes[start] !== 9 && this.#front.read(bytes, start, newline) !== NOTHING) return false;
+    if (this.#chainIsPerf && bytes[start] !== 9 && this.#front.read(bytes, start) !== NOTHING) return false;
     if (!frame.isUser && frame.to > frame.from) {
-      const text = frame.isAddress ? `0x${decoder.decode(bytes.subarray(frame.from, frame.to))}` : undefined;
       const { frames } = this.#chains;
-      this.#chains.add(text ? frames.intern(text) : frames.internBytes(bytes, frame.from, frame.to));
+      this.#chains.add(
+        frame.isAddress ? frames.intern(this.#addressOf(frame)) : frames.internBytes(bytes, frame.from, frame.to),
+      );
     }
     return true;
+  }
+
+  /** A frame without a name: its address, and the module it is in. */
+  #addressOf({ from, to, moduleFrom, moduleTo }: Frame): string {
+    const { bytes } = this.#lines;
+    const module = decoder.decode(bytes.subarray(moduleFrom, moduleTo));
+    const address = decoder.decode(bytes.subarray(from, to));
+    return `${address.startsWith("[") ? "" : "0x"}${address}${module === "" || module.startsWith("kernel.") ? "" : ` [${module}]`}`;
   }
 
   #endChain(columns: Columns): void {
