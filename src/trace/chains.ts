@@ -6,6 +6,7 @@
  * Promises: chain 0 is the empty one; an index never changes its meaning; memory is bounded. Frames of user space are
  * left out. Not for: the place within a function.
  */
+import type { Columns } from "./columns.ts";
 import { StringTable } from "./string-table.ts";
 
 /** Names of functions, the innermost first; an address in hexadecimal where no name is known. */
@@ -79,35 +80,42 @@ export class ChainTable {
 /** Rows of one CPU that may still get their chain: an interrupt puts its own events between an event and its stack. */
 const NESTED = 4;
 
-/** Which row of the batch at hand a stack belongs to: the last one of its CPU that has none yet. */
+/**
+ * Which row of the batch at hand a stack belongs to: the last one of its CPU and buffer that has none yet.
+ *
+ * Idea: nothing is kept before the first stack of a file, as most files have none.
+ */
 export class AwaitingChain {
-  /** By CPU: how many rows wait, and the rows, the last one last. */
-  readonly #rows: (Int32Array | undefined)[] = [];
-  /** CPUs with rows since the last {@link clear}. */
-  readonly #used: Int32Array[] = [];
+  /** By CPU and buffer: how many rows wait, and the rows, the last one last. */
+  readonly #rows = new Map<number, Int32Array>();
   /** Rows that wait, on all CPUs. */
   #waiting = 0;
+  /** A stack was seen. */
+  isOn = false;
 
   /** An event was appended. */
-  event(cpu: number, row: number): void {
-    let rows = this.#rows[cpu];
+  event(cpu: number, buffer: number, row: number): void {
+    const key = buffer * 65536 + cpu;
+    let rows = this.#rows.get(key);
     if (!rows) {
       rows = new Int32Array(NESTED + 1);
-      this.#rows[cpu] = rows;
+      this.#rows.set(key, rows);
     }
-    const count = rows[0]!;
-    if (count === NESTED) rows.copyWithin(1, 2);
+    if (rows[0] === NESTED) rows.copyWithin(1, 2);
     else {
-      if (count === 0) this.#used.push(rows);
-      rows[0] = count + 1;
+      rows[0]!++;
       this.#waiting++;
     }
     rows[rows[0]!] = row;
   }
 
-  /** The row that a stack of `cpu` belongs to; -1: it is not in this batch. */
-  take(cpu: number): number {
-    const rows = this.#rows[cpu];
+  /** The row that a stack belongs to; -1: it is not in this batch. */
+  take(cpu: number, buffer: number, batch: Columns): number {
+    if (!this.isOn) {
+      this.isOn = true;
+      for (let row = 0; row < batch.count; row++) this.event(batch.cpu[row]!, batch.buffer[row]!, row);
+    }
+    const rows = this.#rows.get(buffer * 65536 + cpu);
     if (!rows || rows[0] === 0) return -1;
     this.#waiting--;
     return rows[rows[0]!--]!;
@@ -119,8 +127,8 @@ export class AwaitingChain {
 
   /** The batch was handed on. */
   clear(): void {
-    for (const rows of this.#used) rows[0] = 0;
-    this.#used.length = 0;
+    if (this.#waiting === 0) return;
+    for (const rows of this.#rows.values()) rows[0] = 0;
     this.#waiting = 0;
   }
 }

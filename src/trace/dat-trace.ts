@@ -224,7 +224,7 @@ export class DatTrace implements Trace {
     if (!stacks) return true;
     while (stream.hasRecord && this.#idOf(stream) === stacks.id) {
       if (this.#file.symbols) return false;
-      const row = this.#awaiting.take(stream.order);
+      const row = this.#awaiting.take(stream.cpu, stream.buffer, columns);
       const chain = stacks.read(stream.words, stream.recordStart, stream.recordEnd);
       if (row < 0) this.#remarks.count("chain-without-event");
       else if (columns.chain[row] === 0) columns.chain[row] = chain;
@@ -310,7 +310,7 @@ export class DatTrace implements Trace {
       this.#lastTime = time;
       if (this.#timing.isLooking) this.#timing.see(time);
       if (this.#strange.size > 0 && this.#strange.has(id)) this.#remarks.count("unknown-form", plan.type.name);
-      if (stackId >= 0) this.#awaiting.event(stream.order, row);
+      if (this.#awaiting.isOn) this.#awaiting.event(cpu, buffer, row);
       if (!stream.advance()) return EMPTY;
       if (!this.#absorb(stream, columns)) return STACK;
       if (!stream.hasRecord) return EMPTY;

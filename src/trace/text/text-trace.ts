@@ -79,8 +79,6 @@ export class TextTrace implements Trace {
   #chainRow = NO_CHAIN;
   /** Frames are lines of perf, behind their event, and not `=>` lines. */
   #chainIsPerf = false;
-  /** Chains were seen: events of a full batch may still get theirs. */
-  #hasChains = false;
   #next = 0;
   #lastTime = 0;
   /** Of stamps that are differences: added up. */
@@ -197,7 +195,7 @@ export class TextTrace implements Trace {
     this.#endChain(columns);
     this.#afterFreeText = false;
     if (kind === FUNCTION) return this.#function(newline, columns);
-    if (kind === STACK || kind === USER_STACK) this.#beginChain(kind);
+    if (kind === STACK || kind === USER_STACK) this.#beginChain(kind, columns);
     else if (kind === RECORD) return this.#record(start, newline, columns);
     else if (kind === GRAPH) return TAKEN;
     return TAKEN;
@@ -262,7 +260,7 @@ export class TextTrace implements Trace {
 
   #isFull(columns: Columns): boolean {
     if (columns.count < this.#batchSize) return false;
-    return !(this.#hasChains && this.#awaiting.isWaiting && columns.count < columns.rows);
+    return !(this.#awaiting.isWaiting && columns.count < columns.rows);
   }
 
   /** Ends the row whose words are in [at, used). */
@@ -298,7 +296,7 @@ export class TextTrace implements Trace {
     columns.chain[row] = 0;
     columns.timeNs[row] = this.#lastTime;
     columns.count = row + 1;
-    if (!this.#head.hasPerfChains) this.#awaiting.event(who.cpu, row);
+    if (this.#awaiting.isOn) this.#awaiting.event(who.cpu, buffer, row);
     return TAKEN;
   }
 
@@ -375,7 +373,7 @@ export class TextTrace implements Trace {
   #stackEvent(payload: number, columns: Columns): number {
     const newline = this.#lines.endOf(payload);
     this.#next = newline + 1;
-    this.#beginChain(STACK);
+    this.#beginChain(STACK, columns);
     const text = decoder.decode(this.#lines.bytes.subarray(payload, Math.min(newline, payload + 65536)));
     const bytes = /\bcaller=ARRAY\[([^\]]*)\]/.exec(text)?.[1]?.split(", ");
     if (!bytes) return TAKEN;
@@ -389,10 +387,10 @@ export class TextTrace implements Trace {
     return TAKEN;
   }
 
-  #beginChain(kind: number): void {
-    this.#hasChains = true;
+  #beginChain(kind: number, columns: Columns): void {
+    const { who, buffer } = this.#front;
     this.#chainIsPerf = false;
-    this.#chainRow = kind === STACK ? this.#awaiting.take(this.#front.who.cpu) : DROPPED;
+    this.#chainRow = kind === STACK ? this.#awaiting.take(who.cpu, buffer, columns) : DROPPED;
     if (this.#chainRow === DROPPED && kind === STACK) this.#remarks.count("chain-without-event", "", this.#lines.line);
   }
 
