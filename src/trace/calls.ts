@@ -37,7 +37,11 @@ const done: OutcomeOf = () => 0;
  * The answerer for `type`. `longBytes` is 4 on a kernel of 32 bits (`Trace.longBytes`): there, 32 ones are a failure. Where
  * the width is not known, 32 ones are one only if they cannot be an address: the page offset is not the memory's.
  */
-export function outcomeOf(type: EventType, longBytes: number | undefined, event: KnownEvent | undefined = known(type)): OutcomeOf {
+export function outcomeOf(
+  type: EventType,
+  longBytes: number | undefined,
+  event: KnownEvent | undefined = known(type),
+): OutcomeOf {
   if (!event) return done;
   const { dmaAddr, physAddr, virtAddr, error } = event.fields;
   const at = (batch: EventBatch, row: number, field: number): number => batch.start[row]! + field * 2;
@@ -50,7 +54,8 @@ export function outcomeOf(type: EventType, longBytes: number | undefined, event:
     case "dma-failed":
       return error === undefined ? () => ENOMEM : (batch, row) => batch.words[at(batch, row, error)]! | 0;
     case "dma-alloc":
-      return (batch, row) => (isNull(batch, row) ? ENOMEM : isMappingError(batch, at(batch, row, dmaAddr!), -1, longBytes) ? EIO : 0);
+      return (batch, row) =>
+        isNull(batch, row) ? ENOMEM : isMappingError(batch, at(batch, row, dmaAddr!), -1, longBytes) ? EIO : 0;
     case "dma-free":
       return (batch, row) => (isNull(batch, row) ? NOTHING_DONE : 0);
     case "dma-map":

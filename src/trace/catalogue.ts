@@ -158,7 +158,11 @@ export function meaningOf({ system, name }: Pick<EventType, "system" | "name">):
 }
 
 const isFit = (role: Role, kind: FieldKind): boolean =>
-  TEXT_ROLES.has(role) ? kind === "string" : LIST_ROLES.has(role) ? kind === "array" : kind === "unsigned" || kind === "signed";
+  TEXT_ROLES.has(role)
+    ? kind === "string"
+    : LIST_ROLES.has(role)
+      ? kind === "array"
+      : kind === "unsigned" || kind === "signed";
 
 /**
  * What `type` means; `undefined` for events outside the catalogue, and for those whose fields are not what the meaning

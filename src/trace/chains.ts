@@ -12,6 +12,9 @@ import { StringTable } from "./string-table.ts";
 /** Names of functions, the innermost first; an address in hexadecimal where no name is known. */
 export type CallChain = readonly string[];
 
+/** Functions that record the event, and are called by the one that is traced. */
+const TRACING =
+  /^(?:trace_event_raw_event_|trace_event_buffer_commit$|__traceiter_|__do_trace_|perf_trace_|trace_call_bpf)/;
 /** Chains past this many are not kept. */
 const MOST_CHAINS = 1 << 20;
 /** Frames of one chain; the kernel records no more than 127 as a rule. */
@@ -26,8 +29,9 @@ export class ChainTable {
   readonly #ids: Int32Array[] = [new Int32Array(0)];
   #slots = new Int32Array(256).fill(-1);
 
-  /** Adds the next frame, the caller of the one before. */
+  /** Adds the next frame, the caller of the one before. Those of the tracing itself, which come first, are left out. */
   add(frame: number): void {
+    if (this.#length === 0 && TRACING.test(this.frames.list[frame]!)) return;
     if (this.#length < MOST_FRAMES) this.#open[this.#length++] = frame;
   }
 
@@ -77,6 +81,8 @@ export class ChainTable {
   }
 }
 
+/** Rows past a full batch, where a stack may still come for one of its events. */
+export const LINGER = 64;
 /** Rows of one CPU that may still get their chain: an interrupt puts its own events between an event and its stack. */
 const NESTED = 4;
 

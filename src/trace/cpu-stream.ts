@@ -227,7 +227,10 @@ export class CpuStream {
     const base = this.#setting.base;
     this.timeNs = (high - Number(base >> 32n)) * TWO_32 + (low - Number(base & 0xffff_ffffn));
     if (!(this.timeNs >= 0 && this.timeNs <= LAST_NS))
-      return this.fail(start + timestampOffset, "the time of a page is further from the first than times can be told apart");
+      return this.fail(
+        start + timestampOffset,
+        "the time of a page is further from the first than times can be told apart",
+      );
     const commit = (start + commitOffset) >>> 2;
     const flags = words[this.#little || commitSize === 4 ? commit : commit + 1]!;
     const size = flags & COMMIT_MASK;

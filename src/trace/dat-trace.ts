@@ -9,7 +9,7 @@
 
 import { DmaError } from "../base/index.ts";
 import { isStrange } from "./catalogue.ts";
-import { AwaitingChain, type CallChain, ChainTable } from "./chains.ts";
+import { AwaitingChain, type CallChain, ChainTable, LINGER } from "./chains.ts";
 import type { Codecs } from "./codecs.ts";
 import { Columns } from "./columns.ts";
 import { CpuStream, type StreamSetting } from "./cpu-stream.ts";
@@ -178,7 +178,7 @@ export class DatTrace implements Trace {
   async *batches(): AsyncGenerator<EventBatch> {
     if (this.#read) throw readTwice();
     this.#read = true;
-    const columns = new Columns(this.#batchSize);
+    const columns = new Columns(this.#batchSize + LINGER);
     const live = new StreamHeap<CpuStream>();
     for (const stream of this.#streams) if (await this.#advance(stream)) live.push(stream);
     for (let stream = live.first; stream; stream = live.first) {
@@ -280,7 +280,7 @@ export class DatTrace implements Trace {
         stream.fail(start, `${plan.type.name}: expected ${plan.least} bytes, found ${end - start}`);
         return EMPTY;
       }
-      if (!columns.fits(plan.wordsFor(end - start))) return FULL;
+      if (this.#isFull(columns) || !columns.fits(plan.wordsFor(end - start))) return FULL;
       const row = columns.count;
       columns.start[row] = columns.used;
       const wrong = plan.read(bytes, words, little, start, end, columns, strings);
@@ -316,6 +316,11 @@ export class DatTrace implements Trace {
       if (!stream.hasRecord) return EMPTY;
     } while (stream.timeNs < limit || (before && stream.timeNs === limit));
     return LATER;
+  }
+
+  /** A batch that is full waits a little for the stacks of its last events. */
+  #isFull(columns: Columns): boolean {
+    return columns.count >= this.#batchSize && !(this.#awaiting.isWaiting && columns.count < columns.rows);
   }
 
   #timeOf(stream: CpuStream): number {

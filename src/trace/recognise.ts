@@ -36,20 +36,36 @@ const SIGNATURES: readonly Signature[] = [
   { bytes: "PK\x03\x04", what: "a zip archive", next: "unpack it: unzip FILE" },
   { bytes: "7z\xbc\xaf\x27\x1c", what: "a 7z archive", next: "unpack it: 7z x FILE" },
   { at: 257, bytes: "ustar", what: "a tar archive", next: "unpack it: tar xf FILE" },
-  { bytes: "DMASNAP1", what: "a page-table snapshot", next: "dmalink tables FILE shows it; beside a trace: --snapshot FILE" },
+  {
+    bytes: "DMASNAP1",
+    what: "a page-table snapshot",
+    next: "dmalink tables FILE shows it; beside a trace: --snapshot FILE",
+  },
   { bytes: "KDUMP   ", what: "a crash dump of the kernel (kdump, as makedumpfile packs it)", next: CRASH },
   { bytes: "DISKDUMP", what: "a crash dump of the kernel (diskdump)", next: CRASH },
-  { bytes: "makedumpfile", what: "a crash dump of the kernel (makedumpfile, flattened)", next: `makedumpfile -R FILE2 < FILE, then ${CRASH}` },
+  {
+    bytes: "makedumpfile",
+    what: "a crash dump of the kernel (makedumpfile, flattened)",
+    next: `makedumpfile -R FILE2 < FILE, then ${CRASH}`,
+  },
   { bytes: "\xd4\xc3\xb2\xa1", what: "a capture of network packets (pcap)", next: ANOTHER_TOOL },
   { bytes: "\xa1\xb2\xc3\xd4", what: "a capture of network packets (pcap)", next: ANOTHER_TOOL },
   { bytes: "\x4d\x3c\xb2\xa1", what: "a capture of network packets (pcap)", next: ANOTHER_TOOL },
   { bytes: "\x0a\x0d\x0d\x0a", what: "a capture of network packets (pcapng)", next: ANOTHER_TOOL },
-  { bytes: "PERFFILE", what: "a perf.data of a perf older than Linux 2.6.36", next: "perf script > FILE.txt with that perf" },
+  {
+    bytes: "PERFFILE",
+    what: "a perf.data of a perf older than Linux 2.6.36",
+    next: "perf script > FILE.txt with that perf",
+  },
   { bytes: "PAR1", what: "a Parquet file", next: "ask it with DuckDB: select * from 'FILE'" },
   { bytes: "SQLite format 3\0", what: "an SQLite database" },
   { bytes: "\xc1\x1f\xfc\xc1", what: "an LTTng trace (CTF)", next: ANOTHER_TOOL },
   { bytes: "\xc1\xfc\x1f\xc1", what: "an LTTng trace (CTF)", next: ANOTHER_TOOL },
-  { bytes: "QEVM", what: "a saved state of a QEMU machine", next: "dump-guest-memory in QEMU's monitor writes a dump that crash(8) reads" },
+  {
+    bytes: "QEVM",
+    what: "a saved state of a QEMU machine",
+    next: "dump-guest-memory in QEMU's monitor writes a dump that crash(8) reads",
+  },
   { bytes: "QFI\xfb", what: "a disk image (qcow2)" },
   { bytes: "\x89PNG", what: "a picture (PNG)" },
   { bytes: "%PDF", what: "a PDF document" },
@@ -68,7 +84,10 @@ export function recognise(head: Uint8Array, name: string, otherwise?: Recognised
   const text = textOf(head);
   if (text !== undefined) return recogniseText(text, name);
   if (/\.(?:perfetto-trace|pftrace)$/.test(name))
-    return { what: "a Perfetto trace", next: `traceconv systrace ${fileName(name)} FILE.txt takes the ftrace text out of it` };
+    return {
+      what: "a Perfetto trace",
+      next: `traceconv systrace ${fileName(name)} FILE.txt takes the ftrace text out of it`,
+    };
   return otherwise ?? { what: "binary data of no kind that is known here", next: undefined };
 }
 
@@ -130,11 +149,31 @@ const TEXTS: readonly TextKind[] = [
     what: "a printed trace that names no events",
     next: "perf script -F +event,+trace prints them",
   },
-  { form: /^ *[\d.]+ (?:\( *[\d.]+ ms\):)? *\S+\/\d+ [\w:]+\(/m, what: "the output of perf trace", next: "perf record, then perf script > FILE.txt" },
-  { form: /^# Overhead +|^ Performance counter stats for/m, what: "a report of perf", next: "perf script > FILE.txt prints the events" },
-  { form: /^# event histogram|^\{ \w.*\} hitcount:/m, what: "a histogram of tracefs, which holds no events", next: ANOTHER_TOOL },
-  { form: /^\s*[{[][\s\S]*"traceEvents"/, what: "a trace in JSON (Chrome, Perfetto)", next: "give the trace it was made from" },
-  { form: /^\s*\{[\s\S]*"(?:\$schema|runs)"[\s\S]*sarif/, what: "a SARIF report", next: "give the trace it was made from" },
+  {
+    form: /^ *[\d.]+ (?:\( *[\d.]+ ms\):)? *\S+\/\d+ [\w:]+\(/m,
+    what: "the output of perf trace",
+    next: "perf record, then perf script > FILE.txt",
+  },
+  {
+    form: /^# Overhead +|^ Performance counter stats for/m,
+    what: "a report of perf",
+    next: "perf script > FILE.txt prints the events",
+  },
+  {
+    form: /^# event histogram|^\{ \w.*\} hitcount:/m,
+    what: "a histogram of tracefs, which holds no events",
+    next: ANOTHER_TOOL,
+  },
+  {
+    form: /^\s*[{[][\s\S]*"traceEvents"/,
+    what: "a trace in JSON (Chrome, Perfetto)",
+    next: "give the trace it was made from",
+  },
+  {
+    form: /^\s*\{[\s\S]*"(?:\$schema|runs)"[\s\S]*sarif/,
+    what: "a SARIF report",
+    next: "give the trace it was made from",
+  },
   { form: /^\s*\{\s*"schema": ?"dmalink/, what: "a report of dmalink itself", next: "give the trace it was made from" },
   { form: /^\s*[{[]/, what: "JSON" },
   { form: /^\s*<(?:!doctype html|html)/i, what: "a page of HTML that holds no trace (systrace pages do)" },

@@ -78,7 +78,14 @@ export class Remarks {
   /** A sentence that is said once. */
   say(code: RemarkCode, message: string): void {
     if (!this.#kept.has(`${code} ${message}`))
-      this.#keep(code, message, { code, sentence: () => message, subject: message, line: undefined, text: undefined, count: 1 });
+      this.#keep(code, message, {
+        code,
+        sentence: () => message,
+        subject: message,
+        line: undefined,
+        text: undefined,
+        count: 1,
+      });
   }
 
   get list(): readonly Remark[] {

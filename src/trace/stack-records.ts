@@ -25,7 +25,14 @@ export class StackRecords {
   /** The names, once they were read. */
   symbols: Symbols | undefined;
 
-  private constructor(id: number, size: number, callers: number, longSize: number, little: boolean, chains: ChainTable) {
+  private constructor(
+    id: number,
+    size: number,
+    callers: number,
+    longSize: number,
+    little: boolean,
+    chains: ChainTable,
+  ) {
     this.id = id;
     this.#size = size;
     this.#callers = callers;

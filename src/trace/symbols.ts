@@ -38,7 +38,8 @@ export class Symbols {
         digits++;
       }
       // ` t name`: addresses of zeros are those of a kernel that hides them
-      if (digits > 0 && text[at] === SPACE && text[at + 2] === SPACE && address > 0) found.push({ address, name: at + 3 });
+      if (digits > 0 && text[at] === SPACE && text[at + 2] === SPACE && address > 0)
+        found.push({ address, name: at + 3 });
       at = next;
     }
     found.sort((a, b) => a.address - b.address);

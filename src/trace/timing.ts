@@ -1,8 +1,8 @@
 /**
  * What the stamps of a trace are: times, or a count that only orders; and how far apart two stamps can be told.
  *
- * Idea: the kernel can record by a dozen clocks. Some do not count nanoseconds (`counter`, `x86-tsc`), some step once in
- * milliseconds (`uptime`); a text file says nothing of it but how its stamps look. A count must never be printed as a
+ * Idea: the kernel can record by a dozen clocks. Some do not count nanoseconds (`counter`, `uptime`, `x86-tsc`), and some
+ * machines have none that steps finer than a timer tick; a text file says nothing of it but how its stamps look. A count must never be printed as a
  * duration, and a duration below the step means nothing.
  * Specified by: the trace clocks of Linux 5.4 to 7.2; the time options of trace-cmd report and perf script.
  */
@@ -18,10 +18,10 @@ export interface Timing {
 }
 
 /** Clocks whose stamps are not nanoseconds. */
-const COUNTING = new Set(["counter", "x86-tsc", "ppc-tb"]);
+const COUNTING = new Set(["counter", "uptime", "x86-tsc", "ppc-tb"]);
 /** From here on a step is looked for in all stamps: most mappings live shorter. */
 const COARSE_NS = 1_000_000;
-/** A tick of the kernel at 1000, 250 and 100 Hz, by which the clock `uptime` steps. */
+/** A tick of the kernel at 1000, 250 and 100 Hz. */
 const TICKS_NS = new Set([1_000_000, 4_000_000, 10_000_000]);
 /** So many stamps on ticks are no chance. */
 const ENOUGH = 64;
@@ -64,7 +64,10 @@ export class TimingOf {
 
   get value(): Timing {
     const stepNs = this.kind === "time" ? this.#stepNs : 0;
-    const note = TICKS_NS.has(stepNs) && this.#seen >= ENOUGH ? `the clock steps by ${stepNs / 1e6} ms: what is shorter cannot be told` : undefined;
+    const note =
+      TICKS_NS.has(stepNs) && this.#seen >= ENOUGH
+        ? `the clock steps by ${stepNs / 1e6} ms: what is shorter cannot be told`
+        : undefined;
     return { kind: this.kind, stepNs, note: this.note ?? note };
   }
 }

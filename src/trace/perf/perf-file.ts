@@ -9,11 +9,10 @@
  * Specified by: tools/perf/Documentation/perf.data-file-format.txt, `struct perf_event_attr`, Linux 4.1 to 7.2.
  */
 import { DEFAULT_CODECS } from "../codecs.ts";
-import { Cursor } from "../cursor.ts";
+import { Cursor, fileOfBytes } from "../cursor.ts";
 import { DAT_MAGIC, type DatFile } from "../dat-file.ts";
 import { DatParts } from "../dat-parts.ts";
 import { damaged } from "../errors.ts";
-import { fileOfBytes } from "../cursor.ts";
 import type { FileInput } from "../input.ts";
 import { SampleLayout } from "./sample-layout.ts";
 
@@ -120,7 +119,11 @@ async function readEvents(perf: PerfFile, input: FileInput, attrs: Section, attr
     const cursor = new Cursor(input, at, input.size, perf.littleEndian);
     const layout = layoutOf((await cursor.bytes(own, "the attributes of an event")).slice(), perf.littleEndian, at);
     const ids = await sectionAt(cursor, input, "the ids of an event");
-    perf.layouts.add(layout, await idsAt(new Cursor(input, ids.offset, ids.offset + ids.size, perf.littleEndian), ids.size / 8), at);
+    perf.layouts.add(
+      layout,
+      await idsAt(new Cursor(input, ids.offset, ids.offset + ids.size, perf.littleEndian), ids.size / 8),
+      at,
+    );
   }
 }
 
@@ -139,7 +142,9 @@ export function layoutOf(attr: Uint8Array, littleEndian: boolean, at: number): S
   const config = view.getUint32(littleEndian ? 8 : 12, littleEndian);
   // The flags are a bit field: its bits count from the other end in the other byte order.
   const flag = (bit: number): boolean =>
-    littleEndian ? ((attr[40 + (bit >>> 3)]! >>> (bit & 7)) & 1) === 1 : ((attr[40 + (bit >>> 3)]! >>> (7 - (bit & 7))) & 1) === 1;
+    littleEndian
+      ? ((attr[40 + (bit >>> 3)]! >>> (bit & 7)) & 1) === 1
+      : ((attr[40 + (bit >>> 3)]! >>> (7 - (bit & 7))) & 1) === 1;
   const clockid = flag(25) && attr.length >= 96 ? view.getInt32(92, littleEndian) : undefined;
   return new SampleLayout({
     tracepoint: type === TRACEPOINT ? config : -1,
@@ -154,7 +159,8 @@ export function layoutOf(attr: Uint8Array, littleEndian: boolean, at: number): S
 export async function addPipedEvent(perf: PerfFile, bytes: Uint8Array, at: number): Promise<void> {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
   const size = bytes.length >= 8 ? view.getUint32(4, perf.littleEndian) : 0;
-  if (size < LEAST_ATTR || size > bytes.length) throw damaged(at, `expected the attributes of an event, found ${bytes.length} bytes`);
+  if (size < LEAST_ATTR || size > bytes.length)
+    throw damaged(at, `expected the attributes of an event, found ${bytes.length} bytes`);
   const layout = layoutOf(bytes.subarray(0, size), perf.littleEndian, at);
   const ids = new Cursor(fileOfBytes("ids", bytes), size, bytes.length, perf.littleEndian, at);
   perf.layouts.add(layout, await idsAt(ids, Math.floor((bytes.length - size) / 8)), at);

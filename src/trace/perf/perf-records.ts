@@ -72,7 +72,10 @@ export class PerfRecords {
     this.#windowOffset += this.#at;
     this.#at = 0;
     const left = Math.max(0, Math.min(this.#dataEnd, this.#input.size) - this.#windowOffset);
-    this.#window = left === 0 ? new Uint8Array(0) : (await this.#input.read(this.#windowOffset, Math.min(left, WINDOW_BYTES))).slice();
+    this.#window =
+      left === 0
+        ? new Uint8Array(0)
+        : (await this.#input.read(this.#windowOffset, Math.min(left, WINDOW_BYTES))).slice();
   }
 
   /** Steps to the next record. Errors: ERR_DMA_TRACE_DAMAGED. */
@@ -86,10 +89,14 @@ export class PerfRecords {
       const size = there >= HEADER_BYTES ? this.#u16(this.#window, at + 6) : HEADER_BYTES;
       if (there < size) {
         if (offset + size > Math.min(this.#dataEnd, this.#input.size))
-          throw damaged(offset, `a record of ${size} bytes, ${Math.min(this.#dataEnd, this.#input.size) - offset} are left`);
+          throw damaged(
+            offset,
+            `a record of ${size} bytes, ${Math.min(this.#dataEnd, this.#input.size) - offset} are left`,
+          );
         return LOAD;
       }
-      if (size < HEADER_BYTES) throw damaged(offset, `expected a record of at least ${HEADER_BYTES} bytes, found ${size}`);
+      if (size < HEADER_BYTES)
+        throw damaged(offset, `expected a record of at least ${HEADER_BYTES} bytes, found ${size}`);
       this.#take(this.#window, at, size);
       this.offset = offset;
       this.#at = at + size;
@@ -125,7 +132,8 @@ export class PerfRecords {
     const left = this.#innerEnd - this.#innerAt;
     if (left < HEADER_BYTES) return false;
     const size = this.#u16(this.#inner, this.#innerAt + 6);
-    if (size < HEADER_BYTES) throw damaged(this.#innerOffset, `expected a record of at least ${HEADER_BYTES} bytes, found ${size}`);
+    if (size < HEADER_BYTES)
+      throw damaged(this.#innerOffset, `expected a record of at least ${HEADER_BYTES} bytes, found ${size}`);
     if (left < size) return false;
     this.#take(this.#inner, this.#innerAt, size);
     this.offset = this.#innerOffset;
@@ -159,7 +167,10 @@ export class PerfRecords {
     try {
       this.#zstd.push(this.bytes.slice(start, end));
     } catch (cause) {
-      throw damaged(this.offset, `a compressed record of ${end - start} bytes does not unpack: ${(cause as Error).message}`);
+      throw damaged(
+        this.offset,
+        `a compressed record of ${end - start} bytes does not unpack: ${(cause as Error).message}`,
+      );
     }
   }
 

@@ -164,7 +164,11 @@ export class PerfTrace implements Trace {
         } else if (records.type === RECORD.attr)
           await addPipedEvent(this.#file, records.bytes.slice(records.start, records.end), records.offset);
         else if (records.type === RECORD.tracingData) {
-          this.#file.formats = await readFormats(this.#input, records.skipBehind(records.start), this.#file.littleEndian);
+          this.#file.formats = await readFormats(
+            this.#input,
+            records.skipBehind(records.start),
+            this.#file.littleEndian,
+          );
           await this.#takeFormats();
         } else if (this.#keep()) {
           const ordered = this.#order.relieve();
@@ -198,7 +202,13 @@ export class PerfTrace implements Trace {
   #keep(): boolean {
     const { type, bytes, start, end } = this.#records;
     const isSample = type === RECORD.sample;
-    if (!isSample && type !== RECORD.comm && type !== RECORD.fork && type !== RECORD.lost && type !== RECORD.lostSamples) {
+    if (
+      !isSample &&
+      type !== RECORD.comm &&
+      type !== RECORD.fork &&
+      type !== RECORD.lost &&
+      type !== RECORD.lostSamples
+    ) {
       if (type === RECORD.mmap || type === RECORD.mmap2) this.#mapped();
       return false;
     }
@@ -330,7 +340,8 @@ export class PerfTrace implements Trace {
 
   /** Samples of events that are no tracepoints. */
   #other(): number {
-    if (this.#otherType < 0) this.#otherType = this.types.push({ id: -2, system: "", name: "perf_sample", fields: [] }) - 1;
+    if (this.#otherType < 0)
+      this.#otherType = this.types.push({ id: -2, system: "", name: "perf_sample", fields: [] }) - 1;
     return this.#otherType;
   }
 
@@ -373,8 +384,13 @@ export class PerfTrace implements Trace {
 
   #sayWhatIsMissing(): void {
     if (!this.#hasTime) this.#remarks.say("not-said", "samples do not say their time (perf record -T)");
-    if (!this.#hasCpu) this.#remarks.say("not-said", "samples that do not say their CPU are taken as of CPU 0 (perf record --sample-cpu)");
-    if (this.#otherType >= 0) this.#remarks.say("note", "samples of events that are no tracepoints are counted as perf_sample");
+    if (!this.#hasCpu)
+      this.#remarks.say(
+        "not-said",
+        "samples that do not say their CPU are taken as of CPU 0 (perf record --sample-cpu)",
+      );
+    if (this.#otherType >= 0)
+      this.#remarks.say("note", "samples of events that are no tracepoints are counted as perf_sample");
     const { note } = this.timing;
     if (note !== undefined && this.#hasTime) this.#remarks.say("clock", note);
   }

@@ -56,7 +56,9 @@ export class TimeOrder {
     for (let at = from; at < to; at += 4) {
       const [a, b, c, d] = [this.bytes[at]!, this.bytes[at + 1]!, this.bytes[at + 2]!, this.bytes[at + 3]!];
       // The bytes are of the other order than the host's.
-      this.words[at >>> 2] = HOST_IS_LITTLE ? (a << 24) | (b << 16) | (c << 8) | d : a | (b << 8) | (c << 16) | (d << 24);
+      this.words[at >>> 2] = HOST_IS_LITTLE
+        ? (a << 24) | (b << 16) | (c << 8) | d
+        : a | (b << 8) | (c << 16) | (d << 24);
     }
   }
 

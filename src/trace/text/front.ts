@@ -30,6 +30,8 @@ const LONGEST_FRONT = 512;
 /** Longer than nearly any front: then its bytes are not remembered. */
 const LONGEST_KNOWN = 128;
 const LAST_BUFFER = 65535;
+/** A stamp in brackets, of the verbose latency format, has eight or more. */
+const MOST_CPU_DIGITS = 5;
 
 /** What a line is. */
 export const NOTHING = 0;
@@ -145,7 +147,8 @@ export class Front {
       let close = open + 1;
       let cpu = 0;
       while (close < limit && isDigit(bytes[close])) cpu = cpu * 10 + bytes[close++]! - ZERO;
-      if (bytes[close] !== CLOSE_BRACKET || bytes[close + 1] !== SPACE || cpu > 0xffff) continue;
+      if (bytes[close] !== CLOSE_BRACKET || bytes[close + 1] !== SPACE || close - open > MOST_CPU_DIGITS + 1) continue;
+      if (cpu > 0xffff) continue;
       this.who.read(bytes, from, open, this.#strings);
       this.who.cpu = cpu;
       this.who.says |= SAYS_CPU;

@@ -10,7 +10,7 @@ import type { Trace } from "../events.ts";
 import { LAST_STAMP, timeBaseFor } from "../timing.ts";
 import { asideOf, cpusOf } from "./asides.ts";
 import { EVENT, type Front, GRAPH, NOTHING, RECORD } from "./front.ts";
-import { Lines } from "./lines.ts";
+import type { Lines } from "./lines.ts";
 import { baseOf } from "./loose-fields.ts";
 import { templatesOf } from "./print-formats.ts";
 import { Stamp } from "./stamp.ts";
@@ -50,7 +50,8 @@ export async function readHead(lines: Lines, front: Front): Promise<TextHead | u
   let kind = NOTHING;
   let isMarked = false;
   for (;;) {
-    while (lines.from + at >= lines.whole && !lines.ended && lines.to - lines.from <= LONGEST_HEADER) await lines.fill();
+    while (lines.from + at >= lines.whole && !lines.ended && lines.to - lines.from <= LONGEST_HEADER)
+      await lines.fill();
     const start = lines.from + at;
     if (start >= lines.whole) break;
     const newline = lines.endOf(start);

@@ -29,6 +29,8 @@ export interface LooseFields {
 interface Pair {
   readonly name: string;
   readonly value: string;
+  /** A number that the tool gave in decimal beside the hexadecimal one. */
+  readonly isDecimal: boolean;
 }
 
 export interface Payload {
@@ -43,7 +45,7 @@ const NAME = /[A-Za-z_][\w.[\]-]*/y;
 /** The number again, as tracefs prints it behind the hexadecimal one. */
 const AGAIN = / \((-?\d{1,20})\)(?= |$)/y;
 /** A byte as tracefs prints it: `'c'(99)`, or `(0)` where it is no character. */
-const CHARACTER = /^(?:'[^]')?\((-?\d{1,3})\)$/;
+const CHARACTER = /^(?:'[\s\S]')?\((-?\d{1,3})\)$/;
 const FAILED = "[FAILED TO PARSE]";
 /** Closing characters by what opens a value that may hold spaces. */
 const CLOSERS: readonly (readonly [string, string])[] = [
@@ -78,7 +80,7 @@ export function payloadOf(text: string): Payload {
         value = again[1]!;
         at = Math.max(at, AGAIN.lastIndex);
       }
-      pairs.push({ name, value });
+      pairs.push({ name, value, isDecimal: again !== null });
     } else {
       const isSite = text[at] === "(" && words.length === 0 && pairs.length === 0 && !gone.has(")");
       const close = isSite ? text.indexOf(")", at) : -1;
@@ -108,19 +110,21 @@ function endOfValue(text: string, from: number, gone: Set<string>): number {
 export function catalogued(templates: readonly Template[], payload: Payload, base: 10 | 16): LooseFields | undefined {
   const fields = new Map<string, LooseField>();
   const unknown: string[] = [];
-  const take = (field: string, shape: ValueShape, text: string, key: string): void => {
+  const take = (field: string, shape: ValueShape, text: string, key: string, isDecimal = false): void => {
     if (fields.has(field)) return;
-    const one = read(field, shape, text, payload.isUnformatted ? 10 : base);
+    const one = read(field, shape, text, payload.isUnformatted || isDecimal ? 10 : base);
     if (one) fields.set(field, one);
-    else if (shape !== "pointer") // a kernel that has not hashed it yet prints no number
+    else if (shape !== "pointer")
+      // a kernel that has not hashed it yet prints no number
       unknown.push(`${key}=${text}`);
   };
   const isRaw = payload.isUnformatted || payload.pairs.some(({ name }) => name === "device" || name === "dev_name");
   const shapes = shapesOf(templates, isRaw);
-  for (const { name, value } of payload.pairs) {
+  for (const { name, value, isDecimal } of payload.pairs) {
     const known = shapes.get(name);
-    if (known) take(known.field, known.shape, value, name);
-    else if (name === "nents" || name === "ents") take(`full_${name}`, "number", value.slice(value.indexOf("/") + 1), name);
+    if (known) take(known.field, known.shape, value, name, isDecimal);
+    else if (name === "nents" || name === "ents")
+      take(`full_${name}`, "number", value.slice(value.indexOf("/") + 1), name);
   }
   if (!isRaw) takeWords(payload.words, shapes, take);
   return fields.size > 0 ? { fields: [...fields.values()], unknown } : undefined;
@@ -248,7 +252,12 @@ function listOf(text: string, itemBytes: number): bigint[] | undefined {
   }
   if (words.length % itemBytes !== 0) return undefined;
   return Array.from({ length: words.length / itemBytes }, (_, item) =>
-    BigInt(`0x${words.slice(item * itemBytes, (item + 1) * itemBytes).reverse().join("")}`),
+    BigInt(
+      `0x${words
+        .slice(item * itemBytes, (item + 1) * itemBytes)
+        .reverse()
+        .join("")}`,
+    ),
   );
 }
 

@@ -54,7 +54,8 @@ export class NamedEvents {
     const colon = full.indexOf(":");
     const system = colon < 0 ? "" : full.slice(0, colon);
     const name = full.slice(colon + 1);
-    const isOurs = system === "" || /^(?:dma|iommu|swiotlb|intel_iommu|probes|kprobes|fprobes|dmalink|dma_iova)$/.test(system);
+    const isOurs =
+      system === "" || /^(?:dma|iommu|swiotlb|intel_iommu|probes|kprobes|fprobes|dmalink|dma_iova)$/.test(system);
     const templates = isOurs || name.startsWith("dma_iova_") ? templatesOf(name) : [];
     const event: NamedEvent = {
       system,

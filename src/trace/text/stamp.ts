@@ -2,9 +2,11 @@
  * The stamp of a line of text, in every form that the tools print.
  *
  * Specified by: `SECONDS.FRACTION:` (microseconds or nanoseconds) and `COUNT:` of tracefs, trace-cmd report and perf script;
- * `12us : `, `12us+: ` of the latency format; `0.012ms (+0.001ms): ` of its verbose form.
+ * `12us : `, `12us+: ` of the latency format; `0.012ms (+0.001ms): ` and `12 (+1): ` of its verbose form.
  */
 const SPACE = 32;
+const OPEN_PAREN = 40;
+const CLOSE_PAREN = 41;
 const DOT = 46;
 const ZERO = 48;
 const COLON = 58;
@@ -54,7 +56,13 @@ export class Stamp {
       this.seconds = whole;
       this.nanoseconds = fraction * NANO_STEP[at - point]!;
       this.isCount = false;
-    } else if (next === COLON) {
+    } else if (next === COLON || (next === SPACE && bytes[at + 1] === OPEN_PAREN)) {
+      if (next === SPACE) {
+        // `12 (+1): ` of the verbose form, by a clock that counts
+        const end = this.#pause(bytes, at + 1);
+        if (end < 0 || digits > EXACT_DIGITS) return -1;
+        at = end;
+      }
       this.isCount = true;
       if (digits > EXACT_DIGITS) {
         const exact = BigInt(decoder.decode(bytes.subarray(from, at)));
@@ -79,12 +87,18 @@ export class Stamp {
   /** `12.345ms (+0.001ms): ` from its unit on. */
   #milliseconds(bytes: Uint8Array, from: number, whole: number, fraction: number, digits: number): number {
     if (bytes[from + 1] !== SMALL_S || digits !== 3) return -1;
-    let at = from + 2;
-    while (at < from + LONGEST_PAUSE && bytes[at] !== COLON && bytes[at]! >= SPACE) at++;
-    if (bytes[at] !== COLON) return -1;
+    const at = this.#pause(bytes, from + 2);
+    if (at < 0) return -1;
     this.seconds = Math.floor(whole / 1000);
     this.nanoseconds = (whole % 1000) * 1e6 + fraction * 1000;
     this.isCount = false;
     return at + 1;
+  }
+
+  /** Steps over how long it was until the next event, `(+0.001ms)`: the offset of the colon behind, or -1. */
+  #pause(bytes: Uint8Array, from: number): number {
+    let at = from;
+    while (at < from + LONGEST_PAUSE && bytes[at] !== COLON && bytes[at]! >= SPACE) at++;
+    return bytes[at] === COLON && bytes[at - 1] === CLOSE_PAREN ? at : -1;
   }
 }

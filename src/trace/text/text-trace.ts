@@ -9,26 +9,24 @@
  * Not for: times finer than printed (microseconds as a rule).
  */
 import { isStrange } from "../catalogue.ts";
-import { AwaitingChain, type CallChain, ChainTable } from "../chains.ts";
+import { AwaitingChain, type CallChain, ChainTable, LINGER } from "../chains.ts";
 import { Columns } from "../columns.ts";
 import { damaged, readTwice, type TraceDamage } from "../errors.ts";
 import { type EventBatch, type EventField, type EventType, LOST_EVENTS, LOST_FIELDS, type Trace } from "../events.ts";
 import { type Remark, Remarks } from "../remarks.ts";
-import { StringTable } from "../string-table.ts";
+import type { StringTable } from "../string-table.ts";
 import { LAST_NS, type Timing, TimingOf } from "../timing.ts";
 import { asideOf } from "./asides.ts";
 import { Frame } from "./frames.ts";
-import { EVENT, FUNCTION, Front, GRAPH, NOTHING, RECORD, STACK, USER_STACK } from "./front.ts";
+import { EVENT, type Front, FUNCTION, GRAPH, NOTHING, RECORD, STACK, USER_STACK } from "./front.ts";
 import type { TextHead } from "./head.ts";
 import type { Lines } from "./lines.ts";
-import { NamedEvents, type NamedEvent } from "./named-events.ts";
 import { catalogued, type LooseFields, payloadOf, uncatalogued, withoutSite } from "./loose-fields.ts";
-import { SAYS_CPU, SAYS_PID, SAYS_TASK, SAYS_TIME } from "./who.ts";
+import { type NamedEvent, NamedEvents } from "./named-events.ts";
 import { ValueReader } from "./values.ts";
+import { SAYS_CPU, SAYS_PID, SAYS_TASK, SAYS_TIME } from "./who.ts";
 
 const LONGEST_LINE = 1 << 20;
-/** Rows past a full batch, where a stack may still come for one of its events. */
-const LINGER = 64;
 const SECOND = 1e9;
 const CHUNKS_LOST = -1;
 const SPACE = 32;
@@ -44,6 +42,9 @@ const WRONG = 2;
 /** What a chain is waiting for, while its frames come. */
 const NO_CHAIN = -2;
 const DROPPED = -1;
+
+/** What tracefs prints under `options/raw` and `options/hex`: process, CPU, stamp and the number of the event. */
+const RAW_LINE = /^[0-9a-f]+ [0-9a-f]+ [0-9a-f]+ type: \d+$/;
 
 /** Free text: the lines behind may be its own. */
 const FREE_TEXT = new Set(["tracing_mark_write", "print", "bprint", "bputs", "console"]);
@@ -91,7 +92,14 @@ export class TextTrace implements Trace {
   #read = false;
   #wrong = "";
 
-  constructor(lines: Lines, front: Front, strings: StringTable, head: TextHead, bestEffort: boolean, batchSize: number) {
+  constructor(
+    lines: Lines,
+    front: Front,
+    strings: StringTable,
+    head: TextHead,
+    bestEffort: boolean,
+    batchSize: number,
+  ) {
     this.#lines = lines;
     this.#front = front;
     this.#strings = strings;
@@ -108,7 +116,8 @@ export class TextTrace implements Trace {
     this.buffers = front.buffers.list;
     this.chains = this.#chains.list;
     if (head.isDifference)
-      this.#timing.note = "stamps are differences to the event before (perf script --deltatime): times are their sum, each rounded";
+      this.#timing.note =
+        "stamps are differences to the event before (perf script --deltatime): times are their sum, each rounded";
   }
 
   get lost(): number {
@@ -282,7 +291,8 @@ export class TextTrace implements Trace {
       if (time < this.#lastTime) this.#remarks.count("time-back", "", this.#lines.line);
       if (stamp.isCount && this.#timing.kind === "time") {
         this.#timing.kind = "count";
-        this.#timing.note = "stamps have no unit (a clock that counts, or trace-cmd report --raw-ts): they order the events and are no times";
+        this.#timing.note =
+          "stamps have no unit (a clock that counts, or trace-cmd report --raw-ts): they order the events and are no times";
       }
       this.#lastTime = time;
       if (this.#timing.isLooking) this.#timing.see(time);
@@ -364,7 +374,11 @@ export class TextTrace implements Trace {
     const lines = this.#lines;
     const { nameStart } = this.#front;
     const at = columns.used;
-    columns.words[columns.used++] = this.#strings.internBytes(lines.bytes, nameStart, lines.textEnd(nameStart, newline));
+    columns.words[columns.used++] = this.#strings.internBytes(
+      lines.bytes,
+      nameStart,
+      lines.textEnd(nameStart, newline),
+    );
     columns.words[columns.used++] = 0;
     return this.#append(columns, this.#events.functionType(), at);
   }
@@ -375,11 +389,19 @@ export class TextTrace implements Trace {
     this.#next = newline + 1;
     this.#beginChain(STACK, columns);
     const text = decoder.decode(this.#lines.bytes.subarray(payload, Math.min(newline, payload + 65536)));
+    if (/^\s*=> /.test(text)) {
+      // Without its plugin trace-cmd prints the first frame on the line of the event.
+      this.#frameLine(this.#lines.bytes, payload);
+      return TAKEN;
+    }
     const bytes = /\bcaller=ARRAY\[([^\]]*)\]/.exec(text)?.[1]?.split(", ");
     if (!bytes) return TAKEN;
     const size = Number(/\bsize=(\d{1,4})\b/.exec(text)?.[1] ?? bytes.length / 8);
     for (let frame = 0; frame < size && frame * 8 + 8 <= bytes.length; frame++) {
-      const address = bytes.slice(frame * 8, frame * 8 + 8).reverse().join("");
+      const address = bytes
+        .slice(frame * 8, frame * 8 + 8)
+        .reverse()
+        .join("");
       if (!/^[0-9a-f]{16}$/.test(address) || address === "0".repeat(16) || address === "f".repeat(16)) break;
       this.#chains.add(this.#chains.frames.intern(`0x${address}`));
     }
@@ -397,7 +419,7 @@ export class TextTrace implements Trace {
   /** Whether the line is a frame of the chain at hand; an empty one ends a chain of perf. */
   #frameLine(bytes: Uint8Array, start: number): boolean {
     const frame = this.#frame;
-    if (bytes[start]! > SPACE && bytes[start] !== EQUALS) return false;
+    if (bytes[start]! > SPACE && bytes[start] !== EQUALS) return false; // begins with a letter: no frame
     const newline = this.#lines.endOf(start);
     this.#next = newline + 1;
     const isFrame = this.#chainIsPerf
@@ -465,22 +487,32 @@ export class TextTrace implements Trace {
     if (aside.kind === "chunks") {
       if (aside.chunks === 0) return TAKEN;
       const state = this.#lostMark(columns, 0, CHUNKS_LOST);
-      if (state === TAKEN) this.#remarks.say("note", `perf lost ${aside.chunks} chunks of events, of an unknown number each`);
+      if (state === TAKEN)
+        this.#remarks.say("note", `perf lost ${aside.chunks} chunks of events, of an unknown number each`);
       return state;
     }
     if (aside.kind === "statistics") {
       this.#lostCount += aside.lost;
       this.cpus = aside.cpus ?? this.cpus;
-    } else if (aside.kind === "unknown" && !this.#afterFreeText)
+    } else if (aside.kind === "unknown" && !this.#afterFreeText) {
       this.#remarks.count("unknown-line", "", lines.line, line);
+      if (RAW_LINE.test(line))
+        this.#remarks.say("note", "tracefs printed events without their fields: switch options/raw, hex and bin off");
+    }
     return TAKEN;
   }
 
   #sayWhatIsMissing(): void {
     const missing = (bit: number): boolean => (this.#saidAll & bit) === 0;
-    if (missing(SAYS_CPU)) this.#remarks.say("not-said", "events that do not say their CPU are taken as of CPU 0 (perf script -F +cpu)");
-    if (missing(SAYS_TIME)) this.#remarks.say("not-said", "events that do not say their time have none (perf script -F +time; funcgraph-abstime)");
-    if (missing(SAYS_PID)) this.#remarks.say("not-said", "events do not say their process (perf script -F +tid; funcgraph-proc)");
+    if (missing(SAYS_CPU))
+      this.#remarks.say("not-said", "events that do not say their CPU are taken as of CPU 0 (perf script -F +cpu)");
+    if (missing(SAYS_TIME))
+      this.#remarks.say(
+        "not-said",
+        "events that do not say their time have none (perf script -F +time; funcgraph-abstime)",
+      );
+    if (missing(SAYS_PID))
+      this.#remarks.say("not-said", "events do not say their process (perf script -F +tid; funcgraph-proc)");
     const { note } = this.timing;
     if (note !== undefined && !missing(SAYS_TIME)) this.#remarks.say("clock", note);
   }

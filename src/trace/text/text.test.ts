@@ -241,7 +241,12 @@ describe("a catalogued event in text", () => {
     const all = await rowsOf(trace);
     expect(all[1]!.values).toEqual({ device: "0000:00:04.0", dma_addr: 1n, size: 1n, phys_addr: 1n, attrs: 0n });
     expect(trace.remarks).toEqual([
-      expect.objectContaining({ code: "unknown-value", count: 1, line: 2, message: expect.stringContaining("dir=SIDEWAYS") }),
+      expect.objectContaining({
+        code: "unknown-value",
+        count: 1,
+        line: 2,
+        message: expect.stringContaining("dir=SIDEWAYS"),
+      }),
     ]);
   });
 });

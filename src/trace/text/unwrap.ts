@@ -61,7 +61,10 @@ function encodingOf(head: Uint8Array): "utf-8" | "utf-16le" | "utf-16be" {
   return zeros(1) ? "utf-16le" : zeros(0) ? "utf-16be" : "utf-8";
 }
 
-async function* recoded(chunks: AsyncIterable<Uint8Array>, encoding: "utf-16le" | "utf-16be"): AsyncGenerator<Uint8Array> {
+async function* recoded(
+  chunks: AsyncIterable<Uint8Array>,
+  encoding: "utf-16le" | "utf-16be",
+): AsyncGenerator<Uint8Array> {
   const reader = new TextDecoder(encoding);
   for await (const chunk of chunks) {
     const text = reader.decode(chunk, { stream: true });

@@ -308,7 +308,12 @@ export class ValueReader {
     const bytes = this.bytes;
     const from = this.at;
     let at = from;
-    while ((bytes[at]! >= 65 && bytes[at]! <= 90) || bytes[at] === UNDERSCORE || (bytes[at]! >= ZERO && bytes[at]! < 58)) at++;
+    while (
+      (bytes[at]! >= 65 && bytes[at]! <= 90) ||
+      bytes[at] === UNDERSCORE ||
+      (bytes[at]! >= ZERO && bytes[at]! < 58)
+    )
+      at++;
     if (at === from || (bytes[at]! > SPACE && bytes[at] !== BAR)) return false;
     this.unknownFrom = from;
     this.unknownTo = this.at = at;
