@@ -2,12 +2,13 @@
  * How the catalogued events are printed, as templates: `{field:what}` is a value, all else is literal.
  *
  * Idea: one line per event and kernel generation, written as the kernel writes it; `compile` turns it into steps for the
- * line reader. The field list is the order of the binary event, so that text and trace.dat give the same columns. A
- * value without a field (`{:hex}`) is read and left out: it follows from the others. Allocation flags are printed by
+ * line reader, and `valuesOf` into names for the reader of loose fields (loose-fields.ts), which takes over where a line is
+ * in none of these forms. The field list is the order of the binary event, so that text and trace.dat give the same columns.
+ * A value without a field (`{:hex}`) is read and left out: it follows from the others. Allocation flags are printed by
  * names whose bits differ from kernel to kernel: they stay text.
- * Specified by: the print formats of Linux 6.12 to 7.2 and of the `dma_iova_*` probes.
+ * Specified by: the print formats of Linux 5.4 to 7.2 and of the `dma_iova_*` probes.
  */
-import type { EventField, FieldKind } from "./events.ts";
+import type { EventField, FieldKind } from "../events.ts";
 
 /** What a value looks like in text. */
 export type ValueShape =
@@ -19,15 +20,15 @@ export type ValueShape =
   | "decimal"
   /** Decimal, may be negative, or hexadecimal with 0x. */
   | "number"
-  /** Hexadecimal with or without 0x, or (nil). */
+  /** Hexadecimal with or without 0x, or (nil), (null). */
   | "pointer"
   | "direction"
   | "attrs"
-  /** `{0x1000,0x2000}` */
+  /** `{0x1000,0x2000}`, or decimals with spaces between them. */
   | "list"
   /** ` [TRUNCATED]`, or nothing. */
   | "truncated"
-  /** FORCE or NORMAL. */
+  /** FORCE, NORMAL or NO_FORCE. */
   | "forced"
   /** `(where <- from)`: the place of a probe. */
   | "site";
@@ -38,6 +39,8 @@ export interface Template {
   readonly literals: Uint8Array;
   /** {@link STEP} numbers a value: end of the literal before it, shape (index into {@link SHAPES}), field or -1. */
   readonly steps: Int32Array;
+  /** The values by the name before their `=`, in the order printed; "" where no name stands there. */
+  readonly values: readonly { readonly key: string; readonly field: string; readonly shape: ValueShape }[];
 }
 
 export const STEP = 3;
@@ -80,18 +83,21 @@ function compile(order: string, template: string): Template {
   const names = order.split(" ");
   const kinds = new Map<string, FieldKind>();
   const steps: number[] = [];
+  const values: { key: string; field: string; shape: ValueShape }[] = [];
   let literals = "";
   let from = 0;
   for (const match of template.matchAll(/\{(\w*):(\w+)\}/g)) {
     const shape = match[2] as ValueShape;
     const name = match[1]!;
     if (name !== "") kinds.set(name, KIND[shape]);
-    literals += template.slice(from, match.index);
+    const literal = template.slice(from, match.index);
+    literals += literal;
+    values.push({ key: /(\w+)(?:=|: )$/.exec(literal)?.[1] ?? "", field: name, shape });
     steps.push(literals.length, SHAPES.indexOf(shape), names.indexOf(name));
     from = match.index + match[0].length;
   }
   const fields = names.map((name): EventField => ({ name, kind: kinds.get(name) ?? "unsigned" }));
-  return { fields, literals: encoder.encode(literals), steps: Int32Array.from(steps) };
+  return { fields, literals: encoder.encode(literals), steps: Int32Array.from(steps), values };
 }
 
 const D = "{device:word} dir={dir:direction}";
@@ -104,12 +110,21 @@ const alloc: readonly Template[] = [
     "device virt_addr dma_addr size flags attrs",
     `{device:word} ${MEMORY} virt_addr={virt_addr:pointer} flags={flags:word} attrs={attrs:attrs}`,
   ),
+  // Linux 6.12-rc
+  compile(
+    "device phys_addr dma_addr size flags attrs",
+    `{device:word} ${MEMORY} phys_addr={phys_addr:hex} flags={flags:word} attrs={attrs:attrs}`,
+  ),
 ];
 const free: readonly Template[] = [
   compile(FREE_FIELDS, `${D} ${MEMORY} virt_addr={virt_addr:pointer} attrs={attrs:attrs}`),
   compile(
     "device virt_addr dma_addr size attrs",
     `{device:word} ${MEMORY} virt_addr={virt_addr:pointer} attrs={attrs:attrs}`,
+  ),
+  compile(
+    "device phys_addr dma_addr size attrs",
+    `{device:word} ${MEMORY} phys_addr={phys_addr:hex} attrs={attrs:attrs}`,
   ),
 ];
 const map: readonly Template[] = [
@@ -124,11 +139,21 @@ const syncList: readonly Template[] = [
 ];
 const group: readonly Template[] = [compile("gid device", "IOMMU: groupID={gid:number} device={device:word}")];
 const attach: readonly Template[] = [compile("device", "IOMMU: device={device:word}")];
+/** The Intel driver's own, Linux 5.4 to 5.10. */
+const intelMap: readonly Template[] = [
+  compile(
+    "dev_name dev_addr phys_addr size",
+    "dev={dev_name:word} dev_addr={dev_addr:hex} phys_addr={phys_addr:hex} size={size:decimal}",
+  ),
+];
+const intelUnmap: readonly Template[] = [
+  compile("dev_name dev_addr size", "dev={dev_name:word} dev_addr={dev_addr:hex} size={size:decimal}"),
+];
 const range = "IOMMU: iova={iova:hex} - {:hex}";
 const probe = "{:site} dev={dev:quoted} state={state:pointer} addr={addr:hex}";
 
 /** Templates by event name; the first that fits a line is taken. */
-export const TEMPLATES: Readonly<Record<string, readonly Template[]>> = {
+const BY_NAME: Readonly<Record<string, readonly Template[]>> = {
   dma_map_phys: map,
   dma_map_page: map,
   dma_map_resource: map,
@@ -165,8 +190,22 @@ export const TEMPLATES: Readonly<Record<string, readonly Template[]>> = {
   dma_sync_single_for_device: syncSingle,
   dma_sync_sg_for_cpu: syncList,
   dma_sync_sg_for_device: syncList,
-  map: [compile("iova paddr size", `${range} paddr={paddr:hex} size={size:decimal}`)],
-  unmap: [compile("iova size unmapped_size", `${range} size={size:decimal} unmapped_size={unmapped_size:decimal}`)],
+  map: [
+    compile("iova paddr size", `${range} paddr={paddr:hex} size={size:decimal}`),
+    // Linux 5.15 and older
+    compile("iova paddr size", "IOMMU: iova={iova:hex} paddr={paddr:hex} size={size:decimal}"),
+  ],
+  unmap: [
+    compile("iova size unmapped_size", `${range} size={size:decimal} unmapped_size={unmapped_size:decimal}`),
+    compile(
+      "iova size unmapped_size",
+      "IOMMU: iova={iova:hex} size={size:decimal} unmapped_size={unmapped_size:decimal}",
+    ),
+  ],
+  map_single: intelMap,
+  bounce_map_single: intelMap,
+  unmap_single: intelUnmap,
+  bounce_unmap_single: intelUnmap,
   io_page_fault: [
     compile("device driver iova flags", "IOMMU:{driver:word} {device:word} iova={iova:hex} flags={flags:number}"),
   ],
@@ -204,3 +243,9 @@ export const TEMPLATES: Readonly<Record<string, readonly Template[]>> = {
     ),
   ],
 };
+
+const NONE: readonly Template[] = [];
+
+/** How an event of this name is printed; nothing where the name is not in the catalogue. */
+export const templatesOf = (name: string): readonly Template[] =>
+  Object.hasOwn(BY_NAME, name) ? BY_NAME[name]! : NONE;

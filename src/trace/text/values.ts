@@ -5,10 +5,10 @@
  * method answers whether the value is there; `low` and `high` then hold it. A line ends in a newline, and no value holds
  * one, so nothing has to look for the end of the line first.
  */
-import { ATTRIBUTE_BITS, DIRECTION_NAMES } from "./catalogue.ts";
-import type { Columns } from "./columns.ts";
-import type { StringTable } from "./string-table.ts";
-import { SHAPES, STEP, type Template } from "./text-templates.ts";
+import { ATTRIBUTE_BITS, DIRECTION_NAMES } from "../catalogue.ts";
+import type { Columns } from "../columns.ts";
+import type { StringTable } from "../string-table.ts";
+import { SHAPES, STEP, type Template } from "./print-formats.ts";
 
 const NEWLINE = 10;
 const RETURN = 13;
@@ -16,9 +16,12 @@ const SPACE = 32;
 const QUOTE = 34;
 const OPEN_PAREN = 40;
 const CLOSE_PAREN = 41;
+const STAR = 42;
 const COMMA = 44;
 const MINUS = 45;
+const SLASH = 47;
 const ZERO = 48;
+const UNDERSCORE = 95;
 const SMALL_X = 120;
 const OPEN_BRACE = 123;
 const BAR = 124;
@@ -37,7 +40,7 @@ const DIRECTIONS = DIRECTION_NAMES.map((name) => encoder.encode(name));
 const ATTRIBUTES = Object.entries(ATTRIBUTE_BITS).map(([name, bit]) => ({ name: encoder.encode(name), bit }));
 const TRUNCATED = encoder.encode(" [TRUNCATED]");
 const FORCE = encoder.encode("FORCE");
-const NORMAL = encoder.encode("NORMAL");
+const NORMALS = [encoder.encode("NORMAL"), encoder.encode("NO_FORCE")];
 const NIL = [encoder.encode("(nil)"), encoder.encode("(null)")];
 
 const WORD = SHAPES.indexOf("word");
@@ -58,6 +61,12 @@ export class ValueReader {
   at = 0;
   low = 0;
   high = 0;
+  /** A word of the payload that is not known, [unknownFrom, unknownTo): an attribute. Empty where there was none. */
+  unknownFrom = 0;
+  unknownTo = 0;
+  /** The function behind the payload, [siteFrom, siteTo), that perf prints with `-F ip,sym`. Empty where there is none. */
+  siteFrom = 0;
+  siteTo = 0;
   /** The string of the last word: as a rule the next one is the same device. */
   #lastWord = 0;
 
@@ -72,6 +81,8 @@ export class ValueReader {
     columns.used = used + fields.length * 2;
     let literal = 0;
     this.at = at;
+    this.unknownTo = this.unknownFrom = 0;
+    this.siteTo = this.siteFrom = 0;
     for (let step = 0; step < steps.length; step += STEP) {
       const literalEnd = steps[step]!;
       let position = this.at;
@@ -91,9 +102,30 @@ export class ValueReader {
       }
     }
     while (bytes[this.at] === SPACE || bytes[this.at] === RETURN) this.at++;
-    if (bytes[this.at] === NEWLINE) return true;
+    if (bytes[this.at] === NEWLINE || this.#tail()) return true;
     columns.used = used;
     return false;
+  }
+
+  /** What may stand behind a payload: the end of a comment, or the place of the call that perf prints there. */
+  #tail(): boolean {
+    const bytes = this.bytes;
+    let at = this.at;
+    if (bytes[at] === STAR && bytes[at + 1] === SLASH) {
+      at += 2;
+      while (bytes[at] === SPACE || bytes[at] === RETURN) at++;
+      this.at = at;
+      return bytes[at] === NEWLINE;
+    }
+    const from = at;
+    while (DIGITS[bytes[at]!]! >= 0) at++;
+    if (at - from < 8 || at - from > 16 || bytes[at] !== SPACE) return false;
+    this.siteFrom = ++at;
+    while (bytes[at]! > SPACE) at++;
+    this.siteTo = at;
+    while (bytes[at] !== NEWLINE) at++;
+    this.at = at;
+    return this.siteTo > this.siteFrom;
   }
 
   /** Steps over `literal` where it stands next. */
@@ -116,15 +148,15 @@ export class ValueReader {
     if (shape === NUMBER) return this.#number();
     if (shape === LIST) return this.#list(columns);
     if (shape === TRUNCATION) return this.#flag(TRUNCATED, undefined);
-    if (shape === FORCED) return this.#flag(FORCE, NORMAL);
+    if (shape === FORCED) return this.#flag(FORCE, NORMALS);
     return this.#site();
   }
 
   /** 1 for `yes`; 0 for `no`, or for nothing where there is no `no`. */
-  #flag(yes: Uint8Array, no: Uint8Array | undefined): boolean {
+  #flag(yes: Uint8Array, no: readonly Uint8Array[] | undefined): boolean {
     this.low = this.#skip(yes) ? 1 : 0;
     this.high = 0;
-    return this.low === 1 || no === undefined || this.#skip(no);
+    return this.low === 1 || no === undefined || no.some((word) => this.#skip(word));
   }
 
   /** Hexadecimal of 1 to 16 digits, with or without 0x. */
@@ -186,6 +218,7 @@ export class ValueReader {
   }
 
   #pointer(): boolean {
+    while (this.bytes[this.at] === SPACE) this.at++; // older kernels set (null) to the right
     if (this.bytes[this.at] !== OPEN_PAREN) return this.#hex();
     this.low = 0;
     this.high = 0;
@@ -248,8 +281,8 @@ export class ValueReader {
         high |= this.high;
       } else {
         const bit = this.#attribute();
-        if (bit < 0) return false;
-        low |= 1 << bit;
+        if (bit >= 0) low |= 1 << bit;
+        else if (!this.#unknownAttribute()) return false;
       }
       if (this.bytes[this.at] === BAR) this.at++;
       else break;
@@ -270,8 +303,25 @@ export class ValueReader {
     return -1;
   }
 
+  /** Steps over the name of an attribute that is not known: a newer kernel's. */
+  #unknownAttribute(): boolean {
+    const bytes = this.bytes;
+    const from = this.at;
+    let at = from;
+    while (
+      (bytes[at]! >= 65 && bytes[at]! <= 90) ||
+      bytes[at] === UNDERSCORE ||
+      (bytes[at]! >= ZERO && bytes[at]! < 58)
+    )
+      at++;
+    if (at === from || (bytes[at]! > SPACE && bytes[at] !== BAR)) return false;
+    this.unknownFrom = from;
+    this.unknownTo = this.at = at;
+    return true;
+  }
+
   #list(columns: Columns): boolean {
-    if (this.bytes[this.at] !== OPEN_BRACE) return false;
+    if (this.bytes[this.at] !== OPEN_BRACE) return this.#looseList(columns);
     this.at++;
     const start = columns.used;
     let count = 0;
@@ -282,8 +332,28 @@ export class ValueReader {
       columns.words[columns.used++] = this.high;
       count++;
       if (this.bytes[this.at] === COMMA) this.at++;
+      while (this.bytes[this.at] === SPACE) this.at++;
     }
     this.at++;
+    this.low = start;
+    this.high = count;
+    return true;
+  }
+
+  /** Decimals with spaces between them, as libtraceevent prints an array; nothing for an empty one. */
+  #looseList(columns: Columns): boolean {
+    const start = columns.used;
+    let count = 0;
+    while (this.bytes[this.at]! > SPACE) {
+      if (!this.#decimal()) return false;
+      columns.grow(2);
+      columns.words[columns.used++] = this.low;
+      columns.words[columns.used++] = this.high;
+      count++;
+      const next = DIGITS[this.bytes[this.at + 1]!]!;
+      if (this.bytes[this.at] === SPACE && next >= 0 && next < 10) this.at++;
+      else break;
+    }
     this.low = start;
     this.high = count;
     return true;
