@@ -6,3 +6,4 @@ export { eachPage } from "./each-page.ts";
 export * from "./errors.ts";
 export type { DmaEvent, DmaEventName, Observer, TwoStepEvent } from "./observer.ts";
 export * from "./random.ts";
+export * from "./wording.ts";

@@ -20,7 +20,7 @@ import type { DeviceAccess } from "../platform/index.ts";
 import { type DebugCounters, DebugStore, type DmaDebugOptions } from "./debug-store.ts";
 import { DeviceDebug } from "./device-debug.ts";
 import { dumpOf } from "./dump.ts";
-import type { Finding } from "./finding.ts";
+import type { DebugFinding } from "./finding.ts";
 import { Live } from "./live.ts";
 import type { MappingKind } from "./records.ts";
 
@@ -46,6 +46,10 @@ export interface LiveRow {
   readonly ageMs: number | undefined;
 }
 
+/**
+ * DMA debugging: looks over every call of any number of devices, and says what was misused and by which line. Never
+ * throws, and changes nothing. Given as {@link DmaOptions.debug}. Memory is bounded by its options.
+ */
 export class DmaDebug implements DmaWatcher {
   readonly #store: DebugStore;
   readonly #devices = new Map<DmaDevice, DeviceDebug>();
@@ -58,7 +62,7 @@ export class DmaDebug implements DmaWatcher {
   }
 
   /** Findings so far, oldest first, as many as are kept. */
-  report(): readonly Finding[] {
+  report(): readonly DebugFinding[] {
     return this.#store.findings;
   }
 

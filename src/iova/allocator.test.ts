@@ -54,7 +54,7 @@ describe("the tree of an IOVA domain", () => {
               if (model.nodes.length === 1) continue;
               const node = model.nodes[step.free % (model.nodes.length - 1)]!;
               const pfn = step.free % 2 === 0 ? node.lo : node.hi; // any page of the range will do
-              expect(domain.find(pfn)).toEqual({ lo: node.lo, hi: node.hi });
+              expect(domain.find(pfn)).toEqual({ first: node.lo, last: node.hi });
               domain.freeTree(pfn);
               model.free(pfn);
             } else if ("reserve" in step) {
@@ -68,7 +68,7 @@ describe("the tree of an IOVA domain", () => {
             }
           }
           expect(domain.inspect()).toMatchObject(model.state);
-          for (const { lo, hi } of model.nodes.slice(0, -1)) expect(domain.find(hi)).toEqual({ lo, hi });
+          for (const { lo, hi } of model.nodes.slice(0, -1)) expect(domain.find(hi)).toEqual({ first: lo, last: hi });
         },
       ),
       { numRuns: 200 },
@@ -208,10 +208,10 @@ describe("the range cache of an IOVA domain", () => {
     const domain = new IovaAllocator();
     const [pfn, other] = [domain.allocateFast(4, M4, true), domain.allocateFast(64, M4, true)];
     domain.freeFast(pfn, 4);
-    expect(domain.reserve(pfn - 8, pfn)).toEqual({ lo: pfn - 8, hi: pfn + 3 });
+    expect(domain.reserve(pfn - 8, pfn)).toEqual({ first: pfn - 8, last: pfn + 3 });
     expect(domain.allocateFast(4, M4, true)).toBe(pfn);
     expect(domain.allocatedAt(pfn)).toBe(4);
-    expect(domain.reserve(other - 1, other)).toEqual({ lo: other - 1, hi: other + 63 });
+    expect(domain.reserve(other - 1, other)).toEqual({ first: other - 1, last: other + 63 });
     expect(domain.allocatedAt(other)).toBe(64); // what its owner knows
     domain.freeFast(other, 64);
     expect(domain.find(other - 1)).toBeUndefined();

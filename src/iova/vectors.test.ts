@@ -31,8 +31,8 @@ describe("IOVA vector", () => {
     expect(alloc(K4, K4, 12 * KiB, K4, 2 * MiB, K4, 64 * KiB, 200 * KiB, K4)).toEqual([
       0xfffff000, 0xffffe000, 0xffff8000, 0xffff7000, 0xffc00000, 0xffbff000, 0xffbe0000, 0xffb80000, 0xffb7f000,
     ]);
-    expect(domain.find(0xffff9)).toEqual({ lo: 0xffff8, hi: 0xffffb }); // 3 granules became 4
-    expect(domain.find(0xffb80)).toEqual({ lo: 0xffb80, hi: 0xffbb1 }); // 50 stay 50
+    expect(domain.find(0xffff9)).toEqual({ first: 0xffff8, last: 0xffffb }); // 3 granules became 4
+    expect(domain.find(0xffb80)).toEqual({ first: 0xffb80, last: 0xffbb1 }); // 50 stay 50
   });
 
   test("B: the hole above a reservation is not looked at again", () => {

@@ -9,7 +9,7 @@ import { DAT_MAGIC } from "./dat-file.ts";
 import { DatTrace } from "./dat-trace.ts";
 import { needsFile, notASource, notATrace } from "./errors.ts";
 import type { Trace } from "./events.ts";
-import { chunksOf, readExactly, type TraceInput } from "./input.ts";
+import { inputChunks, readExactly, type TraceInput } from "./input.ts";
 import { TextTrace } from "./text-trace.ts";
 
 export interface OpenOptions {
@@ -76,5 +76,5 @@ export async function openTrace(input: TraceInput, options: OpenOptions = {}): P
   if (input.size === 0) throw notATrace("an empty file");
   const head = await readExactly(input, 0, Math.min(DAT_MAGIC.length, input.size), "the first bytes");
   if (isDat(head)) return DatTrace.open(input, codecs, bestEffort, batchSize);
-  return TextTrace.open(chunksOf(input), bestEffort, batchSize);
+  return TextTrace.open(inputChunks(input), bestEffort, batchSize);
 }

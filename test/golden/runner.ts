@@ -41,13 +41,13 @@ const JUDGES: Readonly<Record<string, Judging>> = {
   // dma-buf: heaps, exporters, importers
   dmabuf: "dma-buf exporters and importers",
   // process memory and the devices that mirror it
-  hmm: "process memory and HMM",
+  hmm: () => import("./hmm.ts"),
   // DMA mapping of HMM ranges
   "hmm-dma": "DMA mapping of HMM ranges",
   // /dev/iommu
   iommufd: "iommufd objects and calls",
   // the PCI security manager
-  tsm: "the PCI security manager",
+  tsm: () => import("./tsm.ts"),
   // VFIO type 1 containers
   type1: "VFIO type 1 containers",
   // user memory of RDMA devices

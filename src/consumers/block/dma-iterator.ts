@@ -32,9 +32,13 @@ export interface MappedRequest {
 const MMIO: DmaAttributes = { mmio: true };
 
 /** Attributes of memory that is reached so. */
-export const attributesOf = (peer: P2pMapType): DmaAttributes | undefined =>
+export const attributesOfRoute = (peer: P2pMapType): DmaAttributes | undefined =>
   peer === "through-host-bridge" ? MMIO : undefined;
 
+/**
+ * Maps a request and goes over what the device is told, segment by segment: by one IOVA range where the pieces join,
+ * each by itself where not.
+ */
 export class DmaIterator {
   /** The run that {@link start} or {@link next} found. */
   address: DmaAddr = 0 as DmaAddr;
@@ -121,7 +125,7 @@ export class DmaIterator {
 
   #linkAll(range: RequestRange, mapped: MappedRequest): boolean {
     const vectors = this.#vectors;
-    const attributes = attributesOf(this.#peer);
+    const attributes = attributesOfRoute(this.#peer);
     let at = 0;
     try {
       do {
@@ -142,7 +146,7 @@ export class DmaIterator {
   #mapOne(): boolean {
     const { phys, length } = this.#vectors;
     try {
-      this.address = this.#ops!.mapPhys(phys as PhysAddr, length, this.#direction, attributesOf(this.#peer));
+      this.address = this.#ops!.mapPhys(phys as PhysAddr, length, this.#direction, attributesOfRoute(this.#peer));
     } catch (error) {
       return this.#fail(statusOfError(error), error);
     }

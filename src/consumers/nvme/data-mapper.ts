@@ -23,12 +23,12 @@ import {
   SGL_TYPE,
 } from "../../layouts/nvme/index.ts";
 import {
-  attributesOf,
+  attributesOfRoute,
   type BlockRequest,
   type BlockStatus,
   DmaIterator,
   type DmaOps,
-  directionOf,
+  directionOfOperation,
   gapMask,
   type QueueLimits,
   statusOfError,
@@ -41,6 +41,7 @@ import { MetadataMapper } from "./metadata-mapper.ts";
 import { RECORD_BYTES, type RecordPool } from "./segment-records.ts";
 import { unmapDescriptors } from "./sgl-list.ts";
 
+/** Maps a command's data, and writes its data pointer: PRP or SGL, whichever is right for it. */
 export class DataMapper {
   readonly counters: MapperCounters = new MapperCounters();
   readonly #ops: DmaOps;
@@ -84,7 +85,7 @@ export class DataMapper {
     mapping.data.peer = "none";
     mapping.bytes = request.bytes;
     mapping.sglEntries = 0;
-    mapping.direction = directionOf(request.operation);
+    mapping.direction = directionOfOperation(request.operation);
     this.counters.requests++;
     const forced = this.#sglForced(request, passthrough);
     if (request.segments === 1 && request.first!.data.vecs!.provider === undefined) {
@@ -136,7 +137,7 @@ export class DataMapper {
     }
     const { records } = mapping;
     if (!unmapRequest(this.#ops, data)) {
-      const attributes = attributesOf(data.peer);
+      const attributes = attributesOfRoute(data.peer);
       if (records)
         for (let i = 0; i < records.count; i++)
           this.#ops.unmapPhys(records.addresses[i]! as DmaAddr, records.lengths[i]!, direction, attributes);

@@ -9,7 +9,7 @@
 import type { DmaAddr, PhysAddr } from "../../base/index.ts";
 import { COMMAND, POINTERS, PRP_BYTES, put64, putSgl, SGL_BYTES, SGL_TYPE } from "../../layouts/nvme/index.ts";
 import {
-  attributesOf,
+  attributesOfRoute,
   type BlockRequest,
   type BlockStatus,
   DmaIterator,
@@ -70,7 +70,7 @@ export class MetadataMapper {
       if (metadataForm === "sgl")
         unmapDescriptors(this.#ops, metadataBlock!.view, 1, mapping.metadataEntries + 1, direction, metadata);
       else {
-        const attributes = attributesOf(metadata.peer);
+        const attributes = attributesOfRoute(metadata.peer);
         this.#ops.unmapPhys(mapping.metadataAddress as DmaAddr, mapping.metadataLength, direction, attributes);
       }
     }

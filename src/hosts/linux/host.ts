@@ -13,7 +13,7 @@ import {
   type Host,
   type HostCapabilities,
   type OpenDevice,
-  type OpenOptions,
+  type OpenDeviceOptions,
 } from "../../dma/index.ts";
 import { P2pRouter } from "../../p2p/index.ts";
 import { closeAtExit } from "./cleanup.ts";
@@ -31,6 +31,7 @@ import type { Fd, Syscalls } from "./syscalls.ts";
 import { fullName, groupObstacles, type PciFunction, Sysfs } from "./sysfs.ts";
 import { CONTAINER_NODE, Type1Space } from "./type1.ts";
 
+/** Where system calls and the kernel's files come from. */
 export interface LinuxHostOptions {
   /** System calls; this process's own unless said. */
   readonly sys?: Syscalls;
@@ -39,7 +40,7 @@ export interface LinuxHostOptions {
 }
 
 /** How a device is opened. */
-export interface LinuxOpenOptions extends OpenOptions {
+export interface LinuxOpenOptions extends OpenDeviceOptions {
   /** iommufd where there is one, else type1, unless said. */
   readonly backEnd?: BackEnd;
   /** Links wait for their sync; those that continue each other become one call. False unless said. */

@@ -20,6 +20,7 @@ import { InvalidationEngine, type InvalidationTarget, type QueueCounts, type Que
 import type { Cached } from "./translation-cache.ts";
 import { Translator } from "./translator.ts";
 
+/** What a simulated VT-d unit can do, and the memory that it reads. */
 export interface SimulatedVtdOptions extends VtdTraits {
   /** All memory that structures and tables can be in. */
   readonly memory: TableMemory;
@@ -45,6 +46,10 @@ export interface PageResponse {
 /** What one turn of a polling loop takes. */
 const POLL_MS = 0.001;
 
+/**
+ * A VT-d unit: registers on one side, device requests on the other. What it knows it reads from memory, and keeps until
+ * an invalidation in its queue tells it to forget. VT-d specification, 3, 6, 7 and 11.
+ */
 export class SimulatedVtdUnit implements VtdRegisters {
   readonly capability: bigint;
   readonly extendedCapability: bigint;
