@@ -101,7 +101,7 @@ function access(replay: Replay, line: Line, held: Held, way: "read" | "write"): 
 /** A real transfer, through the unit and what it remembers; to physical addresses if the device is not translated. */
 function transfer(replay: Replay, line: Line, held: Held): void {
   const { machine, dev } = replay;
-  const { domain, requester } = machine.devices[dev]!;
+  const { domain, requester } = machine.device(dev);
   const untranslated = { translate: (_requester: number, page: number) => page as PhysPage };
   const unit = machine.hardware ?? machine.virtio?.hardware;
   const engine = new DmaEngine(requester, domain && unit ? unit : untranslated, machine.memory);

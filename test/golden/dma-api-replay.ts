@@ -5,7 +5,7 @@
 import type { Dma } from "../../src/dma/index.ts";
 import { type Held, Objects } from "./dma-api-objects.ts";
 import { StateJudge } from "./dma-api-state.ts";
-import { Differences, type Header, type Line, NotJudged } from "./judge.ts";
+import { Differences, type Header, type Line } from "./judge.ts";
 import { KernelMachine } from "./kernel-machine.ts";
 import { MisuseJudge } from "./misuse.ts";
 import { number } from "./words.ts";
@@ -39,9 +39,7 @@ export class Replay {
 
   /** The front door of the line's device. */
   get dma(): Dma {
-    const device = this.machine.devices[this.dev];
-    if (device === undefined) throw new NotJudged(`device ${this.dev} is used, and no line says which it is`);
-    return device.dma;
+    return this.machine.device(this.dev).dma;
   }
 
   /** What the line is about, and from now on its device. */

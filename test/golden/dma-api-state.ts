@@ -2,7 +2,7 @@
  * The state that a file of the running kernel tells after each call: events, pool, page table, translations; and what a
  * driver may ask of a device. Everything that the file says is compared with the rebuilt machine.
  */
-import { type Differences, type Line, NotJudged } from "./judge.ts";
+import type { Differences, Line } from "./judge.ts";
 import { ALL_ONES, hex, type KernelEvent } from "./kernel-events.ts";
 import type { KernelMachine } from "./kernel-machine.ts";
 import { number } from "./words.ts";
@@ -25,9 +25,8 @@ export class StateJudge {
 
   /** What a driver may ask of its device. */
   query(line: Line, dev: number): void {
-    const { pool, devices } = this.#machine;
-    const found = devices[dev];
-    if (found === undefined) throw new NotJudged(`device ${dev} is asked, and no line says which it is`);
+    const { pool } = this.#machine;
+    const found = this.#machine.device(dev);
     const { dma } = found;
     const { device } = dma;
     const limit = (value: number): string => (Number.isFinite(value) ? hex(value) : ALL_ONES);
@@ -81,7 +80,7 @@ export class StateJudge {
 
   /** What any line may say of the state after it. */
   after(line: Line, dev: number): void {
-    const { events, pool, devices } = this.#machine;
+    const { events, pool } = this.#machine;
     const seen = events.take();
     const op = line["op"];
     if (op === "domain" || op === "device" || op === "set") return;
@@ -91,7 +90,7 @@ export class StateJudge {
       this.#differences.same("poolUsed", line["poolUsed"], pool.used + this.#others);
     if (pool && line["poolNext"] !== undefined) this.#differences.same("poolNext", line["poolNext"], pool.nextIndex);
     if (line["skipSync"] !== undefined && !this.#debugging)
-      this.#differences.same("skipSync", line["skipSync"], devices[dev]!.dma.device.skipSync);
+      this.#differences.same("skipSync", line["skipSync"], this.#machine.device(dev).dma.device.skipSync);
     if (this.#machine.hasTables(dev)) this.#tables(line, dev);
     for (const [iova, phys, bytes] of (line["translates"] ?? []) as [string, string, string][])
       this.#translates(dev, number(iova), number(phys), number(bytes));

@@ -2,64 +2,21 @@
  * The machine of the running kernel's recordings, rebuilt: memory, an IOMMU unit, bounce pool and peer devices, as the
  * first line of a file says, and one front door for each of its devices.
  */
-import { type DmaAddr, type IovaPage, PhysAddr, type PhysPage } from "../../src/base/index.ts";
+import { type DmaAddr, type IovaPage, PhysAddr } from "../../src/base/index.ts";
 import { Dma, type DmaMachine } from "../../src/dma/index.ts";
 import type { DmaDebug } from "../../src/dma-debug/index.ts";
 import { SimulatedMemory, VirtualClock } from "../../src/hosts/simulated/index.ts";
 import { SimulatedVirtioIommu } from "../../src/hosts/simulated/units/virtio/index.ts";
 import { SimulatedVtdUnit } from "../../src/hosts/simulated/units/vtd/index.ts";
-import { DmaDomain, INTERRUPT_WINDOW, VirtioDomain, VirtioIommuUnit, VtdUnit } from "../../src/iommu/index.ts";
+import { DmaDomain, INTERRUPT_WINDOW, VirtioDmaDomain, VirtioIommuUnit, VtdUnit } from "../../src/iommu/index.ts";
 import { vtdSecondStage, x86_64 } from "../../src/layouts/pagetable/index.ts";
 import { requesterId, requesterName } from "../../src/layouts/pci/index.ts";
 import { P2pRouter } from "../../src/p2p/index.ts";
-import { Arena } from "../../src/pagetable/index.ts";
-import type { PageAllocator } from "../../src/platform/index.ts";
 import { BouncePool } from "../../src/swiotlb/index.ts";
 import { type Header, known, type Line, NotJudged } from "./judge.ts";
 import { hex, KernelEvents } from "./kernel-events.ts";
 import { type RecordedTree, recordedTree } from "./p2p-machine.ts";
-
-/** Table memory that says when tables come and go. */
-class RecordedArena extends Arena {
-  readonly #events: KernelEvents;
-
-  constructor(events: KernelEvents) {
-    super({ basePage: (2 ** 35) as PhysPage });
-    this.#events = events;
-  }
-
-  override allocate(order = 0): number {
-    const frame = super.allocate(order);
-    if (frame >= 0) this.#events.tableAllocated();
-    return frame;
-  }
-
-  override release(frame: number, order = 0): void {
-    super.release(frame, order);
-    this.#events.tablesFreed(1);
-  }
-}
-
-/** Gives out the pages that the kernel's page allocator gave: what the file says is fed in. */
-export class RecordedPages implements PageAllocator {
-  #runs: { page: number; pages: number }[] = [];
-
-  feed(runs: readonly { page: number; pages: number }[]): void {
-    this.#runs = runs.map((run) => ({ ...run }));
-  }
-
-  allocatePages(pages: number): PhysPage | undefined {
-    const run = this.#runs[0];
-    if (!run || run.pages < pages) return undefined;
-    const page = run.page as PhysPage;
-    run.page += pages;
-    run.pages -= pages;
-    if (run.pages === 0) this.#runs.shift();
-    return page;
-  }
-
-  freePages(): void {}
-}
+import { RecordedArena, RecordedPages } from "./recorded-memory.ts";
 
 /** What a mode says of the machine: its IOMMU, how that is used, and whether every mapping is bounced. */
 interface Mode {
@@ -96,7 +53,7 @@ interface Device {
   readonly untrusted: boolean;
   readonly requester: number;
   dma: Dma;
-  domain: DmaDomain | VirtioDomain | undefined;
+  domain: DmaDomain | VirtioDmaDomain | undefined;
   /** There is an IOMMU, and the device's domain leaves addresses as they are. */
   isIdentity: boolean;
   leaves: Map<number, string>;
@@ -202,10 +159,16 @@ export class KernelMachine {
     device.dma.device.skipSync = false; // no mask was set yet
   }
 
+  /** A device that the file has named. */
+  device(index: number): Device {
+    const found = this.devices[index];
+    if (found === undefined) throw new NotJudged(`device ${index} is used, and no line says which it is`);
+    return found;
+  }
+
   /** A fresh domain for a device. `domainId` is what the kernel's descriptors say. */
   enter(index: number, type: string, domainId: number): void {
-    const device = this.devices[index];
-    if (device === undefined) throw new NotJudged(`device ${index} gets a domain, and no line says which it is`);
+    const device = this.device(index);
     const before = device.dma;
     const mode = known("a domain of the type", DOMAINS, type);
     this.events.recording = false;
@@ -219,7 +182,7 @@ export class KernelMachine {
     this.events.take();
   }
 
-  #domainOf(requester: number, mode: "strict" | "lazy", domainId: number): DmaDomain | VirtioDomain | undefined {
+  #domainOf(requester: number, mode: "strict" | "lazy", domainId: number): DmaDomain | VirtioDmaDomain | undefined {
     const options = {
       clock: this.clock,
       mode,
@@ -236,13 +199,13 @@ export class KernelMachine {
       return domain;
     }
     if (!this.virtio) return undefined;
-    const domain = new VirtioDomain({ ...options, unit: this.virtio.unit, linuxCompatible: true });
+    const domain = new VirtioDmaDomain({ ...options, unit: this.virtio.unit, linuxCompatible: true });
     this.virtio.unit.attach(requester, domain);
     return domain;
   }
 
-  #front(index: number, domain: DmaDomain | VirtioDomain | undefined, before?: Dma): Dma {
-    const { name, untrusted } = this.devices[index]!;
+  #front(index: number, domain: DmaDomain | VirtioDmaDomain | undefined, before?: Dma): Dma {
+    const { name, untrusted } = this.device(index);
     const limits = before?.device;
     const node = this.tree.devices[index];
     const dma = new Dma({
@@ -278,7 +241,7 @@ export class KernelMachine {
 
   /** Leaves that appeared or went since the last time, as the files write them, and how many tables and leaves there are. */
   changes(index: number): { changed: [string, string, string, number][]; tables: number; leaves: number } {
-    const device = this.devices[index]!;
+    const device = this.device(index);
     const { table } = device.domain as DmaDomain;
     const now = new Map<number, string>();
     let tables = 1;
@@ -308,7 +271,7 @@ export class KernelMachine {
 
   /** Where a DMA address leads, page by page, through the tables and not the IOTLB; undefined where it leads nowhere. */
   reach(index: number, address: number): PhysAddr | undefined {
-    const { domain } = this.devices[index]!;
+    const { domain } = this.device(index);
     if (!domain) return PhysAddr(address);
     const page = domain.lookup(Math.floor(address / 4096) as IovaPage);
     return page < 0 ? undefined : PhysAddr(page * 4096 + (address % 4096));

@@ -2,6 +2,7 @@
 import { createHash } from "node:crypto";
 import { Counters, type IovaPage, type PhysPage } from "../../src/base/index.ts";
 import {
+  type ArmGeometry,
   type ArmOptions,
   amdV1,
   armLpae,
@@ -18,6 +19,17 @@ export const hex = (value: bigint): string => `0x${BigInt.asUintN(64, value).toS
 export const pageOf = (text: unknown): number => Number(BigInt(text as string) >> 12n);
 export const bytes = (pages: number): bigint => BigInt(pages) << 12n;
 export const word = (low: number, high: number): bigint => (BigInt(high >>> 0) << 32n) | BigInt(low >>> 0);
+
+/** Differences in the fields that both sides have something to say about. */
+export function compare(line: Line, found: Readonly<Record<string, unknown>>, names: readonly string[]): string[] {
+  const differences: string[] = [];
+  for (const name of names) {
+    const expected = JSON.stringify(line[name]);
+    const actual = JSON.stringify(found[name]);
+    if (expected !== actual) differences.push(`${name}: kernel ${expected}, dmalink ${actual}`);
+  }
+  return differences;
+}
 
 /** What a table may be built with: features that change what it does, and how the kernel gathers and allocates. */
 const FEATURES: ReadonlySet<string> = new Set([
@@ -95,6 +107,22 @@ export function armOptions(header: Line, stage: 1 | 2): ArmOptions {
     hardwareDirty: features.includes("hardwareDirty"),
     nonSecure: features.includes("nonSecure"),
     forcedWriteBack: features.includes("s2fwb"),
+  };
+}
+
+/** The words that configure an Arm unit for a geometry, as the files write them. */
+export function armInit(stage: 1 | 2, geometry: ArmGeometry): Readonly<Record<string, unknown>> {
+  const { ps, tg, sh, orgn, irgn, tsz, sl } = geometry.control;
+  return {
+    pageSizes: hex(geometry.pageSizes),
+    ias: geometry.inputBits,
+    oas: geometry.outputBits,
+    startLevel: geometry.startLevel,
+    topBits: geometry.topIndexBits,
+    topBytes: 8 * 2 ** geometry.topIndexBits,
+    ...(stage === 1
+      ? { tcr: { ips: ps, tg, sh, orgn, irgn, tsz }, mair: hex(geometry.mair) }
+      : { vtcr: { ps, tg, sh, orgn, irgn, sl, tsz } }),
   };
 }
 

@@ -1,35 +1,15 @@
 /**
- * Judges of the page-table files: kinds pagetable and pagetable-named (operations on a table), leaf-sizes, split, arm-geometry.
+ * Judges of page tables: kinds pagetable and pagetable-named, operations on a table or on several.
  *
  * A table is built as the file says and driven by its operations; compared is every answer, every effect (tables, syncs,
  * write-backs, invalidated walks), the gather, and at each check the whole table by two digests.
  */
 import { ERRNO, type IovaPage, type PhysPage } from "../../src/base/index.ts";
-import {
-  type ArmGeometry,
-  armGeometry,
-  itemLg,
-  levelOfSize,
-  READ,
-  sizesOfBitmap,
-  type TableLayout,
-  WRITE,
-} from "../../src/layouts/pagetable/index.ts";
+import { armGeometry, itemLg, levelOfSize, READ, type TableLayout } from "../../src/layouts/pagetable/index.ts";
 import { Gather, PageSizes } from "../../src/pagetable/index.ts";
 import { type Judge, judgeLines, type Line, NotJudged } from "./judge.ts";
-import { armOptions, bytes, hex, layoutOf, pageOf, Subject } from "./pagetable-subject.ts";
+import { armInit, armOptions, bytes, compare, hex, pageOf, Subject } from "./pagetable-subject.ts";
 import { permissionsOf } from "./words.ts";
-
-/** Differences in the fields that both sides have something to say about. */
-function compare(line: Line, found: Record<string, unknown>, names: readonly string[]): string[] {
-  const differences: string[] = [];
-  for (const name of names) {
-    const expected = JSON.stringify(line[name]);
-    const actual = JSON.stringify(found[name]);
-    if (expected !== actual) differences.push(`${name}: kernel ${expected}, dmalink ${actual}`);
-  }
-  return differences;
-}
 
 type Rule = (name: string) => void;
 const UNALIGNED = "an unmap that is not of whole pages leaves the gather alone";
@@ -275,84 +255,4 @@ const judgeTable: Judge = (header, lines) => {
   });
 };
 
-const judgeLeafSizes: Judge = (header, lines) => {
-  layoutOf(header); // not judged at all if there is none
-  return judgeLines(lines, false, (line) => {
-    const { table, layout, counters } = new Subject(header);
-    const at = (name: string): bigint => BigInt(line[name] as string);
-    const ret = table.mapBytes(at("iova"), at("pa"), at("len"), READ | WRITE);
-    const leaves: [string, number][] = [];
-    for (let page = pageOf(line.iova), end = page + table.mappedPages; page < end; ) {
-      const found = table.translate(page as IovaPage)!;
-      const size = hex(bytes(found.leafPages));
-      const last = leaves.at(-1);
-      if (last?.[0] === size) last[1]++;
-      else leaves.push([size, 1]);
-      page += found.leafPages;
-    }
-    const tables = counters.tablePagesAllocated / 2 ** Math.max(0, layout.indexBits - 9);
-    const found = { ret, mapped: hex(bytes(table.mappedPages)), tables, leaves };
-    return compare(line, found, ["ret", "mapped", "tables", "leaves"]);
-  });
-};
-
-/** Rounds of the legacy splitter, at most 200. */
-function rounds(sizes: PageSizes, iova: number, phys: number, pages: number): [string, number][] {
-  const list: [string, number][] = [];
-  for (let done = 0; done < pages && list.length < 200; ) {
-    const lg = sizes.best(iova + done, phys + done, pages - done);
-    const count = sizes.count(lg, iova + done, phys + done, pages - done);
-    list.push([hex(bytes(2 ** lg)), count]);
-    done += count * 2 ** lg;
-  }
-  return list;
-}
-
-const judgeSplit: Judge = (_header, lines) =>
-  judgeLines(lines, false, (line) => {
-    const bitmap = BigInt(line.pageSizes as string);
-    if ((bitmap & 0xfffn) !== 0n) throw new NotJudged("pages of less than 4 KiB: dmalink has none");
-    const sizes = new PageSizes(sizesOfBitmap(bitmap));
-    const [iova, phys, pages] = [pageOf(line.iova), pageOf(line.pa), pageOf(line.len)];
-    const found = { map: rounds(sizes, iova, phys, pages), unmap: rounds(sizes, iova, iova, pages) };
-    return compare(line, found, ["map", "unmap"]);
-  });
-
-const judgeGeometry: Judge = (_header, lines) =>
-  judgeLines(lines, false, (line) => {
-    const asked = line.asked as Record<string, unknown>;
-    const stage = line.stage as 1 | 2;
-    const geometry = armGeometry({
-      stage,
-      pageSizes: BigInt(asked.pageSizes as string),
-      inputBits: asked.ias as number,
-      outputBits: asked.oas as number,
-      incoherentWalker: !asked.coherent,
-      upperHalf: asked.ttbr1 === true,
-    });
-    return compare(line, { init: geometry === undefined ? null : armInit(stage, geometry) }, ["init"]);
-  });
-
-function armInit(stage: 1 | 2, geometry: ArmGeometry): Readonly<Record<string, unknown>> {
-  const { ps, tg, sh, orgn, irgn, tsz, sl } = geometry.control;
-  return {
-    pageSizes: hex(geometry.pageSizes),
-    ias: geometry.inputBits,
-    oas: geometry.outputBits,
-    startLevel: geometry.startLevel,
-    topBits: geometry.topIndexBits,
-    topBytes: 8 * 2 ** geometry.topIndexBits,
-    ...(stage === 1
-      ? { tcr: { ips: ps, tg, sh, orgn, irgn, tsz }, mair: hex(geometry.mair) }
-      : { vtcr: { ps, tg, sh, orgn, irgn, sl, tsz } }),
-  };
-}
-
-/** By the kind that a golden file names. */
-export const judges: Readonly<Record<string, Judge>> = {
-  pagetable: judgeTable,
-  "pagetable-named": judgeTable,
-  "leaf-sizes": judgeLeafSizes,
-  split: judgeSplit,
-  "arm-geometry": judgeGeometry,
-};
+export const judges: Readonly<Record<string, Judge>> = { pagetable: judgeTable, "pagetable-named": judgeTable };

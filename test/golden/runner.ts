@@ -19,11 +19,11 @@ const JUDGES: Readonly<Record<string, Judging>> = {
   "smmu-invalidate": () => import("./invalidation.ts"),
   "vtd-invalidate": () => import("./invalidation.ts"),
   // page tables
-  "arm-geometry": () => import("./pagetable.ts"),
-  "leaf-sizes": () => import("./pagetable.ts"),
+  "arm-geometry": () => import("./pagetable-cases.ts"),
+  "leaf-sizes": () => import("./pagetable-cases.ts"),
   pagetable: () => import("./pagetable.ts"),
   "pagetable-named": () => import("./pagetable.ts"),
-  split: () => import("./pagetable.ts"),
+  split: () => import("./pagetable-cases.ts"),
   // IOVA allocation
   "iova-dma": () => import("./iova.ts"),
   "iova-fast": () => import("./iova.ts"),

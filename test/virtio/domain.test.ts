@@ -6,7 +6,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { type IovaPage, PAGE_SIZE, type PhysPage } from "../../src/base/index.ts";
 import { SimulatedVirtioIommu, type SimulatedVirtioOptions, VirtualClock } from "../../src/hosts/simulated/index.ts";
-import { VirtioDomain, type VirtioDomainOptions, VirtioIommuUnit } from "../../src/iommu/index.ts";
+import { VirtioDmaDomain, type VirtioDmaDomainOptions, VirtioIommuUnit } from "../../src/iommu/index.ts";
 import { CACHE, MMIO, READ, WRITE } from "../../src/layouts/pagetable/index.ts";
 import { STATUS } from "../../src/layouts/virtio-iommu/index.ts";
 
@@ -17,11 +17,11 @@ const page = (n: number): IovaPage => n as IovaPage;
 const frame = (n: number): PhysPage => n as PhysPage;
 const code = (code: string, errno: string) => expect.objectContaining({ code, errno });
 
-function machine(options: SimulatedVirtioOptions = {}, more: Partial<VirtioDomainOptions> = {}) {
+function machine(options: SimulatedVirtioOptions = {}, more: Partial<VirtioDmaDomainOptions> = {}) {
   const clock = new VirtualClock();
   const hardware = new SimulatedVirtioIommu(options);
   const unit = new VirtioIommuUnit(hardware);
-  const domain = new VirtioDomain({ unit, clock, mode: "strict", ...more });
+  const domain = new VirtioDmaDomain({ unit, clock, mode: "strict", ...more });
   unit.attach(DEVICE, domain);
   const reach = (pages: readonly number[], requester = DEVICE): number[] =>
     pages.map((each) => hardware.translate(requester, page(each), "read"));
@@ -167,7 +167,7 @@ describe("endpoints", () => {
     const { clock, unit, domain, hardware, reach } = machine();
     domain.map(page(1), frame(10), 1, RW);
     domain.sync(page(1), 1);
-    const next = new VirtioDomain({ unit, clock, mode: "strict", domainId: 2 });
+    const next = new VirtioDmaDomain({ unit, clock, mode: "strict", domainId: 2 });
     next.map(page(1), frame(20), 1, RW);
     unit.attach(DEVICE, next);
     expect([reach([1]), hardware.mappings]).toEqual([[20], 1]);
@@ -180,7 +180,7 @@ describe("endpoints", () => {
     domain.map(page(1), frame(10), 1, RW);
     domain.sync(page(1), 1);
     hardware.refuse = ({ type }) => (type === "attach" ? STATUS.unsupported : undefined);
-    const next = new VirtioDomain({ unit, clock, mode: "strict", domainId: 2 });
+    const next = new VirtioDmaDomain({ unit, clock, mode: "strict", domainId: 2 });
     expect(() => unit.attach(DEVICE, next)).toThrow(code("ERR_DMA_VIRTIO_ATTACH", "EOPNOTSUPP"));
     expect(reach([1])).toEqual([10]);
   });
@@ -193,11 +193,13 @@ describe("endpoints", () => {
 
   test("a domain needs a number that the device knows", () => {
     const { unit, clock } = machine();
-    expect(() => new VirtioDomain({ unit, clock, mode: "strict", domainId: -1 })).toThrow(
+    expect(() => new VirtioDmaDomain({ unit, clock, mode: "strict", domainId: -1 })).toThrow(
       code("ERR_DMA_DOMAIN", "EINVAL"),
     );
-    expect(() => new VirtioDomain({ unit, clock, mode: "eager" as never })).toThrow(code("ERR_DMA_DOMAIN", "EINVAL"));
-    expect(() => new VirtioDomain({ unit: undefined as never, clock, mode: "strict" })).toThrow(
+    expect(() => new VirtioDmaDomain({ unit, clock, mode: "eager" as never })).toThrow(
+      code("ERR_DMA_DOMAIN", "EINVAL"),
+    );
+    expect(() => new VirtioDmaDomain({ unit: undefined as never, clock, mode: "strict" })).toThrow(
       code("ERR_DMA_DOMAIN", "EINVAL"),
     );
   });

@@ -14,7 +14,7 @@ import {
   type OpenDevice,
   type OpenDeviceOptions,
 } from "../../dma/index.ts";
-import { DmaDomain, INTERRUPT_WINDOW, VirtioDomain, VirtioIommuUnit, VtdUnit } from "../../iommu/index.ts";
+import { DmaDomain, INTERRUPT_WINDOW, VirtioDmaDomain, VirtioIommuUnit, VtdUnit } from "../../iommu/index.ts";
 import { type TableLayout, vtdSecondStage } from "../../layouts/pagetable/index.ts";
 import { P2pRouter, type P2pRouterOptions } from "../../p2p/index.ts";
 import { Arena } from "../../pagetable/index.ts";
@@ -89,7 +89,7 @@ export class SimulatedHost implements Host {
   readonly capabilities: HostCapabilities;
   readonly #options: SimulatedHostOptions;
   readonly #open = new Map<string, SimulatedOpenDevice>();
-  readonly #virtioDomains: VirtioDomain[] = [];
+  readonly #virtioDomains: VirtioDmaDomain[] = [];
   #domains = 0;
 
   /** @throws DmaError as {@link SimulatedMachine}, and those of the bounce pool */
@@ -172,7 +172,8 @@ export class SimulatedHost implements Host {
     const observer = options.observer ?? this.#options.observer;
     const { iommu, coherent = true } = this.#options;
     const common = { clock: this.clock, mode: iommu?.mode ?? "strict", domainId: ++this.#domains, counters, observer };
-    const virtio = this.virtio && new VirtioDomain({ ...common, unit: this.virtio.unit, reserved: [INTERRUPT_WINDOW] });
+    const virtio =
+      this.virtio && new VirtioDmaDomain({ ...common, unit: this.virtio.unit, reserved: [INTERRUPT_WINDOW] });
     if (virtio) {
       this.virtio!.unit.attach(device.requester, virtio);
       this.#virtioDomains.push(virtio);

@@ -1,16 +1,16 @@
 /** The links of one range in a domain of a virtio-iommu: each is a mapping, and the requests wait for the sync. */
 import type { IovaPage, PhysPage } from "../../base/index.ts";
 import type { LinkCursor } from "../address-space.ts";
-import type { VirtioDomain } from "./domain.ts";
+import type { VirtioPagingDomain } from "./paging-domain.ts";
 
-/** Made by {@link VirtioDomain.openLinks}. */
+/** Made by a DMA domain for its ranges. */
 export class VirtioLinks implements LinkCursor {
-  readonly #domain: VirtioDomain;
+  readonly #domain: VirtioPagingDomain;
   /** Unmapped, and the device may still know it: [first, end). */
   #first = 0;
   #end = 0;
 
-  constructor(domain: VirtioDomain) {
+  constructor(domain: VirtioPagingDomain) {
     this.#domain = domain;
   }
 

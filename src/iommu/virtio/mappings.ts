@@ -4,7 +4,7 @@
  * Idea: a sorted list. Mappings may overlap where nobody refuses that; then the one that begins first is found first, and of
  * two that begin together the older one.
  * Promises: finding is O(log n) while nothing overlaps; adding and removing move what lies behind.
- * Not for: deciding what may be mapped; that is {@link VirtioDomain}'s.
+ * Not for: deciding what may be mapped; that is {@link VirtioPagingDomain}'s.
  */
 import type { IovaPage, PhysPage } from "../../base/index.ts";
 

@@ -1,115 +1,73 @@
 /**
- * A domain of a virtio-iommu: the device keeps its mappings, and is told of each by a request.
+ * A domain of a virtio-iommu: the device keeps its mappings, and is told of each by a request. The caller chooses the addresses.
  *
  * Idea: no tables. What is mapped stands in a list here and in the device; a map or unmap changes the list at once and adds
  * a request, and a sync sends what waits. So n links and one sync are one notification of the device, as is an unmap of any
  * length.
  * Promises: a failed map leaves nothing behind: what the device refuses shows at the sync, which takes back all that it was
- * for. When an unmap returns, the device cannot reach the pages any more. Lazy: after the next flush; until then nobody gets
- * the addresses.
- * Not for: unmapping part of what was mapped together: the device does not (ERR_DMA_SPLIT).
+ * for. When an unmap returns, the device cannot reach the pages any more.
+ * Not for: choosing addresses; that is {@link VirtioDmaDomain}'s. Nor for unmapping part of what was mapped together: the device
+ * does not (ERR_DMA_SPLIT).
  * With `linuxCompatible` as Linux 7.2 does it: a request per page size, mappings that overlap or permit nothing are taken, an
  * unmap removes what begins in its range, whole, and tells the device nothing if that was less than asked.
  * Specified by: Virtual I/O Device (VIRTIO) version 1.3, 5.13; behaviour of Linux 7.2, judged by test/golden/dma-api.
  */
 import { Counters, ERRNO, type IovaPage, type Observer, PAGE_SIZE, type PhysPage } from "../../base/index.ts";
-import { type GranuleRange, IovaAllocator, type IovaDevice, IovaSpace } from "../../iova/index.ts";
 import { MMIO, READ, sizesOfBitmap, WRITE } from "../../layouts/pagetable/index.ts";
 import { MAP_FLAG, STATUS } from "../../layouts/virtio-iommu/index.ts";
 import { PageSizes } from "../../pagetable/index.ts";
-import type { Clock } from "../../platform/index.ts";
-import type { AddressSpace, LinkCursor } from "../address-space.ts";
-import { badMode, domainLacks, mapRefused } from "../errors.ts";
+import { domainLacks, mapRefused } from "../errors.ts";
 import { badDomainId, mapRefusedByDevice, partOfMapping } from "./errors.ts";
-import { VirtioLinks } from "./links.ts";
 import { type Mapping, Mappings } from "./mappings.ts";
 import type { AttachedDomain, VirtioIommuUnit } from "./unit.ts";
 
 /** What a domain of a virtio-iommu is made of. */
-export interface VirtioDomainOptions {
+export interface VirtioPagingOptions {
   readonly unit: VirtioIommuUnit;
-  /** Tells the flush queue when its time is over. */
-  readonly clock: Clock;
-  /** `strict`: an unmap is done when it returns. `lazy`: unmapped ranges wait in a flush queue. */
-  readonly mode: "strict" | "lazy";
   /** What the device knows the domain by. Default 1. */
   readonly domainId?: number;
   readonly counters?: Counters;
   readonly observer?: Observer | undefined;
-  /** Last page of the address space. Default: what the device translates, 2^53 bytes at most. */
-  readonly lastPage?: number;
-  /** Ranges never given out (interrupt window, bridge windows). Granules, inclusive. Default: none. */
-  readonly reserved?: readonly GranuleRange[];
   /** Bits of a physical address. Default 52; the device does not say how many it takes. */
   readonly outputBits?: number;
   /** As the driver of Linux 7.2, its requests and its defects included. Default false. */
   readonly linuxCompatible?: boolean;
-  /**
-   * A release of addresses that are nobody's, or of more than was reserved, leaves the allocator as it is. Default true; else
-   * it gives out addresses twice from then on, as Linux does.
-   */
-  readonly checked?: boolean;
 }
 
-/** IOVAs are safe integers: 53 bits of bytes (docs/decisions/0001-addresses.md). */
-const WIDEST_PAGE_BITS = 41;
 /** No processor has wider physical addresses. */
 const PHYSICAL_BITS = 52;
 
 /** See the head of the file. */
-export class VirtioDomain implements AddressSpace, AttachedDomain {
+export class VirtioPagingDomain implements AttachedDomain {
   readonly counters: Counters;
-  readonly mode: "strict" | "lazy";
   readonly granule: number;
   readonly outputBits: number;
   readonly domainId: number;
+  protected readonly granulePages: number;
   readonly #unit: VirtioIommuUnit;
   readonly #observer: Observer | undefined;
   readonly #linuxCompatible: boolean;
   readonly #sizes: PageSizes;
-  readonly #granulePages: number;
-  readonly #lastPage: number;
   readonly #mappings = new Mappings();
-  readonly #space: IovaSpace;
   /** The device knows the domain: it has endpoints. */
   #isLive = false;
 
   /** @throws DmaError ERR_DMA_DOMAIN (EINVAL) */
-  constructor(options: VirtioDomainOptions) {
-    const { unit, clock, mode, observer, domainId = 1 } = options;
+  constructor(options: VirtioPagingOptions) {
+    const { unit, observer, domainId = 1 } = options;
     if (typeof unit !== "object" || unit === null) throw domainLacks("unit", unit);
-    if (typeof clock !== "object" || clock === null) throw domainLacks("clock", clock);
-    if (mode !== "strict" && mode !== "lazy") throw badMode(mode);
-    const { pageSizes, lastPage, domains } = unit.config;
+    const { pageSizes, domains } = unit.config;
     const isNumber = Number.isInteger(domainId) && domainId >= domains.first && domainId <= domains.last;
     if (!isNumber) throw badDomainId(domainId, domains.first, domains.last);
     this.#unit = unit;
     this.#observer = observer;
     this.#linuxCompatible = options.linuxCompatible ?? false;
     this.counters = options.counters ?? new Counters();
-    this.mode = mode;
     this.domainId = domainId;
     this.outputBits = options.outputBits ?? (this.#linuxCompatible ? 64 : PHYSICAL_BITS);
     this.#sizes = new PageSizes(sizesOfBitmap(pageSizes));
-    this.#granulePages = 2 ** (this.#sizes.sizes[0] ?? 0);
-    this.granule = this.#granulePages * PAGE_SIZE;
-    this.#lastPage = lastPage;
-    const allocator = new IovaAllocator({
-      granule: this.granule,
-      firstGranule: 1,
-      cpus: 1,
-      currentCpu: () => 0,
-      clock,
-      counters: this.counters,
-      checked: options.checked ?? true,
-    });
-    const end = Math.min(options.lastPage ?? lastPage, lastPage, 2 ** WIDEST_PAGE_BITS - 1) + 1;
-    this.#space = new IovaSpace(allocator, {
-      lastGranule: Math.floor(end / this.#granulePages) - 1,
-      observer,
-      ...(mode === "lazy" && { lazy: { clock, flushDomain: () => this.#flushDomain(), freeTables: () => {} } }),
-    });
-    this.#space.join(options.reserved ?? []);
+    this.granulePages = 2 ** (this.#sizes.sizes[0] ?? 0);
+    this.granule = this.granulePages * PAGE_SIZE;
   }
 
   /** What is mapped, in order of addresses; bytes. */
@@ -135,18 +93,7 @@ export class VirtioDomain implements AddressSpace, AttachedDomain {
     this.#isLive = false;
   }
 
-  // The address space.
-
-  /** Reserves `pages`, whole granules, below `limitPage`; 0 if there is no room. */
-  reserve(pages: number, limitPage: number, device: IovaDevice): IovaPage {
-    const per = this.#granulePages;
-    return (this.#space.allocate(pages / per, Math.floor(limitPage / per), device) * per) as IovaPage;
-  }
-
-  /** Links go where every map goes. */
-  openLinks(): LinkCursor {
-    return new VirtioLinks(this);
-  }
+  // Mapping.
 
   /**
    * Makes `pages` from `page` reach physical memory from `phys` on; the device knows of it after {@link sync}.
@@ -231,24 +178,11 @@ export class VirtioDomain implements AddressSpace, AttachedDomain {
     this.#unit.flush();
   }
 
-  /** Unmaps the first `mapped` pages and gives `reserved` back when it is safe. Pages unmapped. Cannot fail. */
-  release(page: IovaPage, mapped: number, reserved: number): number {
-    if (mapped === 0 || this.mode === "strict") {
-      const unmapped = mapped === 0 ? 0 : this.unmapNow(page, mapped);
-      this.#free(page, reserved);
-      return unmapped;
-    }
-    const unmapped = this.unmapLater(page, mapped);
-    try {
-      this.#space.queue(page / this.#granulePages, reserved / this.#granulePages);
-    } catch {
-      // as in #free
-    }
-    return unmapped;
-  }
-
-  /** The same where not everything of [`first`, + `span`) is mapped. */
-  releaseSparse(first: IovaPage, span: number, page: IovaPage, reserved: number): number {
+  /**
+   * Unmaps what is mapped of [`first`, + `span`), of which not everything is, and the device has forgotten it when this
+   * returns: one invalidation for all of it. Pages.
+   */
+  unmapSparse(first: IovaPage, span: number): number {
     let unmapped = 0;
     for (let at: number = first; at < first + span; ) {
       const found = this.#mappings.meeting(at, first + span - at);
@@ -256,30 +190,36 @@ export class VirtioDomain implements AddressSpace, AttachedDomain {
       at = Math.max(found.page, at);
       const pages = this.unmapLater(at as IovaPage, this.#linuxCompatible ? first + span - at : found.pages);
       unmapped += pages;
-      at += Math.max(pages, this.#granulePages);
+      at += Math.max(pages, this.granulePages);
     }
     if (unmapped > 0) this.invalidate(first, span);
-    this.#free(page, reserved);
     return unmapped;
   }
 
-  /** The domain ends, with all that is mapped: everything queued is freed, and nothing may be attached any more. */
+  /** Everything that was unmapped is forgotten by the device. */
+  invalidateAll(): void {
+    this.counters.domainInvalidations++;
+    this.#observer?.domainInvalidated?.();
+    this.#unit.flush();
+  }
+
+  /** The domain ends, with all that is mapped: nothing may be attached to it any more. */
   destroy(): void {
-    this.#flushDomain();
-    this.#space.drain();
+    this.invalidateAll();
     this.counters.leavesCleared += this.#mappings.count;
     this.#mappings.clear();
   }
 
   /** 0, or why the mapping cannot be, as a negative errno. */
   #check(page: number, phys: number, pages: number, flags: number): number {
-    const isWhole = (value: number): boolean => Number.isInteger(value / this.#granulePages);
+    const isWhole = (value: number): boolean => Number.isInteger(value / this.granulePages);
     if (!isWhole(page) || !isWhole(phys) || !isWhole(pages) || pages < 1)
       return this.#linuxCompatible ? -ERRNO.EINVAL : -ERRNO.ENXIO;
     if ((flags & MAP_FLAG.mmio) !== 0 && !this.#unit.config.mmio) return -ERRNO.EINVAL;
     if (this.#linuxCompatible) return 0;
     if ((flags & (MAP_FLAG.read | MAP_FLAG.write)) === 0) return -ERRNO.EINVAL;
-    if ((phys + pages) * PAGE_SIZE > 2 ** this.outputBits || page + pages - 1 > this.#lastPage) return -ERRNO.ERANGE;
+    if ((phys + pages) * PAGE_SIZE > 2 ** this.outputBits || page + pages - 1 > this.#unit.config.lastPage)
+      return -ERRNO.ERANGE;
     return this.#mappings.meeting(page, pages) ? -ERRNO.EADDRINUSE : 0;
   }
 
@@ -360,19 +300,5 @@ export class VirtioDomain implements AddressSpace, AttachedDomain {
       at = mapping.page + mapping.pages;
     }
     return found;
-  }
-
-  #flushDomain(): void {
-    this.counters.domainInvalidations++;
-    this.#observer?.domainInvalidated?.();
-    this.#unit.flush();
-  }
-
-  #free(page: IovaPage, reserved: number): void {
-    try {
-      this.#space.free(page / this.#granulePages, reserved / this.#granulePages);
-    } catch {
-      // A release of what is nobody's, or of more than was reserved: the allocator changed nothing, and release cannot fail.
-    }
   }
 }
