@@ -69,6 +69,8 @@ export {
   SimulatedRam,
   type SimulatedRamOptions,
   SimulatedUnit,
+  SimulatedVirtioIommu,
+  type SimulatedVirtioOptions,
   type SimulatedVtdOptions,
   SimulatedVtdUnit,
   type UnitOptions,
