@@ -14,6 +14,7 @@ const FOLDERS = [
   ["dma-api", "permissions, the DMA layer, and the running kernel's DMA API", 92],
   ["nvme", "NVMe requests to PRPs and SGLs", 1],
   ["tsm", "security managers of PCI devices", 1],
+  ["vfio-mig", "VFIO migration: states, streams, feature calls, logs of writes", 6],
 ] as const;
 
 for (const [folder, subject, count] of FOLDERS)

@@ -53,7 +53,7 @@ const JUDGES: Readonly<Record<string, Judging>> = {
   // user memory of RDMA devices
   umem: "RDMA user memory",
   // VFIO migration
-  "vfio-mig": "VFIO migration",
+  "vfio-mig": () => import("./vfio-mig.ts"),
 };
 
 export interface FileVerdict {

@@ -43,6 +43,8 @@ export interface IommuDescription {
   readonly unit?: "tables" | "vt-d" | "virtio";
   /** The unit remembers absent entries, as those of virtual machines do. Default false; unit `tables` only. */
   readonly cachingMode?: boolean;
+  /** The unit sets the dirty bits of leaves. Default false; unit `tables` only. */
+  readonly dirty?: boolean;
 }
 
 /** A machine, and what software adds to it. */
@@ -109,7 +111,7 @@ export class SimulatedHost implements Host {
       this.virtio = { hardware, unit: new VirtioIommuUnit(hardware) };
       machine.fabric.translator = hardware;
     } else if (iommu) {
-      this.tablesUnit = new SimulatedUnit({ cachingMode: iommu.cachingMode ?? false });
+      this.tablesUnit = new SimulatedUnit({ cachingMode: iommu.cachingMode ?? false, dirty: iommu.dirty ?? false });
       this.unit = this.tablesUnit;
       machine.fabric.translator = this.tablesUnit;
     }
