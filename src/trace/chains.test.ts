@@ -45,7 +45,7 @@ class Writer extends DatWriter {
     view.setUint16(0, 4, this.#little);
     view.setInt32(4, 7, this.#little);
     view.setUint32(8, size, this.#little);
-    frames.forEach((frame, i) => view.setBigUint64(16 + i * 8, frame, this.#little));
+    for (const [i, frame] of frames.entries()) view.setBigUint64(16 + i * 8, frame, this.#little);
     this.add(cpu, time, record);
   }
 

@@ -219,7 +219,7 @@ describe("reading takes time in proportion to the file", () => {
   test("fields whose names are made to be looked at again and again", () => {
     for (const declaration of [
       long("[", 4000),
-      long("a", 4000) + "!x",
+      `${long("a", 4000)}!x`,
       `${long("[]", 3900)} x`,
       long("__data_loc ", 3900),
     ]) {
