@@ -9,7 +9,7 @@ import { DAT_MAGIC } from "./dat-file.ts";
 import { DatTrace } from "./dat-trace.ts";
 import { needsFile, notASource, notATrace } from "./errors.ts";
 import type { Trace } from "./events.ts";
-import { chunksOf, type FileInput, readExactly, type TraceInput } from "./input.ts";
+import { type FileInput, inputChunks, readExactly, type TraceInput } from "./input.ts";
 import { isPerfData } from "./perf/perf-file.ts";
 import { PerfTrace } from "./perf/perf-trace.ts";
 import { recognise } from "./recognise.ts";
@@ -58,7 +58,7 @@ export async function openTrace(input: TraceInput, options: OpenOptions = {}): P
 
 async function openAsText(input: FileInput, head: Uint8Array, bestEffort: boolean, batchSize: number): Promise<Trace> {
   const kept = head.slice();
-  const { trace, beginning } = await openText(chunksOf(input), bestEffort, batchSize);
+  const { trace, beginning } = await openText(inputChunks(input), bestEffort, batchSize);
   if (!trace) throw notKnown(kept, beginning, input.name);
   return trace;
 }

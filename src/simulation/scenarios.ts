@@ -1,0 +1,37 @@
+/** The scenarios there are. */
+import {
+  type MappingConfig,
+  machineInWords,
+  mappingPlan,
+  runMapping,
+  type Step,
+  stepInWords,
+} from "./mapping/index.ts";
+import { type NvmeConfig, type NvmeStep, nvmeInWords, nvmePlan, nvmeStepInWords, runNvme } from "./nvme/index.ts";
+import type { Scenario } from "./scenario.ts";
+
+/** Mapping on random machines: every byte compared with a shadow, every access after teardown caught. */
+export const mapping: Scenario<MappingConfig, Step> = {
+  name: "mapping",
+  summary: "devices map memory in every way there is, on every kind of machine",
+  plan: (seed) => mappingPlan(seed),
+  run: (plan, options) => Promise.resolve(runMapping(plan, options)),
+  machineInWords,
+  stepInWords,
+};
+
+/** Disks under random loads, pulled out and put back, with faults. */
+export const nvme: Scenario<NvmeConfig, NvmeStep> = {
+  name: "nvme",
+  summary: "NVMe disks under load, with resets, removals, lost and late completions, and copies from disk to disk",
+  plan: (seed) => nvmePlan(seed),
+  run: (plan, options) => runNvme(plan, options),
+  machineInWords: nvmeInWords,
+  stepInWords: nvmeStepInWords,
+};
+
+/** By name. */
+export const SCENARIOS: Readonly<Record<string, Scenario<unknown, unknown>>> = {
+  mapping: mapping as Scenario<unknown, unknown>,
+  nvme: nvme as Scenario<unknown, unknown>,
+};
