@@ -6,7 +6,8 @@
 import { hex } from "../base/index.ts";
 import type { Trace } from "../trace/index.ts";
 import type { CheckResult } from "./check-trace.ts";
-import type { Evidence, Finding } from "./findings/finding.ts";
+import type { KernelSummary } from "./faults/kernel-told.ts";
+import type { Evidence, FaultFacts, Finding, MappingFacts } from "./findings/finding.ts";
 import { RULES } from "./findings/rules.ts";
 
 /** Seconds on the trace's own clock. */
@@ -16,25 +17,77 @@ export const secondsOf = (timeNs: number, timeBase: bigint): number =>
 /** One finding, as in `dmalink.check/1`. */
 export function findingJson(finding: Finding, trace: Pick<Trace, "timeBase">): object {
   const { rule, severity, confidence, device, iova, length, timeNs, message, advice, evidence } = finding;
+  const { fault, mapping, hypotheses } = finding;
   return {
     rule,
     severity,
     device: device ?? null,
     iova: iova === undefined ? null : hex(iova),
     length: length ?? null,
-    time: secondsOf(timeNs, trace.timeBase),
+    time: timeNs < 0 ? null : secondsOf(timeNs, trace.timeBase),
     message,
+    ...(fault && {
+      fault: faultJson(fault, trace.timeBase),
+      mapping: mapping === undefined ? null : mappingJson(mapping, trace.timeBase),
+      hypotheses: (hypotheses ?? []).map((one) => mappingJson(one, trace.timeBase)),
+    }),
     evidence: evidence.map((event) => evidenceJson(event, trace.timeBase)),
     confidence,
     advice,
   };
 }
 
-function evidenceJson({ what, event, timeNs, cpu, pid, task, iova, length, site }: Evidence, base: bigint): object {
+/** Nanoseconds on the trace's own clock. */
+const clockNs = (timeNs: number | undefined, base: bigint): number | null =>
+  timeNs === undefined ? null : Number(base + BigInt(Math.round(timeNs)));
+
+const WAYS: readonly string[] = ["bidirectional", "to-device", "from-device", "none"];
+
+function faultJson(fault: FaultFacts, base: bigint): object {
+  const { address, firstNs, lastNs, unit, stream, pasid, ...rest } = fault;
+  return {
+    ...rest,
+    address: address === undefined ? null : hex(address),
+    firstNs: clockNs(firstNs, base),
+    lastNs: clockNs(lastNs, base),
+    unit: unit ?? null,
+    stream: stream ?? null,
+    pasid: pasid ?? null,
+  };
+}
+
+function mappingJson(mapping: MappingFacts, base: bigint): object {
+  const { relation, cause, confidence, message, device, iova, lengthBytes, direction, mappedNs, endedNs } = mapping;
+  const { mappedBy, endedBy, distanceBytes, side, bits } = mapping;
+  return {
+    relation,
+    cause,
+    confidence,
+    message,
+    device: device ?? null,
+    iova: iova === undefined ? null : hex(iova),
+    length: lengthBytes ?? null,
+    direction: direction === undefined ? null : (WAYS[direction] ?? String(direction)),
+    mappedNs: clockNs(mappedNs, base),
+    endedNs: clockNs(endedNs, base),
+    mappedBy: mappedBy ?? null,
+    endedBy: endedBy ?? null,
+    distanceBytes: distanceBytes ?? null,
+    side: side ?? null,
+    bits: bits ?? null,
+  };
+}
+
+function evidenceJson(evidence: Evidence, base: bigint): object {
+  const { what, event, timeNs, cpu, pid, task, iova, length, site, text, line } = evidence;
   const before = timeNs < 0;
+  const told = event === "kernel log";
   return {
     what,
-    ...(before ? { time: null } : { event, time: secondsOf(timeNs, base), cpu, task: `${task}-${pid}` }),
+    ...(before ? { time: null } : { event, time: secondsOf(timeNs, base) }),
+    ...(!before && !told && { cpu, task: `${task}-${pid}` }),
+    ...(text !== undefined && { text }),
+    ...(line !== undefined && { line }),
     ...(iova !== undefined && { iova: hex(iova) }),
     ...(length !== undefined && { length }),
     ...(site !== undefined && { site }),
@@ -47,7 +100,7 @@ export function checkJson(
   trace: { readonly timeBase: bigint; readonly damage?: object | undefined },
   result: CheckResult,
 ): object {
-  const { summary, findings, ambiguous, unknownStart, liveAtEnd, endUnsaid, eventTotal, lost } = result;
+  const { summary, findings, ambiguous, unknownStart, liveAtEnd, endUnsaid, eventTotal, lost, kernel } = result;
   return {
     schema: "dmalink.check/1",
     file,
@@ -59,9 +112,17 @@ export function checkJson(
     endUnsaid,
     events: eventTotal,
     lost,
+    ...(kernel.messages > 0 && { kernel: kernelJson(kernel) }),
     ...(trace.damage && { damage: trace.damage }),
   };
 }
+
+/** What the kernel's lines held besides the findings. */
+const kernelJson = ({ clock, unknown, ...rest }: KernelSummary): object => ({
+  ...rest,
+  unknown: { count: unknown.count, first: unknown.first.map(({ text, line }) => ({ text, line: line ?? null })) },
+  clock: clock ?? null,
+});
 
 const LEVELS = { error: "error", warning: "warning", advice: "note" } as const;
 

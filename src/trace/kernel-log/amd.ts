@@ -62,6 +62,7 @@ export class AmdReader<At> implements MessageReader<At> {
       reasonCode: number(field(rest!, "flags")),
       pasid: number(field(rest!, "pasid")),
       domain: number(field(rest!, "domain")),
+      detached: name === "ILLEGAL_DEV_TABLE_ENTRY",
       entry: pageFault && (flags & PRESENT) === 0 ? "absent" : undefined,
       permission: pageFault && (flags & PRESENT) !== 0 ? (flags & PERMISSION) !== 0 : undefined,
       text: shown(message),

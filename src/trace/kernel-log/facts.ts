@@ -33,7 +33,8 @@ export type TableEntry = "absent" | "read-only" | "write-only" | "read-write";
 /** A device's request that the IOMMU refused. */
 export interface IommuFault<At> {
   readonly kind: "fault";
-  readonly unit: UnitKind;
+  /** `undefined`: told by a trace event, which does not say. */
+  readonly unit: UnitKind | undefined;
   /** The unit's own name, such as "70c00000.iommu"; `undefined` where the line has none. */
   readonly unitName: string | undefined;
   /** The device as the kernel names devices ("0000:00:06.0"); `undefined` where the line has only a number for it. */
@@ -52,6 +53,8 @@ export interface IommuFault<At> {
   /** Number of the domain, as the unit counts. */
   readonly domain: number | undefined;
   readonly entry: TableEntry | undefined;
+  /** The unit has no tables for the device at all: it is attached to nothing. */
+  readonly detached: boolean;
   /** The permission was at fault, not that nothing is mapped; `undefined` where that is not said. */
   readonly permission: boolean | undefined;
   /** The line, without its front; cut at {@link SHOWN_CHARACTERS}. */

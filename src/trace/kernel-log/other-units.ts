@@ -199,6 +199,7 @@ function faultOf<At>(sentence: Sentence, match: RegExpExecArray, message: string
     reasonCode: codeNumber,
     pasid: undefined,
     domain: undefined,
+    detached: sentence.unit === "riscv" && codeNumber === 258,
     entry: sentence.absent === true ? "absent" : undefined,
     permission: sentence.absent === true ? false : undefined,
     text: shown(message),

@@ -64,6 +64,7 @@ export class SmmuV2Reader<At> implements MessageReader<At> {
       this.settle();
       this.#open = this.#fault(message, blocked.index, at);
       this.#open.stream = number(blocked[1]);
+      this.#open.detached = true;
       this.#open.reason = "no entry for the device's stream: the unit blocks what is not attached";
       return true;
     }
@@ -97,6 +98,7 @@ export class SmmuV2Reader<At> implements MessageReader<At> {
     fault.reasonCode = bits;
     fault.access = (number(syndrome0)! & GLOBAL_WRITE) !== 0 ? "write" : "read";
     fault.stream = number(syndrome1)! & 0xffff;
+    fault.detached = (bits & 3) !== 0;
     fault.reason =
       (bits & 2) !== 0
         ? "no entry for the device's stream: it is attached to nothing"
@@ -121,6 +123,7 @@ export class SmmuV2Reader<At> implements MessageReader<At> {
       pasid: undefined,
       domain: undefined,
       entry: undefined,
+      detached: false,
       permission: undefined,
       text: shown(message),
       at,

@@ -41,6 +41,8 @@ const EVENTS: Readonly<Record<number, readonly [string, string]>> = {
 const NUMBERS = new Map(Object.entries(EVENTS).map(([id, [name]]) => [name, Number(id)]));
 const TRANSLATION = 0x10;
 const PERMISSION = 0x13;
+/** The events that say: the stream leads to no tables. */
+const DETACHED: ReadonlySet<number> = new Set([0x02, 0x04, 0x06]);
 /** The events whose record has an address that the device asked for. */
 const WITH_ADDRESS = new Set([0x01, 0x05, 0x07, 0x0b, 0x10, 0x11, 0x12, 0x13, 0x20, 0x24]);
 
@@ -146,6 +148,7 @@ export class SmmuV3Reader<At> implements MessageReader<At> {
       reasonCode: event,
       pasid: first !== undefined && (first & HAS_PASID) !== 0n ? Number((first >> 12n) & 0xfffffn) : undefined,
       domain: undefined,
+      detached: DETACHED.has(event),
       entry: event === TRANSLATION ? "absent" : undefined,
       permission: event === PERMISSION ? true : event === TRANSLATION ? false : undefined,
       text: unit.text,

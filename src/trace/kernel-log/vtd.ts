@@ -83,6 +83,7 @@ export class VtdReader<At> implements MessageReader<At> {
       entry: undefined,
       reason: interrupt ? "an interrupt was refused" : "no reason is printed",
       reasonCode: undefined,
+      detached: false,
       permission: undefined,
       ...(reason && reasonOf(reason, words)),
       text: shown(message),
@@ -116,13 +117,16 @@ const hexWord = (text: string | undefined): string | undefined =>
 function reasonOf(
   match: RegExpExecArray,
   words: string,
-): Pick<IommuFault<never>, "reason" | "reasonCode" | "permission"> {
+): Pick<IommuFault<never>, "reason" | "reasonCode" | "detached"> {
   const digits = match[1]!;
   const printed = match[2]!.trim();
   const hexadecimal = /\[fault reason 0x/i.test(words);
   const code = Number.parseInt(digits, hexadecimal || /[a-f]/i.test(digits) ? 16 : 10);
-  return { reasonCode: code, reason: VTD_REASONS[code] ?? (printed || `reason ${code}`), permission: undefined };
+  return { reasonCode: code, reason: VTD_REASONS[code] ?? (printed || `reason ${code}`), detached: DETACHED.has(code) };
 }
+
+/** Reasons that say: no root, context or PASID entry leads to tables of the device. */
+const DETACHED: ReadonlySet<number> = new Set([1, 2, 3, 57, 65, 67]);
 
 /** Fault reasons by number. Source: VT-d specification, table of translation fault conditions. */
 export const VTD_REASONS: Readonly<Record<number, string>> = {

@@ -1,0 +1,220 @@
+/**
+ * The address history of a recording: what is live, from the table of lifetimes, and what has ended, in columns of its own.
+ *
+ * Idea: ended mappings go into a ring; what falls out of it is kept once more, one per device and first page, the last one: IOVAs are
+ * used again and again, so that is most of what a later fault can mean. A survey is one pass over the columns.
+ * Promises: memory is bounded, about {@link RING_ROWS} + {@link OLDER_ROWS} rows of 80 bytes at most, and grows only with what has
+ * ended; an ended mapping costs some tens of nanoseconds; what is forgotten is counted.
+ */
+import { PAGE_SIZE } from "../../base/index.ts";
+import type { Place } from "../lifetimes/history.ts";
+import { type LifetimeTable, TWO_STEP } from "../lifetimes/table.ts";
+import type { AddressHistory, Holder, Question, Survey } from "./address-history.ts";
+import { Finder } from "./finder.ts";
+
+/** Mappings that ended last, all of them. */
+export const RING_ROWS: number = 1 << 17;
+/** Older ones: the last of each device and first page. */
+export const OLDER_ROWS: number = 1 << 17;
+const FIRST_ROWS = 1 << 10;
+
+/** Numbers per row: */
+const NUMBERS = 10;
+const IOVA = 0;
+const LENGTH = 1;
+const PHYS = 2;
+const START_NS = 3;
+const END_NS = 4;
+/** cpu * 65536 + type, of the beginning and of the end; -1: not known. */
+const BEGAN_AT = 5;
+const ENDED_AT = 6;
+const DEVICE = 7;
+const KIND = 8;
+/** Call sites, that of the beginning in the upper 20 bits. */
+const SITES = 9;
+
+/** Whole numbers per row: task and pid of the beginning, task and pid of the end, direction. */
+const WORDS = 5;
+
+/** Rows of ended mappings. */
+class EndedRows {
+  numbers: Float64Array = new Float64Array(FIRST_ROWS * NUMBERS);
+  words: Int32Array = new Int32Array(FIRST_ROWS * WORDS);
+  used = 0;
+
+  /** Room for one more row; false: `most` are in use. */
+  grow(most: number): boolean {
+    if (this.used < this.numbers.length / NUMBERS) return true;
+    if (this.used >= most) return false;
+    const rows = Math.min(most, this.used * 2);
+    const numbers = new Float64Array(rows * NUMBERS);
+    numbers.set(this.numbers);
+    this.numbers = numbers;
+    const words = new Int32Array(rows * WORDS);
+    words.set(this.words);
+    this.words = words;
+    return true;
+  }
+}
+
+export class RecordedAddresses implements AddressHistory {
+  readonly #table: LifetimeTable;
+  readonly #now: Place;
+  readonly #ring = new EndedRows();
+  readonly #older = new EndedRows();
+  /** Row of `#older` by device and first page. */
+  readonly #olderAt = new Map<number, number>();
+  #ringNext = 0;
+  #olderNext = 0;
+  /** Ended mappings that are not remembered any more. */
+  forgotten = 0;
+
+  /** `now` is the event at hand, read when a mapping ends. */
+  constructor(table: LifetimeTable, now: Place) {
+    this.#table = table;
+    this.#now = now;
+  }
+
+  /** Remembers that `row` of `table` has ended. */
+  lifetime(table: LifetimeTable, row: number): void {
+    const endNs = table.endNs[row]!;
+    if (endNs < 0) return; // it is live: the table has it
+    const ring = this.#ring;
+    let at: number;
+    if (ring.grow(RING_ROWS)) at = ring.used++;
+    else {
+      at = this.#ringNext;
+      this.#ringNext = (at + 1) % RING_ROWS;
+      this.#keep(at);
+    }
+    const { numbers, words } = ring;
+    const n = at * NUMBERS;
+    const seen = table.startNs[row]! >= 0;
+    const now = this.#now;
+    // Taken back by an event before this one: that one is not remembered.
+    const named = endNs === now.timeNs;
+    numbers[n + IOVA] = table.iova[row]!;
+    numbers[n + LENGTH] = table.reserved[row]!;
+    numbers[n + PHYS] = table.phys[row]!;
+    numbers[n + START_NS] = table.startNs[row]!;
+    numbers[n + END_NS] = endNs;
+    numbers[n + BEGAN_AT] = seen ? table.cpu[row]! * 65536 + table.type[row]! : -1;
+    numbers[n + ENDED_AT] = named ? now.cpu * 65536 + now.type : -1;
+    numbers[n + DEVICE] = table.device[row]!;
+    numbers[n + KIND] = table.kind[row]!;
+    numbers[n + SITES] = (table.site[row]! & 0xf_ffff) * 2 ** 20 + (now.site & 0xf_ffff);
+    const w = at * WORDS;
+    words[w] = table.task[row]!;
+    words[w + 1] = table.pid[row]!;
+    words[w + 2] = now.task;
+    words[w + 3] = now.pid;
+    words[w + 4] = table.direction[row]!;
+  }
+
+  /** Moves the ring's row `at`, which is overwritten next, to the older ones. */
+  #keep(at: number): void {
+    const { numbers, words } = this.#ring;
+    const n = at * NUMBERS;
+    const key = Math.floor(numbers[n + IOVA]! / PAGE_SIZE) * 65536 + numbers[n + DEVICE]!;
+    const older = this.#older;
+    let to = this.#olderAt.get(key);
+    if (to === undefined) {
+      if (older.grow(OLDER_ROWS)) to = older.used++;
+      else {
+        to = this.#olderNext;
+        this.#olderNext = (to + 1) % OLDER_ROWS;
+        const old = to * NUMBERS;
+        this.#olderAt.delete(Math.floor(older.numbers[old + IOVA]! / PAGE_SIZE) * 65536 + older.numbers[old + DEVICE]!);
+        this.forgotten++;
+      }
+      this.#olderAt.set(key, to);
+    }
+    older.numbers.set(numbers.subarray(n, n + NUMBERS), to * NUMBERS);
+    older.words.set(words.subarray(at * WORDS, at * WORDS + WORDS), to * WORDS);
+  }
+
+  survey(question: Question): Survey {
+    const finder = new Finder(question);
+    const table = this.#table;
+    for (let row = 0; row < table.used; row++) {
+      if (!table.isLive(row)) continue;
+      const rank = finder.look(
+        table.device[row]!,
+        table.iova[row]!,
+        table.reserved[row]!,
+        table.phys[row]!,
+        table.startNs[row]!,
+        table.endNs[row]!,
+      );
+      if (rank !== 0) finder.take(rank, () => this.#liveHolder(row));
+    }
+    for (const rows of [this.#ring, this.#older]) {
+      const { numbers } = rows;
+      for (let row = 0, n = 0; row < rows.used; row++, n += NUMBERS) {
+        const rank = finder.look(
+          numbers[n + DEVICE]!,
+          numbers[n + IOVA]!,
+          numbers[n + LENGTH]!,
+          numbers[n + PHYS]!,
+          numbers[n + START_NS]!,
+          numbers[n + END_NS]!,
+        );
+        if (rank !== 0) finder.take(rank, () => holderOf(rows, row));
+      }
+    }
+    return finder.survey(this.forgotten);
+  }
+
+  #liveHolder(row: number): Holder {
+    const table = this.#table;
+    const startNs = table.startNs[row]!;
+    return {
+      device: table.device[row]!,
+      kind: table.kind[row]!,
+      iova: table.iova[row]!,
+      length: table.reserved[row]!,
+      direction: table.direction[row]!,
+      phys: table.phys[row]!,
+      startNs,
+      endNs: table.endNs[row]!,
+      began:
+        startNs < 0
+          ? undefined
+          : {
+              timeNs: startNs,
+              cpu: table.cpu[row]!,
+              pid: table.pid[row]!,
+              task: table.task[row]!,
+              type: table.type[row]!,
+              site: table.site[row]!,
+            },
+      ended: undefined,
+      unsynced: table.kind[row] === TWO_STEP ? table.unsynced[row]! : 0,
+      linkedEnd: table.kind[row] === TWO_STEP ? table.linkedEnd[row]! : table.reserved[row]!,
+    };
+  }
+}
+
+function holderOf({ numbers, words }: EndedRows, row: number): Holder {
+  const n = row * NUMBERS;
+  const w = row * WORDS;
+  const sites = numbers[n + SITES]!;
+  const place = (timeNs: number, packed: number, task: number, pid: number, site: number): Place | undefined =>
+    packed < 0
+      ? undefined
+      : { timeNs, cpu: Math.floor(packed / 65536), type: packed % 65536, pid, task: task >>> 0, site };
+  return {
+    device: numbers[n + DEVICE]!,
+    kind: numbers[n + KIND]!,
+    iova: numbers[n + IOVA]!,
+    length: numbers[n + LENGTH]!,
+    direction: words[w + 4]!,
+    phys: numbers[n + PHYS]!,
+    startNs: numbers[n + START_NS]!,
+    endNs: numbers[n + END_NS]!,
+    began: place(numbers[n + START_NS]!, numbers[n + BEGAN_AT]!, words[w]!, words[w + 1]!, Math.floor(sites / 2 ** 20)),
+    ended: place(numbers[n + END_NS]!, numbers[n + ENDED_AT]!, words[w + 2]!, words[w + 3]!, sites % 2 ** 20),
+    unsynced: 0,
+    linkedEnd: numbers[n + LENGTH]!,
+  };
+}

@@ -1,0 +1,115 @@
+/**
+ * Stretches: faults of one device that lie side by side and have the same cause are one thing to tell.
+ *
+ * Idea: a device that goes astray faults thousands of times, page after page; the first fault is looked at in full, the others are added to
+ * the stretch that they continue. One fault may be told by several sources (the trace event, the kernel's line): each is counted by
+ * itself, and the largest count is the number of faults.
+ * Promises: memory is bounded: past {@link MOST_STRETCHES} stretches, what begins a new one is counted for its device only.
+ */
+import type { Access } from "../../trace/index.ts";
+import type { Hypothesis } from "./relation.ts";
+
+/** Where a fault is told. */
+export type FaultSource = "io_page_fault" | "console" | "kernel-log";
+
+/** Stretches that are kept. */
+export const MOST_STRETCHES = 1000;
+/** Faults this far apart are one stretch: 64 KiB. */
+const GAP_PAGES = 16;
+/** Where nothing was ever mapped there are no mappings to tell apart, and the kernel keeps lines of a flood back: 1 MiB. */
+const GAP_PAGES_NEVER = 256;
+
+/** One fault, ready to be counted. */
+export interface CountedFault<Told> {
+  /** The device's name, or what stands for it. */
+  readonly device: string;
+  readonly page: number;
+  readonly access: Access;
+  readonly source: FaultSource;
+  /** `undefined`: by a clock that cannot be compared. */
+  readonly timeNs: number | undefined;
+  /** The fault itself, kept of the first. */
+  readonly told: Told;
+}
+
+export interface Stretch<Told> {
+  readonly first: CountedFault<Told>;
+  readonly hypotheses: readonly [Hypothesis, ...Hypothesis[]] | undefined;
+  /** Pages [start, end) in which the faults lie. */
+  startPage: number;
+  endPage: number;
+  reads: number;
+  writes: number;
+  unknown: number;
+  /** Faults by where they are told. */
+  readonly counts: Record<FaultSource, number>;
+  firstNs: number | undefined;
+  lastNs: number | undefined;
+}
+
+/** How many faults a stretch stands for: what several sources tell of the same fault is one. */
+export const countOf = ({ counts }: Stretch<unknown>): number =>
+  // What a log has beside the trace's own lines was not in the trace.
+  Math.max(counts.io_page_fault, counts.console + counts["kernel-log"]);
+
+export class Stretches<Told> {
+  readonly list: Stretch<Told>[] = [];
+  /** Faults that began a stretch when there was no room for one, by device. */
+  readonly others: Map<string, number> = new Map();
+  readonly #byCause = new Map<string, Stretch<Told>[]>();
+
+  /** Adds `fault`, with what explains it; `undefined`: there is nothing to explain it with. */
+  add(fault: CountedFault<Told>, hypotheses: readonly [Hypothesis, ...Hypothesis[]] | undefined): void {
+    const best = hypotheses?.[0];
+    const key = `${fault.device}\n${best ? `${best.relation} ${best.cause}` : ""}`;
+    let own = this.#byCause.get(key);
+    if (!own) {
+      own = [];
+      this.#byCause.set(key, own);
+    }
+    const { page } = fault;
+    // Address 0 is a cause of its own, not the neighbour of what lies behind it.
+    const gap = best?.relation === "never" ? GAP_PAGES_NEVER : GAP_PAGES;
+    const near = own.find((one) =>
+      one.startPage <= 0 || page <= 0
+        ? one.startPage === page
+        : page >= one.startPage - gap && page < one.endPage + gap,
+    );
+    if (near) {
+      count(near, fault);
+      return;
+    }
+    if (this.list.length >= MOST_STRETCHES) {
+      if (this.others.size < MOST_STRETCHES || this.others.has(fault.device))
+        this.others.set(fault.device, (this.others.get(fault.device) ?? 0) + 1);
+      return;
+    }
+    const stretch: Stretch<Told> = {
+      first: fault,
+      hypotheses,
+      startPage: page,
+      endPage: page + 1,
+      reads: 0,
+      writes: 0,
+      unknown: 0,
+      counts: { io_page_fault: 0, console: 0, "kernel-log": 0 },
+      firstNs: undefined,
+      lastNs: undefined,
+    };
+    count(stretch, fault);
+    own.push(stretch);
+    this.list.push(stretch);
+  }
+}
+
+function count<Told>(stretch: Stretch<Told>, { page, access, source, timeNs }: CountedFault<Told>): void {
+  stretch.startPage = Math.min(stretch.startPage, page);
+  stretch.endPage = Math.max(stretch.endPage, page + 1);
+  stretch.counts[source]++;
+  if (access === "read") stretch.reads++;
+  else if (access === "write") stretch.writes++;
+  else stretch.unknown++;
+  if (timeNs === undefined) return;
+  stretch.firstNs = Math.min(stretch.firstNs ?? timeNs, timeNs);
+  stretch.lastNs = Math.max(stretch.lastNs ?? timeNs, timeNs);
+}
