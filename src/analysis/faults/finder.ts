@@ -5,6 +5,7 @@
  * what is kept is made into an object. An IOMMU knows pages, so a mapping holds all of the pages that it touches.
  */
 import { PAGE_SIZE } from "../../base/index.ts";
+import { NO_DEVICE } from "../lifetimes/table.ts";
 import { type Holder, MOST_HOLDERS, type Neighbour, type Question, type Survey } from "./address-history.ts";
 
 /** A device that reads ahead, or a loop that runs on, stays within this of its buffer. */
@@ -15,6 +16,9 @@ const NEAR_MOST_BYTES: number = 1 << 20;
 const RECENT_NS = 1e9;
 /** Below this an address is equal to many others in its lower bits, by chance. */
 const CUT_LEAST_PAGE: number = 2 ** 20 / PAGE_SIZE;
+
+/** A mapping whose device no event names may be anybody's: it counts as if it were this much older. */
+const UNATTRIBUTED_NS = 1e15;
 
 const LIVE = 1;
 const ENDED = 2;
@@ -48,7 +52,7 @@ export class Finder {
   #mappings = 0;
   // What `look` found of the mapping at hand.
   #startNs = 0;
-  #endNs = 0;
+  #endedAs = 0;
   #distance = 0;
   #cost = 0;
   #bits = 0;
@@ -70,13 +74,14 @@ export class Finder {
     const held = page >= first && page < end;
     const live = begun && (endNs < 0 || endNs > this.#fromNs);
     this.#startNs = startNs;
-    this.#endNs = endNs;
-    if (asked !== undefined && device !== asked) return held && live ? OTHER : 0;
-    this.#mappings++;
+    const shared = device === NO_DEVICE;
+    if (asked !== undefined && device !== asked && !shared) return held && live ? OTHER : 0;
+    if (!shared) this.#mappings++;
+    this.#endedAs = shared ? endNs - UNATTRIBUTED_NS : endNs;
     let rank = 0;
     if (held) {
       if (live) rank |= LIVE;
-      if (begun && endNs >= 0 && endNs <= this.#toNs && endNs > this.#endedNs) rank |= ENDED;
+      if (begun && endNs >= 0 && endNs <= this.#toNs && this.#endedAs > this.#endedNs) rank |= ENDED;
       if (!begun && startNs < this.#laterNs) rank |= LATER;
       return rank;
     }
@@ -84,7 +89,7 @@ export class Finder {
     const recent = live || endNs >= this.#fromNs - RECENT_NS;
     if (!recent) return 0;
     // A live one explains more than one that has ended: that one counts as if it lay one page further off.
-    const penalty = live ? 0 : PAGE_SIZE;
+    const penalty = (live ? 0 : PAGE_SIZE) + (shared ? NEAR_MOST_BYTES : 0);
     const reach = Math.min(NEAR_MOST_BYTES, Math.max(NEAR_BYTES, length));
     if (page >= end) {
       const distance = address - (iova + length);
@@ -101,6 +106,7 @@ export class Finder {
         return BEFORE;
       }
     }
+    if (shared) return 0;
     if (phys >= 0 && phys !== iova && address >= phys - (phys % PAGE_SIZE) && address < phys + length) {
       const since = live ? startNs + RECENT_NS * 1e6 : startNs;
       if (since > this.#physicalNs) {
@@ -133,12 +139,12 @@ export class Finder {
     const holder = make();
     if ((rank & LIVE) !== 0) {
       this.#live.push(holder);
-      this.#live.sort((a, b) => b.startNs - a.startNs);
+      this.#live.sort((a, b) => ageOf(b) - ageOf(a));
       this.#live = this.#live.slice(0, MOST_HOLDERS);
     }
     if ((rank & ENDED) !== 0) {
       this.#ended = holder;
-      this.#endedNs = this.#endNs;
+      this.#endedNs = this.#endedAs;
     }
     if ((rank & LATER) !== 0) {
       this.#later = holder;
@@ -172,3 +178,6 @@ export class Finder {
     };
   }
 }
+
+/** When it began, for the order: whose device is named comes first. */
+const ageOf = ({ device, startNs }: Holder): number => (device === NO_DEVICE ? startNs - UNATTRIBUTED_NS : startNs);

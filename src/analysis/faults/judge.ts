@@ -9,6 +9,7 @@
  */
 import type { Access, TableEntry } from "../../trace/index.ts";
 import type { Confidence, Relation } from "../findings/finding.ts";
+import { NO_DEVICE } from "../lifetimes/table.ts";
 import type { Holder, Survey } from "./address-history.ts";
 import type { Cause, Hypothesis } from "./relation.ts";
 
@@ -35,6 +36,8 @@ export interface FaultInQuestion {
 export interface RecordingInQuestion {
   /** It began in the midst of things, and what was mapped then is not known. */
   readonly startUnknown: boolean;
+  /** Some of its mappings are a device's by name. */
+  readonly namesDevices: boolean;
 }
 
 const MS = 1e6;
@@ -49,11 +52,14 @@ const WIDTHS: ReadonlySet<number> = new Set([
   24, 26, 27, 28, 29, 30, 31, 32, 34, 35, 36, 38, 39, 40, 42, 44, 46, 47, 48, 52,
 ]);
 const NO_DIRECTION = 255;
+/** A mapping that no event names a device for may be another's: what rests on it weighs less. */
+const UNATTRIBUTED = 0.75;
+
 /** Weights from which an explanation is certain, or likely. */
 const CERTAIN = 90;
 const LIKELY = 60;
 
-type Weighed = Omit<Hypothesis, "confidence"> & { readonly weight: number };
+type Weighed = Omit<Hypothesis, "confidence"> & { weight: number };
 
 /** Explanations of `fault`, best first; never empty. */
 export function explain(
@@ -68,6 +74,8 @@ export function explain(
     ...ofCut(survey),
     ...ofNever(fault, survey, recording),
   ];
+  for (const [i, one] of found.entries())
+    if (one.holder?.device === NO_DEVICE) found[i] = { ...one, weight: one.weight * UNATTRIBUTED };
   found.sort((a, b) => b.weight - a.weight);
   const [best, ...others] = found as [Weighed, ...Weighed[]];
   // Two that explain it as well as each other make neither certain.
@@ -75,6 +83,8 @@ export function explain(
   const seen = new Set<Cause>([best.cause]);
   const least = Math.max(LEAST, best.weight - WORTH);
   const kept = others.filter(({ cause, weight }) => weight >= least && !seen.has(cause) && seen.add(cause));
+  // That nothing explains it is as sure as the recording is whole.
+  if (best.cause === "unexplained" && !recording.startUnknown) best.weight = LIKELY;
   return [hypothesis(best, rival), ...kept.map((one) => hypothesis(one, best.weight))];
 }
 
@@ -126,7 +136,7 @@ function ofLive(fault: FaultInQuestion, { live, ended }: Survey): Weighed[] {
   // It may be younger than the fault: the address was used again before the kernel printed.
   const young = fault.timeNs !== undefined && holder.startNs >= 0 && fault.timeNs - holder.startNs < PRINTING_NS;
   const other = young && ended !== undefined;
-  found.push(about(other || untimed ? 30 : 50, "live", "stale-translation", holder));
+  found.push(about(other || untimed ? 28 : 50, "live", "stale-translation", holder));
   return found;
 }
 
@@ -197,18 +207,20 @@ function ofCut({ cut, live }: Survey): Weighed[] {
 
 function ofNever(fault: FaultInQuestion, survey: Survey, recording: RecordingInQuestion): Weighed[] {
   const { live, ended, physical, other, mappings } = survey;
-  if (live.length > 0 || ended) return [];
+  const own = (holder: Holder | undefined): boolean => holder !== undefined && holder.device !== NO_DEVICE;
+  if (own(live[0]) || own(ended)) return [];
   const found: Weighed[] = [];
   if (fault.detached) found.push(about(99, "never", "not-attached"));
   if (fault.page === 0) found.push(about(95, "never", "no-address"));
   if (isAllOnes(fault.address)) found.push(about(88, "never", "failed-address"));
   if (physical) found.push(about(84, "never", "physical-address", physical));
-  if (mappings === 0 && fault.deviceKnown) found.push(about(61, "never", "maps-nothing"));
+  if (mappings === 0 && fault.deviceKnown)
+    found.push(about(61, "never", recording.namesDevices ? "maps-nothing" : "no-device-named"));
   if (other) found.push(about(mappings === 0 ? 64 : 45, "never", "other-device", other));
   // Where another device's or the memory's address explains it, or 0 does, that it is unexplained is no news.
-  if (found.length > 0) return found;
-  found.push(about(recording.startUnknown ? 45 : 61, "never", "unexplained"));
-  if (recording.startUnknown) found.push(about(40, "never", "from-before"));
+  if (found.length > 0 || live.length > 0 || ended) return found;
+  found.push(about(30, "never", "unexplained"));
+  if (recording.startUnknown) found.push(about(26, "never", "from-before"));
   return found;
 }
 

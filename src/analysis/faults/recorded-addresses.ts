@@ -8,7 +8,7 @@
  */
 import { PAGE_SIZE } from "../../base/index.ts";
 import type { Place } from "../lifetimes/history.ts";
-import { type LifetimeTable, TWO_STEP } from "../lifetimes/table.ts";
+import { type LifetimeTable, NO_DEVICE, NO_DIRECTION, TWO_STEP } from "../lifetimes/table.ts";
 import type { AddressHistory, Holder, Question, Survey } from "./address-history.ts";
 import { Finder } from "./finder.ts";
 
@@ -57,9 +57,25 @@ class EndedRows {
   }
 }
 
+/** What `iommu:map` events mapped and no event has named a device for yet, as columns. */
+export interface UnattributedPieces {
+  readonly used: number;
+  isLive(piece: number): boolean;
+  /** Pages of 4 KiB. */
+  readonly page: Float64Array;
+  readonly pages: Float64Array;
+  readonly phys: Float64Array;
+  readonly startNs: Float64Array;
+  readonly cpu: Uint16Array;
+  readonly pid: Int32Array;
+  readonly task: Uint32Array;
+  readonly type: Uint16Array;
+}
+
 export class RecordedAddresses implements AddressHistory {
   readonly #table: LifetimeTable;
   readonly #now: Place;
+  readonly #pieces: () => UnattributedPieces;
   readonly #ring = new EndedRows();
   readonly #older = new EndedRows();
   /** Row of `#older` by device and first page. */
@@ -69,10 +85,11 @@ export class RecordedAddresses implements AddressHistory {
   /** Ended mappings that are not remembered any more. */
   forgotten = 0;
 
-  /** `now` is the event at hand, read when a mapping ends. */
-  constructor(table: LifetimeTable, now: Place) {
+  /** `now` is the event at hand, read when a mapping ends; `pieces`: what no event has named a device for. */
+  constructor(table: LifetimeTable, now: Place, pieces: () => UnattributedPieces) {
     this.#table = table;
     this.#now = now;
+    this.#pieces = pieces;
   }
 
   /** Remembers that `row` of `table` has ended. */
@@ -148,6 +165,13 @@ export class RecordedAddresses implements AddressHistory {
       );
       if (rank !== 0) finder.take(rank, () => this.#liveHolder(row));
     }
+    const pieces = this.#pieces();
+    for (let piece = 0; piece < pieces.used; piece++) {
+      if (!pieces.isLive(piece)) continue;
+      const [iova, length] = [pieces.page[piece]! * PAGE_SIZE, pieces.pages[piece]! * PAGE_SIZE];
+      const rank = finder.look(NO_DEVICE, iova, length, pieces.phys[piece]!, pieces.startNs[piece]!, -1);
+      if (rank !== 0) finder.take(rank, () => pieceHolder(pieces, piece));
+    }
     for (const rows of [this.#ring, this.#older]) {
       const { numbers } = rows;
       for (let row = 0, n = 0; row < rows.used; row++, n += NUMBERS) {
@@ -194,6 +218,30 @@ export class RecordedAddresses implements AddressHistory {
     };
   }
 }
+
+/** One `iommu:map`: which way the data go no event says. */
+function pieceHolder(pieces: UnattributedPieces, piece: number): Holder {
+  const length = pieces.pages[piece]! * PAGE_SIZE;
+  const startNs = pieces.startNs[piece]!;
+  const [cpu, pid, task, type] = [pieces.cpu[piece]!, pieces.pid[piece]!, pieces.task[piece]!, pieces.type[piece]!];
+  return {
+    device: NO_DEVICE,
+    kind: UNATTRIBUTED,
+    iova: pieces.page[piece]! * PAGE_SIZE,
+    length,
+    direction: NO_DIRECTION,
+    phys: pieces.phys[piece]!,
+    startNs,
+    endNs: -1,
+    began: { timeNs: startNs, cpu, pid, task, type, site: 0 },
+    ended: undefined,
+    unsynced: 0,
+    linkedEnd: length,
+  };
+}
+
+/** Kind of what only `iommu:map` events show: an index into KINDS. */
+const UNATTRIBUTED = 4;
 
 function holderOf({ numbers, words }: EndedRows, row: number): Holder {
   const n = row * NUMBERS;

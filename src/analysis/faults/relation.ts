@@ -33,6 +33,8 @@ export type Cause =
   | "failed-address"
   /** The device has no mapping at all in the recording. */
   | "maps-nothing"
+  /** No event of the recording names a device, so whose its mappings are is not known. */
+  | "no-device-named"
   /** Mapped before the recording began, for all that is known. */
   | "from-before"
   /** The IOMMU has no tables for the device at all. */

@@ -6,6 +6,7 @@
  */
 import type { Access } from "../../trace/index.ts";
 import { address, noun, size, time, way } from "../findings/words.ts";
+import { NO_DEVICE } from "../lifetimes/table.ts";
 import type { Holder } from "./address-history.ts";
 import type { Cause, Hypothesis } from "./relation.ts";
 
@@ -31,6 +32,7 @@ function told(holder: Holder, telling: Telling): string {
     if (holder.startNs >= 0) facts.push(`live for ${time(holder.endNs - holder.startNs)}`);
     if (timeNs !== undefined) facts.push(`unmapped ${ago(timeNs, holder.endNs)}`);
   }
+  if (holder.device === NO_DEVICE) facts.push("whose no event says");
   const known = facts.filter((fact) => fact !== undefined);
   const what = `the ${noun(holder.kind)} of ${size(holder.length)} at ${address(holder.iova)}`;
   return known.length === 0 ? what : `${what} (${known.join(", ")})`;
@@ -99,6 +101,8 @@ const WITHOUT: Readonly<Record<Cause, string>> = {
     "Address 0 was never mapped for the device: it was given no address, or lost it (a descriptor that was not filled in, a register that a reset cleared).",
   "failed-address": 'The address means "mapping failed": the driver did not check, and gave it to the device.',
   "maps-nothing": "The device maps nothing in this recording.",
+  "no-device-named":
+    "No event of this recording says whose the mappings are (dma:* events are not in it), and none of them has the address.",
   "from-before": "It may have been mapped before the recording began.",
   "not-attached":
     "The IOMMU has no tables for the device: it is attached to nothing, or asks under another name (a bridge's, a function's).",
@@ -128,6 +132,8 @@ const ADVICE: Readonly<Record<Cause, string>> = {
   "failed-address": "Check every map with dma_mapping_error before the device is told.",
   "maps-nothing":
     "Is its driver bound, and were its dma:* events recorded? Firmware that still uses the device from before the boot needs a reserved region (RMRR, IVMD).",
+  "no-device-named":
+    "Record dma:* events too (Linux 6.12 and newer): they name the device, the direction and who mapped.",
   "from-before":
     "Record from before the driver is bound, or give what was mapped at the start: --dma-dump, --snapshot.",
   "not-attached":

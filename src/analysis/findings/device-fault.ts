@@ -106,8 +106,12 @@ class DeviceFaults implements Watcher {
     const index = known ? (this.#scene.deviceIndex(device) ?? NOT_THERE) : undefined;
     const survey = this.#scene.addresses.survey({ device: index, page, address: bytes, timeNs, toleranceNs });
     const { access, entry, permission, detached } = fact;
+    const recording = {
+      startUnknown: this.#scene.startUnknown(),
+      namesDevices: this.#scene.table.devices.length > 0,
+    };
     const asked = { page, address: bytes, access, entry, permission, detached, timeNs, deviceKnown: known };
-    const hypotheses = explain(asked, survey, { startUnknown: this.#scene.startUnknown() });
+    const hypotheses = explain(asked, survey, recording);
     Object.assign(looked, { hypotheses, source, timeNs });
     return hypotheses;
   }
@@ -141,7 +145,11 @@ class DeviceFaults implements Watcher {
       : fact.unit === "gpu" || facts.address === undefined
         ? ""
         : ofLogAlone(fact);
-    const others = (hypotheses ?? []).slice(1, 1 + MOST_OTHERS).map((one) => `Less likely: ${sentence(one, telling)}`);
+    const others = (hypotheses ?? [])
+      .slice(1)
+      .filter(({ cause }) => cause !== "unexplained")
+      .slice(0, MOST_OTHERS)
+      .map((one) => `Less likely: ${sentence(one, telling)}`);
     const holder = best?.holder;
     this.#scene.report({
       ...(fact.unit === "gpu" && { severity: "warning" }),

@@ -29,8 +29,8 @@ export function looksLikeKernelLog(head: Uint8Array): "fronts" | "sentences" | "
   const fronts = new LogFronts();
   const records = new LogRecords();
   let facts = 0;
-  const messages = new KernelMessages<number>(() => {
-    facts++;
+  const messages = new KernelMessages<number>(({ kind }) => {
+    if (kind !== "unknown") facts++;
   });
   for (const [i, line] of text.split(/[\r\n]+/, MOST_LINES).entries()) {
     if (TRACE.test(line) || TRACE_LINE.test(line)) return "no";

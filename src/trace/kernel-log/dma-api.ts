@@ -88,6 +88,11 @@ export class DmaApiReader<At> implements MessageReader<At> {
     if (open) this.#emit(open);
   }
 
+  /** A line of somebody else: what follows is no longer the call chain. */
+  interrupt(): void {
+    this.#inChain = false;
+  }
+
   /** Lines behind a report that belong to it. */
   #follows(text: string): boolean {
     const open = this.#open;

@@ -139,4 +139,4 @@ export class KernelLogTrace implements Trace {
 const FIELD_WORDS = 6;
 
 /** What journalctl says between the lines. */
-const JOURNAL_ASIDE = /^-- (?:Logs begin|Journal begins|Boot |Reboot|No entries|cursor:)/;
+const JOURNAL_ASIDE = /^(?:-- (?:Logs begin|Journal begins|Boot |Reboot|No entries|cursor:)|\[s=[0-9a-f]{1,40};i=)/;

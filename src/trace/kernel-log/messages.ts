@@ -36,6 +36,7 @@ const FRAME =
 
 export class KernelMessages<At> {
   readonly #readers: readonly MessageReader<At>[];
+  readonly #dmaApi: DmaApiReader<At>;
   readonly #emit: FactSink<At>;
   /** Messages looked at, and those that one of the readers had. */
   read = 0;
@@ -43,6 +44,7 @@ export class KernelMessages<At> {
 
   constructor(emit: FactSink<At>) {
     this.#emit = emit;
+    this.#dmaApi = new DmaApiReader(emit);
     this.#readers = [
       new VtdReader(emit),
       new AmdReader(emit),
@@ -50,7 +52,7 @@ export class KernelMessages<At> {
       new SmmuV2Reader(emit),
       new OtherUnitsReader(emit),
       new BounceReader(emit),
-      new DmaApiReader(emit),
+      this.#dmaApi,
     ];
   }
 
@@ -58,7 +60,10 @@ export class KernelMessages<At> {
   push(message: string, at: At): void {
     this.read++;
     const text = message.length > MOST_CHARACTERS ? message.slice(0, MOST_CHARACTERS) : message;
-    if (!RELEVANT.test(text) && !FOLLOWS.test(text)) return;
+    if (!RELEVANT.test(text) && !FOLLOWS.test(text)) {
+      this.#dmaApi.interrupt();
+      return;
+    }
     for (const reader of this.#readers)
       if (reader.read(text, at)) {
         this.understood++;
