@@ -32,25 +32,37 @@ export interface CountedFault<Told> {
   readonly told: Told;
 }
 
+/** How many faults, by what the device tried. */
+export type Tally = Record<Access, number>;
+
 export interface Stretch<Told> {
   readonly first: CountedFault<Told>;
   readonly hypotheses: readonly [Hypothesis, ...Hypothesis[]] | undefined;
   /** Pages [start, end) in which the faults lie. */
   startPage: number;
   endPage: number;
-  reads: number;
-  writes: number;
-  unknown: number;
   /** Faults by where they are told. */
-  readonly counts: Record<FaultSource, number>;
+  readonly tallies: Readonly<Record<FaultSource, Tally>>;
   firstNs: number | undefined;
   lastNs: number | undefined;
 }
 
-/** How many faults a stretch stands for: what several sources tell of the same fault is one. */
-export const countOf = ({ counts }: Stretch<unknown>): number =>
+const sumOf = ({ read, write, unknown }: Tally): number => read + write + unknown;
+
+/** The faults that a stretch stands for: what several sources tell of the same fault is one. */
+export function tallyOf({
+  tallies,
+}: Stretch<unknown>): Tally & { readonly source: FaultSource; readonly count: number } {
+  const { io_page_fault: events, console, "kernel-log": log } = tallies;
   // What a log has beside the trace's own lines was not in the trace.
-  Math.max(counts.io_page_fault, counts.console + counts["kernel-log"]);
+  const lines = {
+    read: console.read + log.read,
+    write: console.write + log.write,
+    unknown: console.unknown + log.unknown,
+  };
+  if (sumOf(events) >= sumOf(lines)) return { ...events, source: "io_page_fault", count: sumOf(events) };
+  return { ...lines, source: sumOf(console) >= sumOf(log) ? "console" : "kernel-log", count: sumOf(lines) };
+}
 
 export class Stretches<Told> {
   readonly list: Stretch<Told>[] = [];
@@ -89,10 +101,7 @@ export class Stretches<Told> {
       hypotheses,
       startPage: page,
       endPage: page + 1,
-      reads: 0,
-      writes: 0,
-      unknown: 0,
-      counts: { io_page_fault: 0, console: 0, "kernel-log": 0 },
+      tallies: { io_page_fault: noFaults(), console: noFaults(), "kernel-log": noFaults() },
       firstNs: undefined,
       lastNs: undefined,
     };
@@ -102,13 +111,12 @@ export class Stretches<Told> {
   }
 }
 
+const noFaults = (): Tally => ({ read: 0, write: 0, unknown: 0 });
+
 function count<Told>(stretch: Stretch<Told>, { page, access, source, timeNs }: CountedFault<Told>): void {
   stretch.startPage = Math.min(stretch.startPage, page);
   stretch.endPage = Math.max(stretch.endPage, page + 1);
-  stretch.counts[source]++;
-  if (access === "read") stretch.reads++;
-  else if (access === "write") stretch.writes++;
-  else stretch.unknown++;
+  stretch.tallies[source][access]++;
   if (timeNs === undefined) return;
   stretch.firstNs = Math.min(stretch.firstNs ?? timeNs, timeNs);
   stretch.lastNs = Math.max(stretch.lastNs ?? timeNs, timeNs);

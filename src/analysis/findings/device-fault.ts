@@ -3,7 +3,7 @@ import { type IommuFault, type KernelFact, requesterName } from "../../trace/ind
 import { explain } from "../faults/judge.ts";
 import type { Cause, Hypothesis } from "../faults/relation.ts";
 import { ADVICE_LOG_ALONE, adviceFor, sentence, type Telling } from "../faults/sentences.ts";
-import { countOf, type FaultSource, type Stretch, Stretches } from "../faults/stretches.ts";
+import { type FaultSource, type Stretch, Stretches, tallyOf } from "../faults/stretches.ts";
 import type { Told } from "../faults/told.ts";
 import { NO_DEVICE, NO_DIRECTION } from "../lifetimes/table.ts";
 import type { Evidence, FaultFacts, MappingFacts } from "./finding.ts";
@@ -19,7 +19,6 @@ const SAME_FAULT_NS = 50e6;
 /** A device that no mapping is of. */
 const NOT_THERE = 0xfffd;
 const PAGE_BITS = 12n;
-const SOURCES: readonly FaultSource[] = ["io_page_fault", "console", "kernel-log"];
 
 type Fault = IommuFault<Told>;
 type Explained = readonly [Hypothesis, ...Hypothesis[]];
@@ -250,17 +249,17 @@ function labelOf({ stream, unitName, unit }: Fault): string {
 }
 
 function factsOf(stretch: Stretch<Fault>): FaultFacts {
-  const { first, startPage, endPage, counts, reads, writes, firstNs, lastNs } = stretch;
+  const { first, startPage, endPage, firstNs, lastNs } = stretch;
   const fact = first.told;
-  const source = SOURCES.reduce((best, one) => (counts[one] > counts[best] ? one : best), first.source);
+  const { read, write, count: faults, source } = tallyOf(stretch);
   return {
     device: first.device,
     address: fact.address,
     lengthBytes: fact.address === undefined ? 0 : (endPage - startPage) * 4096,
     access: first.access,
-    count: countOf(stretch),
-    reads,
-    writes,
+    count: faults,
+    reads: read,
+    writes: write,
     reason: fact.reason,
     source,
     firstNs,
@@ -293,9 +292,7 @@ function headOf(stretch: Stretch<Fault>, facts: FaultFacts, keptBack: boolean): 
         ? " in one page"
         : ` in ${address(startPage * 4096)} to ${address(endPage * 4096)}`;
   const mixed =
-    stretch.reads > 0 && stretch.writes > 0
-      ? `, ${plural(stretch.reads, "read")} and ${plural(stretch.writes, "write")}`
-      : "";
+    facts.reads > 0 && facts.writes > 0 ? `, ${plural(facts.reads, "read")} and ${plural(facts.writes, "write")}` : "";
   const within =
     firstNs === undefined || lastNs === undefined || lastNs === firstNs ? "" : ` within ${time(lastNs - firstNs)}`;
   return `${what}: ${more ? "at least " : ""}${count(faults)} faults${where}${mixed}${within}.`;
