@@ -11,6 +11,8 @@ const config: UserConfig[] = defineConfig([
       trace: "src/trace/index.ts",
       analysis: "src/analysis/index.ts",
       replay: "src/replay/index.ts",
+      simulation: "src/simulation/index.ts",
+      report: "src/report/index.ts",
     },
     format: "esm",
     platform: "neutral",

@@ -1,11 +1,11 @@
 /** A device goes on after its buffer was unmapped: through a stale IOTLB in lazy mode; then refused, and the fault read. */
 import { DmaEngine, SimulatedMemory, VirtualClock } from "../src/hosts/simulated/index.ts";
-import { SimulatedVtdUnit } from "../src/hosts/simulated/vtd/index.ts";
+import { SimulatedVtdUnit } from "../src/hosts/simulated/units/vtd/index.ts";
 import {
   Arena,
   Dma,
   DmaDebug,
-  IommuDomain,
+  DmaDomain,
   PhysAddr,
   PhysPage,
   requesterId,
@@ -19,8 +19,8 @@ const [clock, memory, requester] = [new VirtualClock(), new SimulatedMemory(), r
 const tableMemory = new Arena({ basePage: PhysPage.of(PhysAddr(0x1_0000_0000)) });
 const hardware = new SimulatedVtdUnit({ memory: tableMemory, clock });
 const unit = new VtdUnit({ registers: hardware, memory: tableMemory, clock });
-const domain = new IommuDomain({ layout: vtdSecondStage(), unit, clock, mode: "lazy", tableMemory });
-unit.attachDevice(requester, domain.tables);
+const domain = new DmaDomain({ layout: vtdSecondStage(), unit, clock, mode: "lazy", tableMemory });
+unit.attach(requester, domain.tables);
 const debug = new DmaDebug({ print: "none" });
 const dma = new Dma({ name: "0000:01:00.0", domain, debug });
 const device = new DmaEngine(requester, hardware, memory);

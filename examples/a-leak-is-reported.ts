@@ -1,10 +1,10 @@
 /** A driver forgets one of its mappings: checked mode says which, and the line that made it. */
 import { SimulatedUnit, VirtualClock } from "../src/hosts/simulated/index.ts";
-import { Dma, DmaDebug, type DmaMapping, IommuDomain, PhysAddr, vtdSecondStage } from "../src/index.ts";
+import { Dma, DmaDebug, DmaDomain, type DmaMapping, PhysAddr, vtdSecondStage } from "../src/index.ts";
 
 const debug = new DmaDebug({ print: "none" });
 const unit = new SimulatedUnit();
-const domain = new IommuDomain({ layout: vtdSecondStage(), unit, clock: new VirtualClock(), mode: "strict" });
+const domain = new DmaDomain({ layout: vtdSecondStage(), unit, clock: new VirtualClock(), mode: "strict" });
 const dma = new Dma({ name: "0000:01:00.0", domain, debug });
 
 // A driver with a ring of buffers, and one for itself, which its way out forgets.

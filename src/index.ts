@@ -8,9 +8,11 @@
  */
 export * from "./base/index.ts";
 export * from "./dma/index.ts";
+export * from "./dma-debug/index.ts";
 export * from "./iommu/index.ts";
 export * from "./iova/index.ts";
 export * from "./layouts/pagetable/index.ts";
+export * from "./layouts/pci/index.ts";
 export * from "./p2p/index.ts";
 export * from "./pagetable/index.ts";
 export * from "./platform/index.ts";

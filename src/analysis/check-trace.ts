@@ -68,7 +68,7 @@ export interface CheckResult {
   readonly liveAtEnd: number;
   /** An `iommu:unmap` took their pages back, and the call of the DMA API that ended them is not in the recording: not live. */
   readonly endUnsaid: number;
-  /** Devices that events, or the kernel's lines, named. */
+  /** Devices that events named; those of the kernel's lines are in `kernel`. */
   readonly devices: readonly string[];
   /** What the kernel said in the recording, and in the log beside it. */
   readonly kernel: KernelSummary;
@@ -99,7 +99,6 @@ class Check {
   readonly #overdue: Overdue;
   readonly #addresses: RecordedAddresses;
   readonly #kernel: KernelTold;
-  readonly #faulty = new Set<string>();
 
   constructor(trace: Trace, options: CheckOptions) {
     this.#trace = trace;
@@ -127,7 +126,6 @@ class Check {
   }
 
   #said(fact: KernelFact<Told>): void {
-    if ("device" in fact && fact.device !== undefined) this.#faulty.add(fact.device);
     for (const hook of this.#ledger.hooks.said) hook(fact);
   }
 
@@ -169,7 +167,7 @@ class Check {
       mappings: ledger.begun,
       liveAtEnd,
       endUnsaid,
-      devices: [...new Set([...table.devices, ...this.#faulty])],
+      devices: table.devices,
       kernel,
     };
   }

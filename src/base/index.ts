@@ -3,4 +3,6 @@ export * from "./addresses.ts";
 export * from "./counters.ts";
 export * from "./direction.ts";
 export * from "./errors.ts";
+export type { DmaEvent, DmaEventName, Observer, TwoStepEvent } from "./observer.ts";
 export * from "./random.ts";
+export * from "./wording.ts";

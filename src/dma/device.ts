@@ -6,12 +6,10 @@
  * Not for: deciding anything; that is the paths' work.
  * Specified by: behaviour of Linux 7.2 DMA API (device limits, masks).
  */
-import { Counters, type PhysAddr } from "../base/index.ts";
+import { Counters, type DmaEvent, type Observer, type PhysAddr, type TwoStepEvent } from "../base/index.ts";
 import type { P2pRouter } from "../p2p/index.ts";
 import type { CacheMaintenance, MemoryEncryption, PageAllocator, PciNode, PhysicalMemory } from "../platform/index.ts";
 import type { BouncePool } from "../swiotlb/index.ts";
-import type { DmaEvent, Observer, TwoStepEvent } from "../trace/index.ts";
-import type { DeviceDebug, DmaDebug } from "./debug/index.ts";
 
 /** The parts of a machine that mapping may need. */
 export interface DmaMachine {
@@ -69,8 +67,6 @@ export interface DeviceOptions extends Partial<DmaLimits> {
   readonly checked?: boolean;
   /** Where Linux's answer is a defect, give that answer and not the better one (docs/two-step.md lists them). */
   readonly linuxCompatible?: boolean;
-  /** Looks over every call and says what was misused (docs/checked-mode.md). One value may serve many devices. */
-  readonly debug?: DmaDebug;
 }
 
 /** Every address: 2^64 - 1 as near as a double comes. */
@@ -90,9 +86,8 @@ export class DmaDevice implements DmaLimits {
   readonly counters: Counters;
   readonly checked: boolean;
   readonly linuxCompatible: boolean;
-  readonly debug: DmaDebug | undefined;
-  /** This device's part of {@link debug}. */
-  watch: DeviceDebug | undefined;
+  /** Somebody looks over its calls, syncs too. */
+  readonly isWatched: boolean;
   mask: number;
   coherentMask: number;
   busLimit: number;
@@ -104,7 +99,11 @@ export class DmaDevice implements DmaLimits {
   /** Mappings that hold bounce slots. */
   bounces = 0;
 
-  constructor(options: DeviceOptions, counters: Counters = options.counters ?? new Counters()) {
+  constructor(
+    options: DeviceOptions,
+    counters: Counters = options.counters ?? new Counters(),
+    isWatched: boolean = false,
+  ) {
     this.name = options.name ?? "device";
     this.node = options.node;
     this.machine = options.machine ?? {};
@@ -118,19 +117,19 @@ export class DmaDevice implements DmaLimits {
     this.counters = counters;
     this.checked = options.checked ?? true;
     this.linuxCompatible = options.linuxCompatible ?? false;
-    this.debug = options.debug;
+    this.isWatched = isWatched;
     this.mask = options.mask ?? ALL_ADDRESSES;
     this.coherentMask = options.coherentMask ?? this.mask;
     this.busLimit = options.busLimit ?? 0;
     this.maxSegmentSize = options.maxSegmentSize ?? 65_536;
     this.segmentBoundaryMask = options.segmentBoundaryMask ?? ALL_ADDRESSES;
     this.minAlignMask = options.minAlignMask ?? 0;
-    this.skipSync = this.coherent && this.debug === undefined; // checked mode looks at every sync
+    this.skipSync = this.coherent && !isWatched;
   }
 
   /** The mask was set: syncs are skipped again if they may be. Linux does not look whether slots are held. */
   maskChanged(): void {
-    this.skipSync = this.coherent && this.debug === undefined && (this.linuxCompatible || this.bounces === 0);
+    this.skipSync = this.coherent && !this.isWatched && (this.linuxCompatible || this.bounces === 0);
   }
 
   /** Highest address that reaches memory from this device, with `mask`; a mask of 0 was never set, and means 32 bits. */

@@ -75,7 +75,7 @@ export const badDomain = (domain: unknown): DmaError =>
   new DmaError(
     "ERR_DMA_OPTIONS",
     "EINVAL",
-    `${given(domain)} as domain: an address space such as an IommuDomain is needed, or no domain for a device that is not ` +
+    `${given(domain)} as domain: an address space such as an DmaDomain is needed, or no domain for a device that is not ` +
       "translated",
     {},
   );

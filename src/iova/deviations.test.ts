@@ -2,7 +2,7 @@
 import { describe, expect, test } from "vitest";
 import { ManualClock } from "../../test/models/manual-clock.ts";
 import { Counters, Random } from "../base/index.ts";
-import { IovaDomain } from "./domain.ts";
+import { IovaDomain } from "./allocator.ts";
 import { type IovaDevice, IovaSpace } from "./space.ts";
 
 const M4 = 0xfffff; // last page below 4 GiB

@@ -2,7 +2,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { ManualClock } from "../../test/models/manual-clock.ts";
 import { type SlowDevice, SlowSpace } from "../../test/models/slow-space.ts";
-import { IovaDomain } from "./domain.ts";
+import { IovaDomain } from "./allocator.ts";
 import { type IovaDevice, IovaSpace } from "./space.ts";
 
 const M4 = 0xfffff; // last page below 4 GiB

@@ -6,9 +6,10 @@
  * `flushQueueEntries`, and whoever carries out `flushDomain` counts `domainInvalidations`.
  * Specified by: behaviour of Linux 7.2 DMA API allocation, judged by test/golden/iova (kind iova-dma).
  */
+
+import type { Observer } from "../base/index.ts";
 import type { Clock } from "../platform/index.ts";
-import type { Observer } from "../trace/index.ts";
-import type { IovaDomain, PfnRange } from "./domain.ts";
+import type { IovaDomain, PfnRange } from "./allocator.ts";
 import { incompatibleJoin } from "./errors.ts";
 import { FlushQueue } from "./flush-queue.ts";
 

@@ -2,7 +2,7 @@
 import { describe, expect, test } from "vitest";
 import { ManualClock } from "../../test/models/manual-clock.ts";
 import { Counters, GiB, KiB, MiB } from "../base/index.ts";
-import { IovaDomain, type IovaDomainOptions } from "./domain.ts";
+import { IovaDomain, type IovaDomainOptions } from "./allocator.ts";
 import { type IovaDevice, IovaSpace } from "./space.ts";
 
 const MASK64 = 2 ** 52 - 1;

@@ -1,4 +1,5 @@
 /** A recorded load, run on a machine under each mapping strategy. */
+
 export { type CompareOptions, type Comparison, compare, type StrategyCost } from "./compare.ts";
 export * from "./cost.ts";
 export { IOMMU_KINDS, type IommuKind } from "./machine.ts";
@@ -7,7 +8,6 @@ export type { LeftOut } from "./nvme-load.ts";
 export { type NvmeCost, type NvmeReplay, type NvmeReplayOptions, replayAsNvme } from "./nvme-replay.ts";
 export { checkReplayOptions, type ReplayOptions } from "./options.ts";
 export { loadOf, type Plan, type PlanOptions, planOf } from "./plan.ts";
-export * from "./simulation/index.ts";
 export {
   type Load,
   type MappedLoad,

@@ -3,12 +3,11 @@
  *
  * A run that checks bytes also watches the allocator; a run that is timed does neither.
  */
-import { type Counters, PAGE_SIZE } from "../base/index.ts";
+import { type Counters, type Observer, PAGE_SIZE } from "../base/index.ts";
 import { Dma } from "../dma/index.ts";
 import { DmaEngine, SimulatedMemory, SimulatedUnit, VirtualClock } from "../hosts/simulated/index.ts";
-import { IommuDomain } from "../iommu/index.ts";
+import { DmaDomain } from "../iommu/index.ts";
 import { amdV1, armLpae, riscv, type TableLayout, vtdSecondStage, x86_64 } from "../layouts/pagetable/index.ts";
-import type { Observer } from "../trace/index.ts";
 import { type Plan, pagesOf } from "./plan.ts";
 import type { MappedLoad, Strategy } from "./strategies.ts";
 import type { Verifier } from "./verifier.ts";
@@ -69,7 +68,7 @@ export class Machine {
   readonly memory: SimulatedMemory = new SimulatedMemory();
   readonly engine: DmaEngine;
   readonly #clock = new VirtualClock();
-  readonly #domain: IommuDomain;
+  readonly #domain: DmaDomain;
   readonly #dma: Dma;
   readonly #watcher: Watcher | undefined;
   readonly #before: Counters;
@@ -80,7 +79,7 @@ export class Machine {
     const { iommu, mode, cachingMode, largestCached } = options;
     const unit = new SimulatedUnit({ cachingMode });
     this.#watcher = watched ? new Watcher(largestCached ?? LARGEST_CACHED_BY_LINUX) : undefined;
-    this.#domain = new IommuDomain({
+    this.#domain = new DmaDomain({
       layout: layoutOf(iommu),
       unit,
       clock: this.#clock,

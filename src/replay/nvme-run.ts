@@ -17,7 +17,7 @@ import {
   type SimulatedPciDevice,
   SimulatedUnit,
 } from "../hosts/simulated/index.ts";
-import { IommuDomain } from "../iommu/index.ts";
+import { DmaDomain } from "../iommu/index.ts";
 import { IO } from "../layouts/nvme/index.ts";
 import type { PageAllocator } from "../platform/index.ts";
 import { layoutOf, type MachineOptions } from "./machine.ts";
@@ -75,7 +75,7 @@ export class NvmeRun {
   readonly #plan: Plan;
   readonly #unsaid: NvmeDirection;
   readonly #machine: SimulatedMachine;
-  readonly #domain: IommuDomain;
+  readonly #domain: DmaDomain;
   readonly #device: SimulatedPciDevice;
   readonly #controller: NvmeController;
   readonly #bytes: NvmeBytes;
@@ -113,7 +113,7 @@ export class NvmeRun {
       ...(maxTransferBytes !== undefined && { maxTransferShift: Math.log2(maxTransferBytes / PAGE_SIZE) }),
     });
     this.#device = this.#machine.plug(SLOT, this.#controller)[0]!;
-    this.#domain = new IommuDomain({
+    this.#domain = new DmaDomain({
       layout: layoutOf(iommu),
       unit,
       clock,

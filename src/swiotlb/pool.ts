@@ -8,9 +8,16 @@
  * Not for: deciding whether a mapping must bounce, or for zeroing what lies around it: the caller knows the device.
  * Specified by: behaviour of Linux 7.2 bounce buffers; judged by test/golden/dma-api.
  */
-import { type Counters, type Direction, deviceReads, deviceWrites, type PhysAddr, PhysPage } from "../base/index.ts";
+import {
+  type Counters,
+  type Direction,
+  deviceReads,
+  deviceWrites,
+  type Observer,
+  type PhysAddr,
+  PhysPage,
+} from "../base/index.ts";
 import type { PageAllocator, PhysicalMemory } from "../platform/index.ts";
-import type { Observer } from "../trace/index.ts";
 import { Copier } from "./copier.ts";
 import { badLength } from "./errors.ts";
 import { BOUNCE_LIMIT, BOUNCE_SET, BOUNCE_SLOT, type SlotRequest, type SlotState, Slots, slotsOf } from "./slots.ts";

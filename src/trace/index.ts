@@ -13,7 +13,6 @@ export {
   type TraceInput,
 } from "./input.ts";
 export * from "./kernel-log/index.ts";
-export type { DmaEvent, DmaEventName, Observer, TwoStepEvent } from "./observer.ts";
 export { type OpenOptions, openTrace } from "./open.ts";
 export { pagePadding, type RecordedPages, recordedHead } from "./recorded-pages.ts";
 export { type RecorderOptions, TraceRecorder } from "./recorder.ts";

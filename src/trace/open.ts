@@ -10,6 +10,7 @@ import { DatTrace } from "./dat-trace.ts";
 import { needsFile, notASource, notATrace } from "./errors.ts";
 import type { Trace } from "./events.ts";
 import { chunksOf, readExactly, type TraceInput } from "./input.ts";
+import { KernelLogTrace, LOG_HEAD_BYTES, looksLikeKernelLog } from "./kernel-log/index.ts";
 import { TextTrace } from "./text-trace.ts";
 
 export interface OpenOptions {
@@ -36,7 +37,7 @@ function isSource(input: unknown): boolean {
 
 /**
  * Opens a recorded trace: trace.dat of versions 6 and 7 (from a file), `trace-cmd report`, the tracefs `trace` or
- * `trace_pipe` file, or `perf script` output (from a file or a stream). Gzip is the caller's to unwrap. Reads the metadata
+ * `trace_pipe` file, `perf script` output, or a kernel's log (from a file or a stream). Gzip is the caller's to unwrap. Reads the metadata
  * and the first events only. Errors: DmaError, see above.
  */
 export async function openTrace(input: TraceInput, options: OpenOptions = {}): Promise<Trace> {
@@ -47,7 +48,7 @@ export async function openTrace(input: TraceInput, options: OpenOptions = {}): P
     const chunks = input.stream[Symbol.asyncIterator]();
     const first: Uint8Array[] = [];
     let length = 0;
-    while (length < DAT_MAGIC.length) {
+    while (length < LOG_HEAD_BYTES) {
       const next = await chunks.next();
       if (next.done) break;
       first.push(next.value.slice());
@@ -71,10 +72,21 @@ export async function openTrace(input: TraceInput, options: OpenOptions = {}): P
         await chunks.return?.();
       }
     };
-    return TextTrace.open(rest(), bestEffort, batchSize);
+    return openText(head, rest(), bestEffort, batchSize);
   }
   if (input.size === 0) throw notATrace("an empty file");
-  const head = await readExactly(input, 0, Math.min(DAT_MAGIC.length, input.size), "the first bytes");
+  const head = (await readExactly(input, 0, Math.min(LOG_HEAD_BYTES, input.size), "the first bytes")).slice();
   if (isDat(head)) return DatTrace.open(input, codecs, bestEffort, batchSize);
-  return TextTrace.open(chunksOf(input), bestEffort, batchSize);
+  return openText(head, chunksOf(input), bestEffort, batchSize);
+}
+
+/** A kernel's log is known by its first lines; everything else that is text has to be a trace. */
+async function openText(
+  head: Uint8Array,
+  chunks: AsyncIterable<Uint8Array>,
+  bestEffort: boolean,
+  batchSize: number,
+): Promise<Trace> {
+  if (looksLikeKernelLog(head) !== "no") return new KernelLogTrace(chunks, batchSize);
+  return TextTrace.open(chunks, bestEffort, batchSize);
 }

@@ -297,7 +297,7 @@ const translated: readonly Case[] = [
       range.link(0, frame(0), granule, BOTH);
       range.sync();
       const before = stage.host.state();
-      const bad = { phys: (2 ** stage.dma.domain!.table.layout.outputBits) as never, length: granule };
+      const bad = { phys: (2 ** stage.dma.domain!.outputBits) as never, length: granule };
       for (const call of [
         () => range.link(granule, bad.phys, granule, BOTH),
         () => range.linkVecs(granule, [{ phys: frame(1), length: granule }, bad], BOTH),

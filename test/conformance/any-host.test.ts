@@ -18,7 +18,7 @@ const ONE_SHOT = "a one-shot mapping moves exactly its bytes, at any offset and 
 
 function simulated(options: StandOptions): AnyHost {
   const stand = new Stand({ ...options, bridges: [{ cpu: { vendor: "AMD", family: 0x19 }, rootPorts: [{}, {}] }] });
-  const { dma, engine, machine, granule } = stand;
+  const { dma, engine, machine, host, granule } = stand;
   const within = new Uint8Array(4096); // of the device: a refused read changes nothing in it
   return {
     dma,
@@ -42,7 +42,7 @@ function simulated(options: StandOptions): AnyHost {
     peerMemory() {
       const owner = machine.plug("0.1", new DmaEngine({ memoryBytes: granule }))[0]!;
       owner.writeConfig(4, 2, 2); // it answers for its memory
-      machine.peers.add(owner.node, owner.node.bars[0]!);
+      host.peers.add(owner.node, owner.node.bars[0]!);
       return owner.node.bars[0]!.phys;
     },
     copy(from, to, length) {
@@ -66,7 +66,7 @@ function linux(backEnd: BackEnd, coalesce = false): AnyHost {
   const host = new LinuxHost({ sys: kernel, sysfs });
   opened.push(host);
   const within = new Uint8Array(4096);
-  return anyLinuxHost(host, host.openDevice(DISK, { backEnd, coalesce }), 2 ** 28 - 1, (from, to, length) => {
+  return anyLinuxHost(host, host.openDevice(DISK, { backEnd, coalesce }).device, 2 ** 28 - 1, (from, to, length) => {
     for (let i = 0; i < length; i++) {
       const source = kernel.reached(from + i, false);
       if (source) within[i] = source.bytes[source.at]!;

@@ -2,7 +2,7 @@
  * The state that a file of the running kernel tells after each call: events, pool, page table, translations; and what a
  * driver may ask of a device. Everything that the file says is compared with the rebuilt machine.
  */
-import type { Thing } from "./dma-api-things.ts";
+import type { Thing } from "./dma-api-objects.ts";
 import type { Differences, Line, Tally } from "./judge.ts";
 import { ALL_ONES, hex, type KernelEvent } from "./kernel-events.ts";
 import type { KernelMachine } from "./kernel-machine.ts";

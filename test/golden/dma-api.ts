@@ -12,11 +12,18 @@
  */
 import { crc32 } from "node:zlib";
 import { type Direction, type DmaAddr, type IovaPage, PhysAddr } from "../../src/base/index.ts";
-import type { CoherentMemory, DmaAttributes, DmaVec, IovaRange, PhysVec } from "../../src/dma/index.ts";
+import {
+  type CoherentMemory,
+  type DmaAttributes,
+  type DmaVec,
+  type IovaRange,
+  type PhysVec,
+  termsOf,
+} from "../../src/dma/index.ts";
 import { DmaEngine } from "../../src/hosts/simulated/index.ts";
 import type { P2pProvider } from "../../src/p2p/index.ts";
+import { addressOf, shorter, type Thing, Things } from "./dma-api-objects.ts";
 import { StateJudge } from "./dma-api-state.ts";
-import { addressOf, shorter, type Thing, Things } from "./dma-api-things.ts";
 import { Differences, type Header, type Judge, type Line, Tally } from "./judge.ts";
 import { ALL_ONES, hex } from "./kernel-events.ts";
 import { KernelMachine } from "./kernel-machine.ts";
@@ -109,9 +116,9 @@ class DmaApiJudge {
     },
     mapSg: (line, thing) => this.#mapList(line, thing),
     mapSgTable: (line, thing) => this.#mapList(line, thing),
-    unmapSg: (line, { list }) => list && this.#dma.unmapList(shorter(list, line)),
-    syncSgForCpu: (line, { list }) => list && this.#dma.syncListForCpu(shorter(list, line)),
-    syncSgForDevice: (line, { list }) => list && this.#dma.syncListForDevice(shorter(list, line)),
+    unmapSg: (line, { list }) => list && this.#dma.lists.unmap(shorter(list, line)),
+    syncSgForCpu: (line, { list }) => list && this.#dma.lists.syncForCpu(shorter(list, line)),
+    syncSgForDevice: (line, { list }) => list && this.#dma.lists.syncForDevice(shorter(list, line)),
     syncForCpu: (line, thing) => this.#sync(line, thing, "cpu"),
     syncForDevice: (line, thing) => this.#sync(line, thing, "device"),
     tryAlloc: (line, thing) => this.#tryAlloc(line, thing),
@@ -345,7 +352,7 @@ class DmaApiJudge {
 
   /** A handle always frees all it has; what the kernel does with another size is done to the domain here. */
   #freePart({ address, phys }: CoherentMemory, size: number): void {
-    this.#misuse?.debug.of(this.#dma.device)?.freeing("coherent", address, size, phys, "bidirectional", undefined);
+    this.#misuse?.debug.of(this.#dma.device)?.freeing("coherent", address, size, phys, termsOf("bidirectional"));
     this.#tally.rule("handles free all");
     this.#machine.events.dmaCalled({ name: "dma_free" });
     const pages = Math.ceil(size / 4096);

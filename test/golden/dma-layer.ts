@@ -6,7 +6,7 @@
 import { hex, type IovaPage, PhysAddr } from "../../src/base/index.ts";
 import { Dma, type IovaRange, type PhysVec } from "../../src/dma/index.ts";
 import { SimulatedUnit, VirtualClock } from "../../src/hosts/simulated/index.ts";
-import { IommuDomain } from "../../src/iommu/index.ts";
+import { DmaDomain } from "../../src/iommu/index.ts";
 import { vtdSecondStage } from "../../src/layouts/pagetable/index.ts";
 import { P2pRouter } from "../../src/p2p/index.ts";
 import type { HostBridge, PciNode } from "../../src/platform/index.ts";
@@ -17,14 +17,14 @@ import { attributesOf, directionOf, errnoOf, number } from "./words.ts";
 function layer(options: { lazy: boolean; coherent: boolean; peers?: P2pRouter; node?: PciNode }): {
   events: LayerEvents;
   clock: VirtualClock;
-  domain: IommuDomain;
+  domain: DmaDomain;
   arena: CountedArena;
   dma: Dma;
 } {
   const events = new LayerEvents();
   const clock = new VirtualClock();
   const arena = new CountedArena(events);
-  const domain = new IommuDomain({
+  const domain = new DmaDomain({
     layout: vtdSecondStage({ outputBits: 46 }),
     unit: new SimulatedUnit(),
     clock,

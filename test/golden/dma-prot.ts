@@ -4,7 +4,7 @@
  * Direction NONE is in the file and not in our types; a caller without types who passes it gets no permission, as there.
  * `skipCpuSync` is not asked: it changes nothing in the file, which the comparison of all lines shows.
  */
-import { permissions } from "../../src/dma/permissions.ts";
+import { permissions } from "../../src/dma/path/permissions.ts";
 import { Differences, type Judge, Tally } from "./judge.ts";
 import { directionOf, permissionLetters } from "./words.ts";
 

@@ -3,7 +3,7 @@
  *
  * Addresses, sizes and page numbers are hex strings, counts are numbers; one array per event.
  */
-import type { Observer } from "../../src/trace/index.ts";
+import type { Observer } from "../../src/base/index.ts";
 
 export type KernelEvent = readonly (string | number | boolean | null)[];
 

@@ -3,14 +3,16 @@
  * first line of a file says, and one front door for each of its devices.
  */
 import { type DmaAddr, type IovaPage, PhysAddr, type PhysPage } from "../../src/base/index.ts";
-import { Dma, type DmaDebug, type DmaMachine } from "../../src/dma/index.ts";
+import { Dma, type DmaMachine } from "../../src/dma/index.ts";
+import type { DmaDebug } from "../../src/dma-debug/index.ts";
 import { SimulatedMemory, VirtualClock } from "../../src/hosts/simulated/index.ts";
-import { SimulatedVtdUnit } from "../../src/hosts/simulated/vtd/index.ts";
-import { INTERRUPT_WINDOW, IommuDomain, VtdUnit } from "../../src/iommu/index.ts";
+import { SimulatedVtdUnit } from "../../src/hosts/simulated/units/vtd/index.ts";
+import { DmaDomain, INTERRUPT_WINDOW, VtdUnit } from "../../src/iommu/index.ts";
 import { vtdSecondStage, x86_64 } from "../../src/layouts/pagetable/index.ts";
+import { requesterId } from "../../src/layouts/pci/index.ts";
 import { P2pRouter } from "../../src/p2p/index.ts";
 import { Arena } from "../../src/pagetable/index.ts";
-import { type PageAllocator, requesterId } from "../../src/platform/index.ts";
+import type { PageAllocator } from "../../src/platform/index.ts";
 import { BouncePool } from "../../src/swiotlb/index.ts";
 import type { Header, Line } from "./judge.ts";
 import { KernelEvents } from "./kernel-events.ts";
@@ -63,7 +65,7 @@ interface Device {
   readonly untrusted: boolean;
   readonly requester: number;
   dma: Dma;
-  domain: IommuDomain | undefined;
+  domain: DmaDomain | undefined;
   leaves: Map<number, string>;
 }
 
@@ -161,9 +163,9 @@ export class KernelMachine {
     const device = this.devices[index]!;
     const before = device.dma;
     this.events.recording = false;
-    let domain: IommuDomain | undefined;
+    let domain: DmaDomain | undefined;
     if (type !== "identity" && this.unit) {
-      domain = new IommuDomain({
+      domain = new DmaDomain({
         layout: this.mode === "fl" ? x86_64() : vtdSecondStage(),
         unit: this.unit,
         clock: this.clock,
@@ -174,7 +176,7 @@ export class KernelMachine {
         observer: this.events,
       });
       this.unit.detach(device.requester);
-      this.unit.attachDevice(device.requester, domain.tables, {
+      this.unit.attach(device.requester, domain.tables, {
         ...(this.#ats && { ats: { queueDepth: 0, stu: 0 } }),
       });
     }
@@ -186,7 +188,7 @@ export class KernelMachine {
     this.events.take();
   }
 
-  #front(index: number, domain: IommuDomain | undefined, before?: Dma): Dma {
+  #front(index: number, domain: DmaDomain | undefined, before?: Dma): Dma {
     const { name, untrusted } = this.devices[index]!;
     const limits = before?.device;
     const node = this.tree.devices[index];

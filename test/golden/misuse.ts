@@ -8,7 +8,8 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { gunzipSync } from "node:zlib";
 import { PhysAddr } from "../../src/base/index.ts";
-import { type Dma, DmaDebug, type Finding, type FindingCode, type MemoryRange } from "../../src/dma/index.ts";
+import { type Dma, termsOf } from "../../src/dma/index.ts";
+import { DmaDebug, type Finding, type FindingCode, type MemoryRange } from "../../src/dma-debug/index.ts";
 import type { Differences, Line } from "./judge.ts";
 
 /** Words by which a report is known. */
@@ -127,7 +128,7 @@ export class MisuseJudge {
 
   /** A map failed, and its error value is unmapped all the same. */
   unmapOfError({ device }: Dma, size: number): void {
-    this.debug.of(device)?.unmapping(2 ** 64, size, "bidirectional", undefined);
+    this.debug.of(device)?.unmapping(2 ** 64, size, termsOf("bidirectional"));
   }
 
   /** The kernel reports memory that is none, and dies of it: here it is mapped, and taken back. */

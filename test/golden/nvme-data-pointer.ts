@@ -33,7 +33,7 @@ import {
 } from "../../src/consumers/nvme/index.ts";
 import { Dma, type DmaAttributes } from "../../src/dma/index.ts";
 import { SimulatedUnit } from "../../src/hosts/simulated/index.ts";
-import { IommuDomain } from "../../src/iommu/index.ts";
+import { DmaDomain } from "../../src/iommu/index.ts";
 import { COMMAND, get64, POINTERS, SGL, SGL_BYTES, SGL_TYPE, viewOf } from "../../src/layouts/nvme/index.ts";
 import { vtdSecondStage } from "../../src/layouts/pagetable/index.ts";
 import { ManualClock } from "../models/manual-clock.ts";
@@ -84,7 +84,7 @@ function doorOf(line: Line, events: LayerEvents): MappingDoor {
       },
       unmapPhys: (address, length) => events.add("unmapPhys", hex(address), hex(length)),
     };
-  const domain = new IommuDomain({
+  const domain = new DmaDomain({
     layout: vtdSecondStage(),
     unit: new SimulatedUnit(),
     clock: new ManualClock(),

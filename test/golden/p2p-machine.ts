@@ -5,8 +5,9 @@
  * and two devices on the root bus. The ports' access control registers can be written, but for egress control.
  */
 import { PhysAddr } from "../../src/base/index.ts";
+import { ACS, requesterId } from "../../src/layouts/pci/index.ts";
 import type { P2pMapType } from "../../src/p2p/index.ts";
-import { ACS, type HostBridge, type PciBar, type PciNode, requesterId } from "../../src/platform/index.ts";
+import type { HostBridge, PciBar, PciNode } from "../../src/platform/index.ts";
 import type { Header, Line } from "./judge.ts";
 
 /** The kernel's numbers for the types; 0 is a state that has seen nothing. */

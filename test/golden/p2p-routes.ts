@@ -4,8 +4,8 @@
  * Only the lines about routes are judged here; mappings of peer memory belong to the whole DMA API.
  */
 import { hex, PhysAddr } from "../../src/base/index.ts";
+import { requesterName } from "../../src/layouts/pci/index.ts";
 import { type P2pProvider, P2pRouter, type P2pState } from "../../src/p2p/index.ts";
-import { requesterName } from "../../src/platform/index.ts";
 import { type Judge, type Line, Tally } from "./judge.ts";
 import { MAP_TYPES, recordedMachine } from "./p2p-machine.ts";
 

@@ -7,7 +7,7 @@
 import { DmaError, ERRNO, type Errno, PAGE_SIZE } from "../../src/base/index.ts";
 import { callFailed } from "../../src/hosts/linux/errors.ts";
 import type { Fd, MapOptions, Purpose, Sys } from "../../src/hosts/linux/index.ts";
-import { CONSTANTS, REQUESTS, type RequestName } from "../../src/hosts/linux/uapi.ts";
+import { CONSTANTS, REQUESTS, type RequestName } from "../../src/layouts/uapi/vfio-iommufd.ts";
 
 interface Area {
   readonly iova: number;

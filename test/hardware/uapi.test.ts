@@ -4,7 +4,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "no
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { CONSTANTS, REQUESTS, STRUCTURES } from "../../src/hosts/linux/uapi.ts";
+import { CONSTANTS, REQUESTS, STRUCTURES } from "../../src/layouts/uapi/vfio-iommufd.ts";
 
 /** Headers newer than the system's may be named: those of Debian's linux-libc-dev, unpacked. */
 const include = process.env.DMALINK_UAPI_INCLUDE ?? "/usr/include";

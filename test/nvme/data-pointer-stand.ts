@@ -23,9 +23,9 @@ import {
   SMALL_BLOCK,
 } from "../../src/consumers/nvme/index.ts";
 import { Dma } from "../../src/dma/index.ts";
-import { DataRuns, readPrps, readSgl } from "../../src/hosts/simulated/devices/nvme-data.ts";
+import { DataRuns, readPrps, readSgl } from "../../src/hosts/simulated/devices/nvme/data.ts";
 import { SimulatedUnit, VirtualClock } from "../../src/hosts/simulated/index.ts";
-import { IommuDomain } from "../../src/iommu/index.ts";
+import { DmaDomain } from "../../src/iommu/index.ts";
 import { COMMAND, get64, POINTERS, viewOf } from "../../src/layouts/nvme/index.ts";
 import { type TableLayout, vtdSecondStage } from "../../src/layouts/pagetable/index.ts";
 
@@ -187,7 +187,7 @@ export function translated(options: { lastPage?: number; layout?: TableLayout; c
   unit: SimulatedUnit;
 } {
   const unit = new SimulatedUnit();
-  const domain = new IommuDomain({
+  const domain = new DmaDomain({
     layout: vtdSecondStage(),
     unit,
     clock: new VirtualClock(),

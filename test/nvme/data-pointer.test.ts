@@ -7,7 +7,7 @@ import { describe, expect, test } from "vitest";
 import { hex, KiB, MiB, PAGE_SIZE, Random } from "../../src/base/index.ts";
 import { DmaIterator } from "../../src/consumers/block/index.ts";
 import { CommandMapping, LARGE_BLOCK, type MapperOptions, SMALL_BLOCK } from "../../src/consumers/nvme/index.ts";
-import { DataRuns, readSgl } from "../../src/hosts/simulated/devices/nvme-data.ts";
+import { DataRuns, readSgl } from "../../src/hosts/simulated/devices/nvme/data.ts";
 import { COMMAND, get64, NVME_STATUS, POINTERS, SGL_TYPE } from "../../src/layouts/nvme/index.ts";
 import {
   A,

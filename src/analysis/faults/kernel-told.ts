@@ -21,6 +21,8 @@ export interface KernelSummary {
   readonly understood: number;
   /** Faults that were told, by any source. */
   readonly faults: number;
+  /** Devices that faults and the kernel's lines name. */
+  readonly devices: readonly string[];
   /** Lines that the kernel kept back, by the function that printed. */
   readonly suppressed: Readonly<Record<string, number>>;
   /** Lines about an IOMMU that are not understood: how many, and the first. */
@@ -35,6 +37,8 @@ export interface KernelSummary {
 const MOST_SHOWN = 5;
 const MOST_FUNCTIONS = 100;
 const SETTLED_BATCHES = 3;
+/** Devices that are listed. */
+const MOST_DEVICES = 10_000;
 
 export class KernelTold {
   readonly #told: ToldFaults;
@@ -47,6 +51,7 @@ export class KernelTold {
   /** When the last batches ended. */
   readonly #ends: number[] = [];
   #faults = 0;
+  readonly #devices = new Set<string>();
 
   constructor(
     trace: Trace,
@@ -84,6 +89,7 @@ export class KernelTold {
       messages: this.#told.messages + (this.#log?.messages ?? 0),
       understood: this.#told.understood + (this.#log?.understood ?? 0),
       faults: this.#faults,
+      devices: [...this.#devices],
       suppressed: Object.fromEntries(this.#suppressed),
       unknown: { count: this.#unknownCount, first: this.#unknown },
       unkept: this.#log?.unkept ?? 0,
@@ -92,6 +98,8 @@ export class KernelTold {
   }
 
   #take(fact: KernelFact<Told>): void {
+    if ("device" in fact && fact.device !== undefined && this.#devices.size < MOST_DEVICES)
+      this.#devices.add(fact.device);
     if (fact.kind === "suppressed") {
       if (this.#suppressed.size < MOST_FUNCTIONS || this.#suppressed.has(fact.by))
         this.#suppressed.set(fact.by, (this.#suppressed.get(fact.by) ?? 0) + fact.count);

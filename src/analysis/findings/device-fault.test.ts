@@ -1,7 +1,7 @@
 /** A device's fault, however it is told: whose the address was. */
 import { describe, expect, test } from "vitest";
 import { KernelLogTrace } from "../../trace/index.ts";
-import { checkJson } from "../check-json.ts";
+
 import type { CheckOptions } from "../check-trace.ts";
 import { type KernelLog, readKernelLog } from "../faults/log-beside.ts";
 import type { Finding } from "./finding.ts";
@@ -456,38 +456,5 @@ describe("a log alone", () => {
       "[    1.0] DMAR: [DMA Write NO_PASID] Request device [00:04.0] fault addr 0xffe31000 [fault reason 0x05] PTE Write access is not set\n[    1.1] DMAR: pte level: 1, pte value: 0x0000000003a09001\n",
     );
     expect(found[0]!.message).toContain("in the wrong direction");
-  });
-});
-
-test("the data hold the fault and the mapping as they are documented", async () => {
-  const trace = new SampleTrace().map(DISK, 0xfffe1000, 0x8000, 2048, "FROM_DEVICE").wait(10_000);
-  trace.event("io_page_fault", `IOMMU:drv ${DISK} iova=0x00000000fffe1010 flags=0x0000`);
-  const opened = await trace.open();
-  const { checkTrace } = await import("../check-trace.ts");
-  const result = await checkTrace(opened);
-  const { findings } = checkJson("t", opened, result) as { findings: Record<string, unknown>[] };
-  expect(findings[0]).toMatchObject({
-    rule: "device-fault",
-    severity: "error",
-    device: DISK,
-    fault: {
-      device: DISK,
-      address: "0xfffe1010",
-      access: "read",
-      count: 1,
-      source: "io_page_fault",
-      firstNs: 1_010_003_000,
-    },
-    mapping: {
-      relation: "live",
-      iova: "0xfffe1000",
-      length: 2048,
-      direction: "from-device",
-      mappedNs: 1_000_002_000,
-      endedNs: null,
-      distanceBytes: null,
-      side: null,
-      bits: null,
-    },
   });
 });

@@ -149,7 +149,6 @@ class DeviceFaults implements Watcher {
       .filter(({ cause }) => cause !== "unexplained")
       .slice(0, MOST_OTHERS)
       .map((one) => `Less likely: ${sentence(one, telling)}`);
-    const holder = best?.holder;
     this.#scene.report({
       ...(fact.unit === "gpu" && { severity: "warning" }),
       confidence: best?.confidence ?? "certain",
@@ -161,10 +160,7 @@ class DeviceFaults implements Watcher {
         .filter((part) => part !== "")
         .join(" "),
       advice: this.#advice(best?.cause, fact),
-      evidence: [
-        ...(holder ? this.#evidenceOf(best, telling) : []),
-        this.#scene.told(facts.count > 1 ? "first fault" : "fault", fact.at, fact.text, Number(fact.address ?? 0)),
-      ],
+      evidence: this.#evidenceOf(stretch, facts),
       selfEvident: true,
       fault: facts,
       ...(explained && { mapping: explained[0]!, hypotheses: explained }),
@@ -194,12 +190,17 @@ class DeviceFaults implements Watcher {
     };
   }
 
-  #evidenceOf({ holder, cause }: Hypothesis, telling: Telling): Evidence[] {
-    const { evidence } = this.#scene;
-    const { began, ended, iova, length } = holder!;
+  /** The events that show it, in the order in which they happened. */
+  #evidenceOf({ first, hypotheses }: Stretch<Fault>, { count: faults, address: at }: FaultFacts): Evidence[] {
+    const { evidence, told } = this.#scene;
+    const fault = told(faults > 1 ? "first fault" : "fault", first.told.at, first.told.text, Number(at ?? 0n));
+    const holder = hypotheses?.[0].holder;
+    if (!holder) return [fault];
+    const { began, ended, iova, length } = holder;
     const mapped = began ? [evidence("mapped", began, iova, length)] : [];
     const unmapped = ended ? [evidence("unmapped", ended, iova, length)] : [];
-    return cause === "unexplained" || telling === undefined ? [] : [...mapped, ...unmapped];
+    const later = fault.timeNs >= 0 && (ended?.timeNs ?? 0) > fault.timeNs;
+    return later ? [...mapped, fault, ...unmapped] : [...mapped, ...unmapped, fault];
   }
 
   #mapping(hypothesis: Hypothesis, telling: Telling): MappingFacts {

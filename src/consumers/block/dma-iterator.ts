@@ -13,9 +13,9 @@ import { type Direction, type DmaAddr, PAGE_SIZE, type PhysAddr } from "../../ba
 import type { DmaAttributes } from "../../dma/index.ts";
 import type { P2pMapType } from "../../p2p/index.ts";
 import type { Bio } from "./bio.ts";
+import type { MappingDoor, RequestRange } from "./dma-ops.ts";
 import { gapMask } from "./gap.ts";
 import type { QueueLimits } from "./limits.ts";
-import type { MappingDoor, RequestRange } from "./mapping-door.ts";
 import { PhysicalVectors } from "./physical-vectors.ts";
 import { type BlockStatus, statusOfError } from "./status.ts";
 

@@ -8,8 +8,8 @@
 import { type Bench, type Contender, fold, HASH } from "../../../bench/bench.ts";
 import { MiB, PhysAddr, type Random } from "../../base/index.ts";
 import { Dma } from "../../dma/index.ts";
-import { NvmeController, SimulatedMachine, SimulatedUnit, VirtualClock } from "../../hosts/simulated/index.ts";
-import { IommuDomain } from "../../iommu/index.ts";
+import { NvmeController, SimulatedHost, SimulatedUnit, VirtualClock } from "../../hosts/simulated/index.ts";
+import { DmaDomain } from "../../iommu/index.ts";
 import { viewOf } from "../../layouts/nvme/index.ts";
 import { vtdSecondStage } from "../../layouts/pagetable/index.ts";
 import {
@@ -34,7 +34,7 @@ import {
 
 function scene(pages: number, random: Random) {
   const unit = new SimulatedUnit();
-  const domain = new IommuDomain({ layout: vtdSecondStage(), unit, clock: new VirtualClock(), mode: "strict" });
+  const domain = new DmaDomain({ layout: vtdSecondStage(), unit, clock: new VirtualClock(), mode: "strict" });
   const dma = new Dma({ domain, maxSegmentSize: 2 ** 32 - 1 });
   const frames = random.shuffle(Array.from({ length: pages }, (_, i) => i * 2));
   const vecs = frames.map((frame) => ({ phys: PhysAddr((0x40000 + frame) * 4096), length: 4096 }));
@@ -82,14 +82,11 @@ function mapping(name: string, pages: number, Door: new (dma: Dma) => DmaDoor): 
 const whole = (name: string, pages: number, depth: number, Door: new (dma: Dma) => DmaDoor): Contender => ({
   name,
   prepare: (random) => {
-    const unit = new SimulatedUnit();
-    const machine = new SimulatedMachine({ memoryBytes: 64 * MiB, translator: unit });
-    const { clock } = machine;
-    const device = machine.plug("0.0", new NvmeController({ namespaces: [{ blocks: 1 << 20 }], serviceMs: 0 }))[0]!;
-    const domain = new IommuDomain({ layout: vtdSecondStage(), unit, clock, mode: "strict" });
-    unit.attach(device.requester, domain.tables);
-    const dma = new Dma({ domain, machine, node: device.node });
-    const buffer = machine.ram.allocate(2 * pages * 4096);
+    const host = new SimulatedHost({ memoryBytes: 64 * MiB, iommu: {} });
+    const { clock } = host;
+    const [disk] = host.plug("0.0", new NvmeController({ namespaces: [{ blocks: 1 << 20 }], serviceMs: 0 }));
+    const { device, dma } = host.openDevice(disk!.name);
+    const buffer = host.memory.allocate(2 * pages * 4096);
     const order = random.shuffle(Array.from({ length: pages }, (_, i) => i));
     const vecs = order.map((i) => ({ phys: PhysAddr(buffer.phys + i * 8192), length: 4096 }));
     const opening = clock.run(Nvme.open(device, dma, { clock, queues: 1, door: new Door(dma) }));

@@ -7,22 +7,7 @@
  * Specified by: Linux 7.2 uAPI, vfio.h; docs/real-hardware.md.
  */
 import type { PhysAddr } from "../../base/index.ts";
-import {
-  barBusAddress,
-  type HostMemory,
-  type PciBar,
-  type PciDevice,
-  type PciNode,
-  type Registers,
-  requesterId,
-} from "../../platform/index.ts";
-import type { DeviceMemory } from "./device-memory.ts";
-import type { LinuxDomain } from "./domain.ts";
-import { badVector, noReset } from "./errors.ts";
-import type { InterruptSource, Interrupts } from "./interrupts.ts";
-import { CalledRegisters, type ClosableRegisters, MappedRegisters } from "./registers.ts";
-import { StructureValue } from "./structure.ts";
-import type { Fd, Sys } from "./sys.ts";
+import { barBusAddress, requesterId } from "../../layouts/pci/index.ts";
 import {
   CONSTANTS,
   DEVICE_INFO,
@@ -34,7 +19,15 @@ import {
   REGION_INFO,
   REQUESTS,
   type RequestName,
-} from "./uapi.ts";
+  StructureValue,
+} from "../../layouts/uapi/index.ts";
+import type { HostMemory, PciBar, PciDevice, PciNode, Registers } from "../../platform/index.ts";
+import type { DeviceMemory } from "./device-memory.ts";
+import type { LinuxDomain } from "./domain.ts";
+import { badVector, noReset } from "./errors.ts";
+import type { InterruptSource, Interrupts } from "./interrupts.ts";
+import { CalledRegisters, type ClosableRegisters, MappedRegisters } from "./registers.ts";
+import type { Fd, Sys } from "./syscalls.ts";
 
 const COMMAND = 4;
 const COMMAND_MEMORY = 2;

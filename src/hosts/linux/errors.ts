@@ -4,8 +4,8 @@
  * A system call that fails is one kind; what to do about it depends on the call, and is in `cures.ts`.
  */
 import { DmaError, ERRNO, type Errno, given, hex } from "../../base/index.ts";
-import { cureOf } from "./cures.ts";
-import type { Purpose } from "./sys.ts";
+import { cureOf } from "./advice.ts";
+import type { Purpose } from "./syscalls.ts";
 
 /** Errno numbers by name, and back. */
 export function errnoName(number: number): Errno {

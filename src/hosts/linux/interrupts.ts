@@ -7,7 +7,7 @@
  */
 import { MessageChannel, type MessagePort, Worker } from "node:worker_threads";
 import { INTERRUPT_WORKER } from "./interrupt-worker.ts";
-import type { Fd, Sys } from "./sys.ts";
+import type { Fd, Sys } from "./syscalls.ts";
 
 /** Eventfds that one worker waits for. */
 const SLOTS = 1024;

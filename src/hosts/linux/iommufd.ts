@@ -6,10 +6,6 @@
  */
 import { hex, PAGE_SIZE } from "../../base/index.ts";
 import { READ, WRITE } from "../../layouts/pagetable/index.ts";
-import type { DeviceMemory } from "./device-memory.ts";
-import { type AddressRange, type KernelSpace, usableRanges } from "./kernel-space.ts";
-import { StructureValue } from "./structure.ts";
-import type { Fd, Sys } from "./sys.ts";
 import {
   ATTACH,
   BIND,
@@ -24,7 +20,11 @@ import {
   IOVA_RANGE,
   REQUESTS,
   type RequestName,
-} from "./uapi.ts";
+  StructureValue,
+} from "../../layouts/uapi/index.ts";
+import type { DeviceMemory } from "./device-memory.ts";
+import { type AddressRange, type KernelSpace, usableRanges } from "./ioas.ts";
+import type { Fd, Sys } from "./syscalls.ts";
 
 export const IOMMU_NODE = "/dev/iommu";
 

@@ -10,7 +10,7 @@
 import { PAGE_SIZE, type PhysAddr, type PhysPage, pagesOf } from "../../base/index.ts";
 import type { HostBuffer, HostMemory, PageAllocator, PhysicalMemory } from "../../platform/index.ts";
 import { badHugePage, badLength, bufferFreed, memoryClosed } from "./errors.ts";
-import type { Fd, HugePage, Sys } from "./sys.ts";
+import type { Fd, HugePage, Sys } from "./syscalls.ts";
 
 export interface AllocateOptions {
   /** Of huge pages, which somebody must have set aside: fewer page-table entries, and fewer misses of the IOTLB. */

@@ -5,7 +5,7 @@
  */
 import { assert } from "../../base/index.ts";
 import type { Registers } from "../../platform/index.ts";
-import type { Fd, Sys } from "./sys.ts";
+import type { Fd, Sys } from "./syscalls.ts";
 
 const ALL_ONES = 0xffff_ffff;
 

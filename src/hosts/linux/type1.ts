@@ -7,21 +7,21 @@
  */
 import { hex, PAGE_SIZE } from "../../base/index.ts";
 import { READ, WRITE } from "../../layouts/pagetable/index.ts";
-import { groupNotViable, noType1v2, wrongVersion } from "./errors.ts";
-import { readRanges } from "./iommufd.ts";
-import { type AddressRange, type KernelSpace, usableRanges } from "./kernel-space.ts";
-import { StructureValue } from "./structure.ts";
-import type { Fd, Sys } from "./sys.ts";
 import {
   CAPABILITY,
   CONSTANTS,
   GROUP_STATUS,
   REQUESTS,
   type RequestName,
+  StructureValue,
   TYPE1_INFO,
   TYPE1_MAP,
   TYPE1_UNMAP,
-} from "./uapi.ts";
+} from "../../layouts/uapi/index.ts";
+import { groupNotViable, noType1v2, wrongVersion } from "./errors.ts";
+import { type AddressRange, type KernelSpace, usableRanges } from "./ioas.ts";
+import { readRanges } from "./iommufd.ts";
+import type { Fd, Sys } from "./syscalls.ts";
 
 export const CONTAINER_NODE = "/dev/vfio/vfio";
 

@@ -10,8 +10,8 @@
  * Specified by: PCI Express base specification, 6.12 (access control services).
  */
 import { type DmaAddr, IovaPage, PAGE_SIZE, PhysAddr, PhysPage } from "../../base/index.ts";
-import type { DeviceAccess } from "../../dma/index.ts";
-import { ACS, type PciBar, type PhysicalMemory, type Requester } from "../../platform/index.ts";
+import { ACS } from "../../layouts/pci/index.ts";
+import type { DeviceAccess, PciBar, PhysicalMemory, Requester } from "../../platform/index.ts";
 import type { SimulatedEncryption } from "./encryption.ts";
 import type { SimulatedHostBridge, SimulatedPciNode } from "./pci.ts";
 

@@ -1,27 +1,34 @@
 /**
  * A whole simulated machine from one description and one seed: memory, a PCI tree, caches, privacy, devices, and time.
  *
- * Idea: what the stack asks of a machine (memory as the CPU sees it, pages, caches, encryption, a bounce pool, peers) stands
- * here under the names that mapping uses, and each part is the simulated one or absent. Devices are plugged into the slots
+ * Idea: hardware only. What the stack asks of a machine (memory as the CPU sees it, pages, caches, encryption) stands here
+ * under the names that mapping uses, and each part is the simulated one or absent. Devices are plugged into the slots
  * of the tree and may be pulled out at any moment. Two machines of one description and seed behave alike, byte for byte.
  * Promises: address space costs nothing until touched; {@link leaks} says what is not back as it was at the start.
- * Not for: the IOMMU itself: any unit that translates requests can be given, at the start or later (`fabric.translator`).
+ * Not for: what an operating system owns (bounce pool, peers' routes, address spaces): that is {@link SimulatedHost}'s; nor
+ * the IOMMU itself: any unit that translates requests can be given, at the start or later (`fabric.translator`).
  */
-import { type Counters, GiB, PAGE_SIZE, type PhysAddr, PhysPage, pagesOf, Random } from "../../base/index.ts";
-import { P2pRouter, type P2pRouterOptions } from "../../p2p/index.ts";
+import {
+  type Counters,
+  GiB,
+  type Observer,
+  PAGE_SIZE,
+  type PhysAddr,
+  PhysPage,
+  pagesOf,
+  Random,
+} from "../../base/index.ts";
 import type { PageAllocator, PhysicalMemory } from "../../platform/index.ts";
-import { BOUNCE_SLOT, BouncePool } from "../../swiotlb/index.ts";
-import type { Observer } from "../../trace/index.ts";
 import { CpuCaches } from "./caches.ts";
 import { VirtualClock } from "./clock.ts";
 import { type DeviceModel, SimulatedPciDevice } from "./device.ts";
 import { SimulatedEncryption } from "./encryption.ts";
 import { badBar, outOfMemory } from "./errors.ts";
+import { FreeRuns } from "./extents.ts";
 import { Fabric, type RequestTranslator } from "./fabric.ts";
-import { FreeRuns } from "./free-runs.ts";
 import { type RegionTarget, SimulatedMemory } from "./memory.ts";
 import { type BridgeDescription, type SimulatedHostBridge, type SimulatedPciNode, SimulatedPciTree } from "./pci.ts";
-import { HOLE_START, isRam, ramEnd, SimulatedRam } from "./ram.ts";
+import { isRam, ramEnd, SimulatedRam } from "./ram.ts";
 
 export interface MachineOptions {
   /** Any safe integer. 1 unless said. */
@@ -36,15 +43,9 @@ export interface MachineOptions {
   readonly coherent?: boolean;
   /** Memory is private until it is shared, and devices outside the trust boundary meet this on private pages. */
   readonly confidential?: "refused" | "ciphertext";
-  /** A bounce pool below 3 GiB: its slots, areas, and whether it may grow. None unless said. */
-  readonly pool?: { readonly slots: number; readonly areas?: number; readonly grows?: boolean };
   /** Pages are given out at places that chance picks, and not the lowest first. */
   readonly scattered?: boolean;
   readonly translator?: RequestTranslator;
-  readonly peers?: P2pRouterOptions;
-  /** For the bounce pool. */
-  readonly counters?: Counters;
-  readonly observer?: Observer;
 }
 
 /** What can be counted of a machine. */
@@ -72,8 +73,6 @@ export class SimulatedMachine {
   readonly ramEnd: PhysAddr;
   readonly caches?: CpuCaches;
   readonly encryption?: SimulatedEncryption;
-  readonly pool?: BouncePool;
-  readonly peers: P2pRouter;
   readonly tree: SimulatedPciTree;
   readonly fabric: Fabric;
   readonly #windows = new Map<SimulatedHostBridge, FreeRuns>();
@@ -109,7 +108,6 @@ export class SimulatedMachine {
           caches?.zeroed(first, pages);
         },
       });
-    this.peers = new P2pRouter(options.peers);
     this.tree = new SimulatedPciTree(bridges);
     const base = Math.max(LOWEST_WINDOW, 2 ** Math.ceil(Math.log2(ramEnd(memoryBytes))));
     this.tree.hostBridges.forEach((bridge, i) => {
@@ -122,7 +120,6 @@ export class SimulatedMachine {
       ...(options.translator && { translator: options.translator }),
       ...(this.encryption && { encryption: this.encryption }),
     });
-    if (options.pool) this.pool = this.#buildPool(options.pool, options);
     this.#start = this.snapshot();
   }
 
@@ -178,14 +175,17 @@ export class SimulatedMachine {
     this.#start = { ...this.#start, [name]: count() };
   }
 
+  /** What is in use from now on counts as the start: for who sets a machine up before drivers come. */
+  rebase(): void {
+    this.#start = this.snapshot();
+  }
+
   /** What is in use now. */
   snapshot(): MachineState {
     const state: Record<string, number> = {
       "pages of RAM": this.ram.pagesInUse,
-      "peer providers": this.peers.providers.length,
       timers: this.clock.pending,
     };
-    if (this.pool) state["bounce slots"] = this.pool.used;
     if (this.caches) state["maintenance without a barrier"] = this.caches.pending;
     if (this.encryption) {
       state["shared pages"] = this.encryption.sharedPages;
@@ -226,40 +226,6 @@ export class SimulatedMachine {
       this.fabric.addWindow(node, bar);
     }
     return takeAway;
-  }
-
-  #buildPool(pool: NonNullable<MachineOptions["pool"]>, options: MachineOptions): BouncePool {
-    const { clock } = this;
-    const pages = pagesOf(pool.slots * BOUNCE_SLOT);
-    const reachable = this.#sharedPages();
-    const lastPage = HOLE_START / PAGE_SIZE - 1;
-    const page = reachable.allocatePages(pages, lastPage);
-    if (page === undefined) throw outOfMemory(pages * PAGE_SIZE, this.ram.free, this.ram.largestRun);
-    return new BouncePool({
-      memory: this.memory,
-      start: PhysPage.start(page),
-      slots: pool.slots,
-      ...(pool.areas && { areas: pool.areas }),
-      ...(options.counters && { counters: options.counters }),
-      ...(options.observer && { observer: options.observer }),
-      ...(pool.grows && { grow: { pages: reachable, lastPage, later: (work) => void clock.after(0, work) } }),
-    });
-  }
-
-  /** Pages that every device may see. */
-  #sharedPages(): PageAllocator {
-    const { ram, encryption } = this;
-    if (!encryption) return ram;
-    return {
-      allocatePages(pages, lastPage) {
-        const page = ram.allocatePages(pages, lastPage);
-        // A page that could not be converted is lost: nobody knows what it is now.
-        return page !== undefined && encryption.convert(page, pages, "shared") ? page : undefined;
-      },
-      freePages(page, pages) {
-        if (encryption.convert(page, pages, "private")) ram.freePages(page, pages);
-      },
-    };
   }
 }
 

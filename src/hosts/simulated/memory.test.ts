@@ -2,7 +2,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { GiB, MiB, PhysAddr, PhysPage, Random, TiB } from "../../base/index.ts";
-import { FreeRuns } from "./free-runs.ts";
+import { FreeRuns } from "./extents.ts";
 import { isRam, memoryTarget, ramEnd, SimulatedMemory, SimulatedRam } from "./index.ts";
 
 const bytesAt = (memory: { read(address: PhysAddr, into: Uint8Array): void }, address: number, length: number) => {

@@ -7,7 +7,9 @@
  * Promises: writes to an access control register keep only the bits that the port has.
  * Not for: moving data (fabric.ts) or BAR addresses (machine.ts).
  */
-import { type HostBridge, type PciBar, type PciNode, requesterName } from "../../platform/index.ts";
+
+import { requesterName } from "../../layouts/pci/index.ts";
+import type { HostBridge, PciBar, PciNode } from "../../platform/index.ts";
 import { slotTaken, unknownSlot } from "./errors.ts";
 
 /** Every bit that the ACS control register has. */

@@ -8,7 +8,7 @@
 import { GiB, MiB, PAGE_SIZE, PhysAddr, PhysPage, pagesOf, type Random } from "../../base/index.ts";
 import type { HostBuffer, HostMemory, PageAllocator } from "../../platform/index.ts";
 import { badLength, badMemorySize, outOfMemory } from "./errors.ts";
-import { FreeRuns } from "./free-runs.ts";
+import { FreeRuns } from "./extents.ts";
 import type { SimulatedMemory } from "./memory.ts";
 
 /** RAM from here on lies above 4 GiB: the hole is for devices that know 32 bits only. */

@@ -10,32 +10,32 @@
  * Not for: page tables, and when to invalidate (iommu/domain.ts).
  * Specified by: VT-d specification, 6.5.3 and 9; behaviour of Linux 7.2 (drivers/iommu/intel/iommu.c, pasid.c).
  */
-import type { IovaPage } from "../../base/index.ts";
+import type { IovaPage, Observer } from "../../base/index.ts";
 import { END_OF_PAGES, type VtdCacheTag } from "../../layouts/invalidation/index.ts";
-import { encodeRootTableAddress, TABLE_MODE } from "../../layouts/vtd/index.ts";
+import { encodeRootTableAddress, GLOBAL, TABLE_MODE } from "../../layouts/vtd/index.ts";
 import type { Arena } from "../../pagetable/index.ts";
-import {
-  type Clock,
-  GLOBAL,
-  type Requester,
-  type TranslationTables,
-  type TranslationUnit,
-  type VtdRegisters,
+import type {
+  AttachOptions,
+  Clock,
+  NestedTables,
+  Requester,
+  TranslationTables,
+  TranslationUnit,
+  VtdRegisters,
 } from "../../platform/index.ts";
-import type { Observer } from "../../trace/index.ts";
-import type { AttachOptions } from "./attach-options.ts";
+import { FaultEvents } from "../fault-events.ts";
+import { type PasidGroup, refusePasid } from "../pasids.ts";
+import { Forgetting, type Holder } from "./attachment-invalidation.ts";
 import { CacheTags } from "./cache-tags.ts";
 import { readCapabilities, type VtdCapabilities } from "./capabilities.ts";
 import { badTranslationUnit, outOfRange, unitBroken, unitLacks } from "./errors.ts";
-import { FaultEvents } from "./fault-events.ts";
+import type { VtdFault } from "./fault-events.ts";
 import { FaultLog } from "./fault-log.ts";
-import { Forgetting, type Holder } from "./forgetting.ts";
 import { GlobalCommands } from "./global-commands.ts";
 import { type InvalidationCounts, InvalidationQueue, POLL_LIMIT } from "./invalidation-queue.ts";
 import { PageRequestQueue } from "./page-requests.ts";
-import { type PasidGroup, refusePasid } from "./pasids.ts";
 import { type PasidDirectory, RootTables } from "./root-tables.ts";
-import { type FirstStage, nestedTarget, passThroughTarget, type Target, tablesTarget } from "./targets.ts";
+import { nestedTarget, passThroughTarget, type Target, tablesTarget } from "./translation-setup.ts";
 
 export interface VtdUnitOptions {
   readonly registers: VtdRegisters;
@@ -74,7 +74,7 @@ export class VtdUnit implements TranslationUnit {
   readonly capabilities: VtdCapabilities;
   readonly scalable: boolean;
   /** What devices and the unit did wrong. */
-  readonly faults: FaultEvents = new FaultEvents();
+  readonly faults: FaultEvents<VtdFault> = new FaultEvents();
   readonly #registers: VtdRegisters;
   readonly #memory: Arena;
   readonly #observer: Observer | undefined;
@@ -128,6 +128,11 @@ export class VtdUnit implements TranslationUnit {
     throw unitBroken(this.broken);
   }
 
+  /** Bits of the PASIDs that it translates by; 0 in legacy mode. */
+  get pasidBits(): number {
+    return this.capabilities.pasidBits;
+  }
+
   /** Why the unit counts as broken; undefined while it works. Then nothing is known to be forgotten. */
   get broken(): string | undefined {
     return this.#queue.broken;
@@ -148,11 +153,6 @@ export class VtdUnit implements TranslationUnit {
     return this.#log.read();
   }
 
-  /** {@link attachDevice} of a trusted device without device TLB; what it was attached to before is detached. */
-  attach(requester: Requester, tables: TranslationTables): void {
-    this.attachDevice(requester, tables);
-  }
-
   /**
    * From now on requests of `requester`, with the PASID of the options, are translated by `tables`. Requests without PASID
    * may be attached anew while they are attached.
@@ -161,27 +161,27 @@ export class VtdUnit implements TranslationUnit {
    *   (EINVAL, EOPNOTSUPP), ERR_DMA_PASID_BUSY (EBUSY): nothing has changed then. ERR_DMA_VTD_BROKEN (EIO): nor then, but if
    *   the unit breaks during the call the PASID is attached to nothing
    */
-  attachDevice(requester: Requester, tables: TranslationTables, options: AttachOptions = {}): void {
+  attach(requester: Requester, tables: TranslationTables, options: AttachOptions = {}): void {
     this.#attach(requester, tablesTarget(tables, this.#memory, this.capabilities, this.scalable), options);
   }
 
-  /** From now on requests of `requester` reach physical memory as they are. @throws as {@link attachDevice} */
+  /** From now on requests of `requester` reach physical memory as they are. @throws as {@link attach} */
   attachPassThrough(requester: Requester, domainId: number, options: AttachOptions = {}): void {
     this.#attach(requester, passThroughTarget(domainId, this.capabilities, this.scalable), options);
   }
 
   /**
    * From now on requests of `requester` are translated by a guest's first stage, whose pointers and results `parent`
-   * translates. What is unmapped in the parent is forgotten here too. @throws as {@link attachDevice}
+   * translates. What is unmapped in the parent is forgotten here too. @throws as {@link attach}
    */
   attachNested(
     requester: Requester,
     domainId: number,
-    first: FirstStage,
+    nested: NestedTables,
     parent: TranslationTables,
     options: AttachOptions = {},
   ): void {
-    const target = nestedTarget(domainId, first, parent, this.#memory, this.capabilities, this.scalable);
+    const target = nestedTarget(domainId, nested, parent, this.#memory, this.capabilities, this.scalable);
     this.#attach(requester, target, options);
   }
 

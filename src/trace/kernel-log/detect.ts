@@ -15,8 +15,9 @@ const MOST_LINES = 400;
 
 /** Lines with which traces begin. */
 const TRACE = /^(?:cpus=\d|# tracer:|version = \d|#\s+TASK-PID|#\s+_-----=>)/;
-/** A line in the middle of which an event stands. */
-const TRACE_LINE = /\[\d{3}\]\s+(?:\S+\s+)?\d+\.\d{6,9}: /;
+/** A line in the middle of which an event stands: the CPU, a time with a colon behind, or the event by its name. */
+const TRACE_LINE =
+  /\[\d{3}\]\s+(?:\S+\s+)?\d+\.\d{6,9}: |\d\.\d{3,9}: +(?:\d+ +)?[A-Za-z_]\w*(?::\w+)?: |(?:\s|printk:)console: /;
 
 /**
  * What the first bytes of a file look like: `fronts`: lines of a log for sure; `sentences`: lines without fronts, some of which the

@@ -54,6 +54,8 @@ export class KernelLogTrace implements Trace {
   resolutionNs = 0;
   /** Lines of programs that are not the kernel. */
   otherLines = 0;
+  /** Lines that have in front what only a kernel's log has. */
+  sureLines = 0;
   readonly #chunks: AsyncIterable<Uint8Array>;
   readonly #batchSize: number;
   readonly #strings = new StringTable();
@@ -92,7 +94,7 @@ export class KernelLogTrace implements Trace {
 
   /** Appends the message; false where it is none of the kernel's. There is room for one. */
   #take(
-    { kernel, message, clock, seconds, nanoseconds, resolutionNs, level }: LogFront,
+    { kernel, sure, message, clock, seconds, nanoseconds, resolutionNs, level }: LogFront,
     line: number,
     columns: Columns,
   ): boolean {
@@ -101,6 +103,7 @@ export class KernelLogTrace implements Trace {
       this.otherLines++;
       return false;
     }
+    if (sure) this.sureLines++;
     const row = columns.count;
     columns.start[row] = columns.used;
     columns.type[row] = CONSOLE;

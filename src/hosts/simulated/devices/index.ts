@@ -1,6 +1,6 @@
 /** Devices of the simulated machine. */
 export * from "./block-store.ts";
-export { NvmeController, type NvmeOptions as NvmeControllerOptions } from "./nvme.ts";
-export { CMB_BAR, type CmbUses } from "./nvme-cmb.ts";
-export * from "./nvme-faults.ts";
-export type { NamespaceOptions } from "./nvme-namespace.ts";
+export { CMB_BAR, type CmbUses } from "./nvme/cmb.ts";
+export * from "./nvme/faults.ts";
+export type { NamespaceOptions } from "./nvme/namespace.ts";
+export { NvmeController, type NvmeOptions as NvmeControllerOptions } from "./nvme/nvme.ts";

@@ -1,0 +1,3 @@
+/** The kernel's own interface to user space: VFIO and iommufd. */
+export * from "./c-struct.ts";
+export * from "./vfio-iommufd.ts";
