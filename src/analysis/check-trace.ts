@@ -109,7 +109,12 @@ class Check {
         options.sink?.lifetime(table, row);
       },
     });
-    this.#addresses = new RecordedAddresses(this.#ledger.table, this.#ledger.now, () => this.feed.iommu.pieces);
+    this.#addresses = new RecordedAddresses(
+      this.#ledger.table,
+      this.#ledger.now,
+      this.#ledger.history,
+      () => this.feed.iommu.pieces,
+    );
     this.#kernel = new KernelTold(trace, options.kernelLog, options.kernelLogOffsetNs, (fact) => this.#said(fact));
     this.feed = new Feed(this.#ledger, trace);
     this.#overdue = new Overdue(this.#ledger.table);

@@ -74,8 +74,6 @@ export interface Survey {
   readonly other: Holder | undefined;
   /** Mappings of the device that were ever seen. */
   readonly mappings: number;
-  /** Ended mappings that had to be forgotten: what they held is not known any more. */
-  readonly forgotten: number;
 }
 
 /** Holders that a survey lists. */

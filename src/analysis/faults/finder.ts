@@ -163,7 +163,7 @@ export class Finder {
     if ((rank & OTHER) !== 0) this.#other ??= holder;
   }
 
-  survey(forgotten: number): Survey {
+  survey(): Survey {
     return {
       live: this.#live,
       ended: this.#ended,
@@ -174,7 +174,6 @@ export class Finder {
       physical: this.#physical,
       other: this.#other,
       mappings: this.#mappings,
-      forgotten,
     };
   }
 }

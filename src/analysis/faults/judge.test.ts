@@ -32,7 +32,6 @@ const NOTHING: Survey = {
   physical: undefined,
   other: undefined,
   mappings: 5,
-  forgotten: 0,
 };
 
 const WRITE: FaultInQuestion = {

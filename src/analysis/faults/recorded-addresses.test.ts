@@ -2,10 +2,10 @@
 import { describe, expect, test } from "vitest";
 import { Random } from "../../base/index.ts";
 import { SampleTrace } from "../findings/sample-trace.ts";
-import type { Place } from "../lifetimes/history.ts";
+import { History, type Place } from "../lifetimes/history.ts";
 import { LifetimeTable, TRANSLATED } from "../lifetimes/table.ts";
 import type { Survey } from "./address-history.ts";
-import { OLDER_ROWS, RecordedAddresses, RING_ROWS, type UnattributedPieces } from "./recorded-addresses.ts";
+import { RecordedAddresses, RING_ROWS, type UnattributedPieces } from "./recorded-addresses.ts";
 
 const NO_PIECES = { used: 0, isLive: () => false } as unknown as UnattributedPieces;
 
@@ -20,8 +20,9 @@ interface Life {
 /** A history that was fed `lives`; those that end at -1 are live. */
 function recorded(lives: readonly Life[]): RecordedAddresses {
   const table = new LifetimeTable();
+  const history = new History();
   const now = { timeNs: 0, cpu: 3, pid: 42, task: 1, type: 5, site: 0 };
-  const addresses = new RecordedAddresses(table, now as Place, () => NO_PIECES);
+  const addresses = new RecordedAddresses(table, now as Place, history, () => NO_PIECES);
   const ordered = [...lives].sort((a, b) => (a.endNs < 0 ? 1 : 0) - (b.endNs < 0 ? 1 : 0) || a.endNs - b.endNs);
   for (const { device, iova, length, startNs, endNs } of ordered) {
     const row = take(table, device, iova, length);
@@ -132,26 +133,27 @@ describe("who had this address at this time", () => {
   });
 });
 
-test("memory is bounded: of each address the last end is kept, and what is forgotten is counted", () => {
+test("memory is bounded: what has fallen out of the ring is known by its last end", () => {
   const table = new LifetimeTable();
+  const history = new History();
   const now = { timeNs: 0, cpu: 0, pid: 1, task: 1, type: 1, site: 0 };
-  const addresses = new RecordedAddresses(table, now as Place, () => NO_PIECES);
-  const count = RING_ROWS * 2 + OLDER_ROWS;
-  const used = 1000;
+  const addresses = new RecordedAddresses(table, now as Place, history, () => NO_PIECES);
   const end = (i: number, iova: number): void => {
     const row = take(table, 0, iova, 4096);
     table.startNs[row] = i;
     table.endNs[row] = i + 1;
     now.timeNs = i + 1;
+    const start = { timeNs: i, cpu: 0, pid: 1, task: 1, type: 1, site: 0 };
+    history.ended(0, iova, 4096, start, now);
     addresses.lifetime(table, row);
     table.release(row);
   };
-  end(0, 0x7777_0000); // once, and never again: it outlives all that are used again and again
-  for (let i = 1; i < count; i++) end(i, (i % used) * 4096);
-  expect(ask(addresses, 0, 0x7777_0000, count).ended).toMatchObject({ endNs: 1 });
-  expect(addresses.forgotten).toBe(0);
-  for (let i = count; i < count + RING_ROWS + OLDER_ROWS + 1; i++) end(i, i * 4096);
-  expect(addresses.forgotten).toBeGreaterThan(0);
+  end(0, 0x7777_0000); // once, and never again
+  const count = RING_ROWS * 2;
+  for (let i = 1; i < count; i++) end(i, (i % 1000) * 4096);
+  expect(ask(addresses, 0, 0x7777_0000, count).ended).toMatchObject({ startNs: 0, endNs: 1, direction: 255 });
+  // What is in both is told as the ring has it, with everything.
+  expect(ask(addresses, 0, 5 * 4096, count).ended).toMatchObject({ direction: 2, phys: 5 * 4096 + 2 ** 40 });
 });
 
 test("the event that ended a mapping is remembered with its task", async () => {

@@ -1,21 +1,21 @@
 /**
- * The address history of a recording: what is live, from the table of lifetimes, and what has ended, in columns of its own.
+ * The address history of a recording: what is live, from the table of lifetimes; what has ended lately, in columns of its own; and
+ * the last end of each address, from the ledger's history.
  *
- * Idea: ended mappings go into a ring; what falls out of it is kept once more, one per device and first page, the last one: IOVAs are
- * used again and again, so that is most of what a later fault can mean. A survey is one pass over the columns.
- * Promises: memory is bounded, about {@link RING_ROWS} + {@link OLDER_ROWS} rows of 80 bytes at most, and grows only with what has
- * ended; an ended mapping costs some tens of nanoseconds; what is forgotten is counted.
+ * Idea: mappings that ended last go into a ring, with all that explains a fault. What has fallen out of it is known by its last end
+ * alone, without direction and memory: IOVAs are used again and again, so that is what an old address can still mean.
+ * A survey is one pass over all three.
+ * Promises: memory is bounded, {@link RING_ROWS} rows of 100 bytes at most, and grows only with what has ended; an ended mapping
+ * costs some tens of nanoseconds.
  */
 import { PAGE_SIZE } from "../../base/index.ts";
-import type { Place } from "../lifetimes/history.ts";
+import type { History, Place } from "../lifetimes/history.ts";
 import { type LifetimeTable, NO_DEVICE, NO_DIRECTION, TWO_STEP } from "../lifetimes/table.ts";
 import type { AddressHistory, Holder, Question, Survey } from "./address-history.ts";
 import { Finder } from "./finder.ts";
 
 /** Mappings that ended last, all of them. */
-export const RING_ROWS: number = 1 << 17;
-/** Older ones: the last of each device and first page. */
-export const OLDER_ROWS: number = 1 << 17;
+export const RING_ROWS: number = 1 << 16;
 const FIRST_ROWS = 1 << 10;
 
 /** Numbers per row: */
@@ -76,19 +76,18 @@ export class RecordedAddresses implements AddressHistory {
   readonly #table: LifetimeTable;
   readonly #now: Place;
   readonly #pieces: () => UnattributedPieces;
+  readonly #history: History;
   readonly #ring = new EndedRows();
-  readonly #older = new EndedRows();
-  /** Row of `#older` by device and first page. */
-  readonly #olderAt = new Map<number, number>();
-  #ringNext = 0;
-  #olderNext = 0;
-  /** Ended mappings that are not remembered any more. */
-  forgotten = 0;
+  #next = 0;
 
-  /** `now` is the event at hand, read when a mapping ends; `pieces`: what no event has named a device for. */
-  constructor(table: LifetimeTable, now: Place, pieces: () => UnattributedPieces) {
+  /**
+   * `now` is the event at hand, read when a mapping ends; `history` the last end of each address; `pieces` what no event has named a
+   * device for.
+   */
+  constructor(table: LifetimeTable, now: Place, history: History, pieces: () => UnattributedPieces) {
     this.#table = table;
     this.#now = now;
+    this.#history = history;
     this.#pieces = pieces;
   }
 
@@ -100,9 +99,8 @@ export class RecordedAddresses implements AddressHistory {
     let at: number;
     if (ring.grow(RING_ROWS)) at = ring.used++;
     else {
-      at = this.#ringNext;
-      this.#ringNext = (at + 1) % RING_ROWS;
-      this.#keep(at);
+      at = this.#next;
+      this.#next = (at + 1) % RING_ROWS;
     }
     const { numbers, words } = ring;
     const n = at * NUMBERS;
@@ -128,28 +126,6 @@ export class RecordedAddresses implements AddressHistory {
     words[w + 4] = table.direction[row]!;
   }
 
-  /** Moves the ring's row `at`, which is overwritten next, to the older ones. */
-  #keep(at: number): void {
-    const { numbers, words } = this.#ring;
-    const n = at * NUMBERS;
-    const key = Math.floor(numbers[n + IOVA]! / PAGE_SIZE) * 65536 + numbers[n + DEVICE]!;
-    const older = this.#older;
-    let to = this.#olderAt.get(key);
-    if (to === undefined) {
-      if (older.grow(OLDER_ROWS)) to = older.used++;
-      else {
-        to = this.#olderNext;
-        this.#olderNext = (to + 1) % OLDER_ROWS;
-        const old = to * NUMBERS;
-        this.#olderAt.delete(Math.floor(older.numbers[old + IOVA]! / PAGE_SIZE) * 65536 + older.numbers[old + DEVICE]!);
-        this.forgotten++;
-      }
-      this.#olderAt.set(key, to);
-    }
-    older.numbers.set(numbers.subarray(n, n + NUMBERS), to * NUMBERS);
-    older.words.set(words.subarray(at * WORDS, at * WORDS + WORDS), to * WORDS);
-  }
-
   survey(question: Question): Survey {
     const finder = new Finder(question);
     const table = this.#table;
@@ -172,21 +148,39 @@ export class RecordedAddresses implements AddressHistory {
       const rank = finder.look(NO_DEVICE, iova, length, pieces.phys[piece]!, pieces.startNs[piece]!, -1);
       if (rank !== 0) finder.take(rank, () => pieceHolder(pieces, piece));
     }
-    for (const rows of [this.#ring, this.#older]) {
-      const { numbers } = rows;
-      for (let row = 0, n = 0; row < rows.used; row++, n += NUMBERS) {
-        const rank = finder.look(
-          numbers[n + DEVICE]!,
-          numbers[n + IOVA]!,
-          numbers[n + LENGTH]!,
-          numbers[n + PHYS]!,
-          numbers[n + START_NS]!,
-          numbers[n + END_NS]!,
-        );
-        if (rank !== 0) finder.take(rank, () => holderOf(rows, row));
-      }
+    const ring = this.#ring;
+    const { numbers } = ring;
+    for (let row = 0, n = 0; row < ring.used; row++, n += NUMBERS) {
+      const rank = finder.look(
+        numbers[n + DEVICE]!,
+        numbers[n + IOVA]!,
+        numbers[n + LENGTH]!,
+        numbers[n + PHYS]!,
+        numbers[n + START_NS]!,
+        numbers[n + END_NS]!,
+      );
+      if (rank !== 0) finder.take(rank, () => ringHolder(ring, row));
     }
-    return finder.survey(this.forgotten);
+    this.#surveyHistory(finder);
+    return finder.survey();
+  }
+
+  /** The last ends of addresses: those that the ring still has say nothing new, and are passed over as equals. */
+  #surveyHistory(finder: Finder): void {
+    const history = this.#history;
+    for (let i = 0; i < history.count; i++) {
+      const space = history.spaceOf(i);
+      if (space > NO_DEVICE) continue; // a list's or a range's, by something else than its address
+      const rank = finder.look(
+        space,
+        history.iovaOf(i),
+        history.lengthOf(i),
+        -1,
+        history.startNsOf(i),
+        history.endNsOf(i),
+      );
+      if (rank !== 0) finder.take(rank, () => historyHolder(history, i));
+    }
   }
 
   #liveHolder(row: number): Holder {
@@ -243,7 +237,28 @@ function pieceHolder(pieces: UnattributedPieces, piece: number): Holder {
 /** Kind of what only `iommu:map` events show: an index into KINDS. */
 const UNATTRIBUTED = 4;
 
-function holderOf({ numbers, words }: EndedRows, row: number): Holder {
+/** What the ledger remembers of an address: when and by whom, not in which direction. */
+function historyHolder(history: History, index: number): Holder {
+  const began = history.startOf(index);
+  const ended = history.endOf(index);
+  const length = history.lengthOf(index);
+  return {
+    device: history.spaceOf(index),
+    kind: 0,
+    iova: history.iovaOf(index),
+    length,
+    direction: NO_DIRECTION,
+    phys: -1,
+    startNs: began?.timeNs ?? -1,
+    endNs: ended.timeNs,
+    began,
+    ended,
+    unsynced: 0,
+    linkedEnd: length,
+  };
+}
+
+function ringHolder({ numbers, words }: EndedRows, row: number): Holder {
   const n = row * NUMBERS;
   const w = row * WORDS;
   const sites = numbers[n + SITES]!;
