@@ -157,6 +157,7 @@ describe("an address that was never mapped", () => {
     ["0", { ...WRITE, page: 0, address: 0 }, {}, "never no-address certain"],
     ["all ones", { ...WRITE, page: 2 ** 52 - 1, address: 2 ** 64 }, {}, "never failed-address likely"],
     ["32 ones", { ...WRITE, page: 0xfffff, address: 0xffff_ffff }, {}, "never failed-address likely"],
+    ["the byte behind 32 ones", { ...WRITE, page: 0x10_0000, address: 2 ** 32 }, {}, "never unexplained likely"],
     ["the memory's own", WRITE, { physical: holder() }, "never physical-address likely"],
     ["another device's", WRITE, { other: holder({ device: 1 }) }, "never other-device possible"],
     ["of a device that maps nothing", WRITE, { mappings: 0 }, "never maps-nothing likely"],

@@ -224,6 +224,6 @@ function ofNever(fault: FaultInQuestion, survey: Survey, recording: RecordingInQ
   return found;
 }
 
-/** All ones, as far as a device drives them: DMA_MAPPING_ERROR, and a few bytes before its end. */
+/** All ones, as far as a device drives them: DMA_MAPPING_ERROR, and a few bytes before its end. Above 2^53 an address is rounded. */
 const isAllOnes = (address: number): boolean =>
-  [32, 48, 64].some((bits) => address >= 2 ** bits - (bits === 64 ? 4096 : 16) && address <= 2 ** bits);
+  [32, 48].some((bits) => address >= 2 ** bits - 16 && address < 2 ** bits) || address >= 2 ** 64 - 4096;
