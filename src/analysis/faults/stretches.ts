@@ -14,6 +14,8 @@ export type FaultSource = "io_page_fault" | "console" | "kernel-log";
 
 /** Stretches that are kept. */
 export const MOST_STRETCHES = 1000;
+/** Parts of address spaces in which stretches are looked for. */
+const MOST_PLACES = 1 << 16;
 /** Faults this far apart are one stretch: 64 KiB. */
 const GAP_PAGES = 16;
 /** Where nothing was ever mapped there are no mappings to tell apart, and the kernel keeps lines of a flood back: 1 MiB. */
@@ -68,27 +70,21 @@ export class Stretches<Told> {
   readonly list: Stretch<Told>[] = [];
   /** Faults that began a stretch when there was no room for one, by device. */
   readonly others: Map<string, number> = new Map();
-  readonly #byCause = new Map<string, Stretch<Told>[]>();
+  /** Stretches by cause and by the part of the address space in which they have faults. */
+  readonly #places = new Map<string, Stretch<Told>>();
 
   /** Adds `fault`, with what explains it; `undefined`: there is nothing to explain it with. */
   add(fault: CountedFault<Told>, hypotheses: readonly [Hypothesis, ...Hypothesis[]] | undefined): void {
     const best = hypotheses?.[0];
-    const key = `${fault.device}\n${best ? `${best.relation} ${best.cause}` : ""}`;
-    let own = this.#byCause.get(key);
-    if (!own) {
-      own = [];
-      this.#byCause.set(key, own);
-    }
+    const cause = `${fault.device}\n${best ? `${best.relation} ${best.cause}` : ""}`;
     const { page } = fault;
-    // Address 0 is a cause of its own, not the neighbour of what lies behind it.
     const gap = best?.relation === "never" ? GAP_PAGES_NEVER : GAP_PAGES;
-    const near = own.find((one) =>
-      one.startPage <= 0 || page <= 0
-        ? one.startPage === page
-        : page >= one.startPage - gap && page < one.endPage + gap,
-    );
+    // Address 0, and what has no address, is a cause of its own, not the neighbour of what lies behind it.
+    const part = page <= 0 ? page - 1 : Math.floor(page / gap);
+    const near = page <= 0 ? this.#places.get(`${cause} ${part}`) : this.#near(cause, page, gap);
     if (near) {
       count(near, fault);
+      this.#place(`${cause} ${part}`, near);
       return;
     }
     if (this.list.length >= MOST_STRETCHES) {
@@ -106,8 +102,23 @@ export class Stretches<Told> {
       lastNs: undefined,
     };
     count(stretch, fault);
-    own.push(stretch);
+    this.#place(`${cause} ${part}`, stretch);
     this.list.push(stretch);
+  }
+
+  /** A stretch that `page` continues: it has faults in the same part of the address space, or in the next. */
+  #near(cause: string, page: number, gap: number): Stretch<Told> | undefined {
+    const part = Math.floor(page / gap);
+    for (const at of [part, part - 1, part + 1]) {
+      const stretch = this.#places.get(`${cause} ${at}`);
+      if (stretch && stretch.startPage > 0 && page >= stretch.startPage - gap && page < stretch.endPage + gap)
+        return stretch;
+    }
+    return undefined;
+  }
+
+  #place(key: string, stretch: Stretch<Told>): void {
+    if (this.#places.size < MOST_PLACES || this.#places.has(key)) this.#places.set(key, stretch);
   }
 }
 
