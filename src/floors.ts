@@ -15,7 +15,7 @@ export const FLOORS: readonly (readonly string[])[] = [
   ["consumers", "hosts", "dma-debug"],
   ["replay", "simulation"],
   ["report"],
-  ["apps"],
+  ["apps", "public"],
 ];
 
 /** Rooms that are split into rooms of their own: each folder inside has a face of its own. */

@@ -2,6 +2,7 @@
 export * from "./addresses.ts";
 export * from "./counters.ts";
 export * from "./direction.ts";
+export { eachPage } from "./each-page.ts";
 export * from "./errors.ts";
 export type { DmaEvent, DmaEventName, Observer, TwoStepEvent } from "./observer.ts";
 export * from "./random.ts";

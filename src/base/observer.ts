@@ -8,6 +8,10 @@
  */
 import type { Direction } from "./direction.ts";
 
+/**
+ * Hears of each step, right after it. Every method is optional; it must not call back into the stack, nor throw.
+ * Addresses are bytes; what is called page is a page number.
+ */
 export interface Observer {
   // The address space of a device.
   /** `page` is 0 if there was no room below `limitPage`. */
@@ -67,6 +71,7 @@ export interface DmaEvent {
   readonly errno?: string;
 }
 
+/** Events of the DMA API, as the kernel names them. */
 export type DmaEventName =
   | "dma_map_phys"
   | "dma_unmap_phys"

@@ -35,7 +35,7 @@ export {
 } from "./simulation/simulation-report.ts";
 export { statsJson } from "./stats/stats-json.ts";
 export { statsText } from "./stats/stats-text.ts";
-export { type Answer, answerJson, answerText, schemaJson, schemaText } from "./tables/answer.ts";
+export { type Answer, answerCsv, answerJson, answerText, schemaJson, schemaText } from "./tables/answer.ts";
 export {
   type ColumnType,
   TABLE_NAMES,

@@ -127,6 +127,7 @@ function twice<T extends Column>(column: T): T {
   return longer;
 }
 
+/** A trace that was read whole. */
 export interface Recording {
   readonly trace: Trace;
   readonly result: CheckResult;

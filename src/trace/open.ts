@@ -9,7 +9,7 @@ import { DAT_MAGIC } from "./dat-file.ts";
 import { DatTrace } from "./dat-trace.ts";
 import { needsFile, notASource, notATrace } from "./errors.ts";
 import type { Trace } from "./events.ts";
-import { chunksOf, readExactly, type TraceInput } from "./input.ts";
+import { inputChunks, readExactly, type TraceInput } from "./input.ts";
 import { KernelLogTrace, LOG_HEAD_BYTES, looksLikeKernelLog } from "./kernel-log/index.ts";
 import { TextTrace } from "./text-trace.ts";
 
@@ -77,7 +77,7 @@ export async function openTrace(input: TraceInput, options: OpenOptions = {}): P
   if (input.size === 0) throw notATrace("an empty file");
   const head = (await readExactly(input, 0, Math.min(LOG_HEAD_BYTES, input.size), "the first bytes")).slice();
   if (isDat(head)) return DatTrace.open(input, codecs, bestEffort, batchSize);
-  return openText(head, chunksOf(input), bestEffort, batchSize);
+  return openText(head, inputChunks(input), bestEffort, batchSize);
 }
 
 /** A kernel's log is known by its first lines; everything else that is text has to be a trace. */

@@ -105,7 +105,7 @@ describe("completion", () => {
     expect(offered("dmalink", "co")).toEqual(["compare", "completion"]);
     expect(offered("dmalink", "check", "--s")).toEqual(["--snapshot", "--sarif"]);
     expect(offered("dmalink", "check", "--rule", "double")).toEqual(["double-unmap"]);
-    expect(offered("dmalink", "compare", "--iommu", "=", "ri")).toEqual(["riscv"]);
+    expect(offered("dmalink", "compare", "--iommu", "=", "ri")).toEqual(["riscv-sv48"]);
     expect(offered("dmalink", "--json", "completion", "")).toEqual(["bash", "zsh", "fish"]);
     expect(offered("dmalink", "stats", "tra").join(" ")).toBe("trace one.dat");
     expect(offered("dmalink", "doctor", "")).toEqual([]);

@@ -1,5 +1,5 @@
 /** `dmalink query` and what `dmalink export` does where it cannot write. */
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -50,6 +50,32 @@ describe("dmalink query", () => {
     );
     expect(code).toBe(2);
     expect(err).toMatch(/nope[\s\S]*events, mappings, requests, findings/);
+  });
+
+  test("the question may be in a file; the answer may be CSV, exact and quoted where it must be", async () => {
+    const trace = join(traces, "strict-sw1m-probes.dat.gz");
+    const question = join(folder, "question.sql");
+    writeFileSync(
+      question,
+      "-- the highest\nselect 'a \"b\", c' as text, max(iova) as top, 0.1 + 0.2 as sum, null as none\nfrom mappings;\n",
+    );
+    expect(await dmalink("query", trace, "-f", question, "--csv")).toEqual({
+      code: 0,
+      out: 'text,top,sum,none\n"a ""b"", c",0xfff80000,0.3,\n',
+      err: "",
+    });
+    const word = await dmalink("query", trace, "select count(*) as n from mappings", "--csv");
+    expect(word.out).toBe("n\n320\n");
+  });
+
+  test.each([
+    [["select 1", "-f", "x"], /asked twice/],
+    [["select 1", "--csv", "--json"], /one form/],
+    [["-f", "no such file"], /no such file: no such file/],
+  ])("%j is refused", async (words, message) => {
+    const { code, out, err } = await dmalink("query", join(traces, "strict-reload-nvme.dat.gz"), ...words);
+    expect([code, out]).toEqual([2, ""]);
+    expect(err).toMatch(message);
   });
 
   test("without SQL it lists the tables; without DuckDB it says what to install", async () => {

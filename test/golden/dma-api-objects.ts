@@ -3,7 +3,7 @@ import type { Direction } from "../../src/base/index.ts";
 import type { CoherentMemory, DmaAttributes, IovaRange } from "../../src/dma/index.ts";
 import type { MappedList } from "../../src/dma/path/path.ts";
 import type { Line } from "./judge.ts";
-import { number } from "./words.ts";
+import { number } from "./le-words.ts";
 
 export interface Mapping {
   readonly address: number;

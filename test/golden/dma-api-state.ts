@@ -6,7 +6,7 @@ import type { Thing } from "./dma-api-objects.ts";
 import type { Differences, Line, Tally } from "./judge.ts";
 import { ALL_ONES, hex, type KernelEvent } from "./kernel-events.ts";
 import type { KernelMachine } from "./kernel-machine.ts";
-import { number } from "./words.ts";
+import { number } from "./le-words.ts";
 
 const DOMAIN_TYPES: Readonly<Record<string, number>> = { strict: 3, lazy: 11 };
 

@@ -27,9 +27,9 @@ import { StateJudge } from "./dma-api-state.ts";
 import { Differences, type Header, type Judge, type Line, Tally } from "./judge.ts";
 import { ALL_ONES, hex } from "./kernel-events.ts";
 import { KernelMachine } from "./kernel-machine.ts";
+import { attributesOf, directionOf, errnoOf, number, pattern } from "./le-words.ts";
 import { linesBefore, MisuseJudge } from "./misuse.ts";
 import { MAP_TYPES } from "./p2p-machine.ts";
-import { attributesOf, directionOf, errnoOf, number, pattern } from "./words.ts";
 
 export const judgeDmaApi: Judge = (header, lines) => new DmaApiJudge(header, lines).run();
 

@@ -12,7 +12,7 @@ import { P2pRouter } from "../../src/p2p/index.ts";
 import type { HostBridge, PciNode } from "../../src/platform/index.ts";
 import { Differences, type Header, type Judge, Tally } from "./judge.ts";
 import { CountedArena, LayerEvents } from "./layer-events.ts";
-import { attributesOf, directionOf, errnoOf, number } from "./words.ts";
+import { attributesOf, directionOf, errnoOf, number } from "./le-words.ts";
 
 function layer(options: { lazy: boolean; coherent: boolean; peers?: P2pRouter; node?: PciNode }): {
   events: LayerEvents;
@@ -37,7 +37,7 @@ function layer(options: { lazy: boolean; coherent: boolean; peers?: P2pRouter; n
     domain,
     coherent: options.coherent,
     observer: events,
-    checked: false,
+    refusesMisuse: false,
     linuxCompatible: true,
     machine: { ...(options.peers && { peers: options.peers }) },
     ...(options.node && { node: options.node }),

@@ -6,7 +6,7 @@
  */
 import { permissions } from "../../src/dma/path/permissions.ts";
 import { Differences, type Judge, Tally } from "./judge.ts";
-import { directionOf, permissionLetters } from "./words.ts";
+import { directionOf, permissionLetters } from "./le-words.ts";
 
 const judgeProt: Judge = (_header, lines) => {
   const tally = new Tally();

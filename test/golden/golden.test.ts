@@ -13,6 +13,7 @@ const FOLDERS = [
   ["invalidation", "invalidation commands of VT-d, AMD and Arm", 3],
   ["dma-api", "permissions, the DMA layer, and the running kernel's DMA API", 89],
   ["nvme", "NVMe requests to PRPs and SGLs", 1],
+  ["tsm", "security managers of PCI devices", 1],
 ] as const;
 
 for (const [folder, subject, count] of FOLDERS)

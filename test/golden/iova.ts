@@ -6,15 +6,15 @@
  */
 import { createHash } from "node:crypto";
 import { Counters, hex } from "../../src/base/index.ts";
-import { type IovaDevice, IovaDomain, IovaSpace, type PfnRange } from "../../src/iova/index.ts";
+import { type GranuleRange, IovaAllocator, type IovaDevice, IovaSpace } from "../../src/iova/index.ts";
 import { ManualClock } from "../models/manual-clock.ts";
 import { type Header, type Judge, type Line, Tally } from "./judge.ts";
 
 const sha = (text: string): string => createHash("sha256").update(text).digest("hex").slice(0, 16);
 const digits = (value: number): string => value.toString(16);
-const pair = (range: PfnRange | undefined): unknown => (range ? [hex(range.lo), hex(range.hi)] : null);
+const pair = (range: GranuleRange | undefined): unknown => (range ? [hex(range.first), hex(range.last)] : null);
 
-function state(domain: IovaDomain, line: Line): Record<string, unknown> {
+function state(domain: IovaAllocator, line: Line): Record<string, unknown> {
   const { ranges, cached, cached32, max32AllocSize, cache } = domain.inspect();
   const place = (pfn: number | undefined): string => (pfn === undefined ? "anchor" : hex(pfn));
   const stack = (pfns: readonly number[]): string => pfns.map((pfn) => ` ${digits(pfn)}`).join("");
@@ -56,9 +56,9 @@ export const judgeIova: Judge = (header: Header, lines: readonly Line[]) => {
   const toPfn = (address: unknown): number => Number(BigInt(address as string) / BigInt(granule));
   let cpu = 0;
   let mayAllocate = true;
-  const domain = new IovaDomain({
+  const domain = new IovaAllocator({
     granule,
-    startPfn: Number(header["startPfn"]),
+    firstGranule: Number(header["startPfn"]),
     cpus,
     currentCpu: () => cpu,
     clock,
@@ -69,7 +69,7 @@ export const judgeIova: Judge = (header: Header, lines: readonly Line[]) => {
   const lazy = header["lazy"] === true;
   let flushes = 0;
   const space = new IovaSpace(domain, {
-    ...(dma && { aperturePfn: toPfn((header["aperture"] as string[])[1]) }),
+    ...(dma && { lastGranule: toPfn((header["aperture"] as string[])[1]) }),
     ...(lazy && {
       lazy: {
         variant: (header["queue"] as { kind: "per-cpu" | "single" }).kind,

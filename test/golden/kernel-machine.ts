@@ -74,8 +74,8 @@ const FORCED_POOL = { start: "0x6c600000", slots: 32_768, areas: 1 };
 
 /** What the host bridge of that machine decodes for itself: no device gets these addresses. Pages, inclusive. */
 const BRIDGE_WINDOWS = [
-  { lo: 0x80000, hi: 0xaffff },
-  { lo: 0xc0000, hi: 0xfebff },
+  { first: 0x80000, last: 0xaffff },
+  { first: 0xc0000, last: 0xfebff },
 ];
 
 const MEMORY_END = 2 ** 31;
@@ -198,7 +198,7 @@ export class KernelMachine {
       machine: this.#machine,
       observer: this.events,
       forceBounce: this.mode === "force",
-      checked: false,
+      refusesMisuse: false,
       linuxCompatible: true,
       mask: 2 ** 32 - 1,
       segmentBoundaryMask: 2 ** 32 - 1,

@@ -9,7 +9,7 @@ import { join } from "node:path";
 import { gunzipSync } from "node:zlib";
 import { PhysAddr } from "../../src/base/index.ts";
 import { type Dma, termsOf } from "../../src/dma/index.ts";
-import { DmaDebug, type Finding, type FindingCode, type MemoryRange } from "../../src/dma-debug/index.ts";
+import { DmaDebug, type DebugFinding, type FindingCode, type MemoryRange } from "../../src/dma-debug/index.ts";
 import type { Differences, Line } from "./judge.ts";
 
 /** Words by which a report is known. */
@@ -38,7 +38,7 @@ const wide = (value: number): string => `0x${value.toString(16).padStart(16, "0"
 const direction = (name: unknown): string => `DMA_${String(name).toUpperCase().replace("-", "_")}`;
 
 /** The bracketed parts of a report, as a finding would have them. */
-function brackets({ code, details }: Finding): string[] {
+function brackets({ code, details }: DebugFinding): string[] {
   const n = (name: string): number => (details[name] ?? 0) as number;
   const place = [`device address=${wide(n("address"))}`, `size=${n("length")} bytes`];
   const was = (name: string): string => `0x${n(name).toString(16)}`;
@@ -109,7 +109,7 @@ function reports(line: Line): string[] {
 export class MisuseJudge {
   readonly debug: DmaDebug;
   readonly #stacks: MemoryRange[] = [];
-  readonly #findings: Finding[] = [];
+  readonly #findings: DebugFinding[] = [];
 
   constructor() {
     this.debug = new DmaDebug({

@@ -12,11 +12,11 @@ import {
   BLOCK_STATUS,
   BlockRequest,
   DEFAULT_LIMITS,
-  DmaDoor,
-  type MappingDoor,
+  type DmaOps,
   type PeerRoute,
   PhysicalVectors,
   type QueueLimits,
+  TwoStepOps,
   VectorList,
 } from "../../src/consumers/block/index.ts";
 import {
@@ -51,7 +51,7 @@ const peerOf = (phys: number): PeerRoute | undefined => PEERS.get(Math.floor(phy
 const RAM: PeerRoute = { type: "none", busOffset: 0 };
 
 /** Our DMA layer, told where peers are and announcing what is unmapped. */
-class JudgedDoor extends DmaDoor {
+class JudgedDoor extends TwoStepOps {
   readonly #events: LayerEvents;
 
   constructor(dma: Dma, events: LayerEvents) {
@@ -70,7 +70,7 @@ class JudgedDoor extends DmaDoor {
 }
 
 /** The DMA layer of a line. */
-function doorOf(line: Line, events: LayerEvents): MappingDoor {
+function doorOf(line: Line, events: LayerEvents): DmaOps {
   if (!line["iommu"])
     return {
       mergeBoundary: 0,

@@ -10,8 +10,8 @@ import {
 } from "../../src/layouts/pagetable/index.ts";
 import { Gather, PageSizes } from "../../src/pagetable/index.ts";
 import { type Header, type Judge, type Line, Tally, type Verdict } from "./judge.ts";
+import { permissionsOf } from "./le-words.ts";
 import { bytes, hex, pageOf, Subject } from "./pagetable-subject.ts";
-import { permissionsOf } from "./words.ts";
 
 /** Differences in the fields that both sides have something to say about. */
 function compare(line: Line, found: Record<string, unknown>, names: readonly string[]): string[] {

@@ -10,20 +10,24 @@ import { gunzipSync } from "node:zlib";
 import { judges as dmaApi } from "./dma-api.ts";
 import { judges as dmaLayer } from "./dma-layer.ts";
 import { judges as dmaProt } from "./dma-prot.ts";
+import { judges as hmm } from "./hmm.ts";
 import { judges as invalidation } from "./invalidation.ts";
 import { judges as iova } from "./iova.ts";
 import type { Header, Judge, Line, Verdict } from "./judge.ts";
 import { judges as nvmeDataPointer } from "./nvme-data-pointer.ts";
 import { judges as pagetable } from "./pagetable.ts";
+import { judges as tsm } from "./tsm.ts";
 
 const JUDGES: Readonly<Record<string, Judge>> = {
   ...dmaApi,
   ...dmaLayer,
   ...dmaProt,
+  ...hmm,
   ...invalidation,
   ...iova,
   ...nvmeDataPointer,
   ...pagetable,
+  ...tsm,
 };
 
 /** Kinds whose subject is not built yet, and what it is. */

@@ -8,14 +8,14 @@ import type { Program } from "./command.ts";
 import { COMMANDS } from "./commands/index.ts";
 import { endOf } from "./exit-errors.ts";
 import { runWords } from "./run-words.ts";
-import { say } from "./terminal/print.ts";
+import { sayError } from "./terminal/print.ts";
 
 const PROGRAM: Program = { version: "0.1.0", commands: COMMANDS };
 
 // An interrupt ends the process at once, which a shell shows as 130; a command with something to put back listens itself.
 process.stdout.on("error", (error: NodeJS.ErrnoException) => {
   if (error.code === "EPIPE") process.exit(0); // the reader has seen enough
-  say(`dmalink: cannot write the answer: ${error.message}\n`);
+  sayError(`cannot write the answer: ${error.message}`);
   process.exit(3);
 });
 process.stderr.on("error", () => undefined); // nobody listens; the exit code still says it
@@ -29,6 +29,6 @@ try {
 /** Says what ended the program; the exit code. */
 function failed(error: unknown): number {
   const { message, code } = endOf(error);
-  say(`dmalink: ${message}\n`);
+  sayError(message);
   return code;
 }

@@ -3,6 +3,7 @@
  */
 import type { Argument, Completion, Option } from "./command.ts";
 import { UsageError } from "./exit-errors.ts";
+import { type Moment, parseMoment } from "./files/time-window.ts";
 
 /** How an option is shown and completed, beside what it means. */
 type About = Pick<Option<unknown>, "short" | "completes">;
@@ -107,6 +108,22 @@ export const JSON_ANSWER: Option<boolean> = flag("the answer for programs, as JS
 
 /** Of every command that reads a trace: damage does not end it. */
 export const BEST_EFFORT: Option<boolean> = flag("go on with what was read before damage in the file");
+
+const moment = (meaning: string): Option<Moment | undefined> =>
+  option("TIME", meaning, (word, name) => {
+    const parsed = parseMoment(word);
+    if (!parsed)
+      throw new UsageError(
+        `${name} ${word}: seconds as the trace prints them are needed, or +1.5s since its first event`,
+      );
+    return parsed;
+  });
+
+/** Of every command that reads a trace: which part of it. */
+export const PART: { readonly from: Option<Moment | undefined>; readonly to: Option<Moment | undefined> } = {
+  from: moment("as if recorded from then on: seconds as the trace prints them, or +1.5s since its first event"),
+  to: moment("as if recorded until then"),
+};
 
 /** The trace that a command reads. */
 export const TRACE: Argument = {

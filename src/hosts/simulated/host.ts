@@ -12,7 +12,7 @@ import {
   type Host,
   type HostCapabilities,
   type OpenDevice,
-  type OpenOptions,
+  type OpenDeviceOptions,
 } from "../../dma/index.ts";
 import { DmaDomain, VtdUnit } from "../../iommu/index.ts";
 import { type TableLayout, vtdSecondStage } from "../../layouts/pagetable/index.ts";
@@ -149,7 +149,7 @@ export class SimulatedHost implements Host {
    * @param name `ssss:bb:dd.f`
    * @throws DmaError ERR_DMA_SIM_DEVICE (ENODEV) if there is none of that name
    */
-  openDevice(name: string, options: OpenOptions = {}): SimulatedOpenDevice {
+  openDevice(name: string, options: OpenDeviceOptions = {}): SimulatedOpenDevice {
     const before = this.#open.get(name);
     if (before && !before.device.removed) return before;
     const device = this.machine.devices.find((each) => each.name === name);

@@ -6,6 +6,7 @@
  */
 import { RULES } from "../../analysis/index.ts";
 import { count, plural } from "../../base/index.ts";
+import { PLAIN, type Style } from "../text/style.ts";
 import { textTable } from "../text/text-table.ts";
 import { NOTHING_RECORDED } from "../wording.ts";
 import { checkJson } from "./check-json.ts";
@@ -49,13 +50,13 @@ export function checkSetJson(outcomes: readonly CheckOutcome[]): object {
 }
 
 /** For people. */
-export function checkSetText(outcomes: readonly CheckOutcome[]): string {
+export function checkSetText(outcomes: readonly CheckOutcome[], style: Style = PLAIN): string {
   const checked = checkedOf(outcomes);
-  const lines = [heading(outcomes, checked), "", table(outcomes), ""];
+  const lines = [style.paint("strong", heading(outcomes, checked)), "", table(outcomes), ""];
   const advised = checked.find((one) => !isWrong(one) && one.result.findings.length > 0);
   if (advised) lines.push(`Advice alone is told by the check of one trace: dmalink check ${advised.file}`, "");
   const wrong = checked.filter(isWrong);
-  return `${lines.join("\n")}\n${wrong.map((one) => `${checkText(one)}\n`).join("")}`.trimEnd().concat("\n");
+  return `${lines.join("\n")}\n${wrong.map((one) => `${checkText(one, style)}\n`).join("")}`.trimEnd().concat("\n");
 }
 
 const isWrong = ({ result }: CheckedTrace): boolean => result.findings.some(({ severity }) => severity !== "advice");

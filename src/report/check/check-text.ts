@@ -1,4 +1,4 @@
-/** A check for people: what is wrong, where, and what to do, in lines of at most 80 columns. */
+/** A check for people: what is wrong, where, and what to do, in lines that fit. */
 import {
   type CheckResult,
   type Evidence,
@@ -9,13 +9,14 @@ import {
   type Severity,
 } from "../../analysis/index.ts";
 import { bytes, count, duration, hex, plural } from "../../base/index.ts";
+import { type Emphasis, PLAIN, type Style } from "../text/style.ts";
 import { paragraph } from "../text/text-table.ts";
 import { endUnsaidNote, lostWords, NOTHING_RECORDED } from "../wording.ts";
 import { secondsOf } from "./check-json.ts";
 
-const WIDTH = 80;
 /** Findings of one rule that are printed; the others are counted. */
 const SHOWN = 5;
+const TO_DO = "What to do:";
 
 /** What is needed of a trace after it is closed. */
 export interface CheckedTrace {
@@ -29,19 +30,22 @@ export interface CheckedTrace {
 }
 
 /** The whole answer for one file. */
-export function checkText(checked: CheckedTrace): string {
+export function checkText(checked: CheckedTrace, style: Style = PLAIN): string {
+  const { width } = style;
   const { file, format, result } = checked;
   const { findings, summary } = result;
   const lines = [
-    ...paragraph(`${file}: ${format}, ${extent(checked)}`, WIDTH),
-    ...paragraph(followed(checked), WIDTH),
-    ...paragraph(isEmpty(result) ? nothing(checked) : headline(findings, summary), WIDTH),
+    ...paragraph(`${file}: ${format}, ${extent(checked)}`, width),
+    ...paragraph(followed(checked), width),
+    ...paragraph(isEmpty(result) ? nothing(checked) : headline(findings, summary), width).map((line) =>
+      style.paint(verdictOf(checked), line),
+    ),
   ];
   for (const rule of RULES) {
     const own = findings.filter((finding) => finding.rule === rule.name);
-    if (own.length > 0) lines.push("", ...ruleText(own, summary[rule.name] ?? own.length, checked));
+    if (own.length > 0) lines.push("", ...ruleText(own, summary[rule.name] ?? own.length, checked, style));
   }
-  const notes = [...notesOf(result), ...kernelNotes(result.kernel, format)].flatMap((note) => paragraph(note, WIDTH));
+  const notes = [...notesOf(result), ...kernelNotes(result.kernel, format)].flatMap((note) => paragraph(note, width));
   if (notes.length > 0) lines.push("", ...notes);
   return `${lines.join("\n")}\n`;
 }
@@ -71,6 +75,13 @@ const nothing = ({ format }: CheckedTrace): string =>
 /** The format of a kernel's log. */
 const LOG = "kernel log";
 
+/** How the verdict on one trace stands out: as its worst finding, or as good where it was whole. */
+function verdictOf({ damage, result }: CheckedTrace): Emphasis {
+  const worst = SEVERITIES.find((severity) => result.findings.some((finding) => finding.severity === severity));
+  return worst ?? (damage || isEmpty(result) || result.lost !== 0 ? "strong" : "good");
+}
+
+/** Nothing was followed and nothing was found. */
 export const isEmpty = ({ mappings, ambiguous, unknownStart, findings }: CheckResult): boolean =>
   mappings + ambiguous + unknownStart + findings.length === 0;
 
@@ -87,22 +98,34 @@ export function headline(findings: readonly Finding[], summary: Readonly<Record<
   return `${say("error", "error", "errors")}, ${say("warning", "warning", "warnings")}, ${advice}`;
 }
 
-function ruleText(findings: readonly Finding[], total: number, { timeBase, clock }: CheckedTrace): string[] {
+function ruleText(
+  findings: readonly Finding[],
+  total: number,
+  { timeBase, clock }: CheckedTrace,
+  style: Style,
+): string[] {
   const [first] = findings;
   const worst = SEVERITIES.find((severity) => findings.some((finding) => finding.severity === severity))!;
-  const lines = [`${worst} ${first!.rule}${total > 1 ? ` (${count(total)})` : ""}`];
-  for (const finding of findings.slice(0, SHOWN)) lines.push(...findingText(finding, timeBase, clock));
+  const lines = [style.paint(worst, `${worst} ${first!.rule}${total > 1 ? ` (${count(total)})` : ""}`)];
+  for (const finding of findings.slice(0, SHOWN)) lines.push(...findingText(finding, timeBase, style, clock));
   if (total > SHOWN) lines.push(`  ... and ${count(total - SHOWN)} more; --json lists them`);
   // Of faults each may need something else.
-  const advice = new Set(findings.slice(0, SHOWN).map((finding) => finding.advice));
-  for (const what of advice) lines.push(...paragraph(`What to do: ${what}`, WIDTH, "  "));
+  for (const advice of new Set(findings.slice(0, SHOWN).map((finding) => finding.advice))) {
+    const [label, ...rest] = paragraph(`${TO_DO} ${advice}`, style.width, "  ");
+    lines.push(label!.replace(TO_DO, style.paint("strong", TO_DO)), ...rest);
+  }
   return lines;
 }
 
 /** What happened and the events that show it; `clock` as in {@link CheckedTrace}. */
-export function findingText(finding: Finding, timeBase: bigint, clock?: string): string[] {
+export function findingText(
+  finding: Finding,
+  timeBase: bigint,
+  { width }: Style = PLAIN,
+  clock?: string | undefined,
+): string[] {
   const sure = finding.confidence === "certain" ? "" : ` (${finding.confidence})`;
-  const lines = paragraph(`- ${finding.message}${sure}`, WIDTH, "  ", "    ");
+  const lines = paragraph(`- ${finding.message}${sure}`, width, "  ", "    ");
   const rows = finding.evidence.map((event) => placeOf(event, timeBase, clock));
   const widths = [0, 1, 2, 3, 4].map((column) => Math.max(0, ...rows.map((row) => row[column]?.length ?? 0)));
   for (const [i, row] of rows.entries()) {
@@ -113,8 +136,8 @@ export function findingText(finding: Finding, timeBase: bigint, clock?: string):
       ...(site === undefined ? [] : [`from ${site}`]),
     ];
     const cells = [...row.map((cell, column) => cell.padEnd(widths[column]!)), ...more];
-    lines.push(...inColumns(cells, widths[0]! + 6));
-    if (text !== undefined) lines.push(...paragraph(text, WIDTH, "      | "));
+    lines.push(...inColumns(cells, width, widths[0]! + 6));
+    if (text !== undefined) lines.push(...paragraph(text, width, "      | "));
   }
   return lines;
 }
@@ -133,12 +156,12 @@ function placeOf(evidence: Evidence, timeBase: bigint, clock: string | undefined
 }
 
 /** `cells` side by side; those that do not fit go to a line below, indented. */
-function inColumns(cells: readonly string[], indent: number): string[] {
+function inColumns(cells: readonly string[], width: number, indent: number): string[] {
   const lines = ["   "];
   for (const cell of cells) {
     const line = lines.at(-1)!;
     const gap = line.trim() === "" ? " " : "  ";
-    if (line.length + gap.length + cell.trimEnd().length <= WIDTH) lines[lines.length - 1] = `${line}${gap}${cell}`;
+    if (line.length + gap.length + cell.trimEnd().length <= width) lines[lines.length - 1] = `${line}${gap}${cell}`;
     else lines.push(`${" ".repeat(indent)}${cell}`);
   }
   return lines.map((line) => line.trimEnd());

@@ -6,7 +6,7 @@ import type { CompareReport } from "./compare-report.ts";
 /** The whole answer for one trace. */
 export function compareJson({ path, result, requests, kernel, options, damage, changed, nvme }: CompareReport): object {
   const { firstMismatch, strategies, mode, ...rest } = result;
-  const { iommu = "vtd", seed = 1, cachingMode = false, requestCap, whatIf } = options;
+  const { iommu = "vtd-second-stage", seed = 1, cachingMode = false, requestCap, whatIf } = options;
   return {
     schema: "dmalink.compare/1",
     file: path,

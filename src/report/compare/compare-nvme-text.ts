@@ -1,25 +1,25 @@
 /**
  * A load as NVMe commands, in words: what the driver and the controller did, and what mapping cost, beside the strategies.
  *
- * Promises: lines of at most 80 columns; every number with its unit.
+ * Promises: lines that fit, but for the tables, which have 80 columns; every number with its unit.
  */
 import { bytes, count, duration, plural } from "../../base/index.ts";
 import type { NvmeCost, NvmeReplay } from "../../replay/index.ts";
+import { PLAIN, type Style } from "../text/style.ts";
 import { textTable, wrap } from "../text/text-table.ts";
 
-const WIDTH = 80;
-
-export function nvmeText(nvme: NvmeReplay, mode: "strict" | "lazy"): string {
+/** What `compare --as nvme` adds. */
+export function nvmeText(nvme: NvmeReplay, mode: "strict" | "lazy", { width }: Style = PLAIN): string {
   const leftOut = leftOutText(nvme);
-  if (nvme.requests === 0) return wrap(`As NVMe commands: no request of this recording can be one. ${leftOut}`, WIDTH);
+  if (nvme.requests === 0) return wrap(`As NVMe commands: no request of this recording can be one. ${leftOut}`, width);
   return [
-    wrap(opening(nvme), WIDTH),
+    wrap(opening(nvme), width),
     "",
     commands(nvme),
     "",
     mapping(nvme, mode),
     "",
-    ...[splits(nvme), ways(nvme), lists(nvme), leftOut].filter((text) => text !== "").map((text) => wrap(text, WIDTH)),
+    ...[splits(nvme), ways(nvme), lists(nvme), leftOut].filter((text) => text !== "").map((text) => wrap(text, width)),
   ].join("\n");
 }
 

@@ -5,7 +5,8 @@
  */
 import type { Requests } from "../../analysis/index.ts";
 import { count, plural } from "../../base/index.ts";
-import type { CompareOptions, Comparison, IommuKind, NvmeReplay, StrategyName } from "../../replay/index.ts";
+import type { FormatName } from "../../layouts/pagetable/index.ts";
+import type { CompareOptions, Comparison, NvmeReplay, StrategyName } from "../../replay/index.ts";
 import type { Trace } from "../../trace/index.ts";
 
 /** Names of questions that change one thing. */
@@ -31,7 +32,7 @@ export const WHAT_IF: Readonly<
 
 /** How the load was replayed, as far as a report says it; defaults are those of the replay. */
 export interface ComparedAs {
-  readonly iommu?: IommuKind;
+  readonly iommu?: FormatName;
   readonly mode?: "strict" | "lazy";
   readonly cachingMode?: boolean;
   /** Bytes; longer requests were mapped in pieces of this. */

@@ -1,15 +1,15 @@
 /**
  * A comparison in words: the counts, and for each strategy a sentence that somebody can act on.
  *
- * Promises: lines of at most 80 columns, but for the file's name; every number with its unit.
+ * Promises: lines that fit, but for the file's name and the tables, which have 80 columns; every number with its unit.
  */
 import { bytes, count, duration, plural } from "../../base/index.ts";
 import type { Comparison, StrategyCost, StrategyName } from "../../replay/index.ts";
+import { PLAIN, type Style } from "../text/style.ts";
 import { labelled, textTable, wrap } from "../text/text-table.ts";
 import { nvmeText } from "./compare-nvme-text.ts";
 import { type CompareReport, WHAT_IF, type WhatIf } from "./compare-report.ts";
 
-const WIDTH = 80;
 const INDENT = 17;
 /** Strategies in the order of how little a driver has to change for them, from one-shot on. */
 const EASIEST: readonly StrategyName[] = [
@@ -24,9 +24,11 @@ const EASIEST: readonly StrategyName[] = [
 /** A gain below this share is none. */
 const WORTH = 0.02;
 
-export function compareText(report: CompareReport): string {
+/** The whole answer for one trace. */
+export function compareText(report: CompareReport, style: Style = PLAIN): string {
+  const { width } = style;
   const { path, result, options, kernel, changed, nvme } = report;
-  const { iommu = "vtd", cachingMode = false } = options;
+  const { iommu = "vtd-second-stage", cachingMode = false } = options;
   if (result.requests === 0)
     return `${path}: no mapping was recorded, so there is nothing to compare. Were dma:* or iommu:* events on?\n`;
   const { strategies, mode } = result;
@@ -37,12 +39,15 @@ export function compareText(report: CompareReport): string {
     wrap(
       `${plural(result.requests, "request")}, ${plural(result.segments, "segment")}, ${bytes(result.bytes)} ` +
         `(${plural(result.pages, "page")} of 4 KiB); ${how}`,
-      WIDTH,
+      width,
     ),
-    wrap(
-      `${bytes(result.verifiedBytes)} moved by the device through its translations and checked: ` +
-        (result.mismatches === 0 ? "every byte right" : `${count(result.mismatches)} WRONG`),
-      WIDTH,
+    style.paint(
+      result.mismatches === 0 ? "good" : "error",
+      wrap(
+        `${bytes(result.verifiedBytes)} moved by the device through its translations and checked: ` +
+          (result.mismatches === 0 ? "every byte right" : `${count(result.mismatches)} WRONG`),
+        width,
+      ),
     ),
     "",
     counts(strategies),
@@ -60,15 +65,15 @@ export function compareText(report: CompareReport): string {
       ]),
     ),
     "",
-    wrap(prices(result), WIDTH),
+    wrap(prices(result), width),
     "",
-    ...sentences(result).flatMap(([name, text]) => labelled(name, text, WIDTH, INDENT)),
+    ...sentences(result).flatMap(([name, text]) => labelled(name, text, width, INDENT)),
     "",
-    wrap(verdict(result), WIDTH),
-    ...(changed && options.whatIf ? ["", ...whatIf(options.whatIf, result, changed)] : []),
-    ...(nvme ? ["", nvmeText(nvme, mode)] : []),
-    ...(kernel ? ["", wrap(kernel.explanation, WIDTH)] : []),
-    ...remarks(report).map((remark) => wrap(remark, WIDTH)),
+    strong(wrap(verdict(result), width), style),
+    ...(changed && options.whatIf ? ["", ...whatIf(options.whatIf, result, changed, style)] : []),
+    ...(nvme ? ["", nvmeText(nvme, mode, style)] : []),
+    ...(kernel ? ["", wrap(kernel.explanation, width)] : []),
+    ...remarks(report).map((remark) => wrap(remark, width)),
   ];
   return `${lines.join("\n")}\n`;
 }
@@ -170,6 +175,13 @@ function sentences(result: Comparison): (readonly [StrategyName, string])[] {
   ];
 }
 
+/** Every line of `text` stands out. */
+const strong = (text: string, { paint }: Style): string =>
+  text
+    .split("\n")
+    .map((line) => paint("strong", line))
+    .join("\n");
+
 const percent = (share: number): string => `${Math.round(share * 100)}%`;
 
 /** Which to take: the easiest of those that are predicted to be as good as the best. */
@@ -186,7 +198,7 @@ function verdict(result: Comparison): string {
   return `${take} Keeping memory mapped: ${each(of(result, "premapped"))}.`;
 }
 
-function whatIf(question: WhatIf, before: Comparison, after: Comparison): string[] {
+function whatIf(question: WhatIf, before: Comparison, after: Comparison, { width }: Style): string[] {
   const saved = (name: StrategyName): string => {
     const [was, is] = [of(before, name).predictedNs, of(after, name).predictedNs];
     const change = 1 - is / Math.max(was, 1);
@@ -195,7 +207,7 @@ function whatIf(question: WhatIf, before: Comparison, after: Comparison): string
   const text =
     `${before.segments === after.segments ? "" : `${plural(after.segments, "segment")} instead of ${count(before.segments)}. `}` +
     `Predicted, against the table above: one-shot ${saved("one-shot")}, two-step ${saved("two-step")}.`;
-  return [wrap(WHAT_IF[question].question, WIDTH), "", counts(after.strategies), "", wrap(text, WIDTH)];
+  return [wrap(WHAT_IF[question].question, width), "", counts(after.strategies), "", wrap(text, width)];
 }
 
 /** What else is to be known about the numbers. */

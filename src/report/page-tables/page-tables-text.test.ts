@@ -1,8 +1,8 @@
 /** The text of `dmalink tables` for what snapshots of a healthy machine do not show. */
 import { describe, expect, test } from "vitest";
-import type { AddressSpace, DeviceTables, Mapping, TableNode, TreeItem } from "../../analysis/index.ts";
+import type { AddressSpace, DeviceTables, Mapping, TableNode, TreeItem, UnitTables } from "../../analysis/index.ts";
 import type { IovaPage, PhysPage } from "../../base/index.ts";
-import { deviceText, unitText } from "./page-tables-text.ts";
+import { pageTablesText, type UnitFacts } from "./page-tables-text.ts";
 
 const mapping = (iova: number, phys: number, pages: number, leafPages = 1, prot = 3): Mapping => ({
   iova: iova as IovaPage,
@@ -42,6 +42,19 @@ const device = (fields: Partial<AddressSpace>, about: Partial<DeviceTables> = {}
   space: space(fields),
   ...about,
 });
+
+const UNIT: UnitTables = { mode: "legacy", rootTable: 5 as PhysPage, devices: [], missing: [], leftOut: false };
+
+/** What is said of the unit, before any device. */
+const unitText = (facts: UnitFacts, unit: UnitTables): string =>
+  pageTablesText(facts, unit, false).split("\n\n")[0]!.trimEnd();
+
+/** What is said of one device. */
+const deviceText = (one: DeviceTables, capability: bigint | undefined, tree: boolean): string => {
+  const facts = { file: "a.snap", pages: 3, ...(capability !== undefined && { capability }) };
+  const text = pageTablesText(facts, { ...UNIT, devices: [one] }, tree);
+  return text.slice(text.indexOf("\n\n") + 2).trimEnd();
+};
 
 const adviceOf = (mappings: readonly Mapping[], capability?: bigint): string => {
   const text = deviceText(device({ mappings }), capability, false);
@@ -117,13 +130,12 @@ describe("what went wrong", () => {
 
   test("is told of the unit", () => {
     const facts = { file: "a.snap", pages: 3, status: 0n };
-    const unit = { mode: "legacy", rootTable: 5 as PhysPage, devices: [], missing: [], leftOut: false } as const;
-    expect(unitText(facts, unit)).toBe(
+    expect(unitText(facts, UNIT)).toBe(
       "a.snap: 3 pages, root table 0x5000, legacy mode; translation was switched off\nNo device has a context entry.",
     );
-    expect(unitText({ file: "a.snap", pages: 3 }, { ...unit, mode: "abort" })).toContain("refuses every request");
+    expect(unitText({ file: "a.snap", pages: 3 }, { ...UNIT, mode: "abort" })).toContain("refuses every request");
     const lost = device({ trees: [] });
-    expect(unitText(facts, { ...unit, devices: [lost] })).toContain(
+    expect(unitText(facts, { ...UNIT, devices: [lost] })).toContain(
       "1 device whose tables are not in the snapshot: 0000:00:04.0",
     );
   });

@@ -1,7 +1,7 @@
 /**
- * What `dmalink tables` shows to people: at most 80 columns, addresses in hex, sizes with their units.
+ * What `dmalink tables` shows to people: lines that fit, addresses in hex, sizes with their units.
  *
- * Long lists end with how many more there are. Nothing is coloured. Not for: programs, which have --json.
+ * Long lists end with how many more there are. Not for: programs, which have --json.
  */
 import {
   type DeviceTables,
@@ -14,6 +14,7 @@ import {
 } from "../../analysis/index.ts";
 import { bytes, count } from "../../base/index.ts";
 import { unitLeafSizes } from "../../layouts/vtd/index.ts";
+import { PLAIN, type Style } from "../text/style.ts";
 import { labelled, textTable, wrapLines } from "../text/text-table.ts";
 
 /** What is known about the unit besides its tables. */
@@ -26,7 +27,6 @@ export interface UnitFacts {
   readonly status?: bigint;
 }
 
-const COLUMNS = 80;
 const RUN_LIMIT = 16;
 const ITEM_LIMIT = 24;
 const TRANSLATION_ENABLED = 1n << 31n;
@@ -42,20 +42,20 @@ export const isElsewhere = (device: DeviceTables): boolean =>
   device.space ? device.space.trees.length === 0 : device.missing.length > 0;
 
 /** The whole answer: the unit, then every device whose tables are in the snapshot; `tree` draws trees instead of lists. */
-export function pageTablesText(facts: UnitFacts, unit: UnitTables, tree: boolean): string {
+export function pageTablesText(facts: UnitFacts, unit: UnitTables, tree: boolean, style: Style = PLAIN): string {
   const devices = unit.devices.filter((device) => !isElsewhere(device));
-  return [unitText(facts, unit), ...devices.map((device) => deviceText(device, facts.capability, tree))]
+  return [unitText(facts, unit, style), ...devices.map((device) => deviceText(device, facts.capability, tree, style))]
     .map((text) => `${text}\n`)
     .join("\n");
 }
 
 /** The snapshot as a whole, and what of it could not be followed. */
-export function unitText(facts: UnitFacts, unit: UnitTables): string {
+function unitText(facts: UnitFacts, unit: UnitTables, { width }: Style): string {
   const off = facts.status !== undefined && (facts.status & TRANSLATION_ENABLED) === 0n;
   const lines = wrapLines(
     `${facts.file}: ${count(facts.pages)} pages, root table ${addressOf(unit.rootTable)}, ${unit.mode} mode` +
       `${off ? "; translation was switched off" : ""}`,
-    COLUMNS,
+    width,
   );
   if (unit.mode === "abort") lines.push("The unit refuses every request: there are no tables to follow.");
   const lost = [...new Set(unit.devices.filter(isElsewhere).map((device) => device.bdf))];
@@ -63,27 +63,35 @@ export function unitText(facts: UnitFacts, unit: UnitTables): string {
     lines.push(
       ...wrapLines(
         `${lost.length} ${lost.length === 1 ? "device" : "devices"} whose tables are not in the snapshot: ${lost.join(", ")}`,
-        COLUMNS,
+        width,
       ),
     );
   for (const { what, page } of unit.missing)
-    lines.push(...wrapLines(`not in the snapshot: ${what}, ${addressOf(page)}`, COLUMNS));
+    lines.push(...wrapLines(`not in the snapshot: ${what}, ${addressOf(page)}`, width));
   if (unit.leftOut) lines.push(`There are more devices and PASIDs; the first ${count(unit.devices.length)} were read.`);
   if (unit.devices.length === 0 && unit.mode !== "abort") lines.push("No device has a context entry.");
   return lines.join("\n");
 }
 
 /** One device, or PASID, with its mappings or its tree. */
-export function deviceText(device: DeviceTables, capability: bigint | undefined, tree: boolean): string {
+function deviceText(
+  device: DeviceTables,
+  capability: bigint | undefined,
+  tree: boolean,
+  { width, paint }: Style,
+): string {
   const { space } = device;
   const levels =
     device.levels === 0 ? "" : `, ${device.levels}${device.secondLevels ? ` and ${device.secondLevels}` : ""} levels`;
   const lines = [
-    `${device.bdf}  ${device.pasid === undefined ? "" : `pasid ${device.pasid}  `}${device.mode}${levels}` +
-      `${device.domainId === undefined ? "" : `, domain ${device.domainId}`}`,
+    paint(
+      "strong",
+      `${device.bdf}  ${device.pasid === undefined ? "" : `pasid ${device.pasid}  `}${device.mode}${levels}` +
+        `${device.domainId === undefined ? "" : `, domain ${device.domainId}`}`,
+    ),
   ];
   const row = (label: string, text: string): void => {
-    lines.push(...labelled(`  ${label}`, text, COLUMNS, 14));
+    lines.push(...labelled(`  ${label}`, text, width, 14));
   };
   if (device.withoutPasid) row("pasid", `${device.pasid}: also for requests that carry no PASID`);
   for (const problem of device.problems) row("problem", problem);

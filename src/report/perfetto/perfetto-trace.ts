@@ -34,6 +34,7 @@ const LANE_BASE = 0x100;
 /** Process ids that no real process of the trace has: a device is drawn as a process. */
 const FIRST_PID = 0x4000_0000;
 
+/** What was written. */
 export interface PerfettoResult {
   readonly slices: number;
   readonly counters: number;

@@ -4,6 +4,7 @@
  * Promises: for each seed that failed, the line that repeats it and its shortest story. Not for: running them (simulation).
  */
 import type { Scenario, SimulationPlan, Violation } from "../../simulation/index.ts";
+import { PLAIN, type Style } from "../text/style.ts";
 
 /** A seed whose machine broke a promise. */
 export interface BrokenPromise {
@@ -27,15 +28,15 @@ export interface SimulationResult {
 }
 
 /** For people: one line if all was well, and the story of each seed that failed. */
-export function simulationText(scenario: Scenario, result: SimulationResult): string {
+export function simulationText(scenario: Scenario, result: SimulationResult, { paint }: Style = PLAIN): string {
   const { seeds, events, bytesMoved, failed, failures } = result;
   const lines = [
     `${seeds.toLocaleString("en")} machine${seeds === 1 ? "" : "s"}, ${events.toLocaleString("en")} steps, ` +
       `${(bytesMoved / 2 ** 20).toFixed(1)} MiB moved by devices: ` +
-      (failed === 0 ? "every promise kept" : `${failed} broke a promise`),
+      (failed === 0 ? paint("good", "every promise kept") : paint("error", `${failed} broke a promise`)),
   ];
   for (const { seed, violation, plan, steps } of failures) {
-    lines.push("", `seed ${seed} (${violation.oracle}): ${violation.message}`);
+    lines.push("", paint("error", `seed ${seed} (${violation.oracle}): ${violation.message}`));
     lines.push(`  machine: ${scenario.machineInWords(plan.config)}`);
     lines.push(`  repeat:  ${repeatLine(scenario, seed)}`);
     lines.push(`  story, ${plan.steps.length} of ${steps} steps:`);

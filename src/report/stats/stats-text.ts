@@ -2,11 +2,17 @@
 import type { DeviceStats, TraceStats } from "../../analysis/index.ts";
 import { bytes, count, duration } from "../../base/index.ts";
 import type { Trace } from "../../trace/index.ts";
+import { PLAIN, type Style } from "../text/style.ts";
 import { textTable } from "../text/text-table.ts";
 import { endUnsaidNote, lostWords } from "../wording.ts";
 
 /** The whole answer for one file. */
-export function statsText(file: string, trace: Pick<Trace, "format" | "damage">, result: TraceStats): string {
+export function statsText(
+  file: string,
+  trace: Pick<Trace, "format" | "damage">,
+  result: TraceStats,
+  style: Style = PLAIN,
+): string {
   const lines = [
     `${file}: ${trace.format}, ${count(result.eventTotal)} events over ${duration(result.durationNs)}, ` +
       (trace.damage ? "the rest is lost" : lostWords(result.lost)),
@@ -16,7 +22,7 @@ export function statsText(file: string, trace: Pick<Trace, "format" | "damage">,
       Object.entries(result.events).map(([name, n]) => [name, count(n)]),
     ),
   ];
-  for (const device of result.devices) lines.push("", ...deviceText(device));
+  for (const device of result.devices) lines.push("", ...deviceText(device, style));
   lines.push("");
   if (result.ambiguous > 0)
     lines.push(`${count(result.ambiguous)} mappings are ambiguous: no event beside them names their device.`);
@@ -30,10 +36,10 @@ export function statsText(file: string, trace: Pick<Trace, "format" | "damage">,
   return `${lines.join("\n").trimEnd()}\n`;
 }
 
-function deviceText(device: DeviceStats): string[] {
+function deviceText(device: DeviceStats, { paint }: Style): string[] {
   const { lifetimeNs: life, pageSizes } = device;
   return [
-    `device ${device.name}`,
+    paint("strong", `device ${device.name}`),
     `  mappings     ${count(device.maps)} mapped, ${count(device.unmaps)} unmapped, ` +
       `${count(device.liveAtEnd)} live at end (${bytes(device.liveBytesAtEnd)})`,
     `  how          ${Object.entries(device.kinds)

@@ -1,4 +1,4 @@
-/** The answer to a question in SQL, and what can be asked: for people, and as data (`dmalink.query/1`, `dmalink.tables/1`). */
+/** The answer to a question in SQL, and what can be asked: for people, as CSV, and as data (`dmalink.query/1`, `dmalink.tables/1`). */
 import type { Trace } from "../../trace/index.ts";
 import { visibleInLine } from "../text/escape.ts";
 import { textTable } from "../text/text-table.ts";
@@ -47,6 +47,19 @@ export function answerJson(file: string, sql: string, { columns, rows }: Answer,
       Object.fromEntries(row.map((value, i) => [columns[i]!.name, plain(value, columns[i]!.type)])),
     ),
   };
+}
+
+/** As CSV, with a line of names: for spreadsheets and other tools. Nulls are empty; numbers are whole. Specified by: RFC 4180, but for its line ends. */
+export function answerCsv({ columns, rows }: Answer): string {
+  const cell = (value: unknown, type: string): string => {
+    const text = typeof value === "number" ? String(value) : shown(value, type);
+    return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+  };
+  const lines = [
+    columns.map(({ name }) => cell(name, "VARCHAR")),
+    ...rows.map((row) => row.map((value, i) => cell(value, columns[i]!.type))),
+  ];
+  return lines.map((line) => `${line.join(",")}\n`).join("");
 }
 
 /** The tables and their columns, for people. */

@@ -114,7 +114,7 @@ function planOf(trace: Trace, typeId: number): EventPlan {
   };
 }
 
-/** Rows of the other tables, one after the other. */
+/** Every mapping, in the order of their ends. */
 export function* mappingRows({ mappings, trace }: Recording): Generator<Value[]> {
   const time = clockOf(trace);
   for (let row = 0; row < mappings.count; row++) {
@@ -140,6 +140,7 @@ export function* mappingRows({ mappings, trace }: Recording): Generator<Value[]>
   }
 }
 
+/** Every request, in the order of beginning. */
 export function* requestRows({ requests, trace }: Recording): Generator<Value[]> {
   const time = clockOf(trace);
   for (const request of requests.requests) {
@@ -166,6 +167,7 @@ export function* requestRows({ requests, trace }: Recording): Generator<Value[]>
 const runsOf = ({ segments }: Request): number =>
   segments.filter(({ phys }, i) => i === 0 || segments[i - 1]!.phys + segments[i - 1]!.length !== phys).length;
 
+/** Every finding, errors first. */
 export function* findingRows({ result, trace }: Recording): Generator<Value[]> {
   const time = clockOf(trace);
   for (const finding of result.findings as readonly Finding[])

@@ -16,9 +16,9 @@ import {
   checkSetText,
   unreadOf,
 } from "../../../report/index.ts";
-import { print, printJson, say } from "../terminal/print.ts";
+import { answerStyle, print, printJson, sayError } from "../terminal/print.ts";
 import { progressLine } from "../terminal/progress.ts";
-import { type CheckOptions, type CheckSettings, checkFile, exitCodeOf, refuseUnknownDevices } from "./check.ts";
+import { type CheckOptions, type CheckSettings, checkFile, exitCodeOf, refuseUnknownDevices } from "./check-file.ts";
 
 /** What a worker is asked, and what it answers. */
 interface Task {
@@ -42,8 +42,8 @@ export async function checkMany(paths: readonly string[], options: CheckOptions)
   refuseUnknownDevices(options.devices, checked);
   if (options.sarif) printJson(checkSarif(checked, options.version, unread));
   else if (options.json) printJson(checkSetJson(outcomes));
-  else print(checkSetText(outcomes));
-  for (const { message } of unread) say(`dmalink: ${message}\n`);
+  else print(checkSetText(outcomes, answerStyle()));
+  for (const { message } of unread) sayError(message);
   if (unread.length > 0) return 2;
   return Math.max(0, ...checked.map(exitCodeOf));
 }
@@ -53,6 +53,7 @@ function inWorkers(paths: readonly string[], options: CheckOptions): Promise<Ans
   const { json: _json, sarif: _sarif, jobs: _jobs, version: _version, ...settings } = options;
   const jobs = Math.max(1, Math.min(options.jobs ?? availableParallelism(), paths.length));
   const progress = progressLine();
+  progress.say("checking");
   const answers = new Array<Answer>(paths.length);
   let next = 0;
   let done = 0;
@@ -68,7 +69,7 @@ function inWorkers(paths: readonly string[], options: CheckOptions): Promise<Ans
       worker.on("message", (answer: Answer) => {
         answers[answer.index] = answer;
         done++;
-        progress.say(`${bar(done / paths.length)} ${done} of ${plural(paths.length, "trace")}`);
+        progress.reached(done / paths.length, `${done} of ${plural(paths.length, "trace")}`);
         give(worker);
         if (done < paths.length) return;
         progress.done();
@@ -92,8 +93,6 @@ function start(data: object): Worker {
   const code = `import(${JSON.stringify(loader)}).then(({ register }) => (register(), import(${JSON.stringify(url)})))`;
   return new Worker(code, { eval: true, workerData: data });
 }
-
-const bar = (share: number): string => `[${"#".repeat(Math.round(share * 20)).padEnd(20)}]`;
 
 /** The other end: a worker checks what it is given. */
 function work(settings: CheckSettings): void {

@@ -1,7 +1,7 @@
 /** Reads the kernel's log that lies beside a trace. */
 import { type KernelLog, readKernelLog } from "../../../analysis/index.ts";
 import { DmaError } from "../../../base/index.ts";
-import { chunksOf, KernelLogTrace } from "../../../trace/index.ts";
+import { inputChunks, KernelLogTrace } from "../../../trace/index.ts";
 import { openInput } from "../files/input.ts";
 
 /** Messages per batch. */
@@ -15,7 +15,7 @@ const BATCH = 4096;
 export async function readLog(path: string, bestEffort: boolean): Promise<KernelLog> {
   const source = await openInput(path, { bestEffort });
   try {
-    const lines = new KernelLogTrace(chunksOf(source.input), BATCH);
+    const lines = new KernelLogTrace(inputChunks(source.input), BATCH);
     const log = await readKernelLog(lines);
     // Any text is lines: something in it has to be the kernel's.
     if (lines.sureLines === 0 && log.understood === 0)

@@ -1,7 +1,7 @@
 /** The files that say what was mapped when a recording began. */
 import { parseDmaDump, readUnitTables, Snapshot, StartState } from "../../../analysis/index.ts";
 import { DmaError } from "../../../base/index.ts";
-import { openInput } from "../files/input.ts";
+import { readText } from "../files/input.ts";
 import { parseRoot, readRegisters, readWhole } from "../files/snapshot.ts";
 
 /** Lists of live mappings have a line of about 150 bytes each. */
@@ -18,7 +18,8 @@ export async function readStartState(
   root: string | undefined,
 ): Promise<StartState> {
   let state: StartState | undefined;
-  if (dmaDump !== undefined) state = await named(dmaDump, async () => parseDmaDump(await readText(dmaDump)));
+  if (dmaDump !== undefined)
+    state = await named(dmaDump, async () => parseDmaDump(await readText(dmaDump, DUMP_LIMIT)));
   if (snapshot !== undefined) {
     const pages = await named(snapshot, () => readPages(snapshot, root));
     state = state ? state.with(pages) : pages;
@@ -33,24 +34,6 @@ async function readPages(file: string, root: string | undefined): Promise<StartS
   return StartState.ofPages(
     devices.flatMap(({ bdf, space }) => (space ? [{ device: bdf, mappings: space.mappings }] : [])),
   );
-}
-
-async function readText(file: string): Promise<string> {
-  const source = await openInput(file);
-  try {
-    if (!("stream" in source.input)) throw new DmaError("ERR_DMA_INPUT", "EINVAL", `${file} is a trace`, { file });
-    const parts: Uint8Array[] = [];
-    let size = 0;
-    for await (const part of source.input.stream) {
-      size += part.length;
-      if (size > DUMP_LIMIT)
-        throw new DmaError("ERR_DMA_INPUT", "EINVAL", `${file}: more than ${DUMP_LIMIT} bytes unpacked`, { file });
-      parts.push(part.slice());
-    }
-    return Buffer.concat(parts, size).toString("utf8");
-  } finally {
-    await source.close();
-  }
 }
 
 /** Puts the file's name into what goes wrong with it. */

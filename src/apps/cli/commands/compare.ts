@@ -1,20 +1,26 @@
 /** `dmalink compare`: what each mapping strategy would cost for a recorded load. */
 import { readFileSync } from "node:fs";
 import { DmaError, hex, plural } from "../../../base/index.ts";
-import type { CompareOptions, CostModel, IommuKind, NvmeReplay } from "../../../replay/index.ts";
+import { FORMAT_NAMES } from "../../../layouts/pagetable/index.ts";
+import type { CompareOptions, CostModel, NvmeReplay, ReplayProgress } from "../../../replay/index.ts";
 import type { WhatIf } from "../../../report/index.ts";
 import { type Command, command } from "../command.ts";
-import { BEST_EFFORT, file, flag, JSON_ANSWER, oneOf, size, TRACE, wholeNumber, withDefault } from "../options.ts";
-import { print, printJson, say } from "../terminal/print.ts";
+import {
+  BEST_EFFORT,
+  file,
+  flag,
+  JSON_ANSWER,
+  oneOf,
+  PART,
+  size,
+  TRACE,
+  wholeNumber,
+  withDefault,
+} from "../options.ts";
+import { answerStyle, print, printJson, say } from "../terminal/print.ts";
+import type { Progress } from "../terminal/progress.ts";
 
-/** Every kind and question there is: the compiler says when one is missing here. */
-const IOMMU_KINDS = Object.keys({
-  vtd: 0,
-  "x86-64": 0,
-  amdv1: 0,
-  arm: 0,
-  riscv: 0,
-} satisfies Record<IommuKind, 0>) as IommuKind[];
+/** Every question there is: the compiler says when one is missing here. */
 const QUESTIONS = Object.keys({ "huge-pages": 0, "iova-cache": 0, lazy: 0 } satisfies Record<WhatIf, 0>) as WhatIf[];
 
 export const compare: Command = command({
@@ -25,7 +31,7 @@ export const compare: Command = command({
     "translations and checks each, and prints what each strategy costs. Exit code 1 if a byte came out wrong.",
   arguments: [TRACE],
   options: {
-    iommu: withDefault("vtd", oneOf("KIND", "page tables", IOMMU_KINDS)),
+    iommu: withDefault(FORMAT_NAMES[0]!, oneOf("FORMAT", "page tables", FORMAT_NAMES)),
     mode: withDefault("strict", oneOf("MODE", "invalidation", ["strict", "lazy"])),
     cachingMode: flag("an IOMMU that caches absent entries, as those of virtual machines do"),
     requestCap: size("map longer requests in pieces of this, such as 128K"),
@@ -34,6 +40,7 @@ export const compare: Command = command({
     cost: file("prices for the predicted time, JSON: invalidationNs, pteWriteNs, iovaOpNs, iovaStepNs, callNs"),
     seed: withDefault("1", wholeNumber("seed of the bytes that are moved and checked", 0)),
     json: JSON_ANSWER,
+    ...PART,
     bestEffort: BEST_EFFORT,
   },
   examples: [
@@ -52,7 +59,7 @@ export const compare: Command = command({
     const cost = options.cost === undefined ? undefined : readCost(options.cost, replay.costOf);
     return withTrace(path!, options, async (trace, progress) => {
       const requests = await readRequests(trace);
-      const asked: CompareOptions = { ...how, ...(cost && { cost }), progress: progress.say };
+      const asked: CompareOptions = { ...how, ...(cost && { cost }), progress: told(progress) };
       const result = replay.compare(requests, { ...asked, nowNs: () => performance.now() * 1e6 });
       const changed = whatIf && replay.compare(requests, { ...asked, ...WHAT_IF[whatIf].change });
       const nvme = options.as === "nvme" ? await replay.replayAsNvme(requests, asked) : undefined;
@@ -69,7 +76,7 @@ export const compare: Command = command({
         nvme,
       };
       if (options.json) printJson(compareJson(report));
-      else print(compareText(report));
+      else print(compareText(report, answerStyle()));
       const wrong = result.firstMismatch ?? changed?.firstMismatch;
       if (wrong) say(`mismatch under ${wrong.strategy}: ${replay.describeMismatch(wrong)}\n`);
       const broken = nvme && brokenNvme(nvme);
@@ -78,6 +85,16 @@ export const compare: Command = command({
     });
   },
 });
+
+/** A stage of the replay is one of the line. */
+function told(progress: Progress): ReplayProgress {
+  let now = "";
+  return (stage, share, detail) => {
+    if (stage !== now || share === 0) progress.say(stage);
+    now = stage;
+    progress.reached(share, detail);
+  };
+}
 
 function readCost(path: string, parse: (text: string, name: string) => CostModel): CostModel {
   let text: string;

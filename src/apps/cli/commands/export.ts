@@ -4,7 +4,8 @@ import { type Command, command } from "../command.ts";
 import { UsageError } from "../exit-errors.ts";
 import type { Output } from "../files/output.ts";
 import type { TableOutputs } from "../files/table-files.ts";
-import { BEST_EFFORT, file, JSON_ANSWER, TRACE, text } from "../options.ts";
+import type { ReadOptions } from "../files/with-trace.ts";
+import { BEST_EFFORT, file, JSON_ANSWER, PART, TRACE, text } from "../options.ts";
 import { printJson, say } from "../terminal/print.ts";
 
 /** Where each form goes. */
@@ -26,6 +27,7 @@ export const exportCommand: Command = command({
     parquet: text("FOLDER", "events, mappings, requests and findings as tables", { completes: "folder" }),
     html: file("a report with pictures, in one file, without a network"),
     json: JSON_ANSWER,
+    ...PART,
     bestEffort: BEST_EFFORT,
   },
   examples: ["dmalink export trace.dat.gz --html report.html --perfetto trace.pftrace"],
@@ -54,7 +56,7 @@ export const exportCommand: Command = command({
 
 async function write(
   path: string,
-  options: { readonly json: boolean; readonly bestEffort: boolean },
+  options: ReadOptions & { readonly json: boolean },
   { perfetto, html, tables }: Targets,
 ): Promise<number> {
   const { readRecording, reportPage, writePerfetto } = await import("../../../report/index.ts");

@@ -6,7 +6,7 @@ import { type Command, command } from "../command.ts";
 import { UsageError } from "../exit-errors.ts";
 import type { Output } from "../files/output.ts";
 import { file, JSON_ANSWER, option, wholeNumber } from "../options.ts";
-import { print, printJson } from "../terminal/print.ts";
+import { answerStyle, print, printJson } from "../terminal/print.ts";
 import { progressLine } from "../terminal/progress.ts";
 
 /** Failures that are told; all are counted. */
@@ -67,7 +67,7 @@ export const sim: Command = command({
         options.trace === undefined ? undefined : new Outputs(undo, [], json).claim("--trace", options.trace);
       const result = await runSeeds(scenario, seeds, minutes, trace);
       if (json) printJson(simulationJson(scenario, result));
-      else print(simulationText(scenario, result));
+      else print(simulationText(scenario, result, answerStyle()));
       return result.failed === 0 ? 0 : 1;
     } finally {
       undo.run();
@@ -86,6 +86,7 @@ async function runSeeds(
   const { TraceRecorder } = await import("../../../trace/index.ts");
   const { writeOutput } = await import("../files/output.ts");
   const progress = progressLine();
+  progress.say(`running machines of ${scenario.name}`);
   const until = minutes === undefined ? undefined : performance.now() + minutes * 60_000;
   const failures: BrokenPromise[] = [];
   let [seeds, events, bytes, failed] = [0, 0, 0, 0];
@@ -104,7 +105,10 @@ async function runSeeds(
         failures.push({ seed, violation: again.violation!, plan: cut, steps: plan.steps.length });
       }
     }
-    if (seeds % 16 === 0) progress.say(`seed ${seed}: ${seeds} machines, ${failed} failed`);
+    progress.reached(
+      until === undefined ? seeds / (last - first + 1) : 1 - (until - performance.now()) / (minutes! * 60_000),
+      `seed ${seed}, ${failed} failed`,
+    );
   }
   progress.done();
   return { seeds, events, bytesMoved: bytes, failed, failures };

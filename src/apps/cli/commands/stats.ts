@@ -1,7 +1,7 @@
 /** `dmalink stats`: what a trace holds. */
 import { type Command, command } from "../command.ts";
-import { BEST_EFFORT, JSON_ANSWER, TRACE } from "../options.ts";
-import { print, printJson } from "../terminal/print.ts";
+import { BEST_EFFORT, JSON_ANSWER, PART, TRACE } from "../options.ts";
+import { answerStyle, print, printJson } from "../terminal/print.ts";
 
 export const stats: Command = command({
   name: "stats",
@@ -10,7 +10,7 @@ export const stats: Command = command({
     "Counts events, and for each device its mappings: how many and how large, how they were made, how long they lived, which " +
     "page sizes their memory would allow, and what was live at the end.",
   arguments: [TRACE],
-  options: { json: JSON_ANSWER, bestEffort: BEST_EFFORT },
+  options: { json: JSON_ANSWER, ...PART, bestEffort: BEST_EFFORT },
   examples: ["dmalink stats trace.dat.gz", "trace-cmd report trace.dat | dmalink stats -"],
   async run({ arguments: [path], options }) {
     const { readStats } = await import("../../../analysis/index.ts");
@@ -21,7 +21,7 @@ export const stats: Command = command({
       progress.done();
       sayDamage(path!, trace);
       if (options.json) printJson(statsJson(path!, trace, result));
-      else print(statsText(path!, trace, result));
+      else print(statsText(path!, trace, result, answerStyle()));
       return trace.damage ? 2 : 0;
     });
   },

@@ -2,7 +2,7 @@
 import { DmaError } from "../../../base/index.ts";
 import { type Command, command } from "../command.ts";
 import { flag, JSON_ANSWER, text } from "../options.ts";
-import { print, say } from "../terminal/print.ts";
+import { answerStyle, print, sayError } from "../terminal/print.ts";
 
 export const tables: Command = command({
   name: "tables",
@@ -34,12 +34,12 @@ export const tables: Command = command({
         ...(device && { device: { bus: device.bus, function: device.function }, segment: device.segment }),
       });
       if (options.json) writePageTablesJson(file, unit, (text) => process.stdout.write(text));
-      else print(pageTablesText({ file, pages: snapshot.pageCount, ...registers }, unit, options.tree));
+      else print(pageTablesText({ file, pages: snapshot.pageCount, ...registers }, unit, options.tree, answerStyle()));
       return 0;
     } catch (error) {
       if (!(error instanceof DmaError)) throw error;
       const named = error.message.startsWith(file) || !/SNAPSHOT|TABLES_ROOT/.test(error.code);
-      say(`dmalink: ${named ? "" : `${file}: `}${error.message}\n`);
+      sayError(`${named ? "" : `${file}: `}${error.message}`);
       return 2;
     }
   },

@@ -8,8 +8,9 @@ import { createReadStream, rmSync, statSync } from "node:fs";
 import { open } from "node:fs/promises";
 import { join } from "node:path";
 import { constants, createGunzip } from "node:zlib";
-import { DmaError } from "../../../base/index.ts";
-import { fileInput, type TraceInput } from "../../../trace/index.ts";
+import { bytes, DmaError } from "../../../base/index.ts";
+import { type FileInput, fileInput, type TraceInput } from "../../../trace/index.ts";
+import type { Progress } from "../terminal/progress.ts";
 import { STANDARD_INPUT } from "./standard-input.ts";
 import { exitOnSignal, temporaryFolder, UndoOnExit } from "./undo-on-exit.ts";
 
@@ -20,14 +21,23 @@ export interface OpenInput {
 
 const MEMORY_LIMIT = 256 * 1024 * 1024;
 
+/** How an input is opened. */
+export interface InputOptions {
+  /** What can be unpacked of a cut gzip is taken; `undefined`: the command has no such option. */
+  readonly bestEffort?: boolean;
+  /** Told what is read: which share of the file, or how many bytes of what has no end yet. */
+  readonly progress?: Progress;
+}
+
 /**
- * `bestEffort` is undefined for a command that has no such option.
+ * Opens `path`, of whatever form.
  *
  * @throws DmaError ERR_DMA_INPUT (ENOENT, EIO …): no such file, not readable, or a gzip that is cut
  */
-export async function openInput(path: string, options: { readonly bestEffort?: boolean } = {}): Promise<OpenInput> {
+export async function openInput(path: string, options: InputOptions = {}): Promise<OpenInput> {
+  const { progress } = options;
   const raw = path === STANDARD_INPUT ? process.stdin : createReadStream(path, { highWaterMark: 1 << 18 });
-  const chunks = explain(raw, path)[Symbol.asyncIterator]();
+  const chunks = counted(explain(raw, path), sizeOf(path), progress)[Symbol.asyncIterator]();
   let head = await firstBytes(chunks, 12);
   let rest: AsyncIterator<Uint8Array> = chunks;
   const gzip = head.length >= 2 && head[0] === 0x1f && head[1] === 0x8b;
@@ -41,12 +51,18 @@ export async function openInput(path: string, options: { readonly bestEffort?: b
   if (!isDat) return { input: { name: path, stream: chain(head, rest) }, close: async () => void raw.destroy() };
   if (!gzip && path !== STANDARD_INPUT && statSync(path).isFile()) {
     raw.destroy();
-    return openFile(path, path);
+    return openFile(path, path, progress);
   }
-  return spool(path, chain(head, rest));
+  progress?.say(`unpacking ${path}`);
+  return spool(path, chain(head, rest), progress);
 }
 
-async function openFile(path: string, name: string, remove?: () => void): Promise<OpenInput> {
+async function openFile(
+  path: string,
+  name: string,
+  progress: Progress | undefined,
+  remove?: () => void,
+): Promise<OpenInput> {
   const file = await open(path, "r");
   const { size } = await file.stat();
   try {
@@ -55,7 +71,7 @@ async function openFile(path: string, name: string, remove?: () => void): Promis
     // Where an open file cannot be removed, it is when it is closed.
   }
   return {
-    input: fileInput(name, size, file),
+    input: followed(fileInput(name, size, file), progress),
     close: async () => {
       await file.close();
       remove?.();
@@ -64,14 +80,18 @@ async function openFile(path: string, name: string, remove?: () => void): Promis
 }
 
 /** Unpacks a stream so that it can be read at any place. */
-async function spool(name: string, stream: AsyncIterable<Uint8Array>): Promise<OpenInput> {
+async function spool(
+  name: string,
+  stream: AsyncIterable<Uint8Array>,
+  progress: Progress | undefined,
+): Promise<OpenInput> {
   const parts: Uint8Array[] = [];
   let size = 0;
   const iterator = stream[Symbol.asyncIterator]();
   for (let next = await iterator.next(); !next.done; next = await iterator.next()) {
     parts.push(next.value);
     size += next.value.length;
-    if (size > MEMORY_LIMIT) return spoolToFile(name, parts, iterator);
+    if (size > MEMORY_LIMIT) return spoolToFile(name, parts, iterator, progress);
   }
   const whole = new Uint8Array(size);
   let at = 0;
@@ -79,20 +99,23 @@ async function spool(name: string, stream: AsyncIterable<Uint8Array>): Promise<O
     whole.set(part, at);
     at += part.length;
   }
-  return {
-    input: {
-      name,
-      size,
-      async read(offset, length): Promise<Uint8Array> {
-        await new Promise((done) => setImmediate(done)); // so that a signal is heard in between
-        return whole.subarray(offset, offset + length);
-      },
+  const input: FileInput = {
+    name,
+    size,
+    async read(offset, length): Promise<Uint8Array> {
+      await new Promise((done) => setImmediate(done)); // so that a signal is heard in between
+      return whole.subarray(offset, offset + length);
     },
-    close: async () => {},
   };
+  return { input: followed(input, progress), close: async () => {} };
 }
 
-async function spoolToFile(name: string, parts: Uint8Array[], rest: AsyncIterator<Uint8Array>): Promise<OpenInput> {
+async function spoolToFile(
+  name: string,
+  parts: Uint8Array[],
+  rest: AsyncIterator<Uint8Array>,
+  progress: Progress | undefined,
+): Promise<OpenInput> {
   const undo = new UndoOnExit();
   const listening = exitOnSignal();
   try {
@@ -105,11 +128,49 @@ async function spoolToFile(name: string, parts: Uint8Array[], rest: AsyncIterato
     } finally {
       await file.close();
     }
-    return await openFile(path, name, () => rmSync(folder, { recursive: true, force: true }));
+    return await openFile(path, name, progress, () => rmSync(folder, { recursive: true, force: true }));
   } finally {
     undo.run();
     listening();
   }
+}
+
+/** Bytes of the file at `path`; `undefined` where that has no end that is known. */
+function sizeOf(path: string): number | undefined {
+  const found = path === STANDARD_INPUT ? undefined : statSync(path, { throwIfNoEntry: false });
+  return found?.isFile() && found.size > 0 ? found.size : undefined;
+}
+
+/** The same bytes; `progress` is told how many there were. */
+async function* counted(
+  stream: AsyncIterable<Uint8Array>,
+  size: number | undefined,
+  progress: Progress | undefined,
+): AsyncGenerator<Uint8Array> {
+  let read = 0;
+  for await (const chunk of stream) {
+    read += chunk.length;
+    if (size === undefined) progress?.reached(undefined, bytes(read));
+    else progress?.reached(read / size);
+    yield chunk;
+  }
+}
+
+/** The same file; `progress` is told how much of it was read. A part that is read again counts once more, which is little. */
+function followed(input: FileInput, progress: Progress | undefined): FileInput {
+  if (!progress) return input;
+  progress.say(`reading ${input.name}`);
+  let read = 0;
+  return {
+    name: input.name,
+    size: input.size,
+    async read(offset, length) {
+      const part = await input.read(offset, length);
+      read += part.length;
+      progress.reached(read / Math.max(input.size, 1));
+      return part;
+    },
+  };
 }
 
 async function* chain(head: Uint8Array, rest: AsyncIterator<Uint8Array>): AsyncGenerator<Uint8Array> {
@@ -170,5 +231,28 @@ async function* explain(
         { name },
       );
     throw new DmaError("ERR_DMA_INPUT", "EIO", `${name}: ${message}`, { name });
+  }
+}
+
+/**
+ * All of a file of text, unpacked.
+ *
+ * @throws DmaError ERR_DMA_INPUT (EINVAL): it is a trace, or longer than `mostBytes`; or as of {@link openInput}
+ */
+export async function readText(file: string, mostBytes: number): Promise<string> {
+  const source = await openInput(file);
+  try {
+    if (!("stream" in source.input)) throw new DmaError("ERR_DMA_INPUT", "EINVAL", `${file} is a trace`, { file });
+    const parts: Uint8Array[] = [];
+    let size = 0;
+    for await (const part of source.input.stream) {
+      size += part.length;
+      if (size > mostBytes)
+        throw new DmaError("ERR_DMA_INPUT", "EINVAL", `${file}: more than ${mostBytes} bytes unpacked`, { file });
+      parts.push(part.slice());
+    }
+    return Buffer.concat(parts, size).toString("utf8");
+  } finally {
+    await source.close();
   }
 }

@@ -5,19 +5,26 @@ import { say } from "../terminal/print.ts";
 import { type Progress, progressLine } from "../terminal/progress.ts";
 import { NODE_CODECS } from "./codecs.ts";
 import { openInput } from "./input.ts";
+import { type TimeWindow, windowed } from "./time-window.ts";
+
+/** How a trace is read, and which part of it. */
+export interface ReadOptions extends TimeWindow {
+  readonly bestEffort?: boolean;
+}
 
 /** Runs `command` on the trace at `path` and closes everything, however it ends. */
 export async function withTrace(
   path: string,
-  options: { readonly bestEffort?: boolean },
+  options: ReadOptions,
   command: (trace: Trace, progress: Progress) => Promise<number>,
 ): Promise<number> {
   const { bestEffort = false } = options;
   const progress = progressLine();
-  const source = await openInput(path, { bestEffort });
+  progress.say(`reading ${path}`);
+  const source = await openInput(path, { bestEffort, progress });
   try {
-    progress.say(`reading ${path}`);
-    return await command(await openTrace(source.input, { bestEffort, codecs: NODE_CODECS }), progress);
+    const trace = await openTrace(source.input, { bestEffort, codecs: NODE_CODECS });
+    return await command(windowed(trace, options), progress);
   } catch (error) {
     if (!(error instanceof DmaError) || !error.code.startsWith("ERR_DMA_TRACE")) throw error;
     const hint =

@@ -27,7 +27,7 @@ export function nearest(word: string, words: readonly string[]): string | undefi
 }
 
 /** Letters to change, leave out, add or swap, so that `a` becomes `b`. */
-export function distance(a: string, b: string): number {
+function distance(a: string, b: string): number {
   const rows = [Array.from({ length: b.length + 1 }, (_, j) => j)];
   for (let i = 1; i <= a.length; i++) {
     const row = [i];

@@ -16,10 +16,11 @@ import { DeviceTlb } from "./device-tlb.ts";
 import { REASON } from "./fault-reasons.ts";
 import { FaultRecords } from "./fault-records.ts";
 import { type PageRequest, PageRequestRing } from "./page-request-ring.ts";
-import { type Forgetting, InvalidationEngine, type QueueCounts, type QueueMisbehaviour } from "./queue.ts";
+import { InvalidationEngine, type InvalidationTarget, type QueueCounts, type QueueMisbehaviour } from "./queue.ts";
 import type { Cached } from "./translation-cache.ts";
 import { Translator } from "./translator.ts";
 
+/** What a simulated VT-d unit can do, and the memory that it reads. */
 export interface SimulatedVtdOptions extends VtdTraits {
   /** All memory that structures and tables can be in. */
   readonly memory: TableMemory;
@@ -40,6 +41,10 @@ export interface PageResponse {
 /** What one turn of a polling loop takes. */
 const POLL_MS = 0.001;
 
+/**
+ * A VT-d unit: registers on one side, device requests on the other. What it knows it reads from memory, and keeps until
+ * an invalidation in its queue tells it to forget. VT-d specification, 3, 6, 7 and 11.
+ */
 export class SimulatedVtdUnit implements VtdRegisters {
   readonly capability: bigint;
   readonly extendedCapability: bigint;
@@ -273,7 +278,7 @@ export class SimulatedVtdUnit implements VtdRegisters {
   }
 
   /** What descriptors make it, and devices, forget. */
-  #forgetting(): Forgetting {
+  #forgetting(): InvalidationTarget {
     return {
       context: (...what) => this.#translator.forgetContext(...what),
       pasidCache: (...what) => this.#translator.forgetPasids(...what),

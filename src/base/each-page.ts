@@ -1,5 +1,5 @@
 /** A run of bytes, page by page. */
-import { PAGE_SIZE, type PhysPage } from "../../base/index.ts";
+import { PAGE_SIZE, type PhysPage } from "./addresses.ts";
 
 /** Calls `visit` for each page that [address, + length) touches: the page, where in it, where in the run, and how many bytes. */
 export function eachPage(
