@@ -19,6 +19,7 @@ export interface MemoryRange {
   readonly name?: string;
 }
 
+/** How much is kept, what is printed, and what is known of memory. */
 export interface DmaDebugOptions {
   /** Live mappings, ranges and links that can be kept, of all devices. 65,536 unless said, as in Linux. */
   readonly maxEntries?: number;
@@ -53,6 +54,7 @@ export interface DmaDebugOptions {
   readonly mapErrors?: boolean;
 }
 
+/** How much is watched, and what came of it. */
 export interface DebugCounters {
   /** Findings of any kind, less those that Linux does not count. */
   readonly errors: number;

@@ -32,6 +32,10 @@ import { reportLive, reportPrivate, reportUnknownFree, reportUnknownSync } from 
 import { WatchedPath } from "./watched-path.ts";
 import { WatchedRange } from "./watched-range.ts";
 
+/**
+ * DMA debugging of one device. Drivers look through {@link DmaDebug}; bindings that free by bare addresses may call it
+ * as {@link Dma} does.
+ */
 export class DeviceDebug implements DeviceWatch {
   readonly device: DmaDevice;
   readonly live: Live;

@@ -46,6 +46,10 @@ export interface LiveRow {
   readonly ageMs: number | undefined;
 }
 
+/**
+ * DMA debugging: looks over every call of any number of devices, and says what was misused and by which line. Never
+ * throws, and changes nothing. Given as {@link DmaOptions.debug}. Memory is bounded by its options.
+ */
 export class DmaDebug implements DmaWatcher {
   readonly #store: DebugStore;
   readonly #devices = new Map<DmaDevice, DeviceDebug>();

@@ -43,11 +43,16 @@ export const FINDING_NUMBERS = {
   "private-to-untrusted": 30,
 } as const;
 
+/** Kinds of misuse; {@link FINDING_NUMBERS} has the numbers of docs/dma-debugging.md. */
 export type FindingCode = keyof typeof FINDING_NUMBERS;
 
 /** One side of a finding: what happened there, and where. */
 export type FindingSite = readonly [what: string, site: CallSite | undefined];
 
+/**
+ * One misuse: what was done, with which numbers, and the lines of the program that did it. `String(finding)` is the
+ * text.
+ */
 export class DebugFinding {
   readonly code: FindingCode;
   readonly number: number;

@@ -10,6 +10,7 @@ import { Counters, type DmaEvent, type Observer, type PhysAddr, type TwoStepEven
 import type { P2pRouter } from "../p2p/index.ts";
 import type { CacheMaintenance, MemoryEncryption, PageAllocator, PciNode, PhysicalMemory } from "../platform/index.ts";
 import type { BouncePool } from "../swiotlb/index.ts";
+import type { MappingContract } from "./contract.ts";
 
 /** The parts of a machine that mapping may need. */
 export interface DmaMachine {
@@ -40,6 +41,7 @@ export interface DmaLimits {
   minAlignMask: number;
 }
 
+/** What mapping must know of a device. Everything has a default that fits a coherent, trusted device without limits. */
 export interface DeviceOptions extends Partial<DmaLimits> {
   /** For messages, findings and traces; `ssss:bb:dd.f` for PCI devices. */
   readonly name?: string;
@@ -58,6 +60,8 @@ export interface DeviceOptions extends Partial<DmaLimits> {
   readonly cacheLine?: number;
   /** Confidential guests: the device proved itself and may reach private memory (TDISP run state). */
   readonly tdi?: "none" | "run";
+  /** Asked before anything is mapped. Default: all is allowed. */
+  readonly contract?: MappingContract;
   readonly observer?: Observer;
   readonly counters?: Counters;
   /**
@@ -72,6 +76,7 @@ export interface DeviceOptions extends Partial<DmaLimits> {
 /** Every address: 2^64 - 1 as near as a double comes. */
 export const ALL_ADDRESSES: number = 2 ** 64;
 
+/** A device as mapping sees it: its limits, its trust, and the parts of the machine around it. Made by {@link Dma}. */
 export class DmaDevice implements DmaLimits {
   readonly name: string;
   readonly node: PciNode | undefined;
@@ -82,6 +87,12 @@ export class DmaDevice implements DmaLimits {
   readonly busOffset: number;
   readonly cacheLine: number;
   readonly tdi: "none" | "run";
+  readonly contract: MappingContract | undefined;
+  /**
+   * The bit of an address that says that memory is shared, for a device inside the trust: its mappings say whether they are,
+   * and each range is of one kind. 0 for any other device.
+   */
+  readonly sharedBit: number;
   readonly observer: Observer | undefined;
   readonly counters: Counters;
   readonly refusesMisuse: boolean;
@@ -113,6 +124,8 @@ export class DmaDevice implements DmaLimits {
     this.busOffset = options.busOffset ?? 0;
     this.cacheLine = options.cacheLine ?? 0;
     this.tdi = options.tdi ?? "none";
+    this.contract = options.contract;
+    this.sharedBit = (this.tdi === "run" && this.machine.encryption?.sharedBit) || 0;
     this.observer = options.observer;
     this.counters = counters;
     this.refusesMisuse = options.refusesMisuse ?? true;

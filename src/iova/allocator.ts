@@ -39,6 +39,7 @@ export interface GranuleRange {
   readonly last: number;
 }
 
+/** Granule, start and caches of an allocator. */
 export interface IovaAllocatorOptions {
   /** Bytes: 4096, 16384 or 65536 (any power of two between). */
   readonly granule?: number;
@@ -64,6 +65,10 @@ export interface IovaAllocatorOptions {
   readonly mayAllocateMagazine?: () => boolean;
 }
 
+/**
+ * Gives out ranges of one I/O address space in granules, the highest that fits first: every address equals Linux 7.2's.
+ * Release never fails or allocates.
+ */
 export class IovaAllocator {
   /** Bytes. */
   readonly granule: number;

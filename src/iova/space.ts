@@ -23,6 +23,7 @@ export interface IovaDevice {
   lostAt?: number;
 }
 
+/** End of the address space, and how ranges come back. */
 export interface IovaSpaceOptions<Tables> {
   /** Last granule of the aperture; no limit unless said. */
   readonly lastGranule?: number;
@@ -48,6 +49,10 @@ export interface IovaSpaceOptions<Tables> {
   readonly recover32?: number;
 }
 
+/**
+ * An allocator as the DMA layer uses it: below the device's limit, PCI devices below 4 GiB first, and through a flush
+ * queue in lazy mode.
+ */
 export class IovaSpace<Tables = unknown> {
   readonly domain: IovaAllocator;
   readonly flushQueue: FlushQueue<Tables> | undefined;

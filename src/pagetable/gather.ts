@@ -32,6 +32,7 @@ export class FrameList {
   }
 }
 
+/** What an unmap leaves to be invalidated: one range of addresses, and the tables that nobody reaches any more. */
 export class Gather {
   /** Pages [start, end); untouched while `end` is 0. */
   start: number = Number.POSITIVE_INFINITY;

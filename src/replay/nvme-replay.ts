@@ -20,6 +20,7 @@ import { checkReplayOptions, checkRequests } from "./options.ts";
 import type { Plan } from "./plan.ts";
 import { STRATEGIES, type StrategyName } from "./strategies.ts";
 
+/** How a load is sent to the disk. */
 export type NvmeReplayOptions = Omit<CompareOptions, "nowNs">;
 
 /** What mapping for the commands cost: those columns of {@link StrategyCost} that a driver has. */
@@ -35,6 +36,7 @@ export type NvmeCost = Pick<
   | "predictedNs"
 >;
 
+/** A load as NVMe commands: what the driver and the disk did for it. */
 export interface NvmeReplay {
   /** Requests replayed, and their bytes. */
   readonly requests: number;

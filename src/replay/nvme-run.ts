@@ -26,7 +26,7 @@ import { DISK_BYTES_EACH, NvmeBytes, type NvmeDirection, type NvmeMismatch } fro
 import { BLOCK_BYTES } from "./nvme-load.ts";
 import type { Plan } from "./plan.ts";
 
-export interface NvmeRunOptions extends ReplayMachineOptions {
+interface NvmeRunOptions extends ReplayMachineOptions {
   readonly seed: number;
   /** The controller's longest transfer, if it has a limit. */
   readonly maxTransferBytes?: number;

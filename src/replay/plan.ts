@@ -27,6 +27,7 @@ export interface Plan {
   readonly leftOut: number;
 }
 
+/** How recorded requests become a load. */
 export interface PlanOptions {
   /** Longer requests are mapped in pieces of this, bytes, a multiple of 4096. */
   readonly requestCap?: number;

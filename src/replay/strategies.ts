@@ -39,12 +39,12 @@ export interface Strategy {
   map(dma: Dma, load: ReplayRequest): MappedLoad;
 }
 
-export const SCATTERLIST_ENTRY_BYTES = 32;
-export const SEGMENT_RECORD_BYTES = 16;
-export const RANGE_STATE_BYTES = 16;
+const SCATTERLIST_ENTRY_BYTES = 32;
+const SEGMENT_RECORD_BYTES = 16;
+const RANGE_STATE_BYTES = 16;
 
 /** The same memory in as few runs as it has: neighbours joined. */
-export function joined(vecs: readonly PhysVec[]): readonly PhysVec[] {
+function joined(vecs: readonly PhysVec[]): readonly PhysVec[] {
   const runs: { phys: PhysAddr; length: number }[] = [];
   for (const { phys, length } of vecs) {
     const last = runs.at(-1);

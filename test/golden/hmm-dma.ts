@@ -16,10 +16,10 @@ import {
   type PciBar,
   UserAddr,
 } from "../../src/platform/index.ts";
-import { Differences, type Header, type Judge, type Line, Tally } from "./judge.ts";
+import { Differences, type Header, type Judge, judgeLines, known, type Line, type Verdict } from "./judge.ts";
 import { KernelMachine } from "./kernel-machine.ts";
-import { errnoOf, number } from "./le-words.ts";
 import { RecordedNode } from "./p2p-machine.ts";
+import { errnoOf, number } from "./words.ts";
 
 const EVENTS: Readonly<Record<InvalidationKind, string>> = {
   unmap: "unmap",
@@ -60,7 +60,6 @@ type Event = readonly (string | number | boolean | null)[];
 class HmmDmaJudge {
   readonly #machine: KernelMachine;
   readonly #lines: readonly Line[];
-  readonly #tally = new Tally();
   readonly #differences = new Differences();
   readonly #frames: Frames;
   readonly #process: SimulatedProcess;
@@ -88,7 +87,7 @@ class HmmDmaJudge {
     const name = header["name"] as string;
     const mode = name.replace(/^p2p-/, "").split("-")[0]!;
     const amd = name.includes("-amd");
-    const machine = amd ? "AMD family 0x17" : "";
+    const machine = `1 processor, 2 GiB${amd ? ", AMD family 0x17" : ""}`;
     this.#machine = new KernelMachine(
       { ...header, mode, machine, memoryEnd: RAM_END, ...(mode === "force" && { pool: POOL }) },
       [],
@@ -114,7 +113,7 @@ class HmmDmaJudge {
   }
 
   get #dma(): Dma {
-    return this.#machine.devices[0]!.dma;
+    return this.#machine.device(0).dma;
   }
 
   /** The provider is number 1, the device number 0: below one switch, or both on the root bus. */
@@ -134,20 +133,15 @@ class HmmDmaJudge {
     nodes.push(new RecordedNode("03:00.0", "endpoint", below[0], bridge));
   }
 
-  run(): ReturnType<Tally["verdict"]> {
-    this.#lines.forEach((line, i) => {
-      try {
-        // Fresh memory is made for each history, before the pages of a peer come into it.
-        if (line["op"] === "mmapPeer" && !this.#map)
-          this.#refresh(this.#lines.slice(i).find(({ op }) => op === "alloc")!);
-        this.#line(line);
-        this.#compareState(line);
-      } catch (error) {
-        this.#differences.add(`threw ${(error as Error).stack?.split("\n").slice(0, 5).join(" ")}`);
-      }
-      this.#tally.judge(i + 2, this.#differences.take());
+  run(): Verdict {
+    return judgeLines(this.#lines, true, (line, i) => {
+      // Fresh memory is made for each history, before the pages of a peer come into it.
+      if (line["op"] === "mmapPeer" && !this.#map)
+        this.#refresh(this.#lines.slice(i).find(({ op }) => op === "alloc")!);
+      this.#line(line);
+      this.#compareState(line);
+      return this.#differences.take();
     });
-    return this.#tally.verdict();
   }
 
   /** Memory as at the start: one area, of which nothing was touched. */
@@ -267,7 +261,7 @@ class HmmDmaJudge {
         this.#own = undefined;
         return;
       default:
-        throw new Error(`an operation that this judge does not know: ${op}`);
+        known("the operation", {}, op);
     }
   }
 
@@ -397,11 +391,11 @@ class HmmDmaJudge {
   }
 
   #iommuStates(map: HmmDmaMap): string[] {
-    const { table } = this.#machine.devices[0]!.domain!;
+    const domain = this.#machine.device(0).domain!;
     return Array.from({ length: map.words.count }, (_, i) => {
       const address = map.address! + i * map.entryBytes;
       const page =
-        i * map.entryBytes < map.words.count * PAGE_SIZE ? table.lookup((address / PAGE_SIZE) as IovaPage) : -1;
+        i * map.entryBytes < map.words.count * PAGE_SIZE ? domain.lookup((address / PAGE_SIZE) as IovaPage) : -1;
       if (page <= 0) return "-"; // physical 0 is what the kernel answers for nothing
       return page === map.words.page(i) ? "page" : "stale";
     });

@@ -26,7 +26,7 @@ import {
   UserAddr,
 } from "../../src/platform/index.ts";
 import { Mirror, type TestDevice } from "./hmm-driver.ts";
-import { Differences, type Header, type Judge, type Line, Tally } from "./judge.ts";
+import { Differences, type Header, type Judge, judgeLines, known, type Line } from "./judge.ts";
 
 const EVENTS: Readonly<Record<InvalidationKind, string>> = {
   unmap: "unmap",
@@ -314,7 +314,7 @@ class Replay {
       case "fileTruncate":
         return answer(() => this.#files.get(n("file"))!.truncate(count * PAGE_SIZE));
       default:
-        return { op: "an operation that the judge knows" };
+        return known("the operation", {}, op);
     }
   }
 
@@ -562,20 +562,12 @@ function answer(call: () => unknown): Record<string, unknown> {
   }
 }
 
-export const judgeHmm: Judge = (header: Header, lines: readonly Line[]) => {
-  const tally = new Tally();
+const judgeHmm: Judge = (header, lines) => {
   const replay = new Replay(header);
-  lines.some((line, i) => {
-    try {
-      replay.compare(line, replay.run(line));
-    } catch (error) {
-      replay.differences.add((error as Error).stack ?? String(error));
-    }
-    const differences = replay.differences.take();
-    tally.judge(i + 2, differences);
-    return differences.length > 0; // the state differs from here on
+  return judgeLines(lines, true, (line) => {
+    replay.compare(line, replay.run(line));
+    return replay.differences.take();
   });
-  return tally.verdict();
 };
 
 export const judges: Readonly<Record<string, Judge>> = { hmm: judgeHmm };

@@ -35,6 +35,10 @@ const MMIO: DmaAttributes = { mmio: true };
 export const attributesOfRoute = (peer: P2pMapType): DmaAttributes | undefined =>
   peer === "through-host-bridge" ? MMIO : undefined;
 
+/**
+ * Maps a request and goes over what the device is told, segment by segment: by one IOVA range where the pieces join,
+ * each by itself where not.
+ */
 export class DmaIterator {
   /** The run that {@link start} or {@link next} found. */
   address: DmaAddr = 0 as DmaAddr;

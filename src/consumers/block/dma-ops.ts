@@ -18,6 +18,7 @@ export interface PeerRoute {
 /** Addresses for a whole request, as the iterator uses an {@link IovaRange}. */
 export type RequestRange = Pick<IovaRange, "address" | "length" | "link" | "sync" | "destroy">;
 
+/** What the block layer asks of DMA mapping. */
 export interface DmaOps {
   /** Granule of the IOMMU less one; 0 without. */
   readonly mergeBoundary: number;
@@ -39,6 +40,7 @@ export interface DmaOps {
 
 const RAM: PeerRoute = { type: "none", busOffset: 0 };
 
+/** Mapping by two steps, through a {@link Dma}. */
 export class TwoStepOps implements DmaOps {
   readonly dma: Dma;
   readonly mergeBoundary: number;

@@ -13,6 +13,7 @@ import type { QueueLimits } from "./limits.ts";
 export const directionOfOperation = (operation: BlockOperation): Direction =>
   operation === "read" ? "from-device" : "to-device";
 
+/** Bios that go to the disk as one command. */
 export class BlockRequest {
   operation: BlockOperation = "read";
   firstBlock = 0;

@@ -9,10 +9,10 @@ import { Bio, BlockRequest } from "../block/index.ts";
 import { CommandMapping } from "./command-mapping.ts";
 
 /** Called when a command is over: its status (type << 8 | code, and the do-not-retry bit), and dword 0. */
-export type CommandEnd = (slot: CommandSlot, status: number, result: number) => void;
+type CommandEnd = (slot: CommandSlot, status: number, result: number) => void;
 
 /** The queue that a slot belongs to, as far as the slot's users ask it. */
-export interface SlotOwner {
+interface SlotOwner {
   readonly id: number;
   /** Where the next command is written before it is pushed. */
   readonly command: DataView;

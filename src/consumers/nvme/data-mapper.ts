@@ -41,6 +41,7 @@ import { MetadataMapper } from "./metadata-mapper.ts";
 import { RECORD_BYTES, type RecordPool } from "./segment-records.ts";
 import { unmapDescriptors } from "./sgl-list.ts";
 
+/** Maps a command's data, and writes its data pointer: PRP or SGL, whichever is right for it. */
 export class DataMapper {
   readonly counters: MapperCounters = new MapperCounters();
   readonly #ops: DmaOps;

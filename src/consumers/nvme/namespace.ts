@@ -33,6 +33,7 @@ export interface BlockRange {
   readonly blocks: number;
 }
 
+/** How one transfer differs from a plain one. */
 export interface TransferOptions {
   /** Gives the transfer up: it rejects with the signal's reason when the device has let go of the memory. */
   readonly signal?: AbortSignal;
@@ -43,7 +44,7 @@ export interface TransferOptions {
 }
 
 /** What a namespace needs of its controller. */
-export interface NamespaceHost {
+interface NamespaceHost {
   readonly dispatcher: Dispatcher;
   readonly ops: DmaOps;
   readonly memory: HostMemory;
@@ -53,6 +54,7 @@ export interface NamespaceHost {
   checkOpen(): void;
 }
 
+/** A disk of a controller, for reads, writes, compares and more. */
 export class NvmeNamespace {
   readonly id: number;
   readonly blocks: number;

@@ -36,6 +36,10 @@ const MOST_BYTES = 8 * MiB;
 const MOST_METADATA_SEGMENTS = 15;
 const CONTROLLER_PAGE_MASK = 4095;
 
+/**
+ * A driver for one NVMe controller: {@link Nvme.open} brings it up, reads and writes go to its namespaces, {@link
+ * Nvme.close} lets it go. Requests that a reset interrupts are sent again. NVM Express base specification 2.0.
+ */
 export class Nvme {
   readonly device: PciDevice;
   readonly identity: ControllerIdentity;

@@ -2,6 +2,7 @@
 import type { Clock } from "../../platform/index.ts";
 import type { DmaOps } from "../block/index.ts";
 
+/** How a controller is driven. */
 export interface NvmeOptions {
   /** Time: for waiting, time-outs and polling. */
   readonly clock: Clock;
@@ -23,7 +24,7 @@ export interface NvmeOptions {
   readonly descriptorLimit?: number;
   /** How often to look for completions if the device has no interrupts; 0.05 ms unless said. */
   readonly pollMs?: number;
-  /** Another way to memory than two steps: for comparing (`consumers/block/strategies.ts`). */
+  /** Another way to memory than two steps: for comparing (`consumers/block/older-ops.ts`). */
   readonly ops?: DmaOps;
   /** Called for each asynchronous event of the controller. */
   readonly onEvent?: (event: NvmeEvent) => void;

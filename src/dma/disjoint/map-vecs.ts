@@ -30,7 +30,7 @@ export interface VecsMapping extends Disposable {
 
 export function mapVecs(devicePath: DevicePath, vecs: readonly PhysVec[], terms: Terms): VecsMapping {
   const { device, granules, path } = devicePath;
-  const pieces = piecesOf(device, vecs);
+  const pieces = piecesOf(device, vecs, terms.attributes);
   const work = granules ? new TranslatedPieces(devicePath, granules, terms) : new DirectPieces(path, terms);
   const segments = new Segments(device);
   try {

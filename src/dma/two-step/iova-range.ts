@@ -4,7 +4,7 @@
  * Idea: the caller decides the layout of the range, so input (physical runs) and output (one address) never share a
  * structure, and one invalidation ends it all. Promises: what was never linked is never reachable; a failed link leaves
  * nothing of itself; release cannot fail, and a second release does nothing.
- * A plain device (coherent, trusted) takes the short way here; what others need besides is in `careful.ts`.
+ * A plain device (coherent, trusted) takes the short way here; what others need besides is in `ownership-links.ts`.
  * Checked, unless the device says otherwise: a link past the end, an unlink of a hole, use after release. Not checked here:
  * that the device waits for {@link IovaRange.sync}.
  * Specified by: behaviour of Linux 7.2 two-step DMA API.
@@ -25,6 +25,11 @@ import { RangeEvents } from "./range-events.ts";
 /** A constant of this file's own folds into the code: see PAGE_SIZE. */
 const PAGE = PAGE_SIZE;
 
+/**
+ * Reserved I/O addresses: link memory into them, sync, unlink, and give them back. Offsets and lengths are bytes, and
+ * count from {@link IovaRange.address}. Nothing is reachable before a link and its sync; {@link IovaRange.destroy}, or
+ * leaving a `using` block, ends all of it with one invalidation. Made by {@link Dma.tryReserveIova}.
+ */
 export class IovaRange implements Disposable {
   readonly #granules: Granules;
   readonly #links: Links;
@@ -106,7 +111,7 @@ export class IovaRange implements Disposable {
    * Cost: one entry a page (fewer with larger leaves), no invalidation.
    * @throws DmaError ERR_DMA_LINK_RANGE, ERR_DMA_ADDRESS, ERR_DMA_DIRECTION, ERR_DMA_RELEASED (EINVAL),
    * ERR_DMA_LINK_ALIGNMENT (EIO, ENXIO), ERR_DMA_MAP (EADDRINUSE, ERANGE, ENOMEM), ERR_DMA_SHARED (EOPNOTSUPP); besides,
-   * on devices that need care: ERR_DMA_NOT_COHERENT (EOPNOTSUPP), ERR_DMA_BOUNCE_FORBIDDEN, ERR_DMA_PRIVATE (EPERM),
+   * on devices that need care: ERR_DMA_SHARING (EINVAL: other links of the range are of the other kind), ERR_DMA_NOT_COHERENT (EOPNOTSUPP), ERR_DMA_BOUNCE_FORBIDDEN, ERR_DMA_PRIVATE (EPERM),
    * ERR_DMA_BOUNCE_FULL, ERR_DMA_BOUNCE_NONE (ENOMEM)
    */
   link(offset: number, phys: PhysAddr, length: number, direction: Direction, attributes?: DmaAttributes): void {
@@ -138,7 +143,7 @@ export class IovaRange implements Disposable {
       if (device.linuxCompatible) links.announceRefusal(links.address + offset, phys, this.#granules.inside(phys), 0);
       throw badDirection(direction);
     }
-    if (attributes?.shared && !device.linuxCompatible) throw sharedForbidden(device.name);
+    if (attributes?.shared && device.sharedBit === 0 && !device.linuxCompatible) throw sharedForbidden(device.name);
     this.flush();
     this.#events?.linking(offset, length, phys, terms);
     try {

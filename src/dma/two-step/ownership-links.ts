@@ -10,7 +10,7 @@
  */
 import { DmaAddr, PAGE_SIZE, PhysAddr } from "../../base/index.ts";
 import type { DmaAttributes } from "../attributes.ts";
-import { bounceForbidden, notCoherent, rangeHasBounced, unlinkDiffers } from "../errors.ts";
+import { bounceForbidden, mixedSharing, notCoherent, rangeHasBounced, unlinkDiffers } from "../errors.ts";
 import { bounceIn, bounceOut } from "../path/bounce.ts";
 import { checkPrivacy } from "../path/confidential.ts";
 import type { Granules } from "../path/granules.ts";
@@ -27,6 +27,8 @@ interface Held {
 
 export class OwnershipLinks {
   hasBounced = false;
+  /** What is linked is shared memory; for a device whose addresses say so. */
+  #isShared = false;
   readonly #granules: Granules;
   readonly #links: Links;
   /** How each granule was linked, and how many bytes of it, by granule of the address space. */
@@ -42,6 +44,8 @@ export class OwnershipLinks {
   link(address: number, phys: PhysAddr, length: number, terms: Terms, prot: number): void {
     const { device } = this.#granules;
     const { direction, attributes } = terms;
+    device.contract?.checkPiece(phys, length, attributes);
+    this.#checkSharing(terms);
     if (attributes?.requireCoherent) {
       if (this.hasBounced) throw rangeHasBounced(device.name);
       if (!device.coherent) throw notCoherent(device.name);
@@ -96,13 +100,23 @@ export class OwnershipLinks {
     const { ownership } = this.#granules;
     if (ownership.needed(attributes)) this.#forDevice(phys, length, direction);
     try {
-      this.#links.map(address, phys, length, prot);
+      // What the table points to says that it is shared.
+      const target = attributes?.shared ? phys + this.#granules.device.sharedBit : phys;
+      this.#links.map(address, target, length, prot);
     } catch (error) {
       if (ownership.needed(attributes)) ownership.takeBack(phys, length, direction);
       throw error;
     }
     this.#granules.device.machine.encryption?.mapped?.(phys, length);
+    this.#isShared = attributes?.shared === true;
     this.#remember(address, length, terms);
+  }
+
+  /** A range has one bit that says whether it is shared: its links are of one kind. */
+  #checkSharing({ attributes }: Terms): void {
+    const { device } = this.#granules;
+    if (device.sharedBit === 0 || this.#linked.size === 0) return;
+    if (this.#isShared !== (attributes?.shared === true)) throw mixedSharing(device.name, this.#isShared);
   }
 
   #linkBounced(address: number, phys: PhysAddr, length: number, terms: Terms, prot: number): void {

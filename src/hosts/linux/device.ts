@@ -39,7 +39,7 @@ const READ_WRITE_CLOEXEC = 0o2000002;
 /** Vectors that are set up; a device may have 2048, and each is a file and a kernel interrupt. */
 const MOST_VECTORS = 64;
 
-export interface LinuxDeviceParts {
+interface LinuxDeviceParts {
   readonly name: string;
   readonly fd: Fd;
   readonly sys: Syscalls;
@@ -53,6 +53,7 @@ export interface LinuxDeviceParts {
   readonly interrupts: Interrupts | undefined;
 }
 
+/** A real PCI device, through vfio-pci. Closing stops it before it lets go of what is mapped. */
 export class LinuxDevice implements PciDevice, Disposable {
   readonly name: string;
   readonly requester: number;

@@ -16,6 +16,7 @@ import { type Area, Areas } from "./areas.ts";
 import { noMappings, overlaps, shortUnmap, splitRefused } from "./errors.ts";
 import type { AddressRange, IoAddressSpace } from "./ioas.ts";
 
+/** How maps are issued, and what is kept out. */
 export interface LinuxDomainOptions {
   /** Links wait for their sync, and adjacent ones become one call. False unless said. */
   readonly coalesce?: boolean;
@@ -35,6 +36,10 @@ export interface KernelCalls {
 /** Addresses of a process: 57 bits at most. */
 const ADDRESS_BITS = 57;
 
+/**
+ * A device's address space over the kernel's: addresses are chosen here, tables are the kernel's. Memory is this
+ * process's, by its own addresses; the kernel pins it.
+ */
 export class LinuxDomain implements AddressSpace {
   readonly counters: Counters;
   readonly mode = "strict";

@@ -1,14 +1,14 @@
 /**
  * What a Linux host refuses: one function per error.
  *
- * A system call that fails is one kind; what to do about it depends on the call, and is in `cures.ts`.
+ * A system call that fails is one kind; what to do about it depends on the call, and is in `advice.ts`.
  */
 import { DmaError, ERRNO, type Errno, given, hex } from "../../base/index.ts";
 import { adviceFor } from "./advice.ts";
 import type { Purpose } from "./syscalls.ts";
 
 /** Errno numbers by name, and back. */
-export function errnoName(number: number): Errno {
+function errnoName(number: number): Errno {
   return (Object.keys(ERRNO) as Errno[]).find((name) => ERRNO[name] === number) ?? "EIO";
 }
 

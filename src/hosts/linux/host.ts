@@ -31,6 +31,7 @@ import type { Fd, Syscalls } from "./syscalls.ts";
 import { fullName, groupObstacles, type PciFunction, Sysfs } from "./sysfs.ts";
 import { CONTAINER_NODE, Type1Space } from "./type1.ts";
 
+/** Where system calls and the kernel's files come from. */
 export interface LinuxHostOptions {
   /** System calls; this process's own unless said. */
   readonly sys?: Syscalls;

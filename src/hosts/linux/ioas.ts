@@ -14,6 +14,7 @@ export interface AddressRange {
   readonly end: number;
 }
 
+/** An address space that the kernel keeps for the devices of an IOMMU group: iommufd's, or VFIO's older container. */
 export interface IoAddressSpace {
   readonly kind: BackEnd;
   /** The device that the space was made for: its file, for its own requests. */

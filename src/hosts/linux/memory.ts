@@ -12,6 +12,7 @@ import type { HostBuffer, HostMemory, PageAllocator, PhysicalMemory } from "../.
 import { badHugePage, badLength, bufferFreed, memoryClosed } from "./errors.ts";
 import type { Fd, HugePage, Syscalls } from "./syscalls.ts";
 
+/** Which kind of pages a buffer is made of. */
 export interface AllocateOptions {
   /** Of huge pages, which somebody must have set aside: fewer page-table entries, and fewer misses of the IOTLB. */
   readonly hugePage?: HugePage;
@@ -32,6 +33,7 @@ interface Region {
   readonly bytes: Uint8Array;
 }
 
+/** Memory of this process that devices can be given: page aligned, never moved, huge pages where asked. */
 export class LinuxMemory implements HostMemory, PageAllocator, PhysicalMemory {
   readonly #sys: Syscalls;
   /** By address, in order. */

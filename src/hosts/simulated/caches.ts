@@ -21,6 +21,7 @@ import {
 import type { CacheMaintenance, PhysicalMemory } from "../../platform/index.ts";
 import type { BufferViews } from "./ram.ts";
 
+/** What the caches lie over. */
 export interface CpuCachesOptions {
   readonly memory: PhysicalMemory;
   /** Is there memory to cache at this page? Registers are never cached. Everywhere, unless said. */
@@ -48,6 +49,10 @@ interface Queued {
   readonly length: number;
 }
 
+/**
+ * The CPU's caches over memory, for devices that do not look into them: lines are stale until they are maintained, as
+ * on hardware.
+ */
 export class CpuCaches implements PhysicalMemory, CacheMaintenance, BufferViews {
   readonly #memory: PhysicalMemory;
   readonly #isCacheable: (page: PhysPage) => boolean;

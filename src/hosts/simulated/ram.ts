@@ -24,6 +24,7 @@ export interface BufferViews {
   forget(first: PhysPage, pages: number): void;
 }
 
+/** How much, and in which order pages are given out. */
 export interface SimulatedRamOptions {
   readonly memory: SimulatedMemory;
   /** Whole pages, 1 MiB to 2^51. */
@@ -34,6 +35,7 @@ export interface SimulatedRamOptions {
   readonly views?: BufferViews;
 }
 
+/** Pages of RAM, given out and taken back; and buffers, as drivers allocate them. */
 export class SimulatedRam implements HostMemory, PageAllocator {
   /** End of the highest RAM. */
   readonly end: PhysAddr;

@@ -7,7 +7,7 @@
  * event, and {@link VtdUnit.broken} says when the unit is not to be trusted any more. Invalidating allocates nothing.
  * The order of steps when something goes: the entry becomes not present, then context or PASID cache, IOTLB and device
  * TLB forget, each after the one before has finished, and only then is the entry cleared and its memory given back.
- * Not for: page tables, and when to invalidate (iommu/domain.ts).
+ * Not for: page tables, and when to invalidate (iommu/paging-domain.ts).
  * Specified by: VT-d specification, 6.5.3 and 9; behaviour of Linux 7.2 (drivers/iommu/intel/iommu.c, pasid.c).
  */
 import type { IovaPage, Observer } from "../../base/index.ts";
@@ -37,6 +37,7 @@ import { PageRequestQueue } from "./page-requests.ts";
 import { type PasidDirectory, RootTables } from "./root-tables.ts";
 import { nestedSetup, passThroughSetup, type TranslationSetup, tablesSetup } from "./translation-setup.ts";
 
+/** A unit to drive, and the memory that it reads. */
 export interface VtdUnitOptions {
   readonly registers: VtdRegisters;
   /** Where the unit's structures go, and where the tables of every attached domain must be: the unit reads no other. */
@@ -70,6 +71,10 @@ const REQUESTERS = 0x10000;
 /** Groups are judged above, where they are known. */
 const ALONE: PasidGroup = { devices: 1, pasidIsolated: true, owned: true, recovering: false };
 
+/**
+ * A VT-d unit, driven by its registers, its structures in memory and its invalidation queue. Attaching changes nothing
+ * when it fails; detaching and invalidating cannot fail. VT-d specification, 6.5 and 9.
+ */
 export class VtdUnit implements TranslationUnit {
   readonly capabilities: VtdCapabilities;
   readonly scalable: boolean;

@@ -16,8 +16,7 @@ export function put64(view: DataView, at: number, value: number): void {
 export const get64 = (view: DataView, at: number): number =>
   view.getUint32(at + 4, true) * WORD + view.getUint32(at, true);
 
-/** The two halves of a 64-bit register. */
-export const low32 = (value: number): number => value >>> 0;
+/** The upper half of a 64-bit register. */
 export const high32 = (value: number): number => Math.floor(value / WORD);
 export const join64 = (low: number, high: number): number => (high >>> 0) * WORD + (low >>> 0);
 

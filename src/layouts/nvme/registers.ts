@@ -102,7 +102,7 @@ export const STATUS_REGISTER = {
 export const adminQueueSizes = (entries: number): number => (entries - 1) | ((entries - 1) << 16);
 
 /** CMBSZ and CMBLOC together. */
-export interface ControllerMemoryBuffer {
+interface ControllerMemoryBuffer {
   readonly bar: number;
   /** In units of {@link unitBytes}, as the fields have them. */
   readonly offsetUnits: number;

@@ -20,8 +20,9 @@ export const FAULTS = [
   "page-table allocation failure",
   "invalidation time-out",
 ] as const;
-export type Fault = (typeof FAULTS)[number];
+type Fault = (typeof FAULTS)[number];
 
+/** A machine to run on, drawn from a seed. */
 export interface MappingConfig {
   /** Those of VT-d have its own unit with its queue, others a plain one. */
   readonly format: FormatName;
@@ -44,7 +45,7 @@ export interface MappingConfig {
 }
 
 /** Ways to map the pieces of a buffer. */
-export const WAYS = [
+const WAYS = [
   "one-shot",
   "scatterlist",
   "two-step",
@@ -56,6 +57,7 @@ export const WAYS = [
 ] as const;
 export type Way = (typeof WAYS)[number];
 
+/** One thing that a run does. */
 export type Step =
   | {
       readonly do: "map";

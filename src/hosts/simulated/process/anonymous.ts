@@ -6,7 +6,6 @@
  * Promises: a copy is announced to watchers before the entry changes, and is dropped if the entry changed meanwhile.
  * Specified by: behaviour of Linux 7.2 (do_anonymous_page, do_wp_page, do_huge_pmd_anonymous_page, do_huge_pmd_wp_page).
  */
-import type { PhysPage } from "../../../base/index.ts";
 import type { FaultOutcome, Steps } from "../../../platform/index.ts";
 import { prepareAnonVma } from "./anon-links.ts";
 import { hugeEntry, splitHugeEntry } from "./huge.ts";

@@ -117,7 +117,7 @@ export class OpenFiles implements Descriptors {
   }
 
   install(file: OpenFile, access: FileAccess = { readable: true, writable: true }): number {
-    let fd = this.#files.findIndex((each) => each === undefined);
+    let fd = this.#files.indexOf(undefined);
     if (fd < 0) fd = this.#files.length;
     file.acquire();
     this.#files[fd] = { file, readable: access.readable, writable: access.writable };

@@ -28,7 +28,7 @@ import type { NvmeModelOptions } from "./options.ts";
 import { type AdminAnswer, CompletionQueue, SubmissionQueue } from "./queues.ts";
 
 /** What admin commands read and change of their controller. */
-export interface AdminTarget {
+interface AdminTarget {
   readonly options: NvmeModelOptions;
   readonly namespaces: ReadonlyMap<number, Namespace>;
   readonly sgls: number;
@@ -39,7 +39,7 @@ export interface AdminTarget {
 }
 
 /** Of its queue engine. */
-export interface AdminQueues {
+interface AdminQueues {
   readonly submissionQueues: Map<number, SubmissionQueue>;
   readonly completionQueues: Map<number, CompletionQueue>;
   complete(queue: SubmissionQueue, id: number, status: number, result: number): void;

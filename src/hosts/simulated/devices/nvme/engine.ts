@@ -23,7 +23,7 @@ import type { DmaPort } from "./data.ts";
 import type { FaultPlan, NvmeFault } from "./faults.ts";
 import { type AdminAnswer, type Completion, CompletionQueue, SubmissionQueue } from "./queues.ts";
 
-export interface EngineHost {
+interface EngineHost {
   /** The controller's way to memory, its own included. */
   readonly port: DmaPort;
   readonly plugged: DevicePort;

@@ -38,6 +38,10 @@ import { IoCommands } from "./io.ts";
 import { Namespace } from "./namespace.ts";
 import type { NvmeModelOptions } from "./options.ts";
 
+/**
+ * A simulated NVMe controller: registers, queues, PRP and SGL by DMA, features, events, a memory buffer, and faults as
+ * planned. NVM Express base specification 2.0.
+ */
 export class NvmeController implements DeviceModel {
   readonly vendorId = 0x1b36;
   readonly deviceId = 0x0010;
@@ -218,6 +222,15 @@ export class NvmeController implements DeviceModel {
     this.#configuration = 0;
     this.#status = 0;
     this.#memory.reset();
+  }
+
+  isQuiet(): boolean {
+    return this.engine.submissionQueues.size === 0;
+  }
+
+  scrub(): void {
+    this.reset();
+    this.cmb.fill(0);
   }
 
   #configure(value: number): void {

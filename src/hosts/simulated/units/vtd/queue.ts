@@ -48,6 +48,7 @@ export interface QueueMisbehaviour {
   hideSource: boolean;
 }
 
+/** What a unit has read from its queue. */
 export interface QueueCounts {
   /** Times that the tail was moved. */
   submissions: number;
