@@ -14,6 +14,7 @@ export const FLOORS: readonly (readonly string[])[] = [
   ["dma"],
   ["consumers", "hosts", "dma-debug"],
   ["replay", "simulation"],
+  ["report"],
   ["apps", "public"],
 ];
 

@@ -10,7 +10,7 @@ import type { Requests } from "../analysis/index.ts";
 import { Random } from "../base/index.ts";
 import { type CostModel, PUBLISHED_COST, predict } from "./cost.ts";
 import { Machine, type ReplayMachineOptions, type RunCost } from "./machine.ts";
-import { checkReplayOptions, checkRequests, type ReplayOptions } from "./options.ts";
+import { checkReplayOptions, checkRequests, type ReplayOptions, type ReplayProgress } from "./options.ts";
 import { type Plan, pagesOf, planOf } from "./plan.ts";
 import type { ReplayRequest } from "./request.ts";
 import { STRATEGIES, type Strategy } from "./strategies.ts";
@@ -30,8 +30,6 @@ export interface CompareOptions extends ReplayOptions {
   readonly cost?: CostModel;
   /** Nanoseconds, for measuring. Without it nothing is timed. */
   readonly nowNs?: () => number;
-  /** Told what is going on, for a progress line. */
-  readonly progress?: (message: string) => void;
 }
 
 /** What one strategy cost: exact counts, and a predicted time. */
@@ -111,8 +109,8 @@ export function compare(recorded: Requests, options: CompareOptions = {}): Compa
   let verifiedBytes = 0;
   let mismatches = 0;
   let firstMismatch: Comparison["firstMismatch"];
-  const runs = STRATEGIES.map((strategy) => {
-    progress(`replaying under ${strategy.name}`);
+  const runs = STRATEGIES.map((strategy, i) => {
+    progress("replaying", i / STRATEGIES.length, `under ${strategy.name}`);
     const machine = new Machine(machineOptions, true);
     const verifier = new Verifier(machine.memory, machine.engine, Random.fromSeed(seed).fork("bytes"));
     machine.prepare(plan, strategy);
@@ -199,11 +197,11 @@ function time(
   options: ReplayMachineOptions,
   pages: number,
   nowNs: () => number,
-  progress: (message: string) => void,
+  progress: ReplayProgress,
 ): number[] {
   const samples: number[][] = STRATEGIES.map(() => []);
   for (let round = 0; round <= ROUNDS; round++) {
-    progress(`timing, round ${round} of ${ROUNDS}`);
+    progress("timing", round / (ROUNDS + 1), `round ${round} of ${ROUNDS}`);
     for (const [i, strategy] of STRATEGIES.entries()) {
       const machine = new Machine(options, false);
       machine.prepare(plan, strategy);

@@ -5,7 +5,7 @@ export * from "./cost.ts";
 export type { NvmeMismatch } from "./nvme-bytes.ts";
 export type { LeftOut } from "./nvme-load.ts";
 export { type NvmeCost, type NvmeReplay, type NvmeReplayOptions, replayAsNvme } from "./nvme-replay.ts";
-export { checkReplayOptions, type ReplayOptions } from "./options.ts";
+export { checkReplayOptions, type ReplayOptions, type ReplayProgress } from "./options.ts";
 export { loadOf, type Plan, type PlanOptions, planOf } from "./plan.ts";
 export type { ReplayRequest } from "./request.ts";
 export { type MappedLoad, STRATEGIES, STRATEGY_NAMES, type Strategy, type StrategyName } from "./strategies.ts";

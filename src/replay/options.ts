@@ -17,7 +17,12 @@ export interface ReplayOptions {
   /** Bytes, whole pages of 4 KiB. */
   readonly requestCap?: number;
   readonly cost?: CostModel;
+  /** For a progress line. */
+  readonly progress?: ReplayProgress;
 }
+
+/** Told what a replay is doing: its stage, which share of that is done (0 to 1), and what it is at. */
+export type ReplayProgress = (stage: string, share?: number, detail?: string) => void;
 
 const MODES = ["strict", "lazy"];
 const quoted = (words: readonly string[]): string => words.map((word) => JSON.stringify(word)).join(", ");

@@ -2,7 +2,7 @@
 import { existsSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import ts from "typescript";
-import { type Code, type CodeFile, isLibrary, placeOf, TOP } from "./code.ts";
+import { type Code, type CodeFile, isLibrary } from "./code.ts";
 
 /** A breach. `key` is what a debt names. */
 export interface Complaint {
@@ -114,7 +114,7 @@ const undocumented: Check = {
         complaints.push({
           check: "undocumented",
           key: name,
-          message: `${name} (${placeOf(declaration)}) is public in ${entry}, and has no comment of its own`,
+          message: `${name} (${code.placeOf(declaration)}) is public in ${entry}, and has no comment of its own`,
         });
       }
     return complaints;
@@ -128,7 +128,7 @@ const large: Check = {
     const complaints: Complaint[] = [];
     for (const file of code.library) {
       const visit = (node: ts.Node): void => {
-        if (ts.isFunctionLike(node) && "body" in node && node.body) complaints.push(...tooLarge(file, node));
+        if (ts.isFunctionLike(node) && "body" in node && node.body) complaints.push(...tooLarge(code, file, node));
         ts.forEachChild(node, visit);
       };
       visit(file.source);
@@ -137,7 +137,11 @@ const large: Check = {
   },
 };
 
-function tooLarge(file: CodeFile, node: ts.SignatureDeclaration & { body?: ts.Node | undefined }): Complaint[] {
+function tooLarge(
+  code: Code,
+  file: CodeFile,
+  node: ts.SignatureDeclaration & { body?: ts.Node | undefined },
+): Complaint[] {
   const { source } = file;
   const name = node.name && "text" in node.name ? node.name.text : nameAbove(node);
   const lineAt = (position: number): number => source.getLineAndCharacterOfPosition(position).line;
@@ -145,10 +149,12 @@ function tooLarge(file: CodeFile, node: ts.SignatureDeclaration & { body?: ts.No
   const complaint = (message: string): Complaint => ({ check: "large-function", key: `${file.name} ${name}`, message });
   const found: Complaint[] = [];
   if (lines > MOST_LINES)
-    found.push(complaint(`${name} (${placeOf(node)}) has ${lines} lines; ${MOST_LINES} need a reason`));
+    found.push(complaint(`${name} (${code.placeOf(node)}) has ${lines} lines; ${MOST_LINES} need a reason`));
   if (node.parameters.length > MOST_PARAMETERS)
     found.push(
-      complaint(`${name} (${placeOf(node)}) has ${node.parameters.length} parameters; ${MOST_PARAMETERS} are enough`),
+      complaint(
+        `${name} (${code.placeOf(node)}) has ${node.parameters.length} parameters; ${MOST_PARAMETERS} are enough`,
+      ),
     );
   return found;
 }
@@ -173,9 +179,9 @@ const missingFiles: Check = {
         [...comment.matchAll(named)].flatMap(([, path]) => {
           const isThere =
             [...all].some((name) => name === path || name.endsWith(`/${path}`)) ||
-            existsSync(join(TOP, path!)) ||
-            existsSync(join(TOP, dirname(file.name), path!)) ||
-            (!path!.includes("/") && (names.has(path!) || existsSync(join(TOP, "docs", path!))));
+            existsSync(join(code.top, path!)) ||
+            existsSync(join(code.top, dirname(file.name), path!)) ||
+            (!path!.includes("/") && (names.has(path!) || existsSync(join(code.top, "docs", path!))));
           if (isThere || /^(?:Node|index)\./.test(path!)) return [];
           return [
             {
@@ -219,7 +225,7 @@ export const CHECKS: readonly Check[] = [
 
 /** The files that users import from, as the package's build has them. */
 export function entries(code: Code): string[] {
-  const build = ts.sys.readFile(join(TOP, "tsdown.config.ts")) ?? "";
+  const build = ts.sys.readFile(join(code.top, "tsdown.config.ts")) ?? "";
   const named = [...build.matchAll(/"(src\/(?:public\/[\w-]+|index)\.ts)"/g)].map(([, path]) => path!);
   return named.filter((path) => code.file(path) !== undefined);
 }

@@ -32,12 +32,15 @@ function typescriptFiles(folder: string): string[] {
 
 /** Everything that is compiled, and what each part of it names. */
 export class Code {
+  /** The folder that everything is named from. */
+  readonly top: string;
   readonly files: readonly CodeFile[];
   readonly checker: ts.TypeChecker;
   /** Files by whom a declared symbol is named: imports and re-exports, `export *` apart. */
   readonly #users = new Map<ts.Symbol, Set<string>>();
 
   constructor(top: string = TOP, folders: readonly string[] = FOLDERS) {
+    this.top = top;
     const { config } = ts.readConfigFile(join(top, "tsconfig.json"), ts.sys.readFile);
     const { options } = ts.parseJsonConfigFileContent(config, ts.sys, top);
     const program = ts.createProgram(
@@ -95,6 +98,13 @@ export class Code {
     return this.#users.get(symbol) ?? new Set();
   }
 
+  /** Where a declaration stands, for messages. */
+  placeOf(node: ts.Node): string {
+    const source = node.getSourceFile();
+    const { line } = source.getLineAndCharacterOfPosition(node.getStart());
+    return `${relative(this.top, source.fileName)}:${line + 1}`;
+  }
+
   /** Files that a file imports from, or passes on from. */
   imports({ name, source }: CodeFile): string[] {
     return ts
@@ -138,10 +148,3 @@ const isPassedOn = (node: ts.Declaration): boolean => ts.isExportSpecifier(node)
 
 /** Neither a test nor a benchmark. */
 export const isLibrary = (name: string): boolean => !/\.(test|bench)\.tsx?$/.test(name);
-
-/** Where a declaration stands, for messages. */
-export function placeOf(node: ts.Node): string {
-  const source = node.getSourceFile();
-  const { line } = source.getLineAndCharacterOfPosition(node.getStart());
-  return `${relative(TOP, source.fileName)}:${line + 1}`;
-}
