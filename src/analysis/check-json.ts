@@ -47,7 +47,7 @@ export function checkJson(
   trace: { readonly timeBase: bigint; readonly damage?: object | undefined },
   result: CheckResult,
 ): object {
-  const { summary, findings, ambiguous, unknownStart, liveAtEnd, endUnsaid, eventTotal, lost } = result;
+  const { summary, findings, ambiguous, unknownStart, liveAtEnd, endNotRecorded, eventTotal, lost } = result;
   return {
     schema: "dmalink.check/1",
     file,
@@ -56,7 +56,7 @@ export function checkJson(
     ambiguous,
     unknownStart,
     liveAtEnd,
-    endUnsaid,
+    endNotRecorded,
     events: eventTotal,
     lost,
     ...(trace.damage && { damage: trace.damage }),

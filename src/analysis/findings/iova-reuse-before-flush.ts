@@ -1,9 +1,7 @@
 /** An address that is mapped again while the IOMMU may still remember its last use. */
-import { PAGE_SIZE } from "../../base/index.ts";
 import type { Place } from "../lifetimes/history.ts";
-import { pagesOf } from "../lifetimes/ledger.ts";
 import { PageSet } from "../lifetimes/page-set.ts";
-import { TRANSLATED } from "../lifetimes/table.ts";
+import { FROM_BEFORE, TRANSLATED } from "../lifetimes/table.ts";
 import type { Draft, Rule } from "./rule.ts";
 import { address, size, time } from "./words.ts";
 
@@ -45,10 +43,9 @@ export const iovaReuseBeforeFlush: Rule = {
         }
       },
       opened(row) {
-        if (table.translated[row] !== TRANSLATED) return;
+        if (table.reached[row] !== TRANSLATED || (table.flags[row]! & FROM_BEFORE) !== 0) return;
         const device = table.device[row]!;
-        const page = Math.floor(table.iova[row]! / PAGE_SIZE);
-        const pages = pagesOf(table.iova[row]!, table.reserved[row]!);
+        const [page, pages] = [table.page[row]!, table.pages[row]!];
         if (pages > MOST_PAGES || !stale.overlaps(device, page, pages)) return;
         stale.remove(device, page, pages);
         if (drafts.length >= MOST_DRAFTS) return;

@@ -1,5 +1,4 @@
 /** Reservations that are too large for the cache of address ranges. */
-import { pagesOf } from "../lifetimes/ledger.ts";
 import { COHERENT, TRANSLATED } from "../lifetimes/table.ts";
 import type { Evidence } from "./finding.ts";
 import type { Rule } from "./rule.ts";
@@ -19,7 +18,7 @@ export const overCacheSize: Rule = {
     const seen = new Map<number, { all: number; over: number; largest: number; first: Evidence | undefined }>();
     return {
       opened(row) {
-        if (table.translated[row] !== TRANSLATED || table.kind[row] === COHERENT) return;
+        if (table.reached[row] !== TRANSLATED || table.kind[row] === COHERENT) return;
         const device = table.device[row]!;
         let known = seen.get(device);
         if (!known) {
@@ -27,7 +26,7 @@ export const overCacheSize: Rule = {
           seen.set(device, known);
         }
         known.all++;
-        if (pagesOf(table.iova[row]!, table.reserved[row]!) <= CACHED_PAGES) return;
+        if (table.pages[row]! <= CACHED_PAGES) return;
         known.over++;
         known.largest = Math.max(known.largest, table.reserved[row]!);
         known.first ??= begun(row);

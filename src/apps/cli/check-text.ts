@@ -9,7 +9,7 @@ import {
   secondsOf,
 } from "../../analysis/index.ts";
 import { hex } from "../../base/index.ts";
-import { bytes, count, duration, endUnsaidNote, plural, wrap } from "./table.ts";
+import { bytes, count, duration, endNotRecordedNote, plural, wrap } from "./table.ts";
 
 const WIDTH = 80;
 /** Findings of one rule that are printed; the others are counted. */
@@ -131,7 +131,7 @@ function notesOf(result: CheckResult): string[] {
     notes.push(
       `${plural(result.mapsOverLive, "time")} such a mapping was made over a live one: of another device that uses the same address, or an unmap is missing. Probe events tell which (dmalink record --probes).`,
     );
-  if (result.endUnsaid > 0) notes.push(endUnsaidNote(result.endUnsaid));
+  if (result.endNotRecorded > 0) notes.push(endNotRecordedNote(result.endNotRecorded));
   if (result.lost !== 0)
     notes.push("Events were lost: what would rest on an event that is not there was not concluded.");
   return notes.flatMap((note) => paragraph(note, ""));

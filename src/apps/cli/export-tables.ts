@@ -77,7 +77,7 @@ export const TABLES: Readonly<Record<"events" | "mappings" | "requests" | "findi
     column("task", "string", "and its name"),
   ],
   requests: [
-    column("id", "int64", "in the order of beginning"),
+    column("id", "int64", "that of the mapping"),
     column("device", "string", "null: ambiguous, no event names it", true),
     column("kind", "string", "one-shot, scatterlist, coherent, two-step, unattributed"),
     column("direction", "string", "bidirectional, to-device, from-device; null: no event says", true),
@@ -87,7 +87,7 @@ export const TABLES: Readonly<Record<"events" | "mappings" | "requests" | "findi
     column("smallest_segment", "int64", "bytes"),
     column("largest_segment", "int64", "bytes"),
     column("iova", "uint64", "the device's address of the first segment"),
-    column("start_ns", "int64", "when its first page was mapped"),
+    column("start_ns", "int64", "when it began; null: before the recording", true),
     column("end_ns", "int64", "null: live at the end, or never unmapped", true),
     column("translated", "boolean", "an IOMMU translated it"),
   ],
@@ -230,22 +230,23 @@ export function* mappingRows({ mappings, trace }: Recording): Generator<Value[]>
   }
 }
 
-export function* requestRows({ requests, trace }: Recording): Generator<Value[]> {
+export function* requestRows({ requests, mappings, trace }: Recording): Generator<Value[]> {
   const time = clockOf(trace);
-  for (const request of requests.requests) {
+  for (const request of requests) {
     const lengths = request.segments.map(({ length }) => length);
+    const row = requests.rowOf(request.id);
     yield [
       BigInt(request.id),
       request.device ?? null,
       request.kind,
       request.direction ?? null,
-      BigInt(request.segments.length),
+      BigInt(mappings.segments[row]!),
       BigInt(runsOf(request)),
       size(request.length),
       size(lengths.reduce((least, length) => Math.min(least, length), lengths[0] ?? 0)),
       size(lengths.reduce((most, length) => Math.max(most, length), 0)),
-      unsigned(request.segments[0]?.iova ?? 0),
-      time(request.startNs),
+      unsigned(mappings.iova[row]!),
+      request.startNs < 0 ? null : time(request.startNs),
       request.endNs === undefined ? null : time(request.endNs),
       request.translated,
     ];

@@ -8,6 +8,7 @@ import fc from "fast-check";
 import { asyncBufferFromFile, parquetMetadataAsync, parquetReadObjects, parquetSchema } from "hyparquet";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { TraceProcessor } from "../../../test/models/trace-processor.ts";
+import { RequestColumns } from "../../analysis/index.ts";
 import { type FileInput, openTrace, type Trace } from "../../trace/index.ts";
 import { SAMPLE_FORMATS } from "../../trace/sample-formats.ts";
 import { DatWriter } from "../../trace/write-dat.ts";
@@ -23,7 +24,7 @@ import { Outputs } from "./output.ts";
 import { strengthPng } from "./png.ts";
 import { ProtoWriter } from "./protobuf.ts";
 import { loadDuckDb, query } from "./query.ts";
-import { Mappings, type Recording, readRecording } from "./recording.ts";
+import { type Recording, readRecording } from "./recording.ts";
 import { Restore } from "./restore.ts";
 
 const traces = join(import.meta.dirname, "../../../test/golden/traces");
@@ -219,7 +220,7 @@ describe("Parquet tables", () => {
       }
       return counts;
     };
-    const expected = requests.requests.filter((request) => request.kind === "unattributed").length;
+    const expected = [...requests].filter((request) => request.kind === "unattributed").length;
     expect(expected).toBe(870);
     const mapped = said(mappingRows(recording), TABLES.mappings);
     expect(mapped).toEqual({ true: mapped.true, "unattributed, null": expected });
@@ -289,7 +290,7 @@ describe("Parquet tables", () => {
       const { recording, rows } = await writeParquet(await golden(name), tablesIn(target));
       expect(rows).toMatchObject({
         mappings: recording.mappings.count,
-        requests: recording.requests.requests.length,
+        requests: recording.requests.count,
         findings: recording.result.findings.length,
       });
       const meta = JSON.parse(readFileSync(join(traces, name.replace(".dat.gz", ".meta.json")), "utf8"));
@@ -299,7 +300,7 @@ describe("Parquet tables", () => {
       expect(counts).toEqual(meta.events);
       const requests = await readTable(target, "requests");
       expect(requests.reduce((sum, { length }) => sum + Number(length), 0)).toBe(
-        recording.requests.requests.reduce((sum, { length }) => sum + length, 0),
+        [...recording.requests].reduce((sum, { length }) => sum + length, 0),
       );
     },
   );
@@ -362,15 +363,15 @@ describe("an occupancy picture", () => {
   /** Mappings of one page each unless said. */
   function mappingsOf(
     list: readonly (readonly [iova: number, start: number, end: number, length?: number])[],
-  ): Mappings {
-    const mappings = new Mappings();
-    mappings.count = list.length;
-    for (const [i, [iova, start, end, length = 4096]] of list.entries()) {
-      mappings.iova[i] = iova;
-      mappings.length[i] = length;
-      mappings.startNs[i] = start;
-      mappings.endNs[i] = end;
-    }
+  ): RequestColumns {
+    const mappings = new RequestColumns();
+    for (const [i, [iova, startNs, end, length = 4096]] of list.entries())
+      mappings.add(
+        { segments: [{ iova, phys: iova, length }], startNs, endNs: end < 0 ? undefined : end },
+        [],
+        2 * i,
+        end < 0 ? -1 : 2 * i + 1,
+      );
     return mappings;
   }
 

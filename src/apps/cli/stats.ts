@@ -1,7 +1,7 @@
 /** `dmalink stats TRACE`: what a trace holds. */
 import { type DeviceStats, readStats, type TraceStats } from "../../analysis/index.ts";
 import type { Trace } from "../../trace/index.ts";
-import { bytes, count, duration, endUnsaidNote, textTable } from "./table.ts";
+import { bytes, count, duration, endNotRecordedNote, textTable } from "./table.ts";
 import { print } from "./terminal.ts";
 import { sayDamage, withTrace } from "./trace.ts";
 
@@ -22,7 +22,7 @@ export function stats(path: string, options: StatsOptions): Promise<number> {
 }
 
 function statsJson(file: string, { format, damage }: Trace, result: TraceStats): string {
-  const { events, eventTotal, lost, durationNs, devices, ambiguous, liveAtStart, requests } = result;
+  const { events, eventTotal, lost, durationNs, devices, ambiguous, unknownStart, endNotRecorded } = result;
   return JSON.stringify(
     {
       schema: "dmalink.stats/1",
@@ -35,8 +35,8 @@ function statsJson(file: string, { format, damage }: Trace, result: TraceStats):
       durationNs,
       devices,
       ambiguous,
-      liveAtStart,
-      endUnsaid: requests.endUnsaid,
+      liveAtStart: unknownStart,
+      endNotRecorded,
     },
     null,
     2,
@@ -63,10 +63,10 @@ function statsText(file: string, trace: Trace, result: TraceStats): string {
   lines.push("");
   if (result.ambiguous > 0)
     lines.push(`${count(result.ambiguous)} mappings are ambiguous: no event beside them names their device.`);
-  if (result.requests.endUnsaid > 0) lines.push(endUnsaidNote(result.requests.endUnsaid));
-  if (result.liveAtStart > 0)
+  if (result.endNotRecorded > 0) lines.push(endNotRecordedNote(result.endNotRecorded));
+  if (result.unknownStart > 0)
     lines.push(
-      `${count(result.liveAtStart)} teardowns of what was mapped before the recording began${trace.damage ? ", or in the part that is lost" : ""}.`,
+      `${count(result.unknownStart)} teardowns of what was mapped before the recording began${trace.damage ? ", or in the part that is lost" : ""}.`,
     );
   if (result.devices.some((device) => device.liveAtEnd > 0) && !("unmap" in result.events || "map" in result.events))
     lines.push("No iommu:* events: a direct mapping needs no unmap, so what is live at the end is no leak.");
@@ -89,7 +89,9 @@ function deviceText(device: DeviceStats): string[] {
         ? `median ${duration(life.p50)}, 90% ${duration(life.p90)}, 99% ${duration(life.p99)}, longest ${duration(life.max)}`
         : "no mapping was seen from beginning to end"
     }`,
-    `  largest gap  ${bytes(device.largestGap)} between neighbours in its address space`,
+    ...(device.largestGap === undefined
+      ? []
+      : [`  largest gap  ${bytes(device.largestGap)} between neighbours in its address space`]),
     "",
     ...sizeTable(device),
   ];

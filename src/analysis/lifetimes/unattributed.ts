@@ -1,0 +1,310 @@
+/**
+ * What `iommu:map` events mapped and no event has named a device for yet.
+ *
+ * Idea: each map is a piece. Pieces that one task maps one behind the other, each where the last one ended, are a run: one request,
+ * most likely, which one unmap takes back. Most pieces leave at once, when the `dma:*` event of the same mapping claims
+ * them; those that stay are the unattributed ones. Two domains may use one address: then an unmap is taken for the run that it
+ * fits exactly, on the CPU that mapped it, the oldest first.
+ * Promises: a piece is in one place only: waiting, or with who took it.
+ */
+import { ChainedIndex, hashOf } from "./chained-index.ts";
+import { FIRST_ROWS, RowNumbers, widened } from "./columns.ts";
+import type { Place } from "./history.ts";
+import { QueueLinks, RowQueue } from "./row-queue.ts";
+
+const NONE = -1;
+
+/** Runs that a map may continue, by the CPU of their last piece: an interrupt or another task maps in between. */
+const OPEN_RUNS = 4;
+/** Pieces at one address that are looked at, newest first: as many domains as may use it. */
+const MOST_AT_ONCE = 256;
+/** Pieces that wait; what nobody unmaps would pile up. */
+const MOST_PIECES = 2 ** 20;
+/** Pieces that were put back stand behind younger ones: so many older ones are passed over. */
+const MOST_OLDER = 8;
+
+export class Unattributed {
+  /** Pages of 4 KiB. */
+  page: Float64Array = new Float64Array(FIRST_ROWS);
+  pages: Float64Array = new Float64Array(FIRST_ROWS);
+  /** Bytes. */
+  phys: Float64Array = new Float64Array(FIRST_ROWS);
+  startNs: Float64Array = new Float64Array(FIRST_ROWS);
+  /** When, in the order of the recording. */
+  order: Float64Array = new Float64Array(FIRST_ROWS);
+  cpu: Uint16Array = new Uint16Array(FIRST_ROWS);
+  pid: Int32Array = new Int32Array(FIRST_ROWS);
+  task: Uint32Array = new Uint32Array(FIRST_ROWS);
+  type: Uint16Array = new Uint16Array(FIRST_ROWS);
+  /** 1: another piece was live at its first page when it was mapped. */
+  overLive: Uint8Array = new Uint8Array(FIRST_ROWS);
+  /** Neighbours in its run. */
+  #next: Int32Array = new Int32Array(FIRST_ROWS);
+  #previous: Int32Array = new Int32Array(FIRST_ROWS);
+  readonly #numbers = new RowNumbers();
+  readonly #index = new ChainedIndex();
+  readonly #links = new QueueLinks();
+  /** Pieces that wait, by age. */
+  readonly #waiting = new RowQueue(this.#links);
+  /** 1: waits; 0: is with who took it. */
+  #waits: Uint8Array = new Uint8Array(FIRST_ROWS);
+  /** By CPU: the last pieces of its latest runs, newest first. */
+  readonly #open: number[][] = [];
+
+  /** Pieces that wait. */
+  get live(): number {
+    return this.#waiting.length;
+  }
+
+  /** There are too many: the oldest run is to go. */
+  get isFull(): boolean {
+    return this.#waiting.length > MOST_PIECES;
+  }
+
+  isLive(piece: number): boolean {
+    return this.#numbers.isLive(piece) && this.#waits[piece] === 1;
+  }
+
+  /** A map of the event at hand. */
+  add(page: number, pages: number, phys: number, now: Place, order: number): void {
+    const piece = this.#numbers.take();
+    if (piece === this.page.length) this.#grow();
+    this.page[piece] = page;
+    this.pages[piece] = pages;
+    this.phys[piece] = phys;
+    this.startNs[piece] = now.timeNs;
+    this.order[piece] = order;
+    this.cpu[piece] = now.cpu;
+    this.pid[piece] = now.pid;
+    this.task[piece] = now.task;
+    this.type[piece] = now.type;
+    this.overLive[piece] = this.firstAt(page) >= 0 ? 1 : 0;
+    this.#next[piece] = NONE;
+    this.#previous[piece] = NONE;
+    this.#continue(piece, page, now.cpu, now.pid);
+    this.#wait(piece);
+  }
+
+  /** The newest piece that begins at `page`; -1: none. */
+  firstAt(page: number): number {
+    return this.#atPage(this.#index.first(hashOf(page)), page);
+  }
+
+  /** The next older one that begins at the same page. */
+  nextAt(piece: number): number {
+    return this.#atPage(this.#index.next(piece), this.page[piece]!);
+  }
+
+  #atPage(piece: number, page: number): number {
+    while (piece >= 0 && this.page[piece] !== page) piece = this.#index.next(piece);
+    return piece;
+  }
+
+  /**
+   * The piece at `page` that the event at hand, of `cpu` and `pid`, is about: of the memory at `phys` if that is known (-1: it is not)
+   * and was mapped there, else the last one of this CPU, else of this task. -1: none.
+   */
+  mappedBy(page: number, phys: number, cpu: number, pid: number): number {
+    let [best, fit] = [NONE, 0];
+    let left = MOST_AT_ONCE;
+    for (let piece = this.firstAt(page); piece >= 0 && left > 0; piece = this.nextAt(piece), left--) {
+      const here = this.cpu[piece] === cpu ? 2 : this.pid[piece] === pid ? 1 : 0;
+      const own = here + (phys >= 0 && this.phys[piece] === phys ? 4 : 0);
+      if (own > fit) [best, fit] = [piece, own];
+    }
+    return best;
+  }
+
+  /** The pieces that `cpu` mapped after `order`, oldest first. */
+  since(order: number, cpu: number): number[] {
+    const later: number[] = [];
+    let older = 0;
+    for (let piece = this.#waiting.youngest; piece >= 0 && older < MOST_OLDER; piece = this.#links.older[piece]!)
+      if (this.order[piece]! < order) older++;
+      else if (this.cpu[piece] === cpu) later.push(piece);
+    return later.reverse();
+  }
+
+  /** Takes `piece`: it does not wait any more, and is in no run. */
+  take(piece: number): void {
+    const [next, previous] = [this.#next[piece]!, this.#previous[piece]!];
+    if (next >= 0) this.#previous[next] = previous;
+    if (previous >= 0) this.#next[previous] = next;
+    if (next < 0) this.#shorten(piece, previous);
+    this.#index.remove(piece, hashOf(this.page[piece]!));
+    this.#waiting.remove(piece);
+    this.#waits[piece] = 0;
+  }
+
+  /** `piece` was the last of its run, if that is open: what it continued may go on where it began. */
+  #shorten(piece: number, previous: number): void {
+    const open = this.#open[this.cpu[piece]!]!;
+    const at = open.indexOf(piece);
+    if (at < 0) return;
+    if (previous >= 0 && this.cpu[previous] === this.cpu[piece]) open[at] = previous;
+    else open.splice(at, 1);
+  }
+
+  /** It waits again, by itself. */
+  restore(piece: number): void {
+    this.#next[piece] = NONE;
+    this.#previous[piece] = NONE;
+    this.#wait(piece);
+  }
+
+  /** Gives back a piece that was taken. */
+  release(piece: number): void {
+    this.#numbers.release(piece);
+  }
+
+  /**
+   * Takes what an unmap of [page, page + pages) on `cpu` took back, in the order of the addresses: a run that it fits, or, piece by
+   * piece, the oldest.
+   */
+  unmapped(page: number, pages: number, cpu: number): number[] {
+    const taken: number[] = [];
+    if (this.live === 0) return taken;
+    let best = NONE;
+    let fit = 0;
+    let most = MOST_AT_ONCE;
+    for (let piece = this.firstAt(page); piece >= 0 && most > 0; piece = this.nextAt(piece), most--) {
+      const own = this.#fitOf(piece, pages, cpu);
+      if (own >= fit && own > 0) [best, fit] = [piece, own]; // of equals the oldest: it comes last
+    }
+    if (best >= 0) {
+      for (let left = pages; left > 0; ) {
+        const next = this.#next[best]!;
+        left -= this.pages[best]!;
+        this.take(best);
+        taken.push(best);
+        best = next;
+      }
+      return taken;
+    }
+    if (pages > this.#numbers.used * 2) {
+      // A huge range over few pieces: look at those instead of at every page.
+      for (let piece = 0; piece < this.#numbers.used; piece++)
+        if (this.isLive(piece) && this.page[piece]! >= page && this.page[piece]! < page + pages) taken.push(piece);
+      taken.sort((a, b) => this.page[a]! - this.page[b]! || this.order[a]! - this.order[b]!);
+      for (const piece of taken) this.take(piece);
+      return taken;
+    }
+    for (let at = page; at < page + pages; ) {
+      const piece = this.#oldestAt(at, cpu);
+      if (piece < 0) {
+        at++;
+        continue;
+      }
+      at += this.pages[piece]!;
+      this.take(piece);
+      taken.push(piece);
+    }
+    return taken;
+  }
+
+  /** Takes the run of the piece that waits longest. */
+  takeOldest(): number[] {
+    const run = this.#runFrom(this.#head(this.#waiting.oldest));
+    for (const piece of run) this.take(piece);
+    return run;
+  }
+
+  /** What is left, run by run, in the order of their beginning. */
+  runs(): number[][] {
+    const heads: number[] = [];
+    for (let piece = 0; piece < this.#numbers.used; piece++)
+      if (this.isLive(piece) && this.#previous[piece]! < 0) heads.push(piece);
+    heads.sort((a, b) => this.order[a]! - this.order[b]!);
+    return heads.map((head) => this.#runFrom(head));
+  }
+
+  #head(piece: number): number {
+    while (this.#previous[piece]! >= 0) piece = this.#previous[piece]!;
+    return piece;
+  }
+
+  #runFrom(head: number): number[] {
+    const run: number[] = [];
+    for (let piece = head; piece >= 0; piece = this.#next[piece]!) run.push(piece);
+    return run;
+  }
+
+  /** How well an unmap of `pages` from `piece` on fits its run: 0 not at all, most on its CPU, more if the run is no longer. */
+  #fitOf(piece: number, pages: number, cpu: number): number {
+    let left = pages;
+    let last = piece;
+    for (let at = piece; at >= 0 && left > 0; at = this.#next[at]!) {
+      left -= this.pages[at]!;
+      last = at;
+    }
+    if (left !== 0) return 0;
+    const whole = this.#previous[piece]! < 0 && this.#next[last]! < 0;
+    return 1 + (this.cpu[piece] === cpu ? 2 : 0) + (whole ? 1 : 0);
+  }
+
+  /** The oldest of `cpu` at `page`, else the oldest. */
+  #oldestAt(page: number, cpu: number): number {
+    let [oldest, own] = [NONE, NONE];
+    let most = MOST_AT_ONCE;
+    for (let piece = this.firstAt(page); piece >= 0 && most > 0; piece = this.nextAt(piece), most--) {
+      oldest = piece;
+      if (this.cpu[piece] === cpu) own = piece;
+    }
+    return own >= 0 ? own : oldest;
+  }
+
+  /** Joins `piece` to the run of its task that ends where it begins; else it begins one. The task may have gone to another CPU. */
+  #continue(piece: number, page: number, cpu: number, pid: number): void {
+    let own = this.#open[cpu];
+    if (!own) {
+      own = [];
+      this.#open[cpu] = own;
+    }
+    if (this.#joins(piece, page, pid, own)) return;
+    if (pid !== 0) {
+      const other = this.#open.find(
+        (open) => open !== undefined && open !== own && this.#joins(piece, page, pid, open),
+      );
+      if (other) other.splice(other.indexOf(piece), 1);
+    }
+    own.unshift(piece);
+    if (own.length > OPEN_RUNS) own.pop();
+  }
+
+  #joins(piece: number, page: number, pid: number, open: number[]): boolean {
+    for (let i = 0; i < open.length; i++) {
+      const last = open[i]!;
+      if (this.page[last]! + this.pages[last]! !== page || this.pid[last] !== pid) continue;
+      this.#next[last] = piece;
+      this.#previous[piece] = last;
+      open[i] = piece;
+      return true;
+    }
+    return false;
+  }
+
+  #wait(piece: number): void {
+    this.#index.add(piece, hashOf(this.page[piece]!));
+    this.#waiting.push(piece);
+    this.#waits[piece] = 1;
+  }
+
+  #grow(): void {
+    const rows = this.page.length * 2;
+    this.page = widened(this.page, rows);
+    this.pages = widened(this.pages, rows);
+    this.phys = widened(this.phys, rows);
+    this.startNs = widened(this.startNs, rows);
+    this.order = widened(this.order, rows);
+    this.cpu = widened(this.cpu, rows);
+    this.pid = widened(this.pid, rows);
+    this.task = widened(this.task, rows);
+    this.type = widened(this.type, rows);
+    this.overLive = widened(this.overLive, rows);
+    this.#next = widened(this.#next, rows);
+    this.#previous = widened(this.#previous, rows);
+    this.#waits = widened(this.#waits, rows);
+    this.#links.grow(rows);
+    this.#index.grow(rows, (piece) => hashOf(this.page[piece]!));
+  }
+}
