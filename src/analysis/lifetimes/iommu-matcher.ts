@@ -8,8 +8,9 @@
  * nobody named. The smallest piece that the IOMMU maps, 4, 16 or 64 KiB, is learnt from the addresses.
  */
 import { PAGE_SIZE } from "../../base/index.ts";
+import type { Place } from "./history.ts";
 import type { Ledger } from "./ledger.ts";
-import { APART, NO_DIRECTION, PAGES_GONE, TRANSLATED, TWO_STEP, UNATTRIBUTED } from "./table.ts";
+import { APART, NO_DEVICE, NO_DIRECTION, PAGES_GONE, TRANSLATED, TWO_STEP, UNATTRIBUTED } from "./table.ts";
 import { Unattributed } from "./unattributed.ts";
 
 /** A two-step link whose `iommu:map` events are still to come on its CPU. */
@@ -33,7 +34,8 @@ export class PendingUnmap {
   page = 0;
   /** 0: the IOMMU had nothing there. */
   pages = 0;
-  timeNs = 0;
+  /** The event itself. */
+  place: Place = NOWHERE;
   /** Its place in the order of ends. */
   order = 0;
   /** Mappings that it fits, newest first: their rows and ids. */
@@ -44,6 +46,7 @@ export class PendingUnmap {
 }
 
 const NONE: number[] = [];
+const NOWHERE: Place = { timeNs: 0, cpu: 0, pid: 0, task: 0, type: 0, site: 0 };
 
 interface CpuState {
   link: PendingLink | undefined;
@@ -124,20 +127,23 @@ export class IommuMatcher {
     }
     const page = Math.floor(iova / PAGE_SIZE);
     const pages = Math.ceil(done / PAGE_SIZE);
-    if (this.#isAnnounced(page, pages)) return this.other(now.cpu);
+    if (this.#isAnnounced(page, pages)) {
+      this.other(now.cpu);
+      return;
+    }
     const state = this.cpu(now.cpu);
     const unmap = state.unmaps[state.next]!;
     if (unmap.isOpen) this.#settle(unmap);
     state.fresh = unmap;
     unmap.page = page;
     unmap.pages = pages;
-    unmap.timeNs = now.timeNs;
     unmap.rows.length = 0;
     unmap.ids.length = 0;
     unmap.pieces = NONE;
     unmap.isOpen = done > 0;
     if (done === 0) return;
     unmap.order = ledger.step();
+    unmap.place = now.copy();
     state.next = (state.next + 1) % UNMAPS;
     for (let row = table.firstNear(iova); row >= 0; row = table.nextNear(row)) {
       if (!this.#fits(row, page, pages)) continue;
@@ -224,14 +230,21 @@ export class IommuMatcher {
     if (unmap.pieces.length > 0) {
       // It was that of maps which nobody names either.
       this.#restore(unmap, -1);
-      this.#show(unmap.pieces, unmap.timeNs, unmap.order);
+      this.#show(unmap.pieces, unmap.place.timeNs, unmap.order);
       return;
     }
     const left = unmap.rows.filter((row, i) => table.isLive(row) && table.id[row] === unmap.ids[i]);
     if (left.length > 1) this.#restore(unmap, left.at(-1)!); // one of them went, the oldest most likely
     if (unmap.rows.length > 0) return;
+    // Told as if it were the event at hand again.
+    const now = this.#ledger.now.copy();
+    this.#ledger.now.set(unmap.place);
     counts.unmapsOfUnknown++;
-    counts.unknownStart++;
+    this.#ledger.unmatched(
+      this.#ledger.end(UNATTRIBUTED, NO_DEVICE, unmap.page * PAGE_SIZE, unmap.pages * PAGE_SIZE, -1),
+      { why: "unknown-start" },
+    );
+    this.#ledger.now.set(now);
   }
 
   /** Puts back what `unmap` marked as gone, but for `row`. */

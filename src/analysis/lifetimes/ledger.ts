@@ -59,6 +59,15 @@ class Moment implements Place {
   type = 0;
   site = 0;
 
+  set({ timeNs, cpu, pid, task, type, site }: Place): void {
+    this.timeNs = timeNs;
+    this.cpu = cpu;
+    this.pid = pid;
+    this.task = task;
+    this.type = type;
+    this.site = site;
+  }
+
   /** A copy that stays. */
   copy(): Place {
     const { timeNs, cpu, pid, task, type, site } = this;

@@ -10,7 +10,7 @@
 import { PAGE_SIZE } from "../../base/index.ts";
 import type { IommuMatcher } from "./iommu-matcher.ts";
 import type { Ledger } from "./ledger.ts";
-import { APART, DIRECT, REMAPPED, SCATTERLIST, TRANSLATED } from "./table.ts";
+import { APART, DIRECT, FROM_BEFORE, REMAPPED, SCATTERLIST, TRANSLATED } from "./table.ts";
 import { LIST_SPACE, type UnmatchedEnds } from "./unmatched-ends.ts";
 
 /** A `dma_map_sg`, as far as the event shows it. */
@@ -53,12 +53,10 @@ export class Lists {
     table.segments[row] = 0;
     table.entries[row] = given;
     table.phys[row] = phys[0] ?? -1;
-    let hidden = 0;
-    if (!this.#translated(row, event)) {
-      this.#untranslated(row, event);
-      hidden = made - iovas.length;
-      table.segments[row] = table.segments[row]! + Math.max(0, hidden);
-    }
+    const shownByMaps = this.#translated(row, event);
+    if (shownByMaps < 0) this.#untranslated(row, event);
+    const hidden = shownByMaps > 0 ? 0 : Math.max(0, made - iovas.length);
+    table.segments[row] = table.segments[row]! + hidden;
     ledger.opened(row);
     if (hidden > 0) for (const hook of ledger.hooks.truncated) hook(row, iovas.length, made);
   }
@@ -72,6 +70,8 @@ export class Lists {
     const row = this.#find(device, first, phys.length);
     if (row >= 0) {
       if (table.reached[row] === TRANSLATED) ledger.eachExtent(row, (page) => this.#iommu.announce(page, device, true));
+      else if ((table.flags[row]! & FROM_BEFORE) !== 0)
+        this.#iommu.announce(ledger.firstPage(table.iova[row]!), device, false);
       ledger.close(row, ledger.end(SCATTERLIST, device, table.iova[row]!, -1, direction));
       ledger.history.ended(device + LIST_SPACE, first, 0, undefined, ledger.now);
       return;
@@ -94,8 +94,8 @@ export class Lists {
     return newest;
   }
 
-  /** Its pieces by the `iommu:map` events before it; false: there are none. */
-  #translated(row: number, { iovas, lengths, phys, given, made }: ListEvent): boolean {
+  /** Its pieces by the `iommu:map` events before it: how many show what the event does not; -1: there are no such events. */
+  #translated(row: number, { iovas, lengths, phys, given, made }: ListEvent): number {
     const { table } = this.#ledger;
     const { waiting } = this.#iommu;
     /** What was claimed last: it may reach into the next entry. */
@@ -129,13 +129,15 @@ export class Lists {
         at = to;
       }
       this.#iommu.releaseClaimed();
-      if (place.from < 0) return false;
+      if (place.from < 0) return -1;
       if (at < end) this.#add(row, at, -1, end - at);
     }
+    let more = 0;
     if (made > iovas.length) {
       for (const piece of this.#iommu.claimSince(place.since)) {
         claimed(piece);
         this.#add(row, last.from, last.phys, last.to - last.from);
+        more++;
       }
       this.#iommu.releaseClaimed();
     }
@@ -144,7 +146,7 @@ export class Lists {
     table.pages[row] = place.pages;
     table.reserved[row] = place.apart ? table.length[row]! : place.to - iovas[0]!;
     if (place.apart) table.flags[row] = table.flags[row]! | APART;
-    return true;
+    return more;
   }
 
   /** Its pieces by the event alone. */

@@ -135,8 +135,9 @@ export class OneShot {
     this.#iommu.other(ledger.now.cpu);
     if (iova === FAILED) return; // memory of none
     const row = this.#find(device, iova);
-    if (row < 0 || ledger.table.reached[row] === TRANSLATED)
-      this.#iommu.announce(ledger.firstPage(iova), device, row >= 0);
+    const { reached, flags } = ledger.table;
+    if (row < 0 || reached[row] === TRANSLATED || (flags[row]! & FROM_BEFORE) !== 0)
+      this.#iommu.announce(ledger.firstPage(iova), device, row >= 0 && reached[row] === TRANSLATED);
     if (row >= 0) this.#close(row, device, iova, length, direction);
     else this.#unmatched(COHERENT, device, iova, length, direction, this.#ends.why(device, iova, undefined));
   }
@@ -186,7 +187,7 @@ export class OneShot {
     }
   }
 
-  /** The live mapping of `device` at exactly `iova`: one whose pages are gone first, then the newest without a finding. */
+  /** The live mapping of `device` at exactly `iova`: one whose pages are gone first, then the newest, without a finding rather. */
   #find(device: number, iova: number): number {
     const { table } = this.#ledger;
     let best = -1;
@@ -195,15 +196,31 @@ export class OneShot {
       if (table.kind[row] === TWO_STEP) continue;
       if ((table.flags[row]! & PAGES_GONE) !== 0) return row;
       if (best < 0 || ((table.flags[best]! & REPORTED) !== 0 && (table.flags[row]! & REPORTED) === 0)) best = row;
-      if (table.reached[row] === DIRECT) break; // which of several ends cannot be told, and need not be
+      if (table.reached[row] === DIRECT) return row;
     }
     return best;
   }
 
+  /** Of several direct mappings of the same memory which one ends cannot be told, and need not be: the newest like the end. */
+  #likest(row: number, length: number, direction: number): number {
+    const { table } = this.#ledger;
+    let left = MOST_AT_ONCE;
+    for (let one = row; one >= 0 && left > 0; one = table.nextOf(one), left--)
+      if (table.length[one] === length && table.direction[one] === direction && table.reached[one] === DIRECT) return one;
+    return row;
+  }
+
   #close(row: number, device: number, iova: number, length: number, direction: number): void {
     const ledger = this.#ledger;
+    const { table } = ledger;
     this.#suspicions.delete(row);
-    ledger.close(row, ledger.end(ledger.table.kind[row]!, device, iova, length, direction));
+    if (table.reached[row] !== DIRECT || (table.firstOf(device, iova) === row && table.nextOf(row) < 0)) {
+      ledger.close(row, ledger.end(table.kind[row]!, device, iova, length, direction));
+      return;
+    }
+    // One of several: that it is not like the end proves nothing.
+    const one = this.#likest(row, length, direction);
+    ledger.close(one, ledger.end(table.kind[one]!, device, iova, -1, -1));
   }
 
   #unmatched(kind: number, device: number, iova: number, length: number, direction: number, reason: Unmatched): void {
