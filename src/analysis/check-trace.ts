@@ -112,6 +112,7 @@ class Check {
       iommu: dispatch.iommu,
       namesAllocations: () => dispatch.namesAllocations,
       isDoubtful: (timeNs) => ledger.isDoubtful(timeNs),
+      eachExtent: (row, visit) => ledger.eachExtent(row, visit),
       deviceName: (device) => this.#deviceName(device),
       overdue: (row) => this.#overdue.judge(row, dispatch.lastNs),
       suspicionOf: (row) => {

@@ -11,7 +11,7 @@ import type { Trace } from "../trace/index.ts";
 import { followTrace, type TraceCounts } from "./follow.ts";
 import type { LifetimeSink } from "./lifetimes/ledger.ts";
 import { PageSet } from "./lifetimes/page-set.ts";
-import { FROM_BEFORE, KINDS, type LifetimeTable, NO_DEVICE } from "./lifetimes/table.ts";
+import { FROM_BEFORE, KINDS, type LifetimeTable } from "./lifetimes/table.ts";
 import { Quantiles } from "./quantiles.ts";
 
 /** How many values fall in [2^n, 2^(n+1)); the key is 2^n. */

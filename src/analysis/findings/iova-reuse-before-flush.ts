@@ -17,7 +17,7 @@ export const iovaReuseBeforeFlush: Rule = {
   summary: "an address is mapped again before the IOTLB forgot its last mapping (needs invalidation events)",
   advice:
     "Give an address back only after its invalidation is done: until then the device can reach the old pages by it, whatever the tables say.",
-  watch: ({ table, deviceName, now, evidence, begun, report }) => {
+  watch: ({ table, eachExtent, deviceName, now, evidence, begun, report }) => {
     const stale = new PageSet();
     const places = new Map<number, Place>();
     const drafts: Draft[] = [];
@@ -45,11 +45,15 @@ export const iovaReuseBeforeFlush: Rule = {
       opened(row) {
         if (table.reached[row] !== TRANSLATED || (table.flags[row]! & FROM_BEFORE) !== 0) return;
         const device = table.device[row]!;
-        const [page, pages] = [table.page[row]!, table.pages[row]!];
-        if (pages > MOST_PAGES || !stale.overlaps(device, page, pages)) return;
-        stale.remove(device, page, pages);
+        let first = -1;
+        eachExtent(row, (page, pages) => {
+          if (pages > MOST_PAGES || !stale.overlaps(device, page, pages)) return;
+          stale.remove(device, page, pages);
+          if (first < 0) first = page;
+        });
+        if (first < 0) return;
         if (drafts.length >= MOST_DRAFTS) return;
-        const place = places.get(device * 2 ** 36 + (page % 2 ** 36));
+        const place = places.get(device * 2 ** 36 + (first % 2 ** 36));
         drafts.push({
           device,
           iova: table.iova[row]!,

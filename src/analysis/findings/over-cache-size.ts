@@ -1,4 +1,5 @@
 /** Reservations that are too large for the cache of address ranges. */
+import { PAGE_SIZE } from "../../base/index.ts";
 import { COHERENT, TRANSLATED } from "../lifetimes/table.ts";
 import type { Evidence } from "./finding.ts";
 import type { Rule } from "./rule.ts";
@@ -14,7 +15,7 @@ export const overCacheSize: Rule = {
   summary: "reservations over 128 KiB miss the per-CPU cache of address ranges",
   advice:
     "Keep requests at 128 KiB (max_sectors_kb=128 for a disk), or keep large ranges mapped: a larger reservation searches a tree under a lock that all processors share.",
-  watch: ({ table, deviceName, begun, report }) => {
+  watch: ({ table, eachExtent, deviceName, begun, report }) => {
     const seen = new Map<number, { all: number; over: number; largest: number; first: Evidence | undefined }>();
     return {
       opened(row) {
@@ -25,11 +26,14 @@ export const overCacheSize: Rule = {
           known = { all: 0, over: 0, largest: 0, first: undefined };
           seen.set(device, known);
         }
-        known.all++;
-        if (table.pages[row]! <= CACHED_PAGES) return;
-        known.over++;
-        known.largest = Math.max(known.largest, table.reserved[row]!);
-        known.first ??= begun(row);
+        const { over } = known;
+        eachExtent(row, (_page, pages) => {
+          known.all++;
+          if (pages <= CACHED_PAGES) return;
+          known.over++;
+          known.largest = Math.max(known.largest, pages * PAGE_SIZE);
+        });
+        if (known.over > over) known.first ??= begun(row);
       },
       finish() {
         for (const [device, { all, over, largest, first }] of seen)

@@ -44,6 +44,8 @@ export interface RuleContext {
   namesAllocations(): boolean;
   /** "0000:00:04.0", or "an unknown device". */
   deviceName(device: number): string;
+  /** Calls `visit` with each run of pages that `row` holds of its device's address space. */
+  eachExtent(row: number, visit: (page: number, pages: number) => void): void;
   /** At the end of the trace: why a live mapping should have ended, and how sure that is. */
   overdue(row: number): { readonly confidence: Confidence; readonly why: string } | undefined;
   /** Another device's unmap that this mapping's pages would fit, if it is found not to have ended itself. */

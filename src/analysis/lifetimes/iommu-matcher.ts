@@ -55,8 +55,17 @@ interface CpuState {
   next: number;
   /** The last one, if no other event has come since. */
   fresh: PendingUnmap | undefined;
-  /** Unmaps that an event on this CPU announced: first page, device, and whether it was seen to be mapped. */
-  readonly announced: { readonly page: number; readonly device: number; readonly known: boolean }[];
+  /** What events on this CPU said that is going to be unmapped, oldest first. */
+  readonly announced: Announced[];
+}
+
+/** A run of pages that an event announced the unmap of: of what device, whether it was seen to be mapped, and how much is left. */
+interface Announced {
+  readonly page: number;
+  readonly end: number;
+  readonly device: number;
+  readonly known: boolean;
+  left: number;
 }
 
 /** Unmaps of one CPU that may be named late: an interrupt unmaps between an unmap and its name. */
@@ -154,8 +163,8 @@ export class IommuMatcher {
     for (const row of unmap.rows) {
       // Entries of a list that lie apart are unmapped one by one: the others follow.
       if ((table.flags[row]! & APART) !== 0)
-        ledger.eachExtent(row, (other) => {
-          if (other !== page) this.announce(other, table.device[row]!, true);
+        ledger.eachExtent(row, (other, more) => {
+          if (other !== page) this.announce(other, more, table.device[row]!, true);
         });
       ledger.pagesGone(row);
       for (const hook of hooks.tookBack) hook(table.device[row]!, page, pages);
@@ -297,12 +306,15 @@ export class IommuMatcher {
     ledger.showUnattributed(row);
   }
 
-  /** The event at hand says that the next unmap of `page` is its own. `known`: what it unmaps was seen to be mapped. */
-  announce(page: number, device: number, known: boolean): void {
+  /**
+   * The event at hand says that [page, page + pages) is going to be unmapped for it, at once or in parts. `known`: what it unmaps was
+   * seen to be mapped.
+   */
+  announce(page: number, pages: number, device: number, known: boolean): void {
     const { announced } = this.cpu(this.#ledger.now.cpu);
     if (announced.length === MOST_ANNOUNCED) announced.shift();
     else this.#announcedCount++;
-    announced.push({ page, device, known });
+    announced.push({ page, end: page + pages, device, known, left: pages });
   }
 
   /** The event at hand begins a link: the maps that follow on this CPU are its. */
@@ -410,13 +422,17 @@ export class IommuMatcher {
   }
 
   #takeAnnounced({ announced }: CpuState, page: number, pages: number): boolean {
-    const at = announced.findLastIndex((one) => one.page === page);
-    if (at < 0) return false;
-    const [{ device, known }] = announced.splice(at, 1) as [CpuState["announced"][number]];
-    this.#announcedCount--;
+    const at = announced.findLastIndex((one) => one.page === page || (one.page < page && page + pages <= one.end));
+    const found = announced[at];
+    if (!found) return false;
+    found.left -= pages;
+    if (found.left <= 0 || pages === 0) {
+      announced.splice(at, 1);
+      this.#announcedCount--;
+    }
     if (pages === 0) return true;
-    if (!known) this.#ledger.counts.unmapsOfUnknown++;
-    for (const hook of this.#ledger.hooks.tookBack) hook(device, page, pages);
+    if (!found.known) this.#ledger.counts.unmapsOfUnknown++;
+    for (const hook of this.#ledger.hooks.tookBack) hook(found.device, page, pages);
     return true;
   }
 

@@ -69,9 +69,15 @@ export class Lists {
     const first = phys[0] ?? -1;
     const row = this.#find(device, first, phys.length);
     if (row >= 0) {
-      if (table.reached[row] === TRANSLATED) ledger.eachExtent(row, (page) => this.#iommu.announce(page, device, true));
+      if (table.reached[row] === TRANSLATED)
+        ledger.eachExtent(row, (page, pages) => this.#iommu.announce(page, pages, device, true));
       else if ((table.flags[row]! & FROM_BEFORE) !== 0)
-        this.#iommu.announce(ledger.firstPage(table.iova[row]!), device, false);
+        this.#iommu.announce(
+          ledger.firstPage(table.iova[row]!),
+          ledger.pagesOf(table.iova[row]!, table.length[row]!),
+          device,
+          false,
+        );
       ledger.close(row, ledger.end(SCATTERLIST, device, table.iova[row]!, -1, direction));
       ledger.history.ended(device + LIST_SPACE, first, 0, undefined, ledger.now);
       return;
@@ -110,7 +116,7 @@ export class Lists {
         place.since = waiting.order[piece]!;
       } else if (from !== place.to) place.apart = true;
       place.to = from + bytes;
-      place.pages += waiting.pages[piece]!;
+      if (!place.apart) place.pages += waiting.pages[piece]!;
       [last.from, last.to, last.phys] = [from, from + bytes, waiting.phys[piece]!];
     };
     for (const [i, iova] of iovas.entries()) {

@@ -137,7 +137,12 @@ export class OneShot {
     const row = this.#find(device, iova);
     const { reached, flags } = ledger.table;
     if (row < 0 || reached[row] === TRANSLATED || (flags[row]! & FROM_BEFORE) !== 0)
-      this.#iommu.announce(ledger.firstPage(iova), device, row >= 0 && reached[row] === TRANSLATED);
+      this.#iommu.announce(
+        ledger.firstPage(iova),
+        ledger.pagesOf(iova, length),
+        device,
+        row >= 0 && reached[row] === TRANSLATED,
+      );
     if (row >= 0) this.#close(row, device, iova, length, direction);
     else this.#unmatched(COHERENT, device, iova, length, direction, this.#ends.why(device, iova, undefined));
   }
@@ -206,7 +211,8 @@ export class OneShot {
     const { table } = this.#ledger;
     let left = MOST_AT_ONCE;
     for (let one = row; one >= 0 && left > 0; one = table.nextOf(one), left--)
-      if (table.length[one] === length && table.direction[one] === direction && table.reached[one] === DIRECT) return one;
+      if (table.length[one] === length && table.direction[one] === direction && table.reached[one] === DIRECT)
+        return one;
     return row;
   }
 

@@ -20,10 +20,10 @@ export class Ranges {
   readonly #ledger: Ledger;
   readonly #iommu: IommuMatcher;
   readonly #ends: UnmatchedEnds;
-  /** Linked pages that do not follow on the linked prefix, by row: page numbers in the range. */
+  /** Linked pages that do not follow on the linked prefix, by row: pages of the device's addresses. */
   readonly #islands = new PageSet();
-  /** Rows that have some. */
-  readonly #scattered = new Set<number>();
+  /** Rows that have some, and the offset at which their last link ends: it need not be at the end of a page. */
+  readonly #scattered = new Map<number, number>();
   /** Ranges are seen to end in this trace: one whose state is used again was abandoned. */
   #endsSeen = false;
 
@@ -92,7 +92,8 @@ export class Ranges {
     const hole = known ? this.#hole(row, offset, offset + length) : -1;
     for (const hook of ledger.hooks.unlinking) hook(row, offset, length, hole);
     this.#remove(row, offset, hole >= 0 ? hole : offset + length);
-    this.#iommu.announce(ledger.firstPage(table.iova[row]! + offset), device, true);
+    const from = table.iova[row]! + offset;
+    this.#iommu.announce(ledger.firstPage(from), ledger.pagesOf(from, length), device, true);
   }
 
   /** `dma_iova_destroy`, or with `mapped` 0 `dma_iova_free`. */
@@ -102,7 +103,7 @@ export class Ranges {
     this.#endsSeen = true;
     this.#iommu.other(now.cpu);
     const row = this.#find(device, state);
-    if (mapped > 0) this.#iommu.announce(ledger.firstPage(address), device, row >= 0);
+    if (mapped > 0) this.#iommu.announce(ledger.firstPage(address), ledger.pagesOf(address, mapped), device, row >= 0);
     const end = ledger.end(TWO_STEP, device, address, mapped, direction);
     if (row < 0) {
       const reason = this.#ends.earlier(device + STATE_SPACE, state) ?? ({ why: "unknown-start" } as const);
@@ -170,12 +171,13 @@ export class Ranges {
     table.unsynced[row] = table.unsynced[row]! + length;
     if (offset === table.linkedEnd[row]) {
       table.linkedEnd[row] = offset + length;
-      if (this.#scattered.has(row)) this.#absorb(row);
+      const last = this.#scattered.get(row);
+      if (last !== undefined) this.#absorb(row, last);
       return;
     }
-    this.#scattered.add(row);
-    const pages = pagesTouched(offset, length);
-    if (pages <= MOST_PAGES) this.#islands.add(row, Math.floor(offset / PAGE_SIZE), pages);
+    this.#scattered.set(row, Math.max(this.#scattered.get(row) ?? 0, offset + length));
+    const pages = pagesTouched(link.from, length);
+    if (pages <= MOST_PAGES) this.#islands.add(row, Math.floor(link.from / PAGE_SIZE), pages);
   }
 
   /** The piece of memory of a link, in place of the one that was linked there before. */
@@ -203,34 +205,40 @@ export class Ranges {
     table.length[row] = table.length[row]! + length;
   }
 
-  /** Islands that the prefix has reached. */
-  #absorb(row: number): void {
+  /** Islands that the prefix has reached; nothing is linked from `last` on. */
+  #absorb(row: number, last: number): void {
     const { table } = this.#ledger;
     for (;;) {
-      const end = table.linkedEnd[row]!;
+      const end = table.iova[row]! + table.linkedEnd[row]!;
       const page = Math.floor(end / PAGE_SIZE);
       if (end % PAGE_SIZE !== 0 || !this.#islands.overlaps(row, page, 1)) return;
       this.#islands.remove(row, page, 1);
-      table.linkedEnd[row] = end + PAGE_SIZE;
+      table.linkedEnd[row] = Math.max(table.linkedEnd[row]!, Math.min(last, table.linkedEnd[row]! + PAGE_SIZE));
     }
   }
 
   /** The first offset in [from, to) that is not linked; -1: all is. */
   #hole(row: number, from: number, to: number): number {
-    const at = Math.max(from, this.#ledger.table.linkedEnd[row]!);
+    const { table } = this.#ledger;
+    const at = Math.max(from, table.linkedEnd[row]!);
     if (at >= to) return -1;
     if (!this.#scattered.has(row)) return at;
-    const page = Math.floor(at / PAGE_SIZE);
-    const missing = this.#islands.firstMissing(row, page, Math.min(MOST_PAGES, Math.ceil(to / PAGE_SIZE) - page));
-    return missing < 0 ? -1 : Math.max(at, missing * PAGE_SIZE);
+    const iova = table.iova[row]!;
+    const page = Math.floor((iova + at) / PAGE_SIZE);
+    const missing = this.#islands.firstMissing(row, page, Math.min(MOST_PAGES, pagesTouched(iova + at, to - at)));
+    return missing < 0 ? -1 : Math.max(at, missing * PAGE_SIZE - iova);
   }
 
   /** Bytes linked at or after `offset`; of links out of order whole pages. */
   #beyond(row: number, offset: number): number {
-    let bytes = Math.max(0, this.#ledger.table.linkedEnd[row]! - offset);
-    if (this.#scattered.has(row))
+    const { table } = this.#ledger;
+    let bytes = Math.max(0, table.linkedEnd[row]! - offset);
+    const from = Math.ceil((table.iova[row]! + offset) / PAGE_SIZE);
+    const last = this.#scattered.get(row);
+    if (last !== undefined)
       this.#islands.eachRun(row, (page, pages) => {
-        bytes += Math.max(0, (page + pages) * PAGE_SIZE - Math.max(page * PAGE_SIZE, offset));
+        const to = Math.min((page + pages) * PAGE_SIZE, table.iova[row]! + last);
+        bytes += Math.max(0, to - Math.max(page, from) * PAGE_SIZE);
       });
     return bytes;
   }
@@ -239,16 +247,21 @@ export class Ranges {
   #remove(row: number, from: number, to: number): void {
     const { table } = this.#ledger;
     const prefix = table.linkedEnd[row]!;
+    const iova = table.iova[row]!;
     table.linked[row] = Math.max(0, table.linked[row]! - Math.max(0, to - from));
     if (to > prefix)
-      this.#islands.remove(row, Math.floor(from / PAGE_SIZE), pagesTouched(from, Math.max(0, to - from)));
+      this.#islands.remove(
+        row,
+        Math.floor((iova + from) / PAGE_SIZE),
+        pagesTouched(iova + from, Math.max(0, to - from)),
+      );
     if (from >= prefix) return;
     table.linkedEnd[row] = from;
     if (to >= prefix) return;
     // The end of the prefix stays, behind a hole.
-    this.#scattered.add(row);
-    const page = Math.ceil(to / PAGE_SIZE);
-    const pages = Math.ceil(prefix / PAGE_SIZE) - page;
+    this.#scattered.set(row, Math.max(this.#scattered.get(row) ?? 0, prefix));
+    const page = Math.ceil((iova + to) / PAGE_SIZE);
+    const pages = Math.ceil((iova + prefix) / PAGE_SIZE) - page;
     if (pages > 0 && pages <= MOST_PAGES) this.#islands.add(row, page, pages);
   }
 

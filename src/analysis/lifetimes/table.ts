@@ -71,7 +71,7 @@ export class LifetimeTable {
   reserved: Float64Array = new Float64Array(FIRST_ROWS);
   /** First byte of memory; -1: unknown. */
   phys: Float64Array = new Float64Array(FIRST_ROWS);
-  /** First page of 4 KiB of the address space held, and how many; 0 pages where nothing is held. */
+  /** First page of 4 KiB of the address space held, and how many; 0 pages where nothing is held. {@link APART}: of its first part. */
   page: Float64Array = new Float64Array(FIRST_ROWS);
   pages: Float64Array = new Float64Array(FIRST_ROWS);
   /** Nanoseconds since the trace's time base; -1: before the recording. */
