@@ -80,8 +80,8 @@ const RECENT = 8;
 export class IommuMatcher {
   /** Maps without a device. */
   readonly waiting: Unattributed = new Unattributed();
-  /** `iommu:*` events are in this trace. */
-  seen = false;
+  /** `iommu:map` events are in this trace. */
+  mapsSeen = false;
   /** `dma_map_*` events are in this trace: what one of them maps is named. */
   mapsNamed = false;
   /** Two domains use one address, and the events do not tell them apart. */
@@ -103,7 +103,7 @@ export class IommuMatcher {
 
   /** Answers the link that this map belongs to, if any. */
   map(iova: number, length: number, phys: number): PendingLink | undefined {
-    this.seen = true;
+    this.mapsSeen = true;
     if (length === 0) return undefined; // failed
     const ledger = this.#ledger;
     const { now } = ledger;
@@ -128,7 +128,6 @@ export class IommuMatcher {
   unmap(iova: number, asked: number, done: number): void {
     const ledger = this.#ledger;
     const { now, hooks, table, counts } = ledger;
-    this.seen = true;
     for (const hook of hooks.iommuUnmapped) hook(iova, asked, done);
     if (done > 0) {
       counts.unmapEvents++;

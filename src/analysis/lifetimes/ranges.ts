@@ -163,7 +163,7 @@ export class Ranges {
 
   #confirm(row: number): void {
     const link = this.#iommu.takeLink(row);
-    if (!link || (this.#iommu.seen && link.mapped < link.length)) return; // it failed
+    if (!link || (this.#iommu.mapsSeen && link.mapped < link.length)) return; // it failed
     const { table } = this.#ledger;
     const { offset, length } = link;
     this.#addPiece(row, link);

@@ -21,6 +21,7 @@ import type { Requester, TranslationUnit } from "../../../platform/index.ts";
 import type { BouncePool } from "../../../swiotlb/index.ts";
 import type { Observer } from "../../../trace/index.ts";
 import { readPieces, writePieces } from "../bytes.ts";
+import { methodsOf } from "../observers.ts";
 import type { PlantedParts, RunOptions } from "../scenario.ts";
 import { buildMachine, buildVtd, layoutOf } from "./hardware.ts";
 import type { MappingConfig } from "./plan.ts";
@@ -220,16 +221,3 @@ export class World {
 
 /** Two below one switch, one below a root port of its own. */
 const SLOTS = ["0.0.0", "0.0.1", "0.1"] as const;
-
-/** The methods of an observer, which may stand on its prototype. */
-function methodsOf(observer: Observer | undefined): Observer {
-  if (!observer) return {};
-  const methods: Record<string, unknown> = {};
-  for (let from: object = observer; from && from !== Object.prototype; from = Object.getPrototypeOf(from) as object)
-    for (const name of Object.getOwnPropertyNames(from)) {
-      const method = (observer as Record<string, unknown>)[name];
-      if (name !== "constructor" && typeof method === "function")
-        methods[name] ??= (...values: unknown[]) => (method as (...all: unknown[]) => unknown).apply(observer, values);
-    }
-  return methods as Observer;
-}
