@@ -10,7 +10,7 @@
 import { PAGE_SIZE } from "../../base/index.ts";
 import type { Place } from "./history.ts";
 import type { Ledger } from "./ledger.ts";
-import { APART, NO_DEVICE, NO_DIRECTION, PAGES_GONE, TRANSLATED, TWO_STEP, UNATTRIBUTED } from "./table.ts";
+import { APART, CONTESTED, NO_DEVICE, NO_DIRECTION, PAGES_GONE, TRANSLATED, TWO_STEP, UNATTRIBUTED } from "./table.ts";
 import { Unattributed } from "./unattributed.ts";
 
 /** A two-step link whose `iommu:map` events are still to come on its CPU. */
@@ -38,14 +38,17 @@ export class PendingUnmap {
   place: Place = NOWHERE;
   /** Its place in the order of ends. */
   order = 0;
+  /** It fits several. */
+  isContested = false;
   /** Mappings that it fits, newest first: their rows and ids. */
   readonly rows: number[] = [];
   readonly ids: number[] = [];
-  /** What it fits of the maps without a device: taken, and given back if it was not theirs. */
-  pieces: number[] = NONE;
+  /** What it fits of the maps without a device, and their places in the recording. */
+  pieces: readonly number[] = NONE;
+  readonly orders: number[] = [];
 }
 
-const NONE: number[] = [];
+const NONE: readonly number[] = [];
 const NOWHERE: Place = { timeNs: 0, cpu: 0, pid: 0, task: 0, type: 0, site: 0 };
 
 interface CpuState {
@@ -158,8 +161,11 @@ export class IommuMatcher {
       unmap.rows.push(row);
       unmap.ids.push(table.id[row]!);
     }
-    unmap.pieces = this.waiting.unmapped(page, pages, now.cpu);
+    this.#speakFor(unmap);
+    unmap.isContested = unmap.rows.length + Math.sign(unmap.pieces.length) > 1;
     for (const row of unmap.rows) {
+      if (unmap.isContested) table.flags[row] = table.flags[row]! | CONTESTED;
+      if ((table.flags[row]! & PAGES_GONE) !== 0) continue;
       // Entries of a list that lie apart are unmapped one by one: the others follow.
       if ((table.flags[row]! & APART) !== 0)
         ledger.eachExtent(row, (other, more) => {
@@ -173,7 +179,8 @@ export class IommuMatcher {
   /** Whether an unmap of [page, page + pages) may be that of `row`. */
   #fits(row: number, page: number, pages: number): boolean {
     const { table } = this.#ledger;
-    if (table.reached[row] !== TRANSLATED || (table.flags[row]! & PAGES_GONE) !== 0) return false;
+    if (table.reached[row] !== TRANSLATED) return false;
+    if ((table.flags[row]! & PAGES_GONE) !== 0 && (table.flags[row]! & CONTESTED) === 0) return false;
     if (table.kind[row] !== TWO_STEP) return table.page[row] === page && table.pages[row] === pages;
     const iova = table.iova[row]!;
     return this.#ledger.firstPage(iova) === page && this.#ledger.pagesOf(iova, table.linkedEnd[row]!) === pages;
@@ -198,11 +205,18 @@ export class IommuMatcher {
     if (own) this.resolve(own, row);
     else if ((table.flags[row]! & PAGES_GONE) !== 0) {
       // The task went to another CPU in between.
-      const id = table.id[row]!;
-      for (const state of this.#cpus)
-        for (const unmap of state?.unmaps ?? NO_UNMAPS)
-          if (unmap.isOpen && unmap.rows.some((one, i) => one === row && unmap.ids[i] === id)) this.resolve(unmap, row);
+      const unmap = this.#openWith(row);
+      if (unmap) this.resolve(unmap, row);
     }
+  }
+
+  /** An unmap that `row` may be the one of, and that nobody has named; of any CPU. */
+  #openWith(row: number): PendingUnmap | undefined {
+    const id = this.#ledger.table.id[row]!;
+    for (const state of this.#cpus)
+      for (const unmap of state?.unmaps ?? NO_UNMAPS)
+        if (unmap.isOpen && unmap.rows.some((one, i) => one === row && unmap.ids[i] === id)) return unmap;
+    return undefined;
   }
 
   /** The event at hand names a mapping at `page` that was not seen to begin: the unmap of its pages was that one's. */
@@ -219,7 +233,26 @@ export class IommuMatcher {
   resolve(unmap: PendingUnmap, row: number): void {
     unmap.isOpen = false;
     this.#restore(unmap, row);
-    for (const piece of unmap.pieces) this.waiting.restore(piece);
+    this.#giveBack(unmap);
+  }
+
+  #speakFor(unmap: PendingUnmap): void {
+    const { waiting } = this;
+    unmap.pieces = waiting.speakFor(unmap.page, unmap.pages, unmap.place.cpu, unmap.order);
+    unmap.orders.length = 0;
+    for (const piece of unmap.pieces) unmap.orders.push(waiting.order[piece]!);
+  }
+
+  #giveBack({ pieces, orders }: PendingUnmap): void {
+    const { waiting } = this;
+    pieces.forEach((piece, i) => {
+      if (waiting.isSpokenFor(piece, orders[i]!)) waiting.giveBack(piece);
+    });
+  }
+
+  /** Whether all that `unmap` spoke for still waits: what was named in between lives on. */
+  #stillWait({ pieces, orders }: PendingUnmap): boolean {
+    return pieces.length > 0 && pieces.every((piece, i) => this.waiting.isSpokenFor(piece, orders[i]!));
   }
 
   /** The latest open unmap of `page` on a CPU. */
@@ -235,14 +268,24 @@ export class IommuMatcher {
   #settle(unmap: PendingUnmap): void {
     const { counts, table } = this.#ledger;
     unmap.isOpen = false;
+    if (unmap.pieces.length > 0 && !this.#stillWait(unmap)) {
+      this.#giveBack(unmap);
+      this.#speakFor(unmap);
+    }
     if (unmap.pieces.length > 0) {
       // It was that of maps which nobody names either.
       this.#restore(unmap, -1);
+      for (const piece of unmap.pieces) this.waiting.take(piece);
       this.#show(unmap.pieces, unmap.place.timeNs, unmap.order);
       return;
     }
     const left = unmap.rows.filter((row, i) => table.isLive(row) && table.id[row] === unmap.ids[i]);
-    if (left.length > 1) this.#restore(unmap, left.at(-1)!); // one of them went, the oldest most likely
+    if (left.length > 1) {
+      // One of them went, the oldest most likely that no other unmap took.
+      const gone = left.findLast((row) => (table.flags[row]! & CONTESTED) !== 0) ?? left.at(-1)!;
+      table.flags[gone] = table.flags[gone]! & ~CONTESTED;
+      this.#restore(unmap, gone);
+    }
     if (unmap.rows.length > 0) return;
     // Told as if it were the event at hand again.
     const now = this.#ledger.now.copy();
@@ -260,7 +303,10 @@ export class IommuMatcher {
     const { table } = this.#ledger;
     unmap.rows.forEach((gone, i) => {
       if (gone === row || !table.isLive(gone) || table.id[gone] !== unmap.ids[i]) return;
-      if ((table.flags[gone]! & PAGES_GONE) !== 0) this.#ledger.restorePages(gone);
+      const flags = table.flags[gone]!;
+      // Given to another unmap already, or it may still be another's.
+      if ((flags & PAGES_GONE) === 0 || (unmap.isContested && (flags & CONTESTED) === 0) || this.#openWith(gone)) return;
+      this.#ledger.restorePages(gone);
     });
   }
 

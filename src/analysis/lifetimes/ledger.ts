@@ -13,6 +13,7 @@ import { PageSet } from "./page-set.ts";
 import { QueueLinks, RowQueue } from "./row-queue.ts";
 import {
   APART,
+  CONTESTED,
   DIRECT,
   END_NOT_RECORDED,
   FROM_BEFORE,
@@ -319,7 +320,7 @@ export class Ledger {
   restorePages(row: number): void {
     const { table } = this;
     this.#gone.remove(row);
-    table.flags[row] = table.flags[row]! & ~PAGES_GONE;
+    table.flags[row] = table.flags[row]! & ~(PAGES_GONE | CONTESTED);
     table.endNs[row] = -1;
     table.endOrder[row] = -1;
     this.#others.push(row);

@@ -50,8 +50,10 @@ export const APART = 8;
 export const END_NOT_RECORDED = 16;
 /** Its pieces are found by their addresses: some were mapped again, or in no order. */
 export const PIECES_ENTERED = 32;
+/** Its pages are gone, unless they were another mapping's: the unmap fits several. */
+export const CONTESTED = 64;
 /** It can be found: it is in the indexes. */
-const FINDABLE = 64;
+const FINDABLE = 128;
 
 export class LifetimeTable {
   /** Index into {@link KINDS}. */

@@ -5,7 +5,7 @@
  * most likely, which one unmap takes back. Most pieces leave at once, when the `dma:*` event of the same mapping claims
  * them; those that stay are the unattributed ones. Two domains may use one address: then an unmap is taken for the run that it
  * fits exactly, on the CPU that mapped it, the oldest first.
- * Promises: a piece is in one place only: waiting, or with who took it.
+ * Promises: a piece that an unmap speaks for still waits: an event may name it yet, and then the unmap was another's.
  */
 import { ChainedIndex, hashOf } from "./chained-index.ts";
 import { FIRST_ROWS, RowNumbers, widened } from "./columns.ts";
@@ -14,8 +14,15 @@ import { QueueLinks, RowQueue } from "./row-queue.ts";
 
 const NONE = -1;
 
+/** What a piece is: with who took it; waiting; waiting, and most likely what an unmap took back that nobody has named so far. */
+const TAKEN = 0;
+const WAITS = 1;
+const SPOKEN_FOR = 2;
+
 /** Runs that a map may continue, by the CPU of their last piece: an interrupt or another task maps in between. */
 const OPEN_RUNS = 4;
+/** Longer than this between two requests is as good as apart. */
+const LONG_NS = 1e9;
 /** Pieces at one address that are looked at, newest first: as many domains as may use it. */
 const MOST_AT_ONCE = 256;
 /** Pieces that wait; what nobody unmaps would pile up. */
@@ -46,8 +53,8 @@ export class Unattributed {
   readonly #links = new QueueLinks();
   /** Pieces that wait, by age. */
   readonly #waiting = new RowQueue(this.#links);
-  /** 1: waits; 0: is with who took it. */
-  #waits: Uint8Array = new Uint8Array(FIRST_ROWS);
+  /** {@link TAKEN}, {@link WAITS} or {@link SPOKEN_FOR}. */
+  #state: Uint8Array = new Uint8Array(FIRST_ROWS);
   /** By CPU: the last pieces of its latest runs, newest first. */
   readonly #open: number[][] = [];
 
@@ -62,7 +69,7 @@ export class Unattributed {
   }
 
   isLive(piece: number): boolean {
-    return this.#numbers.isLive(piece) && this.#waits[piece] === 1;
+    return this.#numbers.isLive(piece) && this.#state[piece] !== TAKEN;
   }
 
   /** A map of the event at hand. */
@@ -133,7 +140,7 @@ export class Unattributed {
     if (next < 0) this.#shorten(piece, previous);
     this.#index.remove(piece, hashOf(this.page[piece]!));
     this.#waiting.remove(piece);
-    this.#waits[piece] = 0;
+    this.#state[piece] = TAKEN;
   }
 
   /** `piece` was the last of its run, if that is open: what it continued may go on where it began. */
@@ -145,61 +152,68 @@ export class Unattributed {
     else open.splice(at, 1);
   }
 
-  /** It waits again, by itself. */
-  restore(piece: number): void {
-    this.#next[piece] = NONE;
-    this.#previous[piece] = NONE;
-    this.#wait(piece);
-  }
-
   /** Gives back a piece that was taken. */
   release(piece: number): void {
     this.#numbers.release(piece);
   }
 
   /**
-   * Takes what an unmap of [page, page + pages) on `cpu` took back, in the order of the addresses: a run that it fits, or, piece by
-   * piece, the oldest.
+   * What an unmap of [page, page + pages) on `cpu` took back of what was mapped before place `before`, in the order of the addresses: a
+   * run that it fits, or, piece by piece, the oldest. It is spoken for from now on.
    */
-  unmapped(page: number, pages: number, cpu: number): number[] {
-    const taken: number[] = [];
-    if (this.live === 0) return taken;
+  speakFor(page: number, pages: number, cpu: number, before: number): number[] {
+    const found = this.live === 0 ? [] : this.#unmapped(page, pages, cpu, before);
+    for (const piece of found) this.#state[piece] = SPOKEN_FOR;
+    return found;
+  }
+
+  /** The unmap that spoke for `piece` was another's. */
+  giveBack(piece: number): void {
+    if (this.#state[piece] === SPOKEN_FOR) this.#state[piece] = WAITS;
+  }
+
+  /** Whether `piece` is still the one of place `order`, and spoken for. */
+  isSpokenFor(piece: number, order: number): boolean {
+    return this.#state[piece] === SPOKEN_FOR && this.order[piece] === order;
+  }
+
+  #unmapped(page: number, pages: number, cpu: number, before: number): number[] {
+    const found: number[] = [];
     let best = NONE;
-    let fit = 0;
+    let fit = Number.NEGATIVE_INFINITY;
     let most = MOST_AT_ONCE;
     for (let piece = this.firstAt(page); piece >= 0 && most > 0; piece = this.nextAt(piece), most--) {
-      const own = this.#fitOf(piece, pages, cpu);
-      if (own >= fit && own > 0) [best, fit] = [piece, own]; // of equals the oldest: it comes last
+      const own = this.#fitOf(piece, pages, cpu, before);
+      if (own !== undefined && own >= fit) [best, fit] = [piece, own]; // of equals the oldest: it comes last
     }
     if (best >= 0) {
-      for (let left = pages; left > 0; ) {
-        const next = this.#next[best]!;
+      for (let left = pages; left > 0; best = this.#next[best]!) {
         left -= this.pages[best]!;
-        this.take(best);
-        taken.push(best);
-        best = next;
+        found.push(best);
       }
-      return taken;
+      return found;
     }
     if (pages > this.#numbers.used * 2) {
       // A huge range over few pieces: look at those instead of at every page.
       for (let piece = 0; piece < this.#numbers.used; piece++)
-        if (this.isLive(piece) && this.page[piece]! >= page && this.page[piece]! < page + pages) taken.push(piece);
-      taken.sort((a, b) => this.page[a]! - this.page[b]! || this.order[a]! - this.order[b]!);
-      for (const piece of taken) this.take(piece);
-      return taken;
+        if (this.#isFree(piece, before) && this.page[piece]! >= page && this.page[piece]! < page + pages)
+          found.push(piece);
+      return found.sort((a, b) => this.page[a]! - this.page[b]! || this.order[a]! - this.order[b]!);
     }
     for (let at = page; at < page + pages; ) {
-      const piece = this.#oldestAt(at, cpu);
+      const piece = this.#oldestAt(at, cpu, before);
       if (piece < 0) {
         at++;
         continue;
       }
       at += this.pages[piece]!;
-      this.take(piece);
-      taken.push(piece);
+      found.push(piece);
     }
-    return taken;
+    return found;
+  }
+
+  #isFree(piece: number, before: number): boolean {
+    return this.#numbers.isLive(piece) && this.#state[piece] === WAITS && this.order[piece]! < before;
   }
 
   /** Takes the run of the piece that waits longest. */
@@ -229,24 +243,34 @@ export class Unattributed {
     return run;
   }
 
-  /** How well an unmap of `pages` from `piece` on fits its run: 0 not at all, most on its CPU, more if the run is no longer. */
-  #fitOf(piece: number, pages: number, cpu: number): number {
+  /**
+   * How well an unmap of `pages` from `piece` on fits its run; `undefined`: not at all. Best on the CPU that mapped it; then the more
+   * time there is between it and its neighbours in the run, which are other requests then.
+   */
+  #fitOf(piece: number, pages: number, cpu: number, before: number): number | undefined {
     let left = pages;
     let last = piece;
-    for (let at = piece; at >= 0 && left > 0; at = this.#next[at]!) {
+    for (let at = piece; at >= 0 && left > 0 && this.#isFree(at, before); at = this.#next[at]!) {
       left -= this.pages[at]!;
       last = at;
     }
-    if (left !== 0) return 0;
-    const whole = this.#previous[piece]! < 0 && this.#next[last]! < 0;
-    return 1 + (this.cpu[piece] === cpu ? 2 : 0) + (whole ? 1 : 0);
+    if (left !== 0) return undefined;
+    const { startNs } = this;
+    const [previous, next] = [this.#previous[piece]!, this.#next[last]!];
+    const apartNs = Math.min(
+      previous < 0 ? LONG_NS : startNs[piece]! - startNs[previous]!,
+      next < 0 ? LONG_NS : startNs[next]! - startNs[last]!,
+      LONG_NS,
+    );
+    return apartNs + (this.cpu[piece] === cpu ? 2 * LONG_NS : 0);
   }
 
   /** The oldest of `cpu` at `page`, else the oldest. */
-  #oldestAt(page: number, cpu: number): number {
+  #oldestAt(page: number, cpu: number, before: number): number {
     let [oldest, own] = [NONE, NONE];
     let most = MOST_AT_ONCE;
     for (let piece = this.firstAt(page); piece >= 0 && most > 0; piece = this.nextAt(piece), most--) {
+      if (!this.#isFree(piece, before)) continue;
       oldest = piece;
       if (this.cpu[piece] === cpu) own = piece;
     }
@@ -286,7 +310,7 @@ export class Unattributed {
   #wait(piece: number): void {
     this.#index.add(piece, hashOf(this.page[piece]!));
     this.#waiting.push(piece);
-    this.#waits[piece] = 1;
+    this.#state[piece] = WAITS;
   }
 
   #grow(): void {
@@ -303,7 +327,7 @@ export class Unattributed {
     this.overLive = widened(this.overLive, rows);
     this.#next = widened(this.#next, rows);
     this.#previous = widened(this.#previous, rows);
-    this.#waits = widened(this.#waits, rows);
+    this.#state = widened(this.#state, rows);
     this.#links.grow(rows);
     this.#index.grow(rows, (piece) => hashOf(this.page[piece]!));
   }
