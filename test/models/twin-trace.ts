@@ -79,7 +79,13 @@ const MEMORY: readonly Role[] = ["physAddr", "state"];
 const ADDRESSES: readonly Role[] = ["dmaAddr"];
 const LISTS: readonly Role[] = ["physAddrs", "dmaAddrs"];
 
-function change(type: EventType, { meaning, fields }: KnownEvent, words: Uint32Array, strings: Strings, translated: boolean): void {
+function change(
+  type: EventType,
+  { meaning, fields }: KnownEvent,
+  words: Uint32Array,
+  strings: Strings,
+  translated: boolean,
+): void {
   if (fields.device !== undefined) words[fields.device * 2] = strings.twin(words[fields.device * 2]!);
   const moved = meaning === "bounced" || !translated ? [...MEMORY, ...ADDRESSES] : MEMORY;
   for (const role of moved) {
@@ -116,12 +122,17 @@ const viewOf = (trace: Trace): Omit<Trace, "batches" | "strings"> => {
   return { format, types, buffers, clock, cpus, system, timeBase, lost, damage };
 };
 
-function ofEvents(trace: Omit<Trace, "batches" | "strings">, strings: readonly string[], events: readonly Event[]): Trace {
+function ofEvents(
+  trace: Omit<Trace, "batches" | "strings">,
+  strings: readonly string[],
+  events: readonly Event[],
+): Trace {
   return {
     ...viewOf(trace as Trace),
     strings,
     async *batches() {
-      for (let from = 0; from < events.length; from += BATCH) yield batchOf(trace.types, events.slice(from, from + BATCH));
+      for (let from = 0; from < events.length; from += BATCH)
+        yield batchOf(trace.types, events.slice(from, from + BATCH));
     },
   };
 }
@@ -135,7 +146,8 @@ function batchOf(types: readonly EventType[], events: readonly Event[]): EventBa
   for (const [row, event] of events.entries()) {
     start[row] = at;
     words.set(event.words, at);
-    for (const [field, { kind }] of types[event.type]!.fields.entries()) if (kind === "array") words[at + field * 2]! += at;
+    for (const [field, { kind }] of types[event.type]!.fields.entries())
+      if (kind === "array") words[at + field * 2]! += at;
     at += event.words.length;
   }
   return {
