@@ -1,7 +1,7 @@
 /** An address that is mapped again while the IOMMU may still remember its last use. */
 import type { Place } from "../lifetimes/history.ts";
 import { PageSet } from "../lifetimes/page-set.ts";
-import { FROM_BEFORE, TRANSLATED } from "../lifetimes/table.ts";
+import { APART, FROM_BEFORE, TRANSLATED } from "../lifetimes/table.ts";
 import type { Draft, Rule } from "./rule.ts";
 import { address, size, time } from "./words.ts";
 
@@ -22,6 +22,11 @@ export const iovaReuseBeforeFlush: Rule = {
     const places = new Map<number, Place>();
     const drafts: Draft[] = [];
     let flushes = 0;
+    const reused = (device: number, page: number, pages: number): boolean => {
+      if (pages > MOST_PAGES || !stale.overlaps(device, page, pages)) return false;
+      stale.remove(device, page, pages);
+      return true;
+    };
     return {
       tookBack(device, page, pages) {
         if (pages > MOST_PAGES) return;
@@ -46,11 +51,12 @@ export const iovaReuseBeforeFlush: Rule = {
         if (table.reached[row] !== TRANSLATED || (table.flags[row]! & FROM_BEFORE) !== 0) return;
         const device = table.device[row]!;
         let first = -1;
-        eachExtent(row, (page, pages) => {
-          if (pages > MOST_PAGES || !stale.overlaps(device, page, pages)) return;
-          stale.remove(device, page, pages);
-          if (first < 0) first = page;
-        });
+        if ((table.flags[row]! & APART) === 0) {
+          if (reused(device, table.page[row]!, table.pages[row]!)) first = table.page[row]!;
+        } else
+          eachExtent(row, (page, pages) => {
+            if (reused(device, page, pages) && first < 0) first = page;
+          });
         if (first < 0) return;
         if (drafts.length >= MOST_DRAFTS) return;
         const place = places.get(device * 2 ** 36 + (first % 2 ** 36));

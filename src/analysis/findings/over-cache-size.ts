@@ -1,6 +1,6 @@
 /** Reservations that are too large for the cache of address ranges. */
 import { PAGE_SIZE } from "../../base/index.ts";
-import { COHERENT, TRANSLATED } from "../lifetimes/table.ts";
+import { APART, COHERENT, TRANSLATED } from "../lifetimes/table.ts";
 import type { Evidence } from "./finding.ts";
 import type { Rule } from "./rule.ts";
 import { count, share, size } from "./words.ts";
@@ -9,6 +9,13 @@ import { count, share, size } from "./words.ts";
 const CACHED_PAGES = 32;
 const LEAST = 16;
 
+interface Seen {
+  all: number;
+  over: number;
+  largest: number;
+  first: Evidence | undefined;
+}
+
 export const overCacheSize: Rule = {
   name: "over-cache-size",
   severity: "advice",
@@ -16,7 +23,14 @@ export const overCacheSize: Rule = {
   advice:
     "Keep requests at 128 KiB (max_sectors_kb=128 for a disk), or keep large ranges mapped: a larger reservation searches a tree under a lock that all processors share.",
   watch: ({ table, eachExtent, deviceName, begun, report }) => {
-    const seen = new Map<number, { all: number; over: number; largest: number; first: Evidence | undefined }>();
+    const seen = new Map<number, Seen>();
+    const reserved = (row: number, known: Seen, pages: number): void => {
+      known.all++;
+      if (pages <= CACHED_PAGES) return;
+      known.over++;
+      known.largest = Math.max(known.largest, pages * PAGE_SIZE);
+      known.first ??= begun(row);
+    };
     return {
       opened(row) {
         if (table.reached[row] !== TRANSLATED || table.kind[row] === COHERENT) return;
@@ -26,14 +40,8 @@ export const overCacheSize: Rule = {
           known = { all: 0, over: 0, largest: 0, first: undefined };
           seen.set(device, known);
         }
-        const { over } = known;
-        eachExtent(row, (_page, pages) => {
-          known.all++;
-          if (pages <= CACHED_PAGES) return;
-          known.over++;
-          known.largest = Math.max(known.largest, pages * PAGE_SIZE);
-        });
-        if (known.over > over) known.first ??= begun(row);
+        if ((table.flags[row]! & APART) === 0) reserved(row, known, table.pages[row]!);
+        else eachExtent(row, (_page, pages) => reserved(row, known, pages));
       },
       finish() {
         for (const [device, { all, over, largest, first }] of seen)

@@ -27,29 +27,41 @@ export interface PendingLink {
   mapped: number;
 }
 
-/** What an `iommu:unmap` may have taken, until an event says whose that was. */
-export class PendingUnmap {
+/** What an `iommu:unmap` may have taken, until an event says whose that was; and the event itself. Used again. */
+export class PendingUnmap implements Place {
   /** Nobody has said yet. */
   isOpen = false;
+  timeNs = 0;
+  cpu = 0;
+  pid = 0;
+  task = 0;
+  type = 0;
+  readonly site = 0;
   page = 0;
   /** 0: the IOMMU had nothing there. */
   pages = 0;
-  /** The event itself. */
-  place: Place = NOWHERE;
   /** Its place in the order of ends. */
   order = 0;
-  /** It fits several. */
-  isContested = false;
-  /** Mappings that it fits, newest first: their rows and ids. */
+  /** Mappings that it fits, newest first: how many, their rows and ids. */
+  count = 0;
   readonly rows: number[] = [];
   readonly ids: number[] = [];
-  /** What it fits of the maps without a device, and their places in the recording. */
+  /** What it fits of the maps without a device. */
   pieces: readonly number[] = NONE;
-  readonly orders: number[] = [];
+
+  /** It fits several. */
+  get isContested(): boolean {
+    return this.count + (this.pieces.length > 0 ? 1 : 0) > 1;
+  }
+
+  /** Whether `row`, which is mapping `id`, may be the one. */
+  has(row: number, id: number): boolean {
+    for (let i = 0; i < this.count; i++) if (this.rows[i] === row && this.ids[i] === id) return true;
+    return false;
+  }
 }
 
 const NONE: readonly number[] = [];
-const NOWHERE: Place = { timeNs: 0, cpu: 0, pid: 0, task: 0, type: 0, site: 0 };
 
 interface CpuState {
   link: PendingLink | undefined;
@@ -148,23 +160,26 @@ export class IommuMatcher {
     state.fresh = unmap;
     unmap.page = page;
     unmap.pages = pages;
-    unmap.rows.length = 0;
-    unmap.ids.length = 0;
-    unmap.pieces = NONE;
+    unmap.count = 0;
     unmap.isOpen = done > 0;
     if (done === 0) return;
     unmap.order = ledger.step();
-    unmap.place = now.copy();
+    unmap.timeNs = now.timeNs;
+    unmap.cpu = now.cpu;
+    unmap.pid = now.pid;
+    unmap.task = now.task;
+    unmap.type = now.type;
     state.next = (state.next + 1) % UNMAPS;
     for (let row = table.firstNear(iova); row >= 0; row = table.nextNear(row)) {
       if (!this.#fits(row, page, pages)) continue;
-      unmap.rows.push(row);
-      unmap.ids.push(table.id[row]!);
+      unmap.rows[unmap.count] = row;
+      unmap.ids[unmap.count++] = table.id[row]!;
     }
     this.#speakFor(unmap);
-    unmap.isContested = unmap.rows.length + Math.sign(unmap.pieces.length) > 1;
-    for (const row of unmap.rows) {
-      if (unmap.isContested) table.flags[row] = table.flags[row]! | CONTESTED;
+    const contested = unmap.isContested ? CONTESTED : 0;
+    for (let i = 0; i < unmap.count; i++) {
+      const row = unmap.rows[i]!;
+      table.flags[row] = table.flags[row]! | contested;
       if ((table.flags[row]! & PAGES_GONE) !== 0) continue;
       // Entries of a list that lie apart are unmapped one by one: the others follow.
       if ((table.flags[row]! & APART) !== 0)
@@ -214,8 +229,7 @@ export class IommuMatcher {
   #openWith(row: number): PendingUnmap | undefined {
     const id = this.#ledger.table.id[row]!;
     for (const state of this.#cpus)
-      for (const unmap of state?.unmaps ?? NO_UNMAPS)
-        if (unmap.isOpen && unmap.rows.some((one, i) => one === row && unmap.ids[i] === id)) return unmap;
+      for (const unmap of state?.unmaps ?? NO_UNMAPS) if (unmap.isOpen && unmap.has(row, id)) return unmap;
     return undefined;
   }
 
@@ -233,26 +247,12 @@ export class IommuMatcher {
   resolve(unmap: PendingUnmap, row: number): void {
     unmap.isOpen = false;
     this.#restore(unmap, row);
-    this.#giveBack(unmap);
+    this.waiting.giveBack(unmap.pieces, unmap.order);
   }
 
   #speakFor(unmap: PendingUnmap): void {
     const { waiting } = this;
-    unmap.pieces = waiting.speakFor(unmap.page, unmap.pages, unmap.place.cpu, unmap.order);
-    unmap.orders.length = 0;
-    for (const piece of unmap.pieces) unmap.orders.push(waiting.order[piece]!);
-  }
-
-  #giveBack({ pieces, orders }: PendingUnmap): void {
-    const { waiting } = this;
-    pieces.forEach((piece, i) => {
-      if (waiting.isSpokenFor(piece, orders[i]!)) waiting.giveBack(piece);
-    });
-  }
-
-  /** Whether all that `unmap` spoke for still waits: what was named in between lives on. */
-  #stillWait({ pieces, orders }: PendingUnmap): boolean {
-    return pieces.length > 0 && pieces.every((piece, i) => this.waiting.isSpokenFor(piece, orders[i]!));
+    unmap.pieces = waiting.live === 0 ? NONE : waiting.speakFor(unmap.page, unmap.pages, unmap.cpu, unmap.order);
   }
 
   /** The latest open unmap of `page` on a CPU. */
@@ -268,28 +268,33 @@ export class IommuMatcher {
   #settle(unmap: PendingUnmap): void {
     const { counts, table } = this.#ledger;
     unmap.isOpen = false;
-    if (unmap.pieces.length > 0 && !this.#stillWait(unmap)) {
-      this.#giveBack(unmap);
+    if (!this.waiting.areSpokenFor(unmap.pieces, unmap.order)) {
+      // One of them was named since: it was not theirs.
+      this.waiting.giveBack(unmap.pieces, unmap.order);
       this.#speakFor(unmap);
     }
     if (unmap.pieces.length > 0) {
       // It was that of maps which nobody names either.
       this.#restore(unmap, -1);
-      for (const piece of unmap.pieces) this.waiting.take(piece);
-      this.#show(unmap.pieces, unmap.place.timeNs, unmap.order);
+      this.waiting.takeAll(unmap.pieces);
+      this.#show(unmap.pieces, unmap.timeNs, unmap.order);
       return;
     }
-    const left = unmap.rows.filter((row, i) => table.isLive(row) && table.id[row] === unmap.ids[i]);
+    const left: number[] = [];
+    for (let i = 0; i < unmap.count; i++) {
+      const row = unmap.rows[i]!;
+      if (table.isLive(row) && table.id[row] === unmap.ids[i]) left.push(row);
+    }
     if (left.length > 1) {
       // One of them went, the oldest most likely that no other unmap took.
       const gone = left.findLast((row) => (table.flags[row]! & CONTESTED) !== 0) ?? left.at(-1)!;
       table.flags[gone] = table.flags[gone]! & ~CONTESTED;
       this.#restore(unmap, gone);
     }
-    if (unmap.rows.length > 0) return;
+    if (unmap.count > 0) return;
     // Told as if it were the event at hand again.
     const now = this.#ledger.now.copy();
-    this.#ledger.now.set(unmap.place);
+    this.#ledger.now.set(unmap);
     counts.unmapsOfUnknown++;
     this.#ledger.unmatched(
       this.#ledger.end(UNATTRIBUTED, NO_DEVICE, unmap.page * PAGE_SIZE, unmap.pages * PAGE_SIZE, -1),
@@ -301,34 +306,52 @@ export class IommuMatcher {
   /** Puts back what `unmap` marked as gone, but for `row`. */
   #restore(unmap: PendingUnmap, row: number): void {
     const { table } = this.#ledger;
-    unmap.rows.forEach((gone, i) => {
-      if (gone === row || !table.isLive(gone) || table.id[gone] !== unmap.ids[i]) return;
+    for (let i = 0; i < unmap.count; i++) {
+      const gone = unmap.rows[i]!;
+      if (gone === row || !table.isLive(gone) || table.id[gone] !== unmap.ids[i]) continue;
       const flags = table.flags[gone]!;
       // Given to another unmap already, or it may still be another's.
-      if ((flags & PAGES_GONE) === 0 || (unmap.isContested && (flags & CONTESTED) === 0) || this.#openWith(gone)) return;
+      if ((flags & PAGES_GONE) === 0 || (unmap.isContested && (flags & CONTESTED) === 0) || this.#openWith(gone))
+        continue;
       this.#ledger.restorePages(gone);
-    });
+    }
   }
 
   /** Shows `pieces` as one mapping without a device. `endNs` -1: it is live. Gives the pieces back. */
   #show(pieces: readonly number[], endNs: number, endOrder: number): void {
     const ledger = this.#ledger;
-    const { table } = ledger;
     const { waiting } = this;
     let first = pieces[0]!;
-    let length = 0;
     for (const piece of pieces) {
-      length += waiting.pages[piece]! * PAGE_SIZE;
       if (waiting.order[piece]! < waiting.order[first]!) first = piece;
-      ledger.counts.mapsOverLive += waiting.overLive[piece]!;
-      if (waiting.overLive[piece] === 1) this.sharesAddresses = true;
+      if (waiting.overLive[piece] === 0) continue;
+      ledger.counts.mapsOverLive++;
+      this.sharesAddresses = true;
     }
+    if (endNs >= 0) {
+      const startNs = waiting.startNs[first]!;
+      this.longestNs = Math.max(this.longestNs, endNs - startNs);
+      this.recentNs[this.ended++ % RECENT] = startNs;
+    }
+    if (ledger.isShown) ledger.showUnattributed(this.#rowOf(pieces, first, endNs, endOrder));
+    else ledger.countUnattributed(endNs < 0);
+    for (const piece of pieces) waiting.release(piece);
+  }
+
+  /** A row of the table for `pieces`, of which `first` was mapped first. */
+  #rowOf(pieces: readonly number[], first: number, endNs: number, endOrder: number): number {
+    const { table } = this.#ledger;
+    const { waiting } = this;
+    const { page, pages, phys } = waiting;
     const lowest = pieces[0]!;
-    const row = ledger.begin(UNATTRIBUTED, 0, waiting.page[lowest]! * PAGE_SIZE, length, NO_DIRECTION);
+    let all = 0;
+    for (const piece of pieces) all += pages[piece]!;
+    const iova = page[lowest]! * PAGE_SIZE;
+    const row = this.#ledger.begin(UNATTRIBUTED, NO_DEVICE, iova, all * PAGE_SIZE, NO_DIRECTION);
     table.reached[row] = TRANSLATED;
-    table.phys[row] = waiting.phys[lowest]!;
-    table.page[row] = waiting.page[lowest]!;
-    table.pages[row] = length / PAGE_SIZE;
+    table.phys[row] = phys[lowest]!;
+    table.page[row] = page[lowest]!;
+    table.pages[row] = all;
     table.startNs[row] = waiting.startNs[first]!;
     table.cpu[row] = waiting.cpu[first]!;
     table.pid[row] = waiting.pid[first]!;
@@ -339,16 +362,10 @@ export class IommuMatcher {
     table.segments[row] = pieces.length;
     table.endNs[row] = endNs;
     table.endOrder[row] = endOrder;
-    for (const piece of pieces) {
-      if (pieces.length > 1)
-        table.addPiece(row, waiting.page[piece]! * PAGE_SIZE, waiting.phys[piece]!, waiting.pages[piece]! * PAGE_SIZE);
-      waiting.release(piece);
-    }
-    if (endNs >= 0) {
-      this.longestNs = Math.max(this.longestNs, endNs - table.startNs[row]!);
-      this.recentNs[this.ended++ % RECENT] = table.startNs[row]!;
-    }
-    ledger.showUnattributed(row);
+    if (pieces.length > 1)
+      for (const piece of pieces)
+        table.addPiece(row, page[piece]! * PAGE_SIZE, phys[piece]!, pages[piece]! * PAGE_SIZE);
+    return row;
   }
 
   /**
@@ -444,7 +461,7 @@ export class IommuMatcher {
   /** After the rules have seen what waits. */
   showWaiting(): void {
     for (const run of this.waiting.runs()) {
-      for (const piece of run) this.waiting.take(piece);
+      this.waiting.takeAll(run);
       this.#show(run, -1, -1);
     }
   }

@@ -18,11 +18,9 @@ import {
   END_NOT_RECORDED,
   FROM_BEFORE,
   LifetimeTable,
-  NO_DEVICE,
   PAGES_GONE,
   REPORTED,
   TRANSLATED,
-  UNATTRIBUTED,
 } from "./table.ts";
 import type { End, Unmatched, Watcher } from "./watcher.ts";
 
@@ -283,15 +281,24 @@ export class Ledger {
     for (const sink of this.#sinks) sink.lifetime(table, row);
   }
 
+  /** Somebody wants to see every mapping. */
+  get isShown(): boolean {
+    return this.#sinks.length > 0;
+  }
+
   /** Shows a row that {@link begin} gave and nobody was told of: a mapping without a device, known only now that it has ended. */
   showUnattributed(row: number): void {
-    const { table, counts } = this;
-    table.kind[row] = UNATTRIBUTED;
-    table.device[row] = NO_DEVICE;
-    counts.mappings++;
-    counts.ambiguous++;
-    this.#show(row);
+    const { table } = this;
+    this.countUnattributed(table.endNs[row]! < 0);
+    for (const sink of this.#sinks) sink.lifetime(table, row);
     table.release(row);
+  }
+
+  /** Counts a mapping without a device. */
+  countUnattributed(isLive: boolean): void {
+    this.counts.mappings++;
+    this.counts.ambiguous++;
+    if (isLive) this.counts.liveAtEnd++;
   }
 
   /** The trace has ended: what is left is shown as it is, live, or ended without a name. It stays in the table. */

@@ -9,7 +9,7 @@
  */
 import { FAILED } from "./event-plan.ts";
 import type { Place } from "./history.ts";
-import type { IommuMatcher } from "./iommu-matcher.ts";
+import type { IommuMatcher, PendingUnmap } from "./iommu-matcher.ts";
 import type { Ledger } from "./ledger.ts";
 import {
   COHERENT,
@@ -264,12 +264,13 @@ export class OneShot {
   }
 
   /** The mapping of `device` whose pages the last `iommu:unmap` of this CPU took; -1: none. */
-  #goneOf(
-    device: number,
-    { rows, ids }: { readonly rows: readonly number[]; readonly ids: readonly number[] },
-  ): number {
+  #goneOf(device: number, { count, rows, ids }: PendingUnmap): number {
     const { table } = this.#ledger;
-    return rows.find((row, i) => table.isLive(row) && table.id[row] === ids[i] && table.device[row] === device) ?? -1;
+    for (let i = 0; i < count; i++) {
+      const row = rows[i]!;
+      if (table.isLive(row) && table.id[row] === ids[i] && table.device[row] === device) return row;
+    }
+    return -1;
   }
 
   /** Ends a mapping whose pages are gone, though the event named another address. */

@@ -19,8 +19,6 @@ const TAKEN = 0;
 const WAITS = 1;
 const SPOKEN_FOR = 2;
 
-/** Runs that a map may continue, by the CPU of their last piece: an interrupt or another task maps in between. */
-const OPEN_RUNS = 4;
 /** Longer than this between two requests is as good as apart. */
 const LONG_NS = 1e9;
 /** Pieces at one address that are looked at, newest first: as many domains as may use it. */
@@ -49,14 +47,21 @@ export class Unattributed {
   #next: Int32Array = new Int32Array(FIRST_ROWS);
   #previous: Int32Array = new Int32Array(FIRST_ROWS);
   readonly #numbers = new RowNumbers();
+  /** By first page. */
   readonly #index = new ChainedIndex();
+  /** By CPU: the piece that it mapped last, if it waits still; -1: it does not. */
+  readonly #last: number[] = [];
+  /** The last pieces of other runs, by the page behind them and their task. */
+  readonly #ends = new ChainedIndex();
+  /** 1: in {@link #ends}. */
+  #isEnd: Uint8Array = new Uint8Array(FIRST_ROWS);
+  /** The place of the unmap that speaks for a piece. */
+  #speaker: Float64Array = new Float64Array(FIRST_ROWS);
   readonly #links = new QueueLinks();
   /** Pieces that wait, by age. */
   readonly #waiting = new RowQueue(this.#links);
   /** {@link TAKEN}, {@link WAITS} or {@link SPOKEN_FOR}. */
   #state: Uint8Array = new Uint8Array(FIRST_ROWS);
-  /** By CPU: the last pieces of its latest runs, newest first. */
-  readonly #open: number[][] = [];
 
   /** Pieces that wait. */
   get live(): number {
@@ -88,8 +93,11 @@ export class Unattributed {
     this.overLive[piece] = this.firstAt(page) >= 0 ? 1 : 0;
     this.#next[piece] = NONE;
     this.#previous[piece] = NONE;
-    this.#continue(piece, page, now.cpu, now.pid);
-    this.#wait(piece);
+    this.#isEnd[piece] = 0;
+    this.#state[piece] = WAITS;
+    this.#index.add(piece, hashOf(page));
+    this.#waiting.push(piece);
+    this.#continue(piece, page, now.cpu);
   }
 
   /** The newest piece that begins at `page`; -1: none. */
@@ -136,20 +144,36 @@ export class Unattributed {
   take(piece: number): void {
     const [next, previous] = [this.#next[piece]!, this.#previous[piece]!];
     if (next >= 0) this.#previous[next] = previous;
+    else this.#notLast(piece, previous);
     if (previous >= 0) this.#next[previous] = next;
-    if (next < 0) this.#shorten(piece, previous);
     this.#index.remove(piece, hashOf(this.page[piece]!));
     this.#waiting.remove(piece);
     this.#state[piece] = TAKEN;
   }
 
-  /** `piece` was the last of its run, if that is open: what it continued may go on where it began. */
-  #shorten(piece: number, previous: number): void {
-    const open = this.#open[this.cpu[piece]!]!;
-    const at = open.indexOf(piece);
-    if (at < 0) return;
-    if (previous >= 0 && this.cpu[previous] === this.cpu[piece]) open[at] = previous;
-    else open.splice(at, 1);
+  /** Takes all of `pieces`, which are a run or a part of one. */
+  takeAll(pieces: readonly number[]): void {
+    for (const piece of pieces) this.take(piece);
+  }
+
+  /** `piece` was the last of its run, and goes: what is left of it may go on where it began. */
+  #notLast(piece: number, previous: number): void {
+    const cpu = this.cpu[piece]!;
+    if (this.#last[cpu] === piece) {
+      const own = previous >= 0 && this.cpu[previous] === cpu;
+      this.#last[cpu] = own ? previous : NONE;
+      if (own) return;
+    }
+    if (this.#isEnd[piece] === 1) {
+      this.#ends.remove(piece, this.#endHash(piece));
+      this.#isEnd[piece] = 0;
+    }
+    if (previous >= 0) this.#enterEnd(previous);
+  }
+
+  #enterEnd(piece: number): void {
+    this.#ends.add(piece, this.#endHash(piece));
+    this.#isEnd[piece] = 1;
   }
 
   /** Gives back a piece that was taken. */
@@ -162,19 +186,27 @@ export class Unattributed {
    * run that it fits, or, piece by piece, the oldest. It is spoken for from now on.
    */
   speakFor(page: number, pages: number, cpu: number, before: number): number[] {
-    const found = this.live === 0 ? [] : this.#unmapped(page, pages, cpu, before);
-    for (const piece of found) this.#state[piece] = SPOKEN_FOR;
+    const found = this.#unmapped(page, pages, cpu, before);
+    for (const piece of found) {
+      this.#state[piece] = SPOKEN_FOR;
+      this.#speaker[piece] = before;
+    }
     return found;
   }
 
-  /** The unmap that spoke for `piece` was another's. */
-  giveBack(piece: number): void {
-    if (this.#state[piece] === SPOKEN_FOR) this.#state[piece] = WAITS;
+  /** The unmap at place `speaker` was another's: `pieces` wait as before. */
+  giveBack(pieces: readonly number[], speaker: number): void {
+    for (const piece of pieces) if (this.#isSpokenFor(piece, speaker)) this.#state[piece] = WAITS;
   }
 
-  /** Whether `piece` is still the one of place `order`, and spoken for. */
-  isSpokenFor(piece: number, order: number): boolean {
-    return this.#state[piece] === SPOKEN_FOR && this.order[piece] === order;
+  /** Whether the unmap at place `speaker` still speaks for all of `pieces`: none of them was named since. */
+  areSpokenFor(pieces: readonly number[], speaker: number): boolean {
+    for (const piece of pieces) if (!this.#isSpokenFor(piece, speaker)) return false;
+    return true;
+  }
+
+  #isSpokenFor(piece: number, speaker: number): boolean {
+    return this.#state[piece] === SPOKEN_FOR && this.#speaker[piece] === speaker;
   }
 
   #unmapped(page: number, pages: number, cpu: number, before: number): number[] {
@@ -219,7 +251,7 @@ export class Unattributed {
   /** Takes the run of the piece that waits longest. */
   takeOldest(): number[] {
     const run = this.#runFrom(this.#head(this.#waiting.oldest));
-    for (const piece of run) this.take(piece);
+    this.takeAll(run);
     return run;
   }
 
@@ -277,40 +309,37 @@ export class Unattributed {
     return own >= 0 ? own : oldest;
   }
 
-  /** Joins `piece` to the run of its task that ends where it begins; else it begins one. The task may have gone to another CPU. */
-  #continue(piece: number, page: number, cpu: number, pid: number): void {
-    let own = this.#open[cpu];
-    if (!own) {
-      own = [];
-      this.#open[cpu] = own;
+  /** Joins `piece` to the run of its task that ends where it begins, if there is one. The task may have gone to another CPU. */
+  #continue(piece: number, page: number, cpu: number): void {
+    const task = this.#task(piece);
+    const last = this.#last[cpu] ?? NONE;
+    this.#last[cpu] = piece;
+    if (last >= 0) {
+      if (this.page[last]! + this.pages[last]! === page && this.#task(last) === task) {
+        this.#next[last] = piece;
+        this.#previous[piece] = last;
+        return;
+      }
+      this.#enterEnd(last);
     }
-    if (this.#joins(piece, page, pid, own)) return;
-    if (pid !== 0) {
-      const other = this.#open.find(
-        (open) => open !== undefined && open !== own && this.#joins(piece, page, pid, open),
-      );
-      if (other) other.splice(other.indexOf(piece), 1);
-    }
-    own.unshift(piece);
-    if (own.length > OPEN_RUNS) own.pop();
+    let end = this.#ends.first(hashOf(page, task));
+    while (end >= 0 && (this.page[end]! + this.pages[end]! !== page || this.#task(end) !== task))
+      end = this.#ends.next(end);
+    if (end < 0) return;
+    this.#ends.remove(end, this.#endHash(end));
+    this.#isEnd[end] = 0;
+    this.#next[end] = piece;
+    this.#previous[piece] = end;
   }
 
-  #joins(piece: number, page: number, pid: number, open: number[]): boolean {
-    for (let i = 0; i < open.length; i++) {
-      const last = open[i]!;
-      if (this.page[last]! + this.pages[last]! !== page || this.pid[last] !== pid) continue;
-      this.#next[last] = piece;
-      this.#previous[piece] = last;
-      open[i] = piece;
-      return true;
-    }
-    return false;
+  /** Who maps: a task, or, where no task runs, a CPU. */
+  #task(piece: number): number {
+    const pid = this.pid[piece]!;
+    return pid !== 0 ? pid : -1 - this.cpu[piece]!;
   }
 
-  #wait(piece: number): void {
-    this.#index.add(piece, hashOf(this.page[piece]!));
-    this.#waiting.push(piece);
-    this.#state[piece] = WAITS;
+  #endHash(piece: number): number {
+    return hashOf(this.page[piece]! + this.pages[piece]!, this.#task(piece));
   }
 
   #grow(): void {
@@ -328,7 +357,10 @@ export class Unattributed {
     this.#next = widened(this.#next, rows);
     this.#previous = widened(this.#previous, rows);
     this.#state = widened(this.#state, rows);
+    this.#isEnd = widened(this.#isEnd, rows);
+    this.#speaker = widened(this.#speaker, rows);
     this.#links.grow(rows);
     this.#index.grow(rows, (piece) => hashOf(this.page[piece]!));
+    this.#ends.grow(rows, (piece) => this.#endHash(piece));
   }
 }
