@@ -37,13 +37,17 @@ function recorded(lives: readonly Life[]): RecordedAddresses {
 }
 
 function take(table: LifetimeTable, device: number, iova: number, length: number): number {
-  const row = table.take(device, iova, -1);
+  const row = table.take();
+  table.device[row] = device;
+  table.iova[row] = iova;
+  table.handle[row] = -1;
   table.kind[row] = 0;
   table.direction[row] = 2;
-  table.translated[row] = TRANSLATED;
+  table.reached[row] = TRANSLATED;
   table.length[row] = length;
   table.reserved[row] = length;
   table.phys[row] = iova + 2 ** 40;
+  table.enter(row);
   return row;
 }
 

@@ -80,18 +80,13 @@ export async function attack(
     case "host reads":
       hostReads(world, random, targets);
       return;
-    case "change evidence": {
-      const { tvm } = place.guest;
-      tvm.evidenceCarrier = tvm.evidenceCarrier
-        ? undefined
-        : (_fn, evidence) => ({ ...evidence, report: evidence.report.map((byte, i) => (i === 12 ? byte ^ 1 : byte)) });
+    case "change evidence":
+      // Other firmware, and a host that delivers the measurements of the right one.
+      changeFirmware(place, random);
+      place.guest.tvm.evidenceCarrier = (_fn, evidence) => ({ ...evidence, measurements: world.goodMeasurements });
       return;
-    }
     case "change firmware":
-      place.isChanged = true;
-      place.secure.measurements = [
-        { index: 1, measured: "mutableFirmware", value: new Uint8Array(32).fill(random.below(256)) },
-      ];
+      changeFirmware(place, random);
       return;
     case "flip mailbox":
     case "lose mailbox":
@@ -104,6 +99,12 @@ export async function attack(
     case "pull out":
       throw new Error("the run does this itself");
   }
+}
+
+function changeFirmware(place: Place, random: Random): void {
+  place.isChanged = true;
+  const value = new Uint8Array(32).fill(random.below(256));
+  place.secure.measurements = [{ index: 1, measured: "mutableFirmware", value }];
 }
 
 /** Requests that no device sent. With the T bit they end that device's trust; without they reach shared memory only. */

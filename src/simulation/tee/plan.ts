@@ -76,7 +76,9 @@ export function teePlan(seed: number): TeePlan {
   };
   // Everybody is bound at first, and most of the time somebody is inside.
   const steps: TeeStep[] = Array.from({ length: config.devices }, (_, device) => ({ do: "bind", device }));
-  const count = 40 + load.below(60);
+  for (let device = 0; device < config.devices; device++)
+    if (load.chance(3, 4)) steps.push({ do: "start", device, wait: load.chance(3, 4) });
+  const count = 50 + load.below(60);
   while (steps.length < count) steps.push(stepOf(config, load));
   return { scenario: "tee", seed, config, steps };
 }
@@ -86,22 +88,22 @@ function stepOf(config: TeeConfig, random: Random): TeeStep {
   const peer = random.below(config.devices);
   const kind = random.below(100);
   if (kind < 12) return { do: "start", device, wait: random.chance(2, 3) };
-  if (kind < 16) return { do: "stop", device, wait: random.chance(2, 3) };
-  if (kind < 34) {
+  if (kind < 15) return { do: "stop", device, wait: random.chance(2, 3) };
+  if (kind < 33) {
     const way = random.pick(["one-shot", "two-step", "vectors", "shared", "shared two-step"] as const);
     return { do: "map", device, pages: 1 + random.below(4), way };
   }
-  if (kind < 38) return { do: "old door", device, pages: 1 + random.below(3) };
-  if (kind < 58) return { do: "transfer", nth: random.below(8), write: random.chance(1, 2), seed: random.below(251) };
-  if (kind < 68) return { do: "unmap", nth: random.below(8) };
-  if (kind < 71) return { do: "convert", guest: random.below(config.guests) };
-  if (kind < 74) return { do: "keep in device", device };
-  if (kind < 76) return { do: "bind peers", device, peer };
+  if (kind < 36) return { do: "old door", device, pages: 1 + random.below(3) };
+  if (kind < 54) return { do: "transfer", nth: random.below(64), write: random.chance(1, 2), seed: random.below(251) };
+  if (kind < 63) return { do: "unmap", nth: random.below(64) };
+  if (kind < 66) return { do: "convert", guest: random.below(config.guests) };
+  if (kind < 70) return { do: "keep in device", device };
+  if (kind < 74) return { do: "bind peers", device, peer };
   if (kind < 79) return { do: "read peer", device, peer };
   if (kind < 81) return { do: "check", device };
   if (kind < 83) return { do: "refresh keys", device };
-  if (kind < 85) return { do: "bind", device };
-  if (kind < 96 && config.attacks.length > 0)
+  if (kind < 86) return { do: "bind", device };
+  if (kind < 97 && config.attacks.length > 0)
     return { do: "attack", device, how: random.pick(config.attacks), seed: random.below(65_536) };
   return { do: "wait", ms: random.pick([0.02, 0.1, 0.3, 2]) };
 }

@@ -116,11 +116,12 @@ class Run implements Targets {
     await this.#giveBackAll(place);
     const world = this.#world;
     const isBound = world.files.core.context(world.functionOf(place))?.bound !== undefined;
-    const isHonest = !place.isChanged && place.guest.tvm.evidenceCarrier === undefined;
+    const isHonest = !place.isChanged;
     const isWell = isBound && isHonest && !place.isDisturbed && place.secure.mailbox.carrier === undefined;
     const work = device.start(world.policy).then(
       () => {
         place.epoch++;
+        place.lockedAs = world.configurationOf(place);
         const stayedHonest = !place.isChanged && place.guest.tvm.evidenceCarrier === undefined;
         if (!isHonest && !stayedHonest)
           throw new Broken("trust", "a device that does not satisfy the policy was let in");
@@ -128,7 +129,8 @@ class Run implements Targets {
       (error: unknown) => {
         if (!(error instanceof DmaError)) throw error;
         // Whatever was done to it meanwhile is a reason; nothing is none.
-        if (isWell && wait && !place.isDisturbed) throw new Broken("trust", `a device that nobody touched was not let in: ${error.message}`);
+        if (isWell && wait && !place.isDisturbed)
+          throw new Broken("trust", `a device that nobody touched was not let in: ${error.message}`);
       },
     );
     await this.#follow(place, work, wait);
@@ -207,7 +209,7 @@ class Run implements Targets {
   }
 
   #transfer(nth: number, write: boolean, seed: number): void {
-    const mapping = this.mappings[nth];
+    const mapping = this.mappings[nth % this.mappings.length];
     if (!mapping) return;
     const { place, isTrusted } = mapping;
     this.events++;
@@ -222,8 +224,8 @@ class Run implements Targets {
   }
 
   #unmap(nth: number): void {
-    const [mapping] = this.mappings.splice(nth, 1);
-    if (!mapping) return;
+    if (this.mappings.length === 0) return;
+    const mapping = this.mappings.splice(nth % this.mappings.length, 1)[0]!;
     this.events++;
     this.#giveBack(mapping);
   }
@@ -294,6 +296,7 @@ class Run implements Targets {
     const into = new Uint8Array(256);
     const reaches = place.guest === peer.guest && place.device.reachesPeer(peer.device);
     const went = place.engine.read(peer.provider.bar.busAddress as never, into);
+    if (went && reaches) this.bytesMoved += into.length;
     const guest = secretIn(into);
     if (guest > 0 && (!reaches || guest !== place.guest.tvm.number))
       throw new Broken("secret", "a device read a secret out of a peer that it is not bound to");
@@ -328,6 +331,8 @@ class Run implements Targets {
       const { state } = secure.manager.interface;
       if (device.trust === "run" && state !== "run")
         throw new Broken("trust", `device ${place.index} is trusted, and its interface is ${state}`);
+      if (device.trust === "run" && world.configurationOf(place) !== place.lockedAs)
+        throw new Broken("trust", `device ${place.index} is trusted, and not as it was when it was let in`);
       const { stream } = secure.manager.interface;
       if (state === "run" && (stream === undefined || !secure.ide.isSecure(stream)))
         throw new Broken("trust", `device ${place.index} runs on a stream that is not secure`);

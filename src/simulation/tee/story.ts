@@ -25,9 +25,9 @@ export function teeStepInWords(step: TeeStep): string {
     case "old door":
       return `try to map ${plural(step.pages, "page")} of secrets by a door of before, for device ${step.device}`;
     case "transfer":
-      return `a device ${step.write ? "writes" : "reads"} mapping number ${step.nth}`;
+      return `a device ${step.write ? "writes" : "reads"} one of the mappings (${step.nth})`;
     case "unmap":
-      return `unmap mapping number ${step.nth}`;
+      return `unmap one of the mappings (${step.nth})`;
     case "convert":
       return `guest ${step.guest} converts a page`;
     case "keep in device":

@@ -21,6 +21,7 @@ import {
   TeeMachine,
   type Tvm,
 } from "../../hosts/simulated/tee/index.ts";
+import { encodeMeasurements } from "../../layouts/spdm/index.ts";
 import type { P2pProvider } from "../../p2p/index.ts";
 import type { RunOptions } from "../scenario.ts";
 import type { TeePlan } from "./plan.ts";
@@ -62,6 +63,8 @@ export interface Place {
   isDisturbed: boolean;
   /** Changes of its trust so far: doors of before hold no more. */
   epoch: number;
+  /** Where its memory was, and what it might do, when it was let in. */
+  lockedAs: string;
   /** A start or stop that is not waited for. */
   underWay: Promise<unknown> | undefined;
 }
@@ -74,6 +77,8 @@ export class TeeWorld {
   readonly files: LinkFiles;
   readonly driver: LinkDriver;
   readonly policy: AttestationPolicy;
+  /** What a device with the right firmware measures. */
+  readonly goodMeasurements: Uint8Array;
   manager: SecurityManager | undefined;
   readonly #plan: TeePlan;
 
@@ -95,10 +100,9 @@ export class TeeWorld {
     });
     this.files = new LinkFiles({ functions: () => tee.functions });
     this.driver = new LinkDriver({ firmware: tee.firmware });
-    this.policy = {
-      roots: [policyHex(tee.vendor.rootDigest)],
-      measurements: { 1: [policyHex(firmwareDigest(tee.vendor.name))] },
-    };
+    const firmware = firmwareDigest(tee.vendor.name);
+    this.goodMeasurements = encodeMeasurements([{ index: 1, measured: "mutableFirmware", value: firmware }]);
+    this.policy = { roots: [policyHex(tee.vendor.rootDigest)], measurements: { 1: [policyHex(firmware)] } };
     options.parts?.trust?.(this);
   }
 
@@ -117,6 +121,7 @@ export class TeeWorld {
         isChanged: false,
         isDisturbed: false,
         epoch: 0,
+        lockedAs: "",
         underWay: undefined,
         ...made,
       });
@@ -131,6 +136,12 @@ export class TeeWorld {
   async pass(ms: number): Promise<void> {
     const { clock } = this.tee.machine;
     await this.run(new Promise<void>((resolve) => void clock.after(ms, resolve)));
+  }
+
+  /** What must not change while a device is inside the trust. */
+  configurationOf({ secure }: Place): string {
+    const { bars, busMaster, decodesMemory } = secure.manager.node;
+    return JSON.stringify([bars.map(({ phys }) => phys), busMaster, decodesMemory]);
   }
 
   /** The function that is assigned. */

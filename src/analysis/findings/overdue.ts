@@ -7,10 +7,18 @@
  * torn down. If nothing that began after it has ended, it may be the load that just began: then only a very long time counts.
  * Not for: direct mappings, which need no unmap.
  */
-import type { Confidence } from "../findings/finding.ts";
-import type { Watcher } from "../findings/rule.ts";
-import { count, time } from "../findings/words.ts";
-import { COHERENT, DIRECT, FROM_BEFORE, type LifetimeTable, REPORTED, TORN } from "./table.ts";
+import {
+  COHERENT,
+  DIRECT,
+  FROM_BEFORE,
+  type LifetimeTable,
+  PAGES_GONE,
+  REPORTED,
+  TWO_STEP,
+} from "../lifetimes/table.ts";
+import type { Watcher } from "../lifetimes/watcher.ts";
+import type { Confidence } from "./finding.ts";
+import { count, time } from "./words.ts";
 
 /** Ends that a group needs before it says anything. */
 const LEAST_ENDS = 8;
@@ -103,8 +111,8 @@ export class Overdue implements Watcher {
   /** Only at the end of the trace: what is live then. */
   judge(row: number, lastNs: number): { confidence: Confidence; why: string } | undefined {
     const table = this.#table;
-    if (table.translated[row] === DIRECT) return undefined;
-    if ((table.flags[row]! & (TORN | REPORTED | FROM_BEFORE)) !== 0) return undefined;
+    if (table.reached[row] === DIRECT) return undefined;
+    if ((table.flags[row]! & (PAGES_GONE | REPORTED | FROM_BEFORE)) !== 0) return undefined;
     const group = this.#groupOf(row);
     if (group.ended < LEAST_ENDS || group.ended < group.begun / 2) return undefined;
     const age = lastNs - table.startNs[row]!;
@@ -144,7 +152,7 @@ export class Overdue implements Watcher {
   #groupOf(row: number): Group {
     const { kind, device, direction } = this.#table;
     const way = kind[row] === COHERENT ? 0 : direction[row]! & 3;
-    const key = device[row]! * 32 + kind[row]! * 4 + (kind[row] === 3 ? 0 : way);
+    const key = device[row]! * 32 + kind[row]! * 4 + (kind[row] === TWO_STEP ? 0 : way);
     const known = this.#groups[key];
     if (known) return known;
     const group = new Group();

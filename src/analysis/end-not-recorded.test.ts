@@ -21,17 +21,19 @@ function traceOf(text: string[]): Promise<Trace> {
 async function said(text: string[]): Promise<object> {
   let endless = 0;
   const checked = await checkTrace(await traceOf(text), {
-    sink: {
-      lifetime(table, row) {
-        if (table.endNs[row]! < 0) endless++;
+    sinks: [
+      {
+        lifetime(table, row) {
+          if (table.endNs[row]! < 0) endless++;
+        },
       },
-    },
+    ],
   });
   const stats = await readStats(await traceOf(text));
   const live = stats.devices.reduce((sum, device) => sum + device.liveAtEnd, 0);
   return {
     live: [checked.liveAtEnd, endless, live],
-    endUnsaid: [checked.endUnsaid, stats.requests.endUnsaid],
+    endNotRecorded: [checked.endNotRecorded, stats.endNotRecorded],
     leaks: checked.summary.leak ?? 0,
   };
 }
@@ -47,11 +49,11 @@ describe("without the line of the call, and with its iommu:unmap", () => {
     const whole = (await said(text)) as { live: number[]; leaks: number };
     const places = text.flatMap((line, at) => (line.includes(` ${call}:`) && !line.includes("size=0 ") ? [at] : []));
     const cut = text.toSpliced(places[places.length >> 1]!, 1);
-    expect(await said(cut)).toEqual({ live: whole.live, endUnsaid: [1, 1], leaks: whole.leaks });
+    expect(await said(cut)).toEqual({ live: whole.live, endNotRecorded: [1, 1], leaks: whole.leaks });
   });
 });
 
 test("recordings that hold both halves of every end have none of these", async () => {
   for (const name of ["strict-net.report.txt.gz", "strict-unaligned.report.txt.gz", "strict-reload-nvme.report.txt.gz"])
-    expect(await said(lines(name))).toMatchObject({ endUnsaid: [0, 0] });
+    expect(await said(lines(name))).toMatchObject({ endNotRecorded: [0, 0] });
 });

@@ -1,24 +1,28 @@
 /**
- * Feeds a trace to the ledger: each event that means something, by its columns.
+ * From the columns of a trace to the life of mappings: each event that means something goes to who follows its kind.
  *
  * Idea: what an event means, and in which field it says what, is worked out once per event type; then every event is a few
- * reads from the batch's words. An event that lost-event marks surround is still fed: the ledger knows what to doubt.
+ * reads from the batch's words. An event that lost-event marks surround is followed too: the ledger knows what to doubt.
  */
 import { PAGE_SIZE } from "../../base/index.ts";
-import type { EventBatch, Trace } from "../../trace/index.ts";
-import { type EventPlan, items, planOf, read, readIfThere, stateAt } from "./event-plan.ts";
-import { IommuEvents } from "./iommu-events.ts";
+import { type EventBatch, known, type Trace } from "../../trace/index.ts";
+import { addressAt, type EventPlan, FAILED, items, planOf, read, readIfThere, stateAt } from "./event-plan.ts";
+import { IommuMatcher } from "./iommu-matcher.ts";
 import type { Ledger } from "./ledger.ts";
-import { Mappings } from "./mappings.ts";
+import { type ListEvent, Lists } from "./lists.ts";
+import { OneShot } from "./one-shot.ts";
 import { Ranges } from "./ranges.ts";
+import { UnmatchedEnds } from "./unmatched-ends.ts";
 
 /** Index into the table's devices, by string. */
 const UNKNOWN = -1;
 
-export class Feed {
-  readonly iommu: IommuEvents;
-  readonly mappings: Mappings;
+export class Dispatch {
+  readonly iommu: IommuMatcher;
+  readonly oneShot: OneShot;
+  readonly lists: Lists;
   readonly ranges: Ranges;
+  readonly ends: UnmatchedEnds;
   /** Call sites by index; 0 is none. */
   readonly sites: string[] = [""];
   /** Time of the last event of every CPU, by which a file that is cut is judged. */
@@ -26,6 +30,8 @@ export class Feed {
   firstNs = -1;
   lastNs = 0;
   eventTotal = 0;
+  /** Events by type. */
+  readonly typeCounts: number[] = [];
   lostMarks = 0;
   /** Called when events before now were lost on the CPU at hand, since `sinceNs`. */
   onLoss: ((sinceNs: number) => void) | undefined;
@@ -38,20 +44,29 @@ export class Feed {
   constructor(ledger: Ledger, trace: Trace) {
     this.#ledger = ledger;
     this.#trace = trace;
-    this.iommu = new IommuEvents(ledger);
-    this.mappings = new Mappings(ledger, this.iommu);
-    this.ranges = new Ranges(ledger, this.iommu);
+    this.ends = new UnmatchedEnds(ledger);
+    this.iommu = new IommuMatcher(ledger);
+    this.oneShot = new OneShot(ledger, this.iommu, this.ends);
+    this.lists = new Lists(ledger, this.iommu, this.ends);
+    this.ranges = new Ranges(ledger, this.iommu, this.ends);
+  }
+
+  /** `dma:*` events are recorded, as far as the trace says. */
+  get namesAllocations(): boolean {
+    return this.#trace.types.some((type) => known(type)?.meaning.startsWith("dma-"));
   }
 
   batch(batch: EventBatch): void {
     const { now } = this.#ledger;
     const { count, type, cpu, pid, task, timeNs } = batch;
     const plans = this.#plans;
+    const { typeCounts } = this;
     if (count > 0 && this.firstNs < 0) this.firstNs = timeNs[0]!;
     this.eventTotal += count;
     for (let row = 0; row < count; row++) {
       const typeId = type[row]!;
       const plan = plans[typeId] ?? this.#plan(typeId);
+      typeCounts[typeId]!++;
       const onCpu = cpu[row]!;
       if (plan.what !== undefined) {
         now.timeNs = timeNs[row]!;
@@ -75,7 +90,7 @@ export class Feed {
   }
 
   #event(plan: EventPlan, batch: EventBatch, row: number): void {
-    const { mappings, ranges, iommu } = this;
+    const { oneShot, ranges, iommu } = this;
     switch (plan.what) {
       case "iommu-map": {
         const link = iommu.map(read(batch, row, plan.iova), read(batch, row, plan.size), read(batch, row, plan.phys));
@@ -88,36 +103,34 @@ export class Feed {
         return;
       }
       case "dma-map":
-        iommu.settle(batch.cpu[row]!, -1);
-        mappings.map(
+        oneShot.map(
           this.#deviceAt(plan, batch, row),
-          read(batch, row, plan.address),
+          addressAt(batch, row, plan.address),
           read(batch, row, plan.size),
           read(batch, row, plan.phys),
           readIfThere(batch, row, plan.direction),
         );
         return;
       case "dma-unmap":
-        mappings.unmap(
+        oneShot.unmap(
           this.#deviceAt(plan, batch, row),
-          read(batch, row, plan.address),
+          addressAt(batch, row, plan.address),
           readIfThere(batch, row, plan.size),
           readIfThere(batch, row, plan.direction),
         );
         return;
       case "dma-alloc":
-        iommu.settle(batch.cpu[row]!, -1);
-        mappings.alloc(
+        oneShot.alloc(
           this.#deviceAt(plan, batch, row),
-          read(batch, row, plan.address),
+          isNull(plan, batch, row) ? FAILED : addressAt(batch, row, plan.address),
           read(batch, row, plan.size),
           readIfThere(batch, row, plan.direction),
         );
         return;
       case "dma-free":
-        mappings.free(
+        oneShot.free(
           this.#deviceAt(plan, batch, row),
-          read(batch, row, plan.address),
+          isNull(plan, batch, row) ? FAILED : addressAt(batch, row, plan.address),
           readIfThere(batch, row, plan.size),
           readIfThere(batch, row, plan.direction),
         );
@@ -139,7 +152,7 @@ export class Feed {
   }
 
   #rarer(plan: EventPlan, batch: EventBatch, row: number): void {
-    const { mappings, ranges, iommu } = this;
+    const { oneShot, lists, ranges } = this;
     const { hooks, now } = this.#ledger;
     const device = (): number => this.#deviceAt(plan, batch, row);
     const state = (): number => stateAt(batch, row, plan.state);
@@ -166,39 +179,21 @@ export class Feed {
           readIfThere(batch, row, plan.direction),
         );
         return;
-      case "dma-map-list": {
-        iommu.settle(now.cpu, -1);
-        const phys = items(batch, row, plan.field("physAddrs"));
-        const iovas = items(batch, row, plan.field("dmaAddrs"));
-        const full = plan.named("full_ents");
-        const of = full >= 0 ? read(batch, row, full) : iovas.length;
-        mappings.mapList(
-          device(),
-          readIfThere(batch, row, plan.direction),
-          phys[0] ?? -1,
-          iovas,
-          items(batch, row, plan.field("lengths")),
-          { shown: iovas.length, of },
-        );
+      case "dma-map-list":
+        lists.map(device(), readIfThere(batch, row, plan.direction), listOf(plan, batch, row));
         return;
-      }
       case "dma-unmap-list":
-        mappings.unmapList(
-          device(),
-          items(batch, row, plan.field("physAddrs"))[0] ?? -1,
-          readIfThere(batch, row, plan.direction),
-        );
+        lists.unmap(device(), readIfThere(batch, row, plan.direction), items(batch, row, plan.field("physAddrs")));
         return;
-      case "dma-sync": {
+      case "dma-sync":
         if (plan.address >= 0)
-          mappings.sync(
+          oneShot.sync(
             device(),
             read(batch, row, plan.address),
             read(batch, row, plan.size),
             readIfThere(batch, row, plan.direction),
           );
         return;
-      }
       case "iommu-fault": {
         const at = device();
         for (const hook of hooks.faulted) hook(at, read(batch, row, plan.iova));
@@ -288,8 +283,30 @@ export class Feed {
   #plan(typeId: number): EventPlan {
     const plan = planOf(this.#trace.types[typeId]!);
     this.#plans[typeId] = plan;
+    while (this.typeCounts.length <= typeId) this.typeCounts.push(0);
     return plan;
   }
 }
 
 const MOST_SITES = 1 << 20;
+
+/** An allocation that failed, or a free of nothing: the kernel's own address of the memory is NULL. */
+function isNull(plan: EventPlan, batch: EventBatch, row: number): boolean {
+  const at = plan.virtual;
+  if (at >= 0) return read(batch, row, at) === 0;
+  return read(batch, row, plan.address) === 0 && read(batch, row, plan.size) === 0;
+}
+
+function listOf(plan: EventPlan, batch: EventBatch, row: number): ListEvent {
+  const phys = items(batch, row, plan.field("physAddrs"));
+  const iovas = items(batch, row, plan.field("dmaAddrs"));
+  const lengths = items(batch, row, plan.field("lengths"));
+  const [given, made] = [plan.named("full_nents"), plan.named("full_ents")];
+  return {
+    phys,
+    iovas,
+    lengths,
+    given: given >= 0 ? read(batch, row, given) : phys.length,
+    made: made >= 0 ? read(batch, row, made) : iovas.length,
+  };
+}
