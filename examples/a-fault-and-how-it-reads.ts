@@ -1,18 +1,8 @@
 /** A device goes on after its buffer was unmapped: through a stale IOTLB in lazy mode; then refused, and the fault read. */
-import { DmaEngine, SimulatedMemory, VirtualClock } from "../src/hosts/simulated/index.ts";
-import { SimulatedVtdUnit } from "../src/hosts/simulated/units/vtd/index.ts";
-import {
-  Arena,
-  Dma,
-  DmaDebug,
-  DmaDomain,
-  PhysAddr,
-  PhysPage,
-  requesterId,
-  requesterName,
-  VtdUnit,
-  vtdSecondStage,
-} from "../src/index.ts";
+
+import { Dma, DmaDebug, PhysAddr, PhysPage, requesterId, requesterName } from "dmalink";
+import { Arena, DmaDomain, VtdUnit, vtdSecondStage } from "dmalink/iommu";
+import { DmaEngine, SimulatedMemory, SimulatedVtdUnit, VirtualClock } from "dmalink/sim";
 
 // A machine with a VT-d unit, driven through its registers and its queue; a device behind it, under checked mode.
 const [clock, memory, requester] = [new VirtualClock(), new SimulatedMemory(), requesterId("01:00.0")];

@@ -1,6 +1,6 @@
 /** One driver, two hosts: writes a disk and reads it back, on a simulated machine or on a real device (docs/real-hardware.md). */
-import { Nvme } from "../src/consumers/nvme/index.ts";
-import { NvmeController, SimulatedHost } from "../src/hosts/simulated/index.ts";
+import { Nvme } from "dmalink/nvme";
+import { NvmeController, SimulatedHost } from "dmalink/sim";
 import { openPlace } from "./hosts/place.ts";
 
 // With --host linux the first blocks of the disk are overwritten: take one that holds nothing.

@@ -1,7 +1,7 @@
 /** A guest moves to another machine while its network card works; the same once more over a link that breaks. */
 import { type Duplex, duplexPair } from "node:stream";
-import { type ByteLink, MoveSource, MoveTarget } from "../src/consumers/vfio/index.ts";
-import { MiB } from "../src/index.ts";
+import { MiB } from "dmalink";
+import { type ByteLink, MoveSource, MoveTarget } from "dmalink/vfio";
 import { movableGuest } from "./hosts/movable-guest.ts";
 
 /** A stream of Node's (a pipe, a socket) as a link; `sent` hears of every frame. */

@@ -1,6 +1,8 @@
 /** One shot: map a buffer for a device that writes, unmap it, and count what three ways of mapping the same memory cost. */
-import { SimulatedUnit, VirtualClock } from "../src/hosts/simulated/index.ts";
-import { Dma, DmaDomain, PhysAddr, x86_64 } from "../src/index.ts";
+
+import { Dma, PhysAddr } from "dmalink";
+import { DmaDomain, x86_64 } from "dmalink/iommu";
+import { SimulatedUnit, VirtualClock } from "dmalink/sim";
 
 const vecs = Array.from({ length: 32 }, (_, i) => ({ phys: PhysAddr(0x1000_0000 + i * 0x3000), length: 4096 }));
 

@@ -1,7 +1,9 @@
 /** What a gigabyte of migration buffer costs in each form, counted from real mappings, for memory that lies in pieces of any size. */
-import { bookkeepingBytes, DataBuffer, RANGE_STATE_BYTES } from "../src/consumers/vfio/index.ts";
-import { SimulatedMemory, SimulatedUnit, VirtualClock } from "../src/hosts/simulated/index.ts";
-import { Dma, DmaDomain, GiB, type PhysPage, vtdSecondStage } from "../src/index.ts";
+
+import { Dma, GiB, type PhysPage } from "dmalink";
+import { DmaDomain, vtdSecondStage } from "dmalink/iommu";
+import { SimulatedMemory, SimulatedUnit, VirtualClock } from "dmalink/sim";
+import { bookkeepingBytes, DataBuffer, RANGE_STATE_BYTES } from "dmalink/vfio";
 
 const FORMS = [
   { name: "scatter table", form: "scatterlist", keepsAddresses: false },

@@ -1,6 +1,7 @@
 /** One range over three kinds of memory: RAM, a peer's memory through the host bridge, RAM again; and a peer below the same switch. */
-import { DmaEngine, SimulatedHost } from "../src/hosts/simulated/index.ts";
-import { hex, type PhysAddr, PhysPage } from "../src/index.ts";
+
+import { hex, type PhysAddr, PhysPage } from "dmalink";
+import { DmaEngine, SimulatedHost } from "dmalink/sim";
 
 // A switch with two devices, and a third below a root port of its own; this processor routes between root ports.
 const host = new SimulatedHost({

@@ -1,7 +1,8 @@
 /** Two disks and an IOMMU: write, read back, then copy from disk to disk through memory of the first, which no CPU touches. */
-import { Nvme } from "../src/consumers/nvme/index.ts";
-import { NvmeController, SimulatedHost } from "../src/hosts/simulated/index.ts";
-import { type Dma, MiB } from "../src/index.ts";
+
+import { type Dma, MiB } from "dmalink";
+import { Nvme } from "dmalink/nvme";
+import { NvmeController, SimulatedHost } from "dmalink/sim";
 import { openPlace } from "./hosts/place.ts";
 
 /** A machine with a switch, and a disk at each of its ports; the first has 4 MiB of memory that others may use. */

@@ -1,6 +1,8 @@
 /** Two steps: reserve addresses once, link scattered memory, sync, let the device look; then see it refused. */
-import { DmaEngine, SimulatedMemory, SimulatedUnit, VirtualClock } from "../src/hosts/simulated/index.ts";
-import { Dma, DmaDomain, hex, PhysAddr, requesterId, vtdSecondStage } from "../src/index.ts";
+
+import { Dma, hex, PhysAddr, requesterId } from "dmalink";
+import { DmaDomain, vtdSecondStage } from "dmalink/iommu";
+import { DmaEngine, SimulatedMemory, SimulatedUnit, VirtualClock } from "dmalink/sim";
 
 // A machine: memory, an IOMMU that walks real VT-d tables, and a device behind it.
 const memory = new SimulatedMemory();

@@ -14,7 +14,8 @@ export const FLOORS: readonly (readonly string[])[] = [
   ["dma"],
   ["consumers", "hosts", "dma-debug"],
   ["replay", "simulation"],
-  ["apps"],
+  ["report"],
+  ["apps", "public"],
 ];
 
 /** Rooms that are split into rooms of their own: each folder inside has a face of its own. */

@@ -1,4 +1,8 @@
 /** A simulated host with a network card, and a guest that has one function of it: what examples of migration move. */
+import { crc32 } from "node:zlib";
+import { type IovaPage, PAGE_SIZE, PhysPage } from "dmalink";
+import { PagingDomain, vtdSecondStage } from "dmalink/iommu";
+import { NetworkCard, NIC_FUNCTION_REGISTER, type NicFunction, SimulatedHost, type VirtualClock } from "dmalink/sim";
 import {
   DeviceMigration,
   DmaLogging,
@@ -8,10 +12,7 @@ import {
   NicCommands,
   NicDriver,
   RamLayout,
-} from "../../src/consumers/vfio/index.ts";
-import { NetworkCard, type NicFunction, SimulatedHost, type VirtualClock } from "../../src/hosts/simulated/index.ts";
-import { crc32, type IovaPage, PAGE_SIZE, PagingDomain, PhysPage, vtdSecondStage } from "../../src/index.ts";
-import { NIC_FUNCTION_REGISTER } from "../../src/layouts/nic/index.ts";
+} from "dmalink/vfio";
 
 export interface MovableGuest {
   readonly machine: MovableMachine;

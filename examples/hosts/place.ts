@@ -4,8 +4,8 @@
  * `--host linux --device 0000:04:00.0` (once for each device) says the second; the driver's code is the same.
  */
 import { parseArgs } from "node:util";
-import { LinuxHost } from "../../src/hosts/linux/index.ts";
-import type { Host } from "../../src/index.ts";
+import type { Host } from "dmalink";
+import { LinuxHost } from "dmalink/linux";
 
 /** The host that the command line says, and the names of the devices on it. */
 export function openPlace(

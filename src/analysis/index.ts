@@ -1,7 +1,6 @@
 /** From events to what they mean: requests and statistics. */
 
 export * from "./address-space.ts";
-export * from "./check-json.ts";
 export * from "./check-trace.ts";
 export * from "./findings/finding.ts";
 export type { Rule } from "./findings/rule.ts";

@@ -43,7 +43,9 @@ export const ERRNO = {
   ECANCELED: 125,
 } as const;
 
+/** An error number of Linux, by name; {@link ERRNO} has its value. */
 export type Errno = keyof typeof ERRNO;
+/** What went wrong, for programs: stable, beginning with `ERR_DMA_`. */
 export type ErrorCode = `ERR_DMA_${string}`;
 
 /** What the caller asked for could not be done. `message` says what was asked, what is true, and what to do. */

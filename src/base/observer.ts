@@ -8,6 +8,10 @@
  */
 import type { Direction } from "./direction.ts";
 
+/**
+ * Hears of each step, right after it. Every method is optional; it must not call back into the stack, nor throw.
+ * Addresses are bytes; what is called page is a page number.
+ */
 export interface Observer {
   // The address space of a device.
   /** `page` is 0 if there was no room below `limitPage`. */
@@ -31,6 +35,10 @@ export interface Observer {
   domainInvalidated?(): void;
   /** `words` from `at` on: `count` descriptors of `slotWords` 32-bit words each, as written to the queue, without the wait. */
   descriptorsSubmitted?(words: Uint32Array, at: number, count: number, slotWords: number): void;
+
+  // Requests to a unit that keeps the mappings itself: `count` pages of `pageBytes` from `iova` on.
+  mapRequested?(iova: number, phys: number, pageBytes: number, count: number): void;
+  unmapRequested?(iova: number, pageBytes: number, count: number): void;
 
   // Bounce buffers. `offset` is in the pool.
   /** A mapping is going to be bounced; `address` is that of the memory. */
@@ -67,6 +75,7 @@ export interface DmaEvent {
   readonly errno?: string;
 }
 
+/** Events of the DMA API, as the kernel names them. */
 export type DmaEventName =
   | "dma_map_phys"
   | "dma_unmap_phys"

@@ -9,17 +9,17 @@
 import { DmaAddr, hex, IovaPage, PAGE_SIZE, PhysAddr } from "../base/index.ts";
 import { hiddenFrom } from "../dma/index.ts";
 import type { DeviceAccess } from "../platform/index.ts";
-import type { Facility } from "./debug-store.ts";
+import type { DebugStore } from "./debug-store.ts";
 import type { FindingCode, FindingSite } from "./finding.ts";
 import type { Live } from "./live.ts";
 import { pieceAt } from "./range-checks.ts";
 
 export class AccessChecks {
-  readonly #facility: Facility;
+  readonly #store: DebugStore;
   readonly #owner: Live;
 
-  constructor(facility: Facility, owner: Live) {
-    this.#facility = facility;
+  constructor(facility: DebugStore, owner: Live) {
+    this.#store = facility;
     this.#owner = owner;
   }
 
@@ -113,6 +113,6 @@ export class AccessChecks {
     const { address, length, access: way } = access;
     const message = `the device ${way === "read" ? "reads" : "writes"} ${length} bytes at ${hex(address)}${why}`;
     const details = { address, length, access: way, wentThrough: String(access.wentThrough) };
-    this.#facility.report(code, this.#owner.device.name, message, details, sites);
+    this.#store.report(code, this.#owner.device.name, message, details, sites);
   }
 }

@@ -13,7 +13,7 @@ import { Spans } from "./spans.ts";
 /** Mappings of one line beyond which Linux loses count. */
 export const MOST_OVERLAPS = 7;
 
-export class WrittenMemory {
+export class ActiveCacheLines {
   readonly #spans = new Spans<LiveMapping>(
     ({ phys }) => phys,
     ({ length }) => length,

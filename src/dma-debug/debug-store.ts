@@ -7,9 +7,9 @@
  */
 import type { PhysAddr } from "../base/index.ts";
 import type { Clock } from "../platform/index.ts";
-import { WrittenMemory } from "./active-cache-lines.ts";
+import { ActiveCacheLines } from "./active-cache-lines.ts";
 import { CallSite } from "./call-site.ts";
-import { Finding, type FindingCode, type FindingSite } from "./finding.ts";
+import { DebugFinding, type FindingCode, type FindingSite } from "./finding.ts";
 
 /** Physical memory from `start`, `length` bytes. */
 export interface MemoryRange {
@@ -19,6 +19,7 @@ export interface MemoryRange {
   readonly name?: string;
 }
 
+/** How much is kept, what is printed, and what is known of memory. */
 export interface DmaDebugOptions {
   /** Live mappings, ranges and links that can be kept, of all devices. 65,536 unless said, as in Linux. */
   readonly maxEntries?: number;
@@ -33,7 +34,7 @@ export interface DmaDebugOptions {
   /** Where findings are printed. The console's error stream unless said. */
   readonly output?: (text: string) => void;
   /** Called at each finding, inside the call that made it; must not throw. */
-  readonly onFinding?: (finding: Finding) => void;
+  readonly onFinding?: (finding: DebugFinding) => void;
   /** For the age of live mappings in milliseconds. */
   readonly clock?: Clock;
   /** Is this RAM? Without it, {@link ramEnd} decides; without both nothing is known of it, and 14 and 15 are not found. */
@@ -53,6 +54,7 @@ export interface DmaDebugOptions {
   readonly mapErrors?: boolean;
 }
 
+/** How much is watched, and what came of it. */
 export interface DebugCounters {
   /** Findings of any kind, less those that Linux does not count. */
   readonly errors: number;
@@ -66,9 +68,9 @@ export interface DebugCounters {
   readonly findingsLost: number;
 }
 
-export class Facility {
-  readonly findings: Finding[] = [];
-  readonly written: WrittenMemory;
+export class DebugStore {
+  readonly findings: DebugFinding[] = [];
+  readonly activeLines: ActiveCacheLines;
   readonly history: number;
   readonly cacheLine: number;
   readonly mapErrors: boolean;
@@ -97,7 +99,7 @@ export class Facility {
     this.history = options.history ?? 1024;
     this.cacheLine = options.cacheLine ?? 64;
     this.mapErrors = options.mapErrors ?? false;
-    this.written = new WrittenMemory();
+    this.activeLines = new ActiveCacheLines();
   }
 
   get counters(): DebugCounters {
@@ -151,7 +153,7 @@ export class Facility {
         [["mapped at", this.site()]],
       );
       this.#live = 0;
-      this.written.clear();
+      this.activeLines.clear();
       this.#onDisabled();
       return false;
     }
@@ -199,8 +201,8 @@ export class Facility {
     return touched(this.#options.text, phys, length);
   }
 
-  #report(...[code, device, message, details, sites]: Parameters<Facility["report"]>): void {
-    const finding = new Finding(code, device, message, details, sites, this.#calls);
+  #report(...[code, device, message, details, sites]: Parameters<DebugStore["report"]>): void {
+    const finding = new DebugFinding(code, device, message, details, sites, this.#calls);
     if (this.findings.length < this.#maxFindings) this.findings.push(finding);
     else this.#findingsLost++;
     const { print = "first", output = (text: string): void => console.error(text), onFinding } = this.#options;

@@ -23,15 +23,19 @@ import {
 } from "../dma/index.ts";
 import { AccessChecks } from "./access-checks.ts";
 import type { CallSite } from "./call-site.ts";
-import type { Facility } from "./debug-store.ts";
+import type { DebugStore } from "./debug-store.ts";
 import type { Live } from "./live.ts";
-import { bestFit, Checks } from "./mapping-checks.ts";
+import { bestFit, MappingChecks } from "./mapping-checks.ts";
 import { RangeChecks } from "./range-checks.ts";
-import type { Asked, LiveMapping, MappingKind } from "./records.ts";
+import type { Asked, LiveMapping } from "./records.ts";
 import { reportLive, reportPrivate, reportUnknownFree, reportUnknownSync } from "./unmatched.ts";
 import { WatchedPath } from "./watched-path.ts";
 import { WatchedRange } from "./watched-range.ts";
 
+/**
+ * DMA debugging of one device. Drivers look through {@link DmaDebug}; bindings that free by bare addresses may call it
+ * as {@link Dma} does.
+ */
 export class DeviceDebug implements DeviceWatch {
   readonly device: DmaDevice;
   readonly live: Live;
@@ -39,15 +43,15 @@ export class DeviceDebug implements DeviceWatch {
   readonly twoStep: RangeChecks;
   /** Checks of what it does by itself. */
   readonly accesses: AccessChecks;
-  readonly #facility: Facility;
-  readonly #checks: Checks;
+  readonly #store: DebugStore;
+  readonly #checks: MappingChecks;
 
   /** Made by {@link DmaDebug}. */
-  constructor(facility: Facility, live: Live) {
+  constructor(facility: DebugStore, live: Live) {
     this.device = live.device;
     this.live = live;
-    this.#facility = facility;
-    this.#checks = new Checks(facility, live.device);
+    this.#store = facility;
+    this.#checks = new MappingChecks(facility, live.device);
     this.twoStep = new RangeChecks(facility, live, this.#checks);
     this.accesses = new AccessChecks(facility, live);
   }
@@ -66,11 +70,11 @@ export class DeviceDebug implements DeviceWatch {
 
   /** `length` bytes at `phys` are mapped at `address`. */
   mapped(phys: number, length: number, { direction, attributes }: Terms, address: number): void {
-    if (this.#facility.disabled) return;
+    if (this.#store.disabled) return;
     const bits = attributeBits(attributes);
     const site = this.#begin();
     this.#checks.memory(phys, length, bits, site);
-    const unchecked = this.#facility.mapErrors || this.device.linuxCompatible;
+    const unchecked = this.#store.mapErrors || this.device.linuxCompatible;
     this.#add(
       { kind: "phy", phys, length, direction, attributes: bits, address },
       site,
@@ -81,7 +85,7 @@ export class DeviceDebug implements DeviceWatch {
   /** A map or a link threw `error`. */
   refused(error: unknown, phys: number, length: number): void {
     if (!(error instanceof DmaError && error.code === "ERR_DMA_PRIVATE") || this.device.linuxCompatible) return;
-    reportPrivate(this.#facility, this.device, phys, length, "refused to map", this.#begin());
+    reportPrivate(this.#store, this.device, phys, length, "refused to map", this.#begin());
   }
 
   /** `length` bytes at `address` are going to be unmapped. */
@@ -91,7 +95,7 @@ export class DeviceDebug implements DeviceWatch {
 
   /** An unmap with `shared` behind an IOMMU: it does nothing, and the mapping stays. */
   unmappedAsShared(address: number, length: number, { direction, attributes }: Terms): void {
-    if (this.#facility.disabled || this.device.linuxCompatible) return;
+    if (this.#store.disabled || this.device.linuxCompatible) return;
     const asked = {
       kind: "phy",
       address,
@@ -121,7 +125,7 @@ export class DeviceDebug implements DeviceWatch {
   // Scatterlists.
 
   listMapped({ list, segments, direction, attributes }: MappedList): void {
-    if (this.#facility.disabled) return;
+    if (this.#store.disabled) return;
     const bits = attributeBits(attributes);
     const site = this.#begin();
     for (const { phys, length } of list) this.#checks.memory(phys, length, bits, site);
@@ -132,7 +136,7 @@ export class DeviceDebug implements DeviceWatch {
     }
     for (const [i, { address, length, bus }] of segments.entries()) {
       if (bus) {
-        if (!linuxCompatible && this.#facility.take(this.device.name)) this.live.grants.add({ address, length, site });
+        if (!linuxCompatible && this.#store.take(this.device.name)) this.live.grants.add({ address, length, site });
       } else {
         const sizes = { entries: list.length, segments: segments.length };
         const one = {
@@ -156,7 +160,7 @@ export class DeviceDebug implements DeviceWatch {
     for (const { address, bus } of segments)
       if (bus) {
         const grant = this.live.grants.startingAt(address)[0];
-        if (grant && this.live.grants.delete(grant)) this.#facility.give();
+        if (grant && this.live.grants.delete(grant)) this.#store.give();
       }
   }
 
@@ -176,7 +180,7 @@ export class DeviceDebug implements DeviceWatch {
     phys: number,
     { direction, attributes }: Terms,
   ): void {
-    if (this.#facility.disabled) return;
+    if (this.#store.disabled) return;
     const sizes = { entries: kind === "scatter-gather" ? 1 : 0, segments: 1 };
     const one = { kind, phys, address, length, direction, attributes: attributeBits(attributes) };
     this.#add({ ...one, ...sizes }, this.#begin(), "none");
@@ -194,12 +198,12 @@ export class DeviceDebug implements DeviceWatch {
   unbound(): void {
     const site = this.#begin();
     this.live.driver = undefined;
-    reportLive(this.#facility, this.live, site);
+    reportLive(this.#store, this.live, site);
   }
 
   #begin(): CallSite | undefined {
-    this.#facility.tick();
-    return this.#facility.site();
+    this.#store.tick();
+    return this.#store.site();
   }
 
   #add(
@@ -208,7 +212,7 @@ export class DeviceDebug implements DeviceWatch {
     site: CallSite | undefined,
     error: LiveMapping["error"],
   ): void {
-    const facility = this.#facility;
+    const facility = this.#store;
     const { kind, phys, address, length, direction, attributes, entries = 0, segments = 1 } = one;
     const mapping: LiveMapping = {
       device: this.device,
@@ -229,11 +233,11 @@ export class DeviceDebug implements DeviceWatch {
     if (!facility.take(this.device.name)) return;
     this.#checks.overlap(mapping);
     this.live.mappings.add(mapping);
-    if ((attributes & ATTRIBUTE_BITS.mmio) === 0) facility.written.add(mapping);
+    if ((attributes & ATTRIBUTE_BITS.mmio) === 0) facility.activeLines.add(mapping);
   }
 
   #freed(asked: Asked): void {
-    const facility = this.#facility;
+    const facility = this.#store;
     if (facility.disabled) return;
     const site = this.#begin();
     const isAddress = Number.isSafeInteger(asked.address) && asked.address >= 0;
@@ -244,7 +248,7 @@ export class DeviceDebug implements DeviceWatch {
     }
     this.#checks.unmap(mapping, asked, site);
     this.live.mappings.delete(mapping);
-    if ((mapping.attributes & ATTRIBUTE_BITS.mmio) === 0) facility.written.delete(mapping);
+    if ((mapping.attributes & ATTRIBUTE_BITS.mmio) === 0) facility.activeLines.delete(mapping);
     facility.give();
     const { kind, address, length } = mapping;
     this.live.history.add({
@@ -260,7 +264,7 @@ export class DeviceDebug implements DeviceWatch {
   #synced(to: "cpu" | "device", asked: Asked, site: CallSite | undefined): void {
     const { device } = this;
     const { address, length } = asked;
-    if (this.#facility.disabled) return;
+    if (this.#store.disabled) return;
     const containing = this.live.mappings.containing(address, length);
     const mapping = bestFit(device.linuxCompatible ? this.#nearest(containing, address) : containing, asked, device);
     if (mapping) {
@@ -268,7 +272,7 @@ export class DeviceDebug implements DeviceWatch {
       return;
     }
     if (!device.linuxCompatible && this.live.ranges.containing(address, length).length > 0) return;
-    reportUnknownSync(this.#facility, this.live, asked, to, site);
+    reportUnknownSync(this.#store, this.live, asked, to, site);
   }
 
   /** Linux looks bucket by bucket downwards, no further than the longest segment of the device. */
@@ -286,7 +290,7 @@ export class DeviceDebug implements DeviceWatch {
     segments: MappedList["segments"],
     visit: (address: number, length: number, entries: number) => void,
   ): void {
-    if (this.#facility.disabled || segments.length === 0) return;
+    if (this.#store.disabled || segments.length === 0) return;
     const first = this.live.mappings.startingAt(segments[0]!.address).find(({ kind }) => kind === "scatter-gather");
     const { linuxCompatible } = this.device;
     const count = linuxCompatible ? Math.min(entries, segments.length, first?.segments ?? 1) : segments.length;

@@ -26,8 +26,8 @@ const oneShot: Way = (dma, vecs) => {
 };
 
 const MODES: Readonly<Record<string, () => DmaOptions>> = {
-  unchecked: () => ({ checked: false }),
-  checked: () => ({ checked: true }),
+  unchecked: () => ({ refusesMisuse: false }),
+  checked: () => ({ refusesMisuse: true }),
   "debug, no call sites": () => ({ debug: new DmaDebug({ callSites: false }) }),
   debug: () => ({ debug: new DmaDebug() }),
 };

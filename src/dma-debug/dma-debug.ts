@@ -10,17 +10,17 @@
  * Idea: the kernel's DMA debugging, for every call of this library, and for two-step ranges and the accesses of devices
  * too. A finding never throws and changes nothing; {@link DeviceOptions.checked} is what refuses.
  * Promises: memory is bounded; without a value of this kind nothing of it costs anything.
- * Specified by: behaviour of Linux 7.2 DMA debugging; docs/checked-mode.md.
+ * Specified by: behaviour of Linux 7.2 DMA debugging; docs/dma-debugging.md.
  */
 
 import type { Direction } from "../base/index.ts";
 import { attributesOf, type DmaAttributes, type DmaDevice, type DmaWatcher } from "../dma/index.ts";
 import type { AddressSpace } from "../iommu/index.ts";
 import type { DeviceAccess } from "../platform/index.ts";
-import { type DebugCounters, type DmaDebugOptions, Facility } from "./debug-store.ts";
+import { type DebugCounters, DebugStore, type DmaDebugOptions } from "./debug-store.ts";
 import { DeviceDebug } from "./device-debug.ts";
 import { dumpOf } from "./dump.ts";
-import type { Finding } from "./finding.ts";
+import type { DebugFinding } from "./finding.ts";
 import { Live } from "./live.ts";
 import type { MappingKind } from "./records.ts";
 
@@ -46,25 +46,29 @@ export interface LiveRow {
   readonly ageMs: number | undefined;
 }
 
+/**
+ * DMA debugging: looks over every call of any number of devices, and says what was misused and by which line. Never
+ * throws, and changes nothing. Given as {@link DmaOptions.debug}. Memory is bounded by its options.
+ */
 export class DmaDebug implements DmaWatcher {
-  readonly #facility: Facility;
+  readonly #store: DebugStore;
   readonly #devices = new Map<DmaDevice, DeviceDebug>();
   readonly #requesters = new Map<number, DeviceDebug[]>();
 
   constructor(options: DmaDebugOptions = {}) {
-    this.#facility = new Facility(options, () => {
+    this.#store = new DebugStore(options, () => {
       for (const device of this.#devices.values()) device.live.clear();
     });
   }
 
   /** Findings so far, oldest first, as many as are kept. */
-  report(): readonly Finding[] {
-    return this.#facility.findings;
+  report(): readonly DebugFinding[] {
+    return this.#store.findings;
   }
 
   /** What is live now, of all devices or of one, oldest first. */
   live(device?: DmaDevice): LiveRow[] {
-    const { nowMs, hasClock, counters } = this.#facility;
+    const { nowMs, hasClock, counters } = this.#store;
     const rows: (LiveRow & { readonly order: number })[] = [];
     for (const each of this.#devices.values()) {
       if (device !== undefined && each.device !== device) continue;
@@ -107,17 +111,17 @@ export class DmaDebug implements DmaWatcher {
   dump(): string[] {
     return dumpOf(
       [...this.#devices.values()].map(({ live }) => live),
-      this.#facility.cacheLine,
+      this.#store.cacheLine,
     );
   }
 
   get counters(): DebugCounters {
-    return this.#facility.counters;
+    return this.#store.counters;
   }
 
   /** The entries ran out: nothing is checked any more. */
   get disabled(): boolean {
-    return this.#facility.disabled;
+    return this.#store.disabled;
   }
 
   /** The caller asked whether mapping `address` had failed, as Linux's drivers must; see {@link DmaDebugOptions.mapErrors}. */
@@ -142,8 +146,8 @@ export class DmaDebug implements DmaWatcher {
    */
   readonly accessed = (access: DeviceAccess): void => {
     const own = this.#requesters.get(access.requester);
-    if (own === undefined || this.#facility.disabled) return;
-    this.#facility.tick();
+    if (own === undefined || this.#store.disabled) return;
+    this.#store.tick();
     if (own.some(({ device }) => device.linuxCompatible)) return;
     const isMapped = ({ accesses }: DeviceDebug): boolean => accesses.checkMapped(access);
     if (own.some(isMapped) || this.#sharing(own).some(isMapped)) return;
@@ -174,7 +178,7 @@ export class DmaDebug implements DmaWatcher {
 
   /** For {@link Dma}: `device` is looked over from now on. */
   watch(device: DmaDevice, domain: AddressSpace | undefined): DeviceDebug {
-    const watched = new DeviceDebug(this.#facility, new Live(device, domain, this.#facility.history));
+    const watched = new DeviceDebug(this.#store, new Live(device, domain, this.#store.history));
     this.#devices.set(device, watched);
     if (device.node) this.knowAs(device, device.node.requester);
     return watched;

@@ -3,7 +3,7 @@
  *
  * Numbers 1 to 23 are the errors of Linux's DMA debugging, in its order; 24 to 30 are misuse that Linux does not see. A
  * finding carries the numbers of both sides (what was mapped, what was asked) and the call sites of both.
- * Specified by: behaviour of Linux 7.2 DMA debugging; docs/checked-mode.md shows how to read one.
+ * Specified by: behaviour of Linux 7.2 DMA debugging; docs/dma-debugging.md shows how to read one.
  */
 import type { CallSite } from "./call-site.ts";
 
@@ -43,12 +43,17 @@ export const FINDING_NUMBERS = {
   "private-to-untrusted": 30,
 } as const;
 
+/** Kinds of misuse; {@link FINDING_NUMBERS} has the numbers of docs/dma-debugging.md. */
 export type FindingCode = keyof typeof FINDING_NUMBERS;
 
 /** One side of a finding: what happened there, and where. */
 export type FindingSite = readonly [what: string, site: CallSite | undefined];
 
-export class Finding {
+/**
+ * One misuse: what was done, with which numbers, and the lines of the program that did it. `String(finding)` is the
+ * text.
+ */
+export class DebugFinding {
   readonly code: FindingCode;
   readonly number: number;
   /** Name of the device. */

@@ -8,7 +8,7 @@ import { hex, PhysAddr } from "../base/index.ts";
 import { ATTRIBUTE_BITS, type DmaDevice, hiddenFrom } from "../dma/index.ts";
 import { MOST_OVERLAPS } from "./active-cache-lines.ts";
 import type { CallSite } from "./call-site.ts";
-import type { Facility } from "./debug-store.ts";
+import type { DebugStore } from "./debug-store.ts";
 import type { FindingCode } from "./finding.ts";
 import type { Asked, LiveMapping } from "./records.ts";
 import { reportPrivate } from "./unmatched.ts";
@@ -41,12 +41,12 @@ export function bestFit(candidates: readonly LiveMapping[], asked: Asked, device
   return device.linuxCompatible && (candidates.length > 1 || most === 0) ? undefined : best;
 }
 
-export class Checks {
-  readonly #facility: Facility;
+export class MappingChecks {
+  readonly #store: DebugStore;
   readonly #device: DmaDevice;
 
-  constructor(facility: Facility, device: DmaDevice) {
-    this.#facility = facility;
+  constructor(facility: DebugStore, device: DmaDevice) {
+    this.#store = facility;
     this.#device = device;
   }
 
@@ -55,12 +55,12 @@ export class Checks {
     this.#kind(phys, length, attributes, site);
     const claimed = (attributes & ATTRIBUTE_BITS.shared) !== 0 && !this.#device.linuxCompatible;
     if (claimed && hiddenFrom(this.#device, PhysAddr(phys), length))
-      reportPrivate(this.#facility, this.#device, phys, length, "maps as shared", site);
+      reportPrivate(this.#store, this.#device, phys, length, "maps as shared", site);
   }
 
   /** The memory of a mapping: stacks, code, RAM as a device's, nothing at all. */
   #kind(phys: number, length: number, attributes: number, site: CallSite | undefined): void {
-    const facility = this.#facility;
+    const facility = this.#store;
     if (!facility.knowsMemory) return;
     const bytes = `${length} bytes at ${hex(phys)}`;
     const sites = [["mapped at", site]] as const;
@@ -85,7 +85,7 @@ export class Checks {
   segment(entryLength: number, address: number, length: number, site: CallSite | undefined): void {
     const { maxSegmentSize, segmentBoundaryMask, name } = this.#device;
     if (entryLength > maxSegmentSize)
-      this.#facility.report(
+      this.#store.report(
         "segment-too-long",
         name,
         `maps a list with an entry of ${entryLength} bytes; the device takes segments of ${maxSegmentSize} at most`,
@@ -94,7 +94,7 @@ export class Checks {
       );
     const boundary = segmentBoundaryMask + 1;
     if (length > 0 && Math.floor(address / boundary) !== Math.floor((address + length - 1) / boundary))
-      this.#facility.report(
+      this.#store.report(
         "segment-across-boundary",
         name,
         `maps a list with a segment from ${hex(address)} to ${hex(address + length - 1)}; the device takes none across ` +
@@ -108,10 +108,10 @@ export class Checks {
   overlap(mapping: LiveMapping): void {
     const { direction, attributes, phys, length } = mapping;
     if (direction === "to-device" || (attributes & ATTRIBUTE_BITS.mmio) !== 0) return;
-    const facility = this.#facility;
+    const facility = this.#store;
     const { linuxCompatible, coherent, name, cacheLine: ownLine } = this.#device;
     const line = ownLine || facility.cacheLine;
-    const sharing = facility.written.sharing(phys, length, line);
+    const sharing = facility.activeLines.sharing(phys, length, line);
     if (sharing.length === 0) return;
     if (!linuxCompatible && (attributes & ATTRIBUTE_BITS.skipCpuSync) === 0) {
       const known = ATTRIBUTE_BITS.ignoreCacheLines | ATTRIBUTE_BITS.requireCoherent;
@@ -164,7 +164,7 @@ export class Checks {
       ["unmapped at", site],
     ] as const;
     const report = (code: FindingCode, message: string, details: object): void =>
-      this.#facility.report(code, this.#device.name, message, { address, length: asked.length, ...details }, sites);
+      this.#store.report(code, this.#device.name, message, { address, length: asked.length, ...details }, sites);
     const at = `at ${hex(address)}`;
     if (mapped.length !== asked.length)
       report("different-size", `unmaps ${asked.length} bytes ${at}; ${mapped.length} bytes were mapped`, {
@@ -209,7 +209,7 @@ export class Checks {
   /** How many entries a list had, and how many the caller says it has. */
   entries(mapped: LiveMapping, asked: Asked, what: "unmaps" | "syncs", site: CallSite | undefined): void {
     if (asked.entries === 0 || asked.entries === mapped.entries) return;
-    this.#facility.report(
+    this.#store.report(
       "different-entry-count",
       this.#device.name,
       `${what} a list of ${asked.entries} entries that had ${mapped.entries} when it was mapped`,
@@ -238,7 +238,7 @@ export class Checks {
       if (linuxCompatible || wrong === undefined) codes.push("sync-different-direction");
       if (wrong !== undefined) codes.push(wrong);
       for (const code of codes)
-        this.#facility.report(
+        this.#store.report(
           code,
           name,
           `syncs ${asked.length} bytes at ${hex(asked.address)} for the ${to === "cpu" ? "CPU" : "device"} as ` +

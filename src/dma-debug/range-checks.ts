@@ -6,29 +6,29 @@
  */
 import { hex } from "../base/index.ts";
 import { ATTRIBUTE_BITS, attributeBits, type Terms } from "../dma/index.ts";
-import type { Facility } from "./debug-store.ts";
+import type { DebugStore } from "./debug-store.ts";
 import type { FindingCode, FindingSite } from "./finding.ts";
 import type { Live } from "./live.ts";
-import type { Checks } from "./mapping-checks.ts";
+import type { MappingChecks } from "./mapping-checks.ts";
 import type { LinkedPiece, LiveRange } from "./records.ts";
 
 /** Attributes that decide what unlinking must do. */
 const COMPARED = ATTRIBUTE_BITS.mmio | ATTRIBUTE_BITS.skipCpuSync;
 
 export class RangeChecks {
-  readonly #facility: Facility;
+  readonly #store: DebugStore;
   readonly #owner: Live;
-  readonly #checks: Checks;
+  readonly #checks: MappingChecks;
 
-  constructor(facility: Facility, owner: Live, checks: Checks) {
-    this.#facility = facility;
+  constructor(facility: DebugStore, owner: Live, checks: MappingChecks) {
+    this.#store = facility;
     this.#owner = owner;
     this.#checks = checks;
   }
 
   /** `capacity` bytes from `address` are reserved. */
   reserved(address: number, capacity: number): LiveRange {
-    const facility = this.#facility;
+    const facility = this.#store;
     facility.tick();
     const range: LiveRange = {
       device: this.#owner.device,
@@ -66,7 +66,7 @@ export class RangeChecks {
   }
 
   linked(range: LiveRange, offset: number, length: number, phys: number, { direction, attributes }: Terms): void {
-    const facility = this.#facility;
+    const facility = this.#store;
     if (facility.disabled) return;
     facility.tick();
     const site = facility.site();
@@ -81,8 +81,8 @@ export class RangeChecks {
   }
 
   synced(range: LiveRange, offset: number, length: number): void {
-    if (this.#facility.disabled) return;
-    this.#facility.tick();
+    if (this.#store.disabled) return;
+    this.#store.tick();
     this.#cut(range, offset, offset + length);
     const { pieces } = range;
     for (let i = firstEndingAfter(range, offset); i < pieces.length; i++) {
@@ -94,7 +94,7 @@ export class RangeChecks {
 
   /** [offset, + length) is going to be unlinked. */
   unlinking(range: LiveRange, offset: number, length: number, terms: Partial<Terms>): void {
-    if (this.#facility.disabled) return;
+    if (this.#store.disabled) return;
     const { pieces } = range;
     const first = firstEndingAfter(range, offset);
     let covered = offset;
@@ -129,7 +129,7 @@ export class RangeChecks {
   }
 
   unlinked(range: LiveRange, offset: number, length: number): void {
-    const facility = this.#facility;
+    const facility = this.#store;
     if (facility.disabled) return;
     facility.tick();
     this.#cut(range, offset, offset + length);
@@ -167,7 +167,7 @@ export class RangeChecks {
   }
 
   destroyed(range: LiveRange): void {
-    const facility = this.#facility;
+    const facility = this.#store;
     if (facility.disabled || !this.#owner.ranges.delete(range)) return;
     facility.tick();
     facility.give(1 + range.pieces.length);
@@ -176,8 +176,8 @@ export class RangeChecks {
   }
 
   #past(range: LiveRange, address: number, length: number, { site }: LinkedPiece): void {
-    const unmappedAt = this.#facility.site();
-    const order = this.#facility.nextOrder();
+    const unmappedAt = this.#store.site();
+    const order = this.#store.nextOrder();
     this.#owner.history.add({ kind: "two-step", address, length, mappedAt: site ?? range.site, unmappedAt, order });
   }
 
@@ -186,7 +186,7 @@ export class RangeChecks {
     for (const border of [start, end]) {
       const at = firstEndingAfter(range, border);
       const piece = range.pieces[at];
-      if (piece === undefined || piece.offset >= border || !this.#facility.take(range.device.name)) continue;
+      if (piece === undefined || piece.offset >= border || !this.#store.take(range.device.name)) continue;
       const head = border - piece.offset;
       const tail = { ...piece, offset: border, phys: piece.phys + head, length: piece.length - head };
       range.pieces.splice(at, 1, { ...piece, length: head }, tail);
@@ -201,8 +201,8 @@ export class RangeChecks {
     here: string,
     before: readonly FindingSite[] = [],
   ): void {
-    const sites: FindingSite[] = [["reserved at", range.site], ...before, [here, this.#facility.site()]];
-    this.#facility.report(code, range.device.name, message, details, sites);
+    const sites: FindingSite[] = [["reserved at", range.site], ...before, [here, this.#store.site()]];
+    this.#store.report(code, range.device.name, message, details, sites);
   }
 }
 

@@ -7,14 +7,14 @@
 import { hex } from "../base/index.ts";
 import type { DmaDevice } from "../dma/index.ts";
 import type { CallSite } from "./call-site.ts";
-import type { Facility } from "./debug-store.ts";
+import type { DebugStore } from "./debug-store.ts";
 import { inDumpOrder } from "./dump.ts";
 import type { FindingSite } from "./finding.ts";
 import type { Live } from "./live.ts";
 import type { Asked } from "./records.ts";
 
 /** An unmap that no mapping fits. */
-export function reportUnknownFree(facility: Facility, owner: Live, asked: Asked, site: CallSite | undefined): void {
+export function reportUnknownFree(facility: DebugStore, owner: Live, asked: Asked, site: CallSite | undefined): void {
   const { address, length } = asked;
   const { linuxCompatible, name } = owner.device;
   if (!(Number.isSafeInteger(address) && address >= 0)) {
@@ -60,7 +60,7 @@ export function reportUnknownFree(facility: Facility, owner: Live, asked: Asked,
 
 /** A sync that no mapping contains. */
 export function reportUnknownSync(
-  facility: Facility,
+  facility: DebugStore,
   owner: Live,
   asked: Asked,
   to: "cpu" | "device",
@@ -98,7 +98,7 @@ export function reportUnknownSync(
 }
 
 /** What is live when the driver lets go: how many, and one of them: the oldest, or as Linux the last of its dump. */
-export function reportLive(facility: Facility, owner: Live, site: CallSite | undefined): void {
+export function reportLive(facility: DebugStore, owner: Live, site: CallSite | undefined): void {
   const { linuxCompatible, name } = owner.device;
   const live = [...owner.mappings].sort(inDumpOrder);
   const all = [...live, ...owner.ranges];
@@ -125,7 +125,7 @@ export function reportLive(facility: Facility, owner: Live, site: CallSite | und
 
 /** Private memory on its way to a device outside the guest's trust. */
 export function reportPrivate(
-  facility: Facility,
+  facility: DebugStore,
   { name }: DmaDevice,
   phys: number,
   length: number,

@@ -4,7 +4,7 @@ import type { Direction, DmaAddr, PhysAddr } from "../base/index.ts";
 import type { DmaVec, MappedList, Path, PhysVec, Terms } from "../dma/index.ts";
 
 /** What a path tells of its calls: {@link DeviceDebug} has it. */
-export interface PathWatch {
+interface PathWatch {
   mapped(phys: number, length: number, terms: Terms, address: number): void;
   /** A map threw `error`. */
   refused(error: unknown, phys: number, length: number): void;

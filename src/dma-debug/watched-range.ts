@@ -39,7 +39,7 @@ export class WatchedRange extends IovaRange {
   }
 
   /** Findings name ranges: each is an object of its own. */
-  override reopen(): boolean {
+  override reuse(): boolean {
     return false;
   }
 
@@ -63,8 +63,8 @@ export class WatchedRange extends IovaRange {
     );
   }
 
-  override place(offset: number, phys: PhysAddr, length: number, terms: Terms): void {
-    this.#linkChecked(offset, [{ phys, length }], terms, () => super.place(offset, phys, length, terms));
+  override linkAtAnyOffset(offset: number, phys: PhysAddr, length: number, terms: Terms): void {
+    this.#linkChecked(offset, [{ phys, length }], terms, () => super.linkAtAnyOffset(offset, phys, length, terms));
   }
 
   override sync(offset = 0, length: number = this.length - offset): void {

@@ -10,6 +10,7 @@ import { Counters, type DmaEvent, type Observer, type PhysAddr, type TwoStepEven
 import type { P2pRouter } from "../p2p/index.ts";
 import type { CacheMaintenance, MemoryEncryption, PageAllocator, PciNode, PhysicalMemory } from "../platform/index.ts";
 import type { BouncePool } from "../swiotlb/index.ts";
+import type { MappingContract } from "./contract.ts";
 
 /** The parts of a machine that mapping may need. */
 export interface DmaMachine {
@@ -40,6 +41,7 @@ export interface DmaLimits {
   minAlignMask: number;
 }
 
+/** What mapping must know of a device. Everything has a default that fits a coherent, trusted device without limits. */
 export interface DeviceOptions extends Partial<DmaLimits> {
   /** For messages, findings and traces; `ssss:bb:dd.f` for PCI devices. */
   readonly name?: string;
@@ -58,13 +60,15 @@ export interface DeviceOptions extends Partial<DmaLimits> {
   readonly cacheLine?: number;
   /** Confidential guests: the device proved itself and may reach private memory (TDISP run state). */
   readonly tdi?: "none" | "run";
+  /** Asked before anything is mapped. Default: all is allowed. */
+  readonly contract?: MappingContract;
   readonly observer?: Observer;
   readonly counters?: Counters;
   /**
    * Refuses what Linux leaves undefined: links past the end or over each other, unlinks of holes, use after release. True
    * unless said.
    */
-  readonly checked?: boolean;
+  readonly refusesMisuse?: boolean;
   /** Where Linux's answer is a defect, give that answer and not the better one (docs/two-step.md lists them). */
   readonly linuxCompatible?: boolean;
 }
@@ -72,6 +76,7 @@ export interface DeviceOptions extends Partial<DmaLimits> {
 /** Every address: 2^64 - 1 as near as a double comes. */
 export const ALL_ADDRESSES: number = 2 ** 64;
 
+/** A device as mapping sees it: its limits, its trust, and the parts of the machine around it. Made by {@link Dma}. */
 export class DmaDevice implements DmaLimits {
   readonly name: string;
   readonly node: PciNode | undefined;
@@ -82,9 +87,15 @@ export class DmaDevice implements DmaLimits {
   readonly busOffset: number;
   readonly cacheLine: number;
   readonly tdi: "none" | "run";
+  readonly contract: MappingContract | undefined;
+  /**
+   * The bit of an address that says that memory is shared, for a device inside the trust: its mappings say whether they are,
+   * and each range is of one kind. 0 for any other device.
+   */
+  readonly sharedBit: number;
   readonly observer: Observer | undefined;
   readonly counters: Counters;
-  readonly checked: boolean;
+  readonly refusesMisuse: boolean;
   readonly linuxCompatible: boolean;
   /** Somebody looks over its calls, syncs too. */
   readonly isWatched: boolean;
@@ -113,9 +124,11 @@ export class DmaDevice implements DmaLimits {
     this.busOffset = options.busOffset ?? 0;
     this.cacheLine = options.cacheLine ?? 0;
     this.tdi = options.tdi ?? "none";
+    this.contract = options.contract;
+    this.sharedBit = (this.tdi === "run" && this.machine.encryption?.sharedBit) || 0;
     this.observer = options.observer;
     this.counters = counters;
-    this.checked = options.checked ?? true;
+    this.refusesMisuse = options.refusesMisuse ?? true;
     this.linuxCompatible = options.linuxCompatible ?? false;
     this.isWatched = isWatched;
     this.mask = options.mask ?? ALL_ADDRESSES;

@@ -47,10 +47,11 @@ import { reserveRange } from "./two-step/reserve-range.ts";
 import type { Direction, PhysVec } from "./vectors.ts";
 import type { DeviceWatch, DmaWatcher } from "./watch.ts";
 
+/** A device, and the address space that it is behind. */
 export interface DmaOptions extends DeviceOptions {
   /** The device's address space; without one it uses physical addresses. */
   readonly domain?: AddressSpace;
-  /** Looks over every call and says what was misused: a `DmaDebug` (docs/checked-mode.md). One value may serve many devices. */
+  /** Looks over every call and says what was misused: a `DmaDebug` (docs/dma-debugging.md). One value may serve many devices. */
   readonly debug?: DmaWatcher;
 }
 
@@ -64,6 +65,11 @@ const ALLOCATION_KINDS = {
 /** Reservations up to this many granules are cached by the allocator, and cheap. */
 const CACHED_GRANULES = 32;
 
+/**
+ * DMA mapping for one device: one shot ({@link Dma.map}), scatterlists ({@link Dma.mapScatterlist}), two steps ({@link
+ * Dma.tryReserveIova}), disjoint, linear and batched pieces, coherent memory. A failed call leaves nothing behind;
+ * release cannot fail. Follows Linux 7.2's DMA API; docs/two-step.md has the table of Linux names.
+ */
 export class Dma {
   readonly device: DmaDevice;
   readonly domain: AddressSpace | undefined;
@@ -184,7 +190,7 @@ export class Dma {
    * reachable yet. `undefined` if the device is not translated, or there is no room: map each piece by itself then.
    *
    * @param asked.capacity bytes that {@link IovaRange.grow} may reach; `length` unless said
-   * @param asked.again a range of this device that was given back: its object is the new range, and nothing is allocated.
+   * @param asked.reuse a range of this device that was given back: its object is the new range, and nothing is allocated.
    * For those who keep one for each request in flight; nobody else may still hold it. One in use is left alone.
    * @throws DmaError ERR_DMA_LENGTH, ERR_DMA_OFFSET (EINVAL)
    */
@@ -192,14 +198,15 @@ export class Dma {
     length: number;
     physOffset?: number;
     capacity?: number;
-    again?: IovaRange | undefined;
+    reuse?: IovaRange | undefined;
   }): IovaRange | undefined {
-    const { length, physOffset = 0, capacity = length, again } = asked;
+    const { length, physOffset = 0, capacity = length, reuse } = asked;
     checkLength(length);
     checkLength(capacity);
     checkPhysOffset(physOffset);
+    this.device.contract?.check();
     if (this.#granules === undefined) return undefined;
-    return reserveRange(this.#devicePath, length, this.#granules.inside(physOffset), capacity, again);
+    return reserveRange(this.#devicePath, length, this.#granules.inside(physOffset), capacity, reuse);
   }
 
   // One shot.
@@ -229,6 +236,7 @@ export class Dma {
     checkDirection(direction);
     this.#checkAttributes(attributes);
     const { device } = this;
+    device.contract?.checkPiece(phys, length, attributes);
     const terms = termsOf(direction, attributes);
     if (device.observer === undefined) return this.#path.mapPhys(phys, length, terms);
     let address: DmaAddr | undefined;
@@ -243,7 +251,7 @@ export class Dma {
   /** Ends a mapping of {@link mapPhys}: the same length, direction and attributes. Cannot fail. */
   unmapPhys(address: DmaAddr, length: number, direction: Direction, attributes?: DmaAttributes): void {
     const terms = termsOf(direction, attributes);
-    if (attributes?.shared && this.#granules) {
+    if (attributes?.shared && this.#granules && this.device.sharedBit === 0) {
       this.#watch?.unmappedAsShared(address, length, terms);
       return; // was never mapped
     }
@@ -279,6 +287,7 @@ export class Dma {
     checkDirection(direction);
     if (attributes?.requireCoherent && !this.device.coherent) throw notCoherent(this.device.name);
     if (attributes?.shared && this.#granules && !this.device.linuxCompatible) throw sharedForbidden(this.device.name);
+    for (const { phys, length } of list) this.device.contract?.checkPiece(phys, length, attributes);
     const segments = this.#path.mapList(list, termsOf(direction, attributes));
     const mapped: MappedList = { list, segments, direction, attributes };
     this.#announceList("dma_map_sg", mapped);
@@ -323,6 +332,7 @@ export class Dma {
     checkDirection(direction);
     checkLength(limits.maxBytes);
     this.#checkAttributes(attributes);
+    this.device.contract?.check();
     return new DmaBatch(this.#devicePath, termsOf(direction, attributes), limits);
   }
 
@@ -353,6 +363,7 @@ export class Dma {
   #allocate(name: keyof typeof ALLOCATION_KINDS, length: number, terms: Terms): CoherentMemory {
     checkLength(length);
     const { device } = this;
+    device.contract?.check();
     const granules = this.#granules;
     const mask = device.coherentMask;
     const { direction, attributes } = terms;
@@ -397,7 +408,7 @@ export class Dma {
   #checkAttributes(attributes: DmaAttributes | undefined): void {
     if (attributes === undefined) return;
     if (attributes.requireCoherent && !this.device.coherent) throw notCoherent(this.device.name);
-    if (attributes.shared && this.#granules) throw sharedForbidden(this.device.name);
+    if (attributes.shared && this.#granules && this.device.sharedBit === 0) throw sharedForbidden(this.device.name);
   }
 
   #checkVecs(vecs: readonly PhysVec[], direction: Direction, attributes: DmaAttributes | undefined): void {

@@ -13,7 +13,7 @@ import type { MappedList } from "./path/path.ts";
 import type { Direction, DmaVec } from "./vectors.ts";
 
 /** The calls by which a one-shot mapping changes hands and ends: `Dma` has them. */
-export interface MappingCalls {
+interface MappingCalls {
   syncForCpu(address: DmaAddr, length: number, direction: Direction): void;
   syncForDevice(address: DmaAddr, length: number, direction: Direction): void;
   unmapPhys(address: DmaAddr, length: number, direction: Direction, attributes?: DmaAttributes): void;

@@ -29,7 +29,7 @@ export interface HostCapabilities {
 }
 
 /** What may be said of a device when it is opened. Hosts add their own. */
-export interface OpenOptions {
+export interface OpenDeviceOptions {
   /** What mapping shall know of the device besides what the host knows: masks, segment limits, trust. */
   readonly limits?: Omit<DeviceOptions, "name" | "node" | "machine" | "observer" | "counters">;
   /** Where its costs are counted. Default: counters of its own. */
@@ -56,7 +56,7 @@ export interface Host extends Disposable {
   readonly clock: Clock;
   readonly capabilities: HostCapabilities;
   /** @param name `ssss:bb:dd.f` @throws DmaError what is missing, and what to do */
-  openDevice(name: string, options?: OpenOptions): OpenDevice;
+  openDevice(name: string, options?: OpenDeviceOptions): OpenDevice;
   /** Waits for work of a driver. On a simulated machine time moves meanwhile, and only then. */
   run<T>(work: Promise<T>): Promise<T>;
   /** Everything is given back. Cannot fail; a second time does nothing. */

@@ -8,9 +8,9 @@
  * Not for: choosing how memory is reached (direct, bounced, peer); that is `dma/`.
  * Specified by: behaviour of Linux 7.2 DMA-IOMMU layer.
  */
-import { type IovaPage, PAGE_SIZE } from "../base/index.ts";
-import { type IovaDevice, IovaDomain, IovaSpace, type PfnRange } from "../iova/index.ts";
-import { LeafCursor, TableList } from "../pagetable/index.ts";
+import type { IovaPage } from "../base/index.ts";
+import { type GranuleRange, IovaAllocator, type IovaDevice, IovaSpace } from "../iova/index.ts";
+import { FrameList, LeafCursor } from "../pagetable/index.ts";
 import type { Clock } from "../platform/index.ts";
 import type { AddressSpace, LinkCursor } from "./address-space.ts";
 import { DomainLinks } from "./domain-links.ts";
@@ -26,23 +26,28 @@ export interface DmaDomainOptions extends PagingDomainOptions {
   /** Last page of the address space. Default: what the format reaches, 2^53 bytes at most. */
   readonly lastPage?: number;
   /** Ranges never given out (interrupt window, bridge windows). Granules, inclusive. */
-  readonly reserved?: readonly PfnRange[];
+  readonly reserved?: readonly GranuleRange[];
   /** Count the steps that Linux's allocator would have walked. */
   readonly countSteps?: boolean;
   /** Deviation: granules up to which the allocator caches ranges; default 32 (iova/allocator.ts). */
   readonly largestCached?: number;
+  /**
+   * A release of addresses that are nobody's, or of more than was reserved, leaves the allocator as it is. Default true; else
+   * it gives out addresses twice from then on, as Linux does.
+   */
+  readonly checked?: boolean;
 }
 
 /** IOVAs are safe integers: 53 bits of bytes (docs/decisions/0001-addresses.md). */
 const WIDEST_PAGE_BITS = 41;
 
 /** Interrupt messages: a device's write there is no memory access (VT-d specification, 3.14). */
-export const INTERRUPT_WINDOW: PfnRange = { lo: 0xfee00, hi: 0xfeeff };
+export const INTERRUPT_WINDOW: GranuleRange = { first: 0xfee00, last: 0xfeeff };
 
 /** A paging domain with an allocator of addresses. */
 export class DmaDomain extends PagingDomain implements AddressSpace {
   declare readonly mode: "strict" | "lazy";
-  readonly #space: IovaSpace<TableList>;
+  readonly #space: IovaSpace<FrameList>;
 
   /** @throws DmaError ERR_DMA_DOMAIN (EINVAL); ERR_DMA_TABLE_MEMORY (ENOMEM) if there is no room for the top table */
   constructor(options: DmaDomainOptions) {
@@ -50,25 +55,26 @@ export class DmaDomain extends PagingDomain implements AddressSpace {
     super(options);
     const { layout, clock, mode, observer } = options;
     this.mode = mode;
-    const domain = new IovaDomain({
+    const domain = new IovaAllocator({
       granule: this.granule,
-      startPfn: 1,
+      firstGranule: 1,
       cpus: 1,
       currentCpu: () => 0,
       clock,
       counters: this.counters,
       countSteps: options.countSteps ?? false,
+      checked: options.checked ?? true,
       ...(options.largestCached !== undefined && { largestCached: options.largestCached }),
     });
     const lastPage = options.lastPage ?? 2 ** Math.min(layout.inputBits - 12, WIDEST_PAGE_BITS) - 1;
-    this.#space = new IovaSpace<TableList>(domain, {
-      aperturePfn: Math.floor((lastPage + 1) / this.granulePages) - 1,
+    this.#space = new IovaSpace<FrameList>(domain, {
+      lastGranule: Math.floor((lastPage + 1) / this.granulePages) - 1,
       observer,
       ...(mode === "lazy" && {
         lazy: {
           clock,
           flushDomain: () => this.invalidateAll(),
-          freeTables: (tables: TableList) => {
+          freeTables: (tables: FrameList) => {
             this.counters.tablePagesFreed += tables.release(this.arena);
           },
         },
@@ -106,9 +112,9 @@ export class DmaDomain extends PagingDomain implements AddressSpace {
     }
     const { gather } = this;
     const unmapped = this.unmapLater(page, mapped, gather);
-    let waiting: TableList | undefined;
+    let waiting: FrameList | undefined;
     if (!gather.leavesOnly) {
-      waiting = new TableList();
+      waiting = new FrameList();
       gather.takeTables(waiting);
     }
     gather.reset();
@@ -147,9 +153,9 @@ export class DmaDomain extends PagingDomain implements AddressSpace {
 }
 
 /** Pages, inclusive, as the granules that hold them. */
-const inGranules = ({ lo, hi }: PfnRange, granulePages: number): PfnRange => ({
-  lo: Math.floor(lo / granulePages),
-  hi: Math.floor(hi / granulePages),
+const inGranules = ({ first: lo, last: hi }: GranuleRange, granulePages: number): GranuleRange => ({
+  first: Math.floor(lo / granulePages),
+  last: Math.floor(hi / granulePages),
 });
 
 /** @throws DmaError ERR_DMA_DOMAIN (EINVAL) */

@@ -11,7 +11,7 @@
 import type { PageRequest, PageRequestGroup, PageRequestHandler, PageResponseCode } from "../platform/index.ts";
 
 /** Sends an answer to the device. */
-export type Answer = (requester: number, pasid: number | undefined, index: number, code: PageResponseCode) => void;
+type Answer = (requester: number, pasid: number | undefined, index: number, code: PageResponseCode) => void;
 
 const keyOf = (requester: number, pasid: number | undefined): number => requester * 2 ** 21 + (pasid ?? -1) + 1;
 

@@ -11,6 +11,10 @@ import { noPasidLeft, pasidBusy, pasidRefused, pasidUnsupported } from "./errors
 /** PASIDs have 20 bits. */
 export const PASID_LIMIT: number = 2 ** 20;
 
+/**
+ * Gives out PASIDs: the lowest free one, never 0. Numbers are global, so that an address space has one PASID in every
+ * device.
+ */
 export class PasidAllocator {
   readonly #used = new Set<number>();
   /** No PASID below this one is free. */
@@ -51,6 +55,7 @@ export interface PasidCandidate {
   readonly group: PasidGroup | undefined;
 }
 
+/** Devices that share their isolation, as far as PASIDs depend on it. */
 export interface PasidGroup {
   readonly devices: number;
   /** Requests with PASID cannot go from one device of the group to another behind the unit's back. */

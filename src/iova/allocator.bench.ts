@@ -4,13 +4,13 @@
  */
 import { type Bench, fold, HASH } from "../../bench/bench.ts";
 import type { Random } from "../base/index.ts";
-import { IovaDomain } from "./allocator.ts";
+import { IovaAllocator } from "./allocator.ts";
 
 const LIMIT = 0xfffff;
 const LIVE = 1024;
 
 const cached = (checked: boolean, largest: number) => () => (units: number) => {
-  const domain = new IovaDomain({ checked });
+  const domain = new IovaAllocator({ checked });
   const pairs = units >> 1;
   let hash = HASH;
   for (let i = 0; i < pairs; i++) {
@@ -25,7 +25,7 @@ const cached = (checked: boolean, largest: number) => () => (units: number) => {
 const tree = (checked: boolean, smallest: number, largest: number) => (random: Random) => (units: number) => {
   const draws = random.fork("load");
   const kinds = largest - smallest + 1;
-  const domain = new IovaDomain({ checked });
+  const domain = new IovaAllocator({ checked });
   const allocate = (): number => domain.allocateTree(smallest + draws.below(kinds), LIMIT, true);
   const live = Float64Array.from({ length: LIVE }, allocate);
   const pairs = units >> 1;

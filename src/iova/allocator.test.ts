@@ -4,7 +4,7 @@ import { ManualClock } from "../../test/models/manual-clock.ts";
 import { SlowSpace } from "../../test/models/slow-space.ts";
 import { SlowWalk } from "../../test/models/slow-walk.ts";
 import { Counters } from "../base/index.ts";
-import { IovaDomain } from "./allocator.ts";
+import { IovaAllocator } from "./allocator.ts";
 
 const M4 = 0xfffff; // last page below 4 GiB
 const LIMITS = [0, 5, 0xff, 0xfff, M4, M4 + 1, 0xffff_ffff, 2 ** 36 - 1, 2 ** 52 - 1];
@@ -42,14 +42,19 @@ describe("the tree of an IOVA domain", () => {
         fc.array(command, { maxLength: 400, size: "max" }),
         (startPfn, alignCap, commands) => {
           const counters = new Counters();
-          const domain = new IovaDomain({ startPfn, counters, countSteps: true, ...(alignCap && { alignCap }) });
+          const domain = new IovaAllocator({
+            firstGranule: startPfn,
+            counters,
+            countSteps: true,
+            ...(alignCap && { alignCap }),
+          });
           const model = new SlowWalk(startPfn, 2 ** 20, alignCap);
           for (const step of commands) {
             if ("free" in step) {
               if (model.nodes.length === 1) continue;
               const node = model.nodes[step.free % (model.nodes.length - 1)]!;
               const pfn = step.free % 2 === 0 ? node.lo : node.hi; // any page of the range will do
-              expect(domain.find(pfn)).toEqual({ lo: node.lo, hi: node.hi });
+              expect(domain.find(pfn)).toEqual({ first: node.lo, last: node.hi });
               domain.freeTree(pfn);
               model.free(pfn);
             } else if ("reserve" in step) {
@@ -63,7 +68,7 @@ describe("the tree of an IOVA domain", () => {
             }
           }
           expect(domain.inspect()).toMatchObject(model.state);
-          for (const { lo, hi } of model.nodes.slice(0, -1)) expect(domain.find(hi)).toEqual({ lo, hi });
+          for (const { lo, hi } of model.nodes.slice(0, -1)) expect(domain.find(hi)).toEqual({ first: lo, last: hi });
         },
       ),
       { numRuns: 200 },
@@ -73,7 +78,7 @@ describe("the tree of an IOVA domain", () => {
   test("holds 5000 ranges far apart and close together, and gives each back", () => {
     fc.assert(
       fc.property(fc.integer(), fc.constantFrom(M4, 2 ** 40), (seed, limit) => {
-        const domain = new IovaDomain();
+        const domain = new IovaAllocator();
         const model = new SlowWalk(1);
         const random = fc.sample(fc.integer({ min: 0, max: 0xffff }), { seed, numRuns: 7000 });
         const live: number[] = [];
@@ -136,7 +141,7 @@ describe("the range cache of an IOVA domain", () => {
       fc.property(fc.array(command, { maxLength: 60, size: "max" }), (commands) => {
         const clock = new ManualClock();
         const model = new SlowSpace({ cpus, lazy: false, aperturePfn: 2 ** 52 - 1 });
-        const domain = new IovaDomain({ cpus, clock, currentCpu: () => model.cpu });
+        const domain = new IovaAllocator({ cpus, clock, currentCpu: () => model.cpu });
         const live: number[] = [];
         for (const step of commands) {
           if ("times" in step)
@@ -188,7 +193,7 @@ describe("the range cache of an IOVA domain", () => {
 
   test("falls back to the tree when there is no memory for one more magazine", () => {
     let memory = true;
-    const domain = new IovaDomain({ mayAllocateMagazine: () => memory });
+    const domain = new IovaAllocator({ mayAllocateMagazine: () => memory });
     const pfns = Array.from({ length: 2 * 127 + 2 }, () => domain.allocateFast(1, M4, true));
     for (const pfn of pfns.slice(0, 2 * 127)) domain.freeFast(pfn, 1);
     memory = false;
@@ -200,13 +205,13 @@ describe("the range cache of an IOVA domain", () => {
   });
 
   test("keeps a cached range that a reservation widened under the page it was freed by", () => {
-    const domain = new IovaDomain();
+    const domain = new IovaAllocator();
     const [pfn, other] = [domain.allocateFast(4, M4, true), domain.allocateFast(64, M4, true)];
     domain.freeFast(pfn, 4);
-    expect(domain.reserve(pfn - 8, pfn)).toEqual({ lo: pfn - 8, hi: pfn + 3 });
+    expect(domain.reserve(pfn - 8, pfn)).toEqual({ first: pfn - 8, last: pfn + 3 });
     expect(domain.allocateFast(4, M4, true)).toBe(pfn);
     expect(domain.allocatedAt(pfn)).toBe(4);
-    expect(domain.reserve(other - 1, other)).toEqual({ lo: other - 1, hi: other + 63 });
+    expect(domain.reserve(other - 1, other)).toEqual({ first: other - 1, last: other + 63 });
     expect(domain.allocatedAt(other)).toBe(64); // what its owner knows
     domain.freeFast(other, 64);
     expect(domain.find(other - 1)).toBeUndefined();
@@ -216,7 +221,7 @@ describe("the range cache of an IOVA domain", () => {
   });
 
   test("unchecked: passes over the freeing of what was never allocated", () => {
-    const domain = new IovaDomain({ checked: false });
+    const domain = new IovaAllocator({ checked: false });
     domain.freeFast(77, 1);
     domain.freeFast(77, 64);
     domain.release(77, 64);
@@ -226,7 +231,7 @@ describe("the range cache of an IOVA domain", () => {
   });
 
   test("gives no cached range to a request that is larger than all the pages up to its limit", () => {
-    const domain = new IovaDomain();
+    const domain = new IovaAllocator();
     domain.freeFast(domain.allocateFast(32, M4, true), 32);
     expect(domain.allocateFast(32, 30, false)).toBe(0); // where an unsigned limit would wrap
     expect(domain.allocateFast(32, M4, false)).toBe(0xfffe0); // still cached
@@ -235,7 +240,7 @@ describe("the range cache of an IOVA domain", () => {
 
 describe("misuse of an IOVA domain", () => {
   test("is refused with an errno, and changes nothing", () => {
-    const domain = new IovaDomain();
+    const domain = new IovaAllocator();
     domain.reserve(0, 0xf);
     domain.reserve(0xfee00, 0xfeeff);
     const pfn = domain.allocateFast(4, M4, true);
@@ -273,10 +278,11 @@ describe("misuse of an IOVA domain", () => {
 
   test("is refused at construction", () => {
     for (const granule of [0, 2048, 5000, 131072])
-      expect(() => new IovaDomain({ granule })).toThrow(refused("GRANULE"));
-    for (const startPfn of [0, -1, 1.5, 2 ** 52]) expect(() => new IovaDomain({ startPfn })).toThrow(refused("START"));
-    for (const cpus of [0, 1.5, -1]) expect(() => new IovaDomain({ cpus })).toThrow(refused("CPUS"));
+      expect(() => new IovaAllocator({ granule })).toThrow(refused("GRANULE"));
+    for (const startPfn of [0, -1, 1.5, 2 ** 52])
+      expect(() => new IovaAllocator({ firstGranule: startPfn })).toThrow(refused("START"));
+    for (const cpus of [0, 1.5, -1]) expect(() => new IovaAllocator({ cpus })).toThrow(refused("CPUS"));
     for (const alignCap of [0, 3, 0.5, -4, Number.NaN, 2 ** 60])
-      expect(() => new IovaDomain({ alignCap })).toThrow(refused("ALIGN_CAP"));
+      expect(() => new IovaAllocator({ alignCap })).toThrow(refused("ALIGN_CAP"));
   });
 });

@@ -34,16 +34,17 @@ const RESERVED = LARGEST_CACHED + 2;
 const NO_CAP = 2 ** 53;
 
 /** Inclusive, in granules. */
-export interface PfnRange {
-  readonly lo: number;
-  readonly hi: number;
+export interface GranuleRange {
+  readonly first: number;
+  readonly last: number;
 }
 
-export interface IovaDomainOptions {
+/** Granule, start and caches of an allocator. */
+export interface IovaAllocatorOptions {
   /** Bytes: 4096, 16384 or 65536 (any power of two between). */
   readonly granule?: number;
   /** First page that may be handed out; at least 1, the default. */
-  readonly startPfn?: number;
+  readonly firstGranule?: number;
   /** CPUs that have magazines; 1 unless said. */
   readonly cpus?: number;
   /** The CPU a call runs on, below `cpus`; 0 unless said. */
@@ -64,14 +65,18 @@ export interface IovaDomainOptions {
   readonly mayAllocateMagazine?: () => boolean;
 }
 
-export class IovaDomain {
+/**
+ * Gives out ranges of one I/O address space in granules, the highest that fits first: every address equals Linux 7.2's.
+ * Release never fails or allocates.
+ */
+export class IovaAllocator {
   /** Bytes. */
   readonly granule: number;
-  readonly startPfn: number;
+  readonly firstGranule: number;
   /** The first page above 4 GiB. */
   readonly dma32Pfn: number;
   /** The last page that 64-bit addresses have. */
-  readonly lastPfn: number;
+  readonly lastGranule: number;
   readonly counters: Counters;
   readonly #ranges = new OrderedRanges();
   readonly #cache: RangeCache;
@@ -86,10 +91,10 @@ export class IovaDomain {
   #max32AllocSize: number;
 
   /** @throws DmaError ERR_DMA_IOVA_GRANULE, ERR_DMA_IOVA_START, ERR_DMA_IOVA_CPUS, ERR_DMA_IOVA_ALIGN_CAP, ERR_DMA_IOVA_CACHED (EINVAL) */
-  constructor(options: IovaDomainOptions = {}) {
+  constructor(options: IovaAllocatorOptions = {}) {
     const {
       granule = 4096,
-      startPfn = 1,
+      firstGranule: startPfn = 1,
       cpus = 1,
       checked = true,
       alignCap = NO_CAP,
@@ -98,13 +103,14 @@ export class IovaDomain {
     const granuleLog2 = Math.log2(granule);
     if (!Number.isInteger(granuleLog2) || granuleLog2 < 12 || granuleLog2 > 16) throw badGranule(granule);
     this.granule = granule;
-    this.lastPfn = 2 ** (64 - granuleLog2) - 1;
-    if (!Number.isInteger(startPfn) || startPfn < 1 || startPfn > this.lastPfn) throw badStart(startPfn, this.lastPfn);
+    this.lastGranule = 2 ** (64 - granuleLog2) - 1;
+    if (!Number.isInteger(startPfn) || startPfn < 1 || startPfn > this.lastGranule)
+      throw badStart(startPfn, this.lastGranule);
     if (!Number.isInteger(cpus) || cpus < 1) throw badCpus(cpus);
     if (!(alignCap >= 1 && alignCap <= NO_CAP && Number.isInteger(Math.log2(alignCap)))) throw badAlignCap(alignCap);
     if (!(largestCached >= LARGEST_CACHED && largestCached <= 32_768 && Number.isInteger(Math.log2(largestCached))))
       throw badLargestCached(largestCached);
-    this.startPfn = startPfn;
+    this.firstGranule = startPfn;
     this.dma32Pfn = 1 << (32 - granuleLog2); // "<<" gives a small integer, "**" would give a double for ever
     this.#max32AllocSize = this.dma32Pfn;
     this.counters = options.counters ?? new Counters();
@@ -207,9 +213,9 @@ export class IovaDomain {
   }
 
   /** The range that holds `pfn`, in use, reserved or cached. */
-  find(pfn: number): PfnRange | undefined {
+  find(pfn: number): GranuleRange | undefined {
     const id = this.#ranges.holding(pfn);
-    return id === ANCHOR ? undefined : { lo: this.#ranges.lo(id), hi: this.#ranges.hi(id) };
+    return id === ANCHOR ? undefined : { first: this.#ranges.lo(id), last: this.#ranges.hi(id) };
   }
 
   /**
@@ -219,7 +225,7 @@ export class IovaDomain {
    * @returns the range that now holds the end of it
    * @throws DmaError ERR_DMA_IOVA_RESERVATION (EINVAL)
    */
-  reserve(lo: number, hi: number): PfnRange {
+  reserve(lo: number, hi: number): GranuleRange {
     this.checkReservation(lo, hi);
     const ranges = this.#ranges;
     let rest = lo;
@@ -227,18 +233,18 @@ export class IovaDomain {
     let id = below !== BOTTOM && ranges.hi(below) >= lo ? below : ranges.atOrAbove(lo);
     while (ranges.lo(id) <= hi) {
       if (rest < ranges.lo(id)) ranges.widenDown(id, rest);
-      if (hi <= ranges.hi(id)) return { lo: ranges.lo(id), hi: ranges.hi(id) };
+      if (hi <= ranges.hi(id)) return { first: ranges.lo(id), last: ranges.hi(id) };
       rest = ranges.hi(id) + 1;
       id = ranges.next(id);
     }
     ranges.setNote(ranges.insertBelow(id, rest, hi), RESERVED);
-    return { lo: rest, hi };
+    return { first: rest, last: hi };
   }
 
   /** @throws DmaError ERR_DMA_IOVA_RESERVATION (EINVAL), if {@link reserve} would refuse it. */
   checkReservation(lo: number, hi: number): void {
-    if (!(Number.isInteger(lo) && Number.isInteger(hi) && lo >= 0 && lo <= hi && hi <= this.lastPfn))
-      throw badReservation(lo, hi, this.lastPfn);
+    if (!(Number.isInteger(lo) && Number.isInteger(hi) && lo >= 0 && lo <= hi && hi <= this.lastGranule))
+      throw badReservation(lo, hi, this.lastGranule);
   }
 
   /** Gives what the magazines of a CPU hold back to the tree, as when it goes offline. */
@@ -275,8 +281,8 @@ export class IovaDomain {
   }
 
   #checkRequest(granules: number, limitPfn: number): void {
-    if (!(granules >= 1 && granules <= this.lastPfn && Number.isInteger(granules)))
-      throw badSize(granules, this.lastPfn);
+    if (!(granules >= 1 && granules <= this.lastGranule && Number.isInteger(granules)))
+      throw badSize(granules, this.lastGranule);
     if (!(limitPfn >= 0 && Number.isInteger(limitPfn))) throw badLimit(limitPfn);
   }
 
@@ -292,7 +298,7 @@ export class IovaDomain {
   }
 
   #allocate(size: number, limitPfn: number, sizeAligned: boolean): number {
-    const limit = Math.min(limitPfn, this.lastPfn) + 1; // exclusive from here on
+    const limit = Math.min(limitPfn, this.lastGranule) + 1; // exclusive from here on
     const below4G = limit <= this.dma32Pfn;
     if (below4G && size >= this.#max32AllocSize) return 0;
     const ranges = this.#ranges;
@@ -302,8 +308,8 @@ export class IovaDomain {
     const cached = below4G ? this.#cached32 : this.#cached;
     const cachedLo = ranges.lo(cached);
     const start = cachedLo <= limit ? cached : ranges.atOrAbove(limit);
-    let found = ranges.search(start, Math.min(limit, cachedLo), this.startPfn, size, alignment, fit);
-    if (this.#countSteps) this.#addSteps(cached, found, limit, this.startPfn, size, alignment);
+    let found = ranges.search(start, Math.min(limit, cachedLo), this.firstGranule, size, alignment, fit);
+    if (this.#countSteps) this.#addSteps(cached, found, limit, this.firstGranule, size, alignment);
     const retry = ranges.hi(cached);
     if (!found && retry < limit) {
       found = ranges.search(ranges.atOrAbove(limit), limit, retry + 1, size, alignment, fit);

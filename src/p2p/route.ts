@@ -25,7 +25,7 @@ export interface AllowedBridge {
   readonly sameBridgeOnly?: boolean;
 }
 
-export interface Route {
+interface Route {
   readonly type: P2pMapType;
   /** Steps up from one and down to the other; how near they are, whatever the type. */
   readonly steps: number;

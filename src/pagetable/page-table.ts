@@ -19,6 +19,7 @@ import { collapse, split } from "./split-collapse.ts";
 import { type LeafCursor, type TableEvents, Tree, upperBits } from "./tree.ts";
 import { unmap } from "./unmap.ts";
 
+/** A format, and the memory for its tables. */
 export interface PageTableOptions {
   readonly layout: TableLayout;
   readonly memory: Arena;
@@ -58,6 +59,10 @@ export interface TableEntry {
 
 const FRAME_WORDS = 1024;
 
+/**
+ * A page table of any format: map, unmap, look up, split, collapse, read what was written. Answers are 0 or a negative
+ * errno; entries equal Linux 7.2's to the bit. Pages are of 4 KiB.
+ */
 export class PageTable {
   readonly layout: TableLayout;
   readonly #tree: Tree;

@@ -10,7 +10,7 @@
  * Specified by: this project; Linux 7.2 does not offer it for these formats.
  */
 import { ERRNO } from "../base/index.ts";
-import { type Gather, TableList } from "./gather.ts";
+import { FrameList, type Gather } from "./gather.ts";
 import { detach } from "./map.ts";
 import { offsetIn, POW2 } from "./page-sizes.ts";
 import type { Tree } from "./tree.ts";
@@ -50,7 +50,7 @@ export function split(tree: Tree, page: number, leafPages: number, gather: Gathe
     for (let i = 0; i < items; i++) showLeaf(tree, first + i * 2, phys + i * item, target, attributes);
     tree.counters.leavesWritten += items;
   } else {
-    const built = new TableList();
+    const built = new FrameList();
     const tables: number[] = [];
     for (let i = 0; i < items; i++) {
       const frame = build(tree, level - 1, phys + i * item, target, attributes, built);
@@ -115,7 +115,7 @@ function build(
   phys: number,
   target: number,
   attributes: Attributes,
-  built: TableList,
+  built: FrameList,
 ): number {
   const frame = tree.arena.allocate(tree.tableOrder);
   if (frame < 0) return -ERRNO.ENOMEM;

@@ -16,6 +16,7 @@ export interface HostBridge {
   readonly cpu: { readonly vendor: string; readonly family: number };
 }
 
+/** A place in the PCI tree: what peer-to-peer routing needs of a device and of the bridges above it. */
 export interface PciNode {
   /** What the device puts on the bus as its own name: {@link requesterId}. */
   readonly requester: number;

@@ -19,13 +19,14 @@ import {
 } from "../hosts/simulated/index.ts";
 import { DmaDomain } from "../iommu/index.ts";
 import { IO } from "../layouts/nvme/index.ts";
+import { layoutNamed } from "../layouts/pagetable/index.ts";
 import type { PageAllocator } from "../platform/index.ts";
-import { layoutOf, type MachineOptions } from "./machine.ts";
+import type { ReplayMachineOptions } from "./machine.ts";
 import { DISK_BYTES_EACH, NvmeBytes, type NvmeDirection, type NvmeMismatch } from "./nvme-bytes.ts";
 import { BLOCK_BYTES } from "./nvme-load.ts";
 import type { Plan } from "./plan.ts";
 
-export interface NvmeRunOptions extends MachineOptions {
+interface NvmeRunOptions extends ReplayMachineOptions {
   readonly seed: number;
   /** The controller's longest transfer, if it has a limit. */
   readonly maxTransferBytes?: number;
@@ -114,7 +115,7 @@ export class NvmeRun {
     });
     this.#device = this.#machine.plug(SLOT, this.#controller)[0]!;
     this.#domain = new DmaDomain({
-      layout: layoutOf(iommu),
+      layout: layoutNamed(iommu),
       unit,
       clock,
       mode,

@@ -8,11 +8,11 @@ import type { Request, Requests } from "../analysis/index.ts";
 import { PAGE_SIZE, PhysAddr, pagesTouched } from "../base/index.ts";
 import type { Direction, PhysVec } from "../dma/index.ts";
 import { checkRequestCap } from "./options.ts";
-import { isLinear, type Load } from "./strategies.ts";
+import { isLinear, type ReplayRequest } from "./request.ts";
 
 /** What is done at each step of `order`: `i` maps load i, `~i` gives it back. */
 export interface Plan {
-  readonly loads: readonly Load[];
+  readonly loads: readonly ReplayRequest[];
   readonly order: readonly number[];
   /** The replay ends these at once: the recording has no end for them because none was needed. */
   readonly atOnce: ReadonlySet<number>;
@@ -27,6 +27,7 @@ export interface Plan {
   readonly leftOut: number;
 }
 
+/** How recorded requests become a load. */
 export interface PlanOptions {
   /** Longer requests are mapped in pieces of this, bytes, a multiple of 4096. */
   readonly requestCap?: number;
@@ -52,7 +53,7 @@ const isReplayable = ({ segments, length }: Request): boolean =>
 export function loadOf(
   segments: readonly { readonly phys: number; readonly length: number }[],
   direction: Direction,
-): Load {
+): ReplayRequest {
   const vecs = segments.map(({ phys, length }) => ({ phys: PhysAddr(phys), length }));
   return { vecs, length: vecs.reduce((sum, vec) => sum + vec.length, 0), direction, linear: isLinear(vecs) };
 }
@@ -63,7 +64,7 @@ export function planOf({ requests, order }: Requests, options: PlanOptions = {})
   if (requestCap !== undefined) checkRequestCap(requestCap);
   const used = requests.filter(isReplayable);
   const place = hugePages ? inHugePages(used) : ({ segments }: Request) => segments;
-  const loads: Load[] = [];
+  const loads: ReplayRequest[] = [];
   const startMs: number[] = [];
   const endMs: (number | undefined)[] = [];
   const atOnce = new Set<number>();
@@ -102,12 +103,12 @@ export function planOf({ requests, order }: Requests, options: PlanOptions = {})
 }
 
 /** Pages that a load touches, one of two segments twice. */
-export const pagesOf = (load: Load): number =>
+export const pagesOf = (load: ReplayRequest): number =>
   load.vecs.reduce((sum, { phys, length }) => sum + pagesTouched(phys, length), 0);
 
 /** Pieces of at most `cap` bytes that end on pages. */
-function cut({ vecs, direction }: Load, cap: number): Load[] {
-  const loads: Load[] = [];
+function cut({ vecs, direction }: ReplayRequest, cap: number): ReplayRequest[] {
+  const loads: ReplayRequest[] = [];
   let piece: PhysVec[] = [];
   let room = 0;
   const flush = (): void => {

@@ -26,6 +26,7 @@ export interface Violation {
   readonly step: number;
 }
 
+/** What a run did, and the promise that it found broken. */
 export interface RunResult {
   /** Steps that did something. */
   readonly events: number;
@@ -42,6 +43,7 @@ export interface PlantedParts {
   readonly machine?: (machine: DmaMachine) => DmaMachine;
 }
 
+/** What is planted into a run, and who watches it. */
 export interface RunOptions {
   /** Hears everything that the stack announces. */
   readonly observer?: Observer;
@@ -49,6 +51,7 @@ export interface RunOptions {
   readonly parts?: PlantedParts;
 }
 
+/** A kind of run: plans drawn from a seed, and how one is run. */
 export interface Scenario<Config = unknown, Step = unknown> {
   readonly name: string;
   readonly summary: string;

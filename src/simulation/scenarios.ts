@@ -10,6 +10,7 @@ import {
 import { type NvmeConfig, type NvmeStep, nvmeInWords, nvmePlan, nvmeStepInWords, runNvme } from "./nvme/index.ts";
 import type { Scenario } from "./scenario.ts";
 
+/** Mapping on random machines: every byte compared with a shadow, every access after teardown caught. */
 export const mapping: Scenario<MappingConfig, Step> = {
   name: "mapping",
   summary: "devices map memory in every way there is, on every kind of machine",
@@ -19,6 +20,7 @@ export const mapping: Scenario<MappingConfig, Step> = {
   stepInWords,
 };
 
+/** Disks under random loads, pulled out and put back, with faults. */
 export const nvme: Scenario<NvmeConfig, NvmeStep> = {
   name: "nvme",
   summary: "NVMe disks under load, with resets, removals, lost and late completions, and copies from disk to disk",

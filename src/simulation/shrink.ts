@@ -8,6 +8,7 @@ import type { RunOptions, RunResult, Scenario, SimulationPlan } from "./scenario
 
 const LIMIT = 400;
 
+/** The fewest steps of a plan that still break the promise, as a plan of its own. */
 export async function shortestStory<Config, Step>(
   scenario: Scenario<Config, Step>,
   plan: SimulationPlan<Config, Step>,

@@ -5,9 +5,9 @@ export * from "./errors.ts";
 export * from "./events.ts";
 export {
   bytesInput,
-  chunksOf,
   type FileInput,
   fileInput,
+  inputChunks,
   type ReadableAt,
   type StreamInput,
   type TraceInput,

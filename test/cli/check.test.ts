@@ -7,8 +7,8 @@ import { gunzipSync } from "node:zlib";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 
 const program = new URL("../../dist/apps/cli/main.js", import.meta.url).pathname;
-const traces = new URL("../golden/traces", import.meta.url).pathname;
-const snapshots = new URL("../golden/snapshots", import.meta.url).pathname;
+const traces = new URL("../golden/traces/", import.meta.url).pathname;
+const snapshots = new URL("../golden/snapshots/", import.meta.url).pathname;
 const run = (...args: string[]) => {
   const { status, stdout, stderr } = spawnSync(process.execPath, [program, "check", ...args], {
     encoding: "utf8",

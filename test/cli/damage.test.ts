@@ -7,7 +7,7 @@ import { gunzipSync } from "node:zlib";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 
 const program = new URL("../../dist/apps/cli/main.js", import.meta.url).pathname;
-const traces = new URL("../golden/traces", import.meta.url).pathname;
+const traces = new URL("../golden/traces/", import.meta.url).pathname;
 const run = (...args: string[]) => spawnSync(process.execPath, [program, ...args], { encoding: "utf8" });
 const good = `${traces}strict-net.dat.gz`;
 let folder = "";

@@ -321,11 +321,11 @@ const translated: readonly Case[] = [
       first.link(0, frame(0), granule, BOTH);
       first.link(granule, frame(1), 2 * granule, "to-device");
       first.sync();
-      const other = dma.tryReserveIova({ length: granule, again: first })!;
+      const other = dma.tryReserveIova({ length: granule, reuse: first })!;
       ok(other !== first, "in use");
       first.unlink(0, granule, { lazy: true });
       first.destroy();
-      const again = dma.tryReserveIova({ length: 2 * granule, again: first })!;
+      const again = dma.tryReserveIova({ length: 2 * granule, reuse: first })!;
       const { coherent, untrusted, machine } = dma.device;
       equal(
         again === first,

@@ -365,7 +365,7 @@ const TRIGGERS: Readonly<Record<string, readonly [title: string, trigger: Trigge
     [
       "a link past the end that nobody refuses",
       () => {
-        const { debug, dma } = setUp({}, { checked: false });
+        const { debug, dma } = setUp({}, { refusesMisuse: false });
         dma.tryReserveIova({ length: 2 * KiB4 })!.link(KiB4, RAM, 2 * KiB4, "to-device");
         return debug;
       },
@@ -418,7 +418,7 @@ const TRIGGERS: Readonly<Record<string, readonly [title: string, trigger: Trigge
     [
       "a destroy of what is linked elsewhere too",
       () => {
-        const { debug, dma } = setUp({}, { checked: false });
+        const { debug, dma } = setUp({}, { refusesMisuse: false });
         const range = dma.tryReserveIova({ length: 4 * KiB4 })!;
         range.link(0, RAM, KiB4, "to-device");
         range.link(3 * KiB4, RAM, KiB4, "to-device");

@@ -9,10 +9,10 @@ import { Counters, type IovaPage, PAGE_SIZE, PhysAddr, type PhysPage } from "../
 import {
   Bio,
   DEFAULT_LIMITS,
-  DmaDoor,
   DmaIterator,
   gapMask,
   junctionGap,
+  TwoStepOps,
   VectorList,
 } from "../../src/consumers/block/index.ts";
 import type { Dma, PhysVec } from "../../src/dma/index.ts";
@@ -304,7 +304,7 @@ describe("history of the two-step API, on granules larger than a page", () => {
     bio.set("read", 0, list, DEFAULT_LIMITS);
     const iterator = new DmaIterator();
     const mapped = { range: undefined, spare: undefined, peer: "none" as const };
-    const door = new DmaDoor(stand.dma);
+    const door = new TwoStepOps(stand.dma);
     const gap = junctionGap(0x1000_0000, PAGE_SIZE, 0x1001_1000);
     expect(iterator.start(door, bio, "data", 3 * PAGE_SIZE, gap, DEFAULT_LIMITS, "from-device", mapped)).toBe(true);
     const found = [[iterator.address % 16_384, iterator.length]];

@@ -6,7 +6,7 @@ import { readRequests } from "../../src/analysis/index.ts";
 import { compare } from "../../src/replay/index.ts";
 import { openTrace } from "../../src/trace/index.ts";
 
-const folder = new URL("./traces", import.meta.url);
+const folder = new URL("./traces/", import.meta.url);
 const names = readdirSync(folder).filter((name) => /\.(dat|ftrace\.txt)\.gz$/.test(name));
 
 const read = async (name: string) => {

@@ -9,6 +9,7 @@ import {
   stateOfCode,
 } from "../../src/consumers/vfio/index.ts";
 import {
+  CStructValue,
   FEATURE,
   FEATURE_FLAGS,
   MIG_GET_PRECOPY_INFO,
@@ -19,7 +20,6 @@ import {
   REQUESTS,
   read32,
   read64,
-  StructureValue,
 } from "../../src/layouts/uapi/index.ts";
 import type { DmaLogger, MigratableDevice, MigrationState } from "../../src/platform/index.ts";
 import { PlainCallerMemory } from "../models/caller-memory.ts";
@@ -78,7 +78,7 @@ export class JudgedDevice {
 
   /** A feature call on `memory`, whose header is written there; the answer is in the memory. */
   feature(memory: PlainCallerMemory, address: number, flags: number, argsz: number): number {
-    memory.write(address, new StructureValue(FEATURE, { argsz, flags }).bytes);
+    memory.write(address, new CStructValue(FEATURE, { argsz, flags }).bytes);
     return this.#door.ioctl(REQUESTS.VFIO_DEVICE_FEATURE, BigInt(address), memory);
   }
 
@@ -95,9 +95,9 @@ export class JudgedDevice {
     const memory = new PlainCallerMemory();
     const { address, bytes } = memory.add(FEATURE.bytes + MIG_STATE.bytes);
     const data = bytes.subarray(FEATURE.bytes);
-    data.set(new StructureValue(MIG_STATE, { device_state: code, data_fd: UNTOUCHED }).bytes);
+    data.set(new CStructValue(MIG_STATE, { device_state: code, data_fd: UNTOUCHED }).bytes);
     const flags = FEATURE_FLAGS.SET | MIGRATION_FEATURES.MIG_DEVICE_STATE;
-    bytes.set(new StructureValue(FEATURE, { argsz: bytes.length, flags }).bytes);
+    bytes.set(new CStructValue(FEATURE, { argsz: bytes.length, flags }).bytes);
     if (readOnly) memory.protect(address);
     const ret = this.#door.ioctl(REQUESTS.VFIO_DEVICE_FEATURE, BigInt(address), memory);
     const fd = read32(data, MIG_STATE.fields.data_fd) | 0;
@@ -108,7 +108,7 @@ export class JudgedDevice {
   preCopyInfo(file: DataFile, argsz: number): { ret: number; flags: number; initial: number; dirty: number } {
     const memory = new PlainCallerMemory();
     const { address, bytes } = memory.add(PRECOPY_INFO.bytes);
-    bytes.set(new StructureValue(PRECOPY_INFO, { argsz, flags: 0xdead }).bytes);
+    bytes.set(new CStructValue(PRECOPY_INFO, { argsz, flags: 0xdead }).bytes);
     const ret = dataFileIoctl(file, this.migration!, MIG_GET_PRECOPY_INFO, BigInt(address), memory);
     const { fields } = PRECOPY_INFO;
     return {

@@ -9,6 +9,7 @@
 import { nextState, stateOfCode } from "../../src/consumers/vfio/index.ts";
 import { BareDevice, SerialCard } from "../../src/hosts/simulated/index.ts";
 import {
+  CStructValue,
   FEATURE,
   FEATURE_FLAGS,
   LOGGING_CONTROL,
@@ -18,7 +19,6 @@ import {
   MIGRATION_FEATURES,
   MIGRATION_FLAGS,
   read64,
-  StructureValue,
 } from "../../src/layouts/uapi/index.ts";
 import { PlainCallerMemory } from "../models/caller-memory.ts";
 import { Differences, type Judge, type Line, Tally } from "./judge.ts";
@@ -132,7 +132,7 @@ class NamedDevices {
     const { address, bytes } = memory.add(Math.max(argsz, FEATURE.bytes) + 64);
     const index = line["index"] as number;
     if (index === MIGRATION_FEATURES.MIG_DEVICE_STATE)
-      bytes.set(new StructureValue(MIG_STATE, { device_state: codeOf("RUNNING") }).bytes, FEATURE.bytes);
+      bytes.set(new CStructValue(MIG_STATE, { device_state: codeOf("RUNNING") }).bytes, FEATURE.bytes);
     const flags =
       (line["get"] ? GET : 0) |
       (line["set"] ? SET : 0) |
@@ -232,12 +232,12 @@ class LogJudge {
     const ranges = line["ranges"] as [string, string][];
     const list = memory.add(ranges.length * LOGGING_RANGE.bytes);
     ranges.forEach(([iova, length], i) => {
-      const range = new StructureValue(LOGGING_RANGE);
+      const range = new CStructValue(LOGGING_RANGE);
       range.setBig("iova", BigInt(iova));
       range.setBig("length", BigInt(length));
       list.bytes.set(range.bytes, i * LOGGING_RANGE.bytes);
     });
-    const control = new StructureValue(LOGGING_CONTROL, {
+    const control = new CStructValue(LOGGING_CONTROL, {
       num_ranges: line["num"] as number,
       ranges: line["badPointer"] ? 1 : list.address,
     });
@@ -260,7 +260,7 @@ class LogJudge {
     const fill = (line["fill"] as number | undefined) ?? 0;
     const shift = (line["unalignedPointer"] as number | undefined) ?? 0;
     const bitmap = memory.add(Math.ceil(bits / 64) * 8 + 8 + shift, fill);
-    const report = new StructureValue(LOGGING_REPORT, { bitmap: line["badPointer"] ? 1 : bitmap.address + shift });
+    const report = new CStructValue(LOGGING_REPORT, { bitmap: line["badPointer"] ? 1 : bitmap.address + shift });
     report.setBig("iova", iova!);
     report.setBig("length", length!);
     report.setBig("page_size", unit!);

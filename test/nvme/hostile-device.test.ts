@@ -5,9 +5,9 @@ import {
   Bio,
   BlockRequest,
   DEFAULT_LIMITS,
-  DmaDoor,
-  type MappingDoor,
+  type DmaOps,
   type QueueLimits,
+  TwoStepOps,
   VectorList,
 } from "../../src/consumers/block/index.ts";
 import {
@@ -53,7 +53,7 @@ const RANGE = {
   destroy: () => {},
 } as unknown as IovaRange;
 
-const free = (ranges: boolean): MappingDoor => ({
+const free = (ranges: boolean): DmaOps => ({
   mergeBoundary: ranges ? 4095 : 0,
   needsUnmap: true,
   providerOf: () => undefined,
@@ -71,14 +71,14 @@ const allocate = (length: number) => {
 const LIMITS: QueueLimits = DEFAULT_LIMITS;
 
 /** Real address space: a domain with page tables and an allocator. */
-function translated(mode: "strict" | "lazy"): MappingDoor {
+function translated(mode: "strict" | "lazy"): DmaOps {
   const unit = new SimulatedUnit();
   const domain = new DmaDomain({ layout: vtdSecondStage(), unit, clock: new VirtualClock(), mode });
   unit.attach(8, domain.tables);
-  return new DmaDoor(new Dma({ domain }));
+  return new TwoStepOps(new Dma({ domain }));
 }
 
-for (const [name, pages, door, sgls, limit] of [
+for (const [name, pages, ops, sgls, limit] of [
   ["one segment", 1, free(false), true, LIMIT],
   ["one range, an inline descriptor", 32, free(true), true, LIMIT],
   ["one range, a PRP list", 32, free(true), false, LIMIT],
@@ -88,14 +88,14 @@ for (const [name, pages, door, sgls, limit] of [
   ["one range of a real domain, strict, a PRP list", 32, translated("strict"), false, ADDRESSES],
   ["one range of a real domain, lazy", 32, translated("lazy"), true, ADDRESSES],
   ["one segment in a real domain, strict", 1, translated("strict"), true, ADDRESSES],
-] as [string, number, MappingDoor, boolean, number][])
+] as [string, number, DmaOps, boolean, number][])
   test(`${name}: split, map and unmap allocate nothing`, () => {
     const pools = new DescriptorPools(
       new DescriptorPool(SMALL_BLOCK, allocate),
       new DescriptorPool(LARGE_BLOCK, allocate),
     );
     const options = { sgls, metadataSgls: false, sglThreshold: 4096, untrusted: false };
-    const mapper = new DataMapper(door, LIMITS, options, pools, new RecordPool());
+    const mapper = new DataMapper(ops, LIMITS, options, pools, new RecordPool());
     const [mapping, bio, front, request, list] = [
       new CommandMapping(),
       new Bio(),

@@ -1,22 +1,19 @@
 /**
  * A machine for NVMe tests: one or more controllers in slots, an IOMMU or none, and virtual time.
  */
-import { Counters, MiB, type PhysAddr, type PhysPage } from "../../src/base/index.ts";
+import { Counters, MiB, type PhysAddr } from "../../src/base/index.ts";
 import { Nvme, type NvmeOptions } from "../../src/consumers/nvme/index.ts";
 import type { Dma } from "../../src/dma/index.ts";
 import {
   type BridgeDescription,
   NvmeController,
-  type NvmeControllerOptions,
+  type NvmeModelOptions,
   SimulatedHost,
   type SimulatedMachine,
   type SimulatedPciDevice,
   type SimulatedUnit,
 } from "../../src/hosts/simulated/index.ts";
-import { SimulatedVtdUnit } from "../../src/hosts/simulated/units/vtd/index.ts";
-import { type DmaDomain, VtdUnit } from "../../src/iommu/index.ts";
-import { vtdSecondStage } from "../../src/layouts/pagetable/index.ts";
-import { Arena } from "../../src/pagetable/index.ts";
+import type { DmaDomain } from "../../src/iommu/index.ts";
 import type { HostBuffer, HostMemory } from "../../src/platform/index.ts";
 
 export type Mode =
@@ -105,7 +102,7 @@ export class TestMachine {
     return this.clock.run(promise);
   }
 
-  plug(slot = "0.0", options: Partial<NvmeControllerOptions> = {}): Plugged {
+  plug(slot = "0.0", options: Partial<NvmeModelOptions> = {}): Plugged {
     const controller = new NvmeController({ namespaces: [{ blocks: 1 << 20 }], ...options });
     const [plugged] = this.machine.plug(slot, controller);
     const limits = { forceBounce: this.mode === "bounced", untrusted: this.#untrusted };

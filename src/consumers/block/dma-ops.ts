@@ -18,7 +18,8 @@ export interface PeerRoute {
 /** Addresses for a whole request, as the iterator uses an {@link IovaRange}. */
 export type RequestRange = Pick<IovaRange, "address" | "length" | "link" | "sync" | "destroy">;
 
-export interface MappingDoor {
+/** What the block layer asks of DMA mapping. */
+export interface DmaOps {
   /** Granule of the IOMMU less one; 0 without. */
   readonly mergeBoundary: number;
   /** False if unmapping does nothing: no IOMMU, coherent, nothing bounced. */
@@ -39,13 +40,14 @@ export interface MappingDoor {
 
 const RAM: PeerRoute = { type: "none", busOffset: 0 };
 
-export class DmaDoor implements MappingDoor {
+/** Mapping by two steps, through a {@link Dma}. */
+export class TwoStepOps implements DmaOps {
   readonly dma: Dma;
   readonly mergeBoundary: number;
-  readonly #asked: { length: number; physOffset: number; again: IovaRange | undefined } = {
+  readonly #asked: { length: number; physOffset: number; reuse: IovaRange | undefined } = {
     length: 0,
     physOffset: 0,
-    again: undefined,
+    reuse: undefined,
   };
 
   constructor(dma: Dma) {
@@ -69,7 +71,7 @@ export class DmaDoor implements MappingDoor {
   }
 
   tryReserveIova(length: number, phys: number, again?: RequestRange): RequestRange | undefined {
-    this.#asked.again = again instanceof IovaRange ? again : undefined;
+    this.#asked.reuse = again instanceof IovaRange ? again : undefined;
     this.#asked.length = length;
     this.#asked.physOffset = phys;
     return this.dma.tryReserveIova(this.#asked);

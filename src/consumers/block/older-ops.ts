@@ -1,15 +1,15 @@
 /**
- * Mapping as drivers did it before, behind the same door: for comparing, never for use.
+ * Mapping as drivers did it before, behind the same interface: for comparing, never for use.
  *
  * One-shot maps each segment by itself and keeps a record of each. The scatterlist maps all of them into one range, too,
  * but needs a table with an entry for each of them, filled before and kept until the end.
  */
 import type { Direction, DmaAddr, PhysAddr } from "../../base/index.ts";
 import type { Dma, DmaAttributes, PhysVec, ScatterlistMapping } from "../../dma/index.ts";
-import { DmaDoor, type RequestRange } from "./dma-ops.ts";
+import { type RequestRange, TwoStepOps } from "./dma-ops.ts";
 
 /** Each segment by itself. */
-export class OneShotDoor extends DmaDoor {
+export class OneShotOps extends TwoStepOps {
   override tryReserveIova(): undefined {
     return undefined;
   }
@@ -19,7 +19,7 @@ export class OneShotDoor extends DmaDoor {
 export const SCATTER_ENTRY_BYTES = 32;
 
 /** All segments by a table. */
-export class ScatterlistDoor extends DmaDoor {
+export class ScatterlistOps extends TwoStepOps {
   /** Bytes of all tables so far. */
   tableBytes = 0;
 

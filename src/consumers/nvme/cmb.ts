@@ -10,6 +10,7 @@ import { barBusAddress } from "../../layouts/pci/index.ts";
 import type { PciDevice, Registers } from "../../platform/index.ts";
 import type { CommandRing } from "./queue-pair.ts";
 
+/** A controller memory buffer: where it lies, and what it may hold (NVM Express base specification 2.0, 3.1.4.11). */
 export interface Cmb {
   /** The BAR it is in, and where in that. */
   readonly bar: number;

@@ -3,7 +3,7 @@
  * KiB. And whole requests, from `read` to the end of the promise, with the simulated controller in between.
  *
  * All contenders map the same vectors for the same device and give them back. One-shot and scatterlist are what drivers did before,
- * through the same door (block/strategies.ts).
+ * through the same interface (block/older-ops.ts).
  */
 import { type Bench, type Contender, fold, HASH } from "../../../bench/bench.ts";
 import { MiB, PhysAddr, type Random } from "../../base/index.ts";
@@ -16,9 +16,9 @@ import {
   Bio,
   BlockRequest,
   DEFAULT_LIMITS,
-  DmaDoor,
-  OneShotDoor,
-  ScatterlistDoor,
+  OneShotOps,
+  ScatterlistOps,
+  TwoStepOps,
   VectorList,
 } from "../block/index.ts";
 import {
@@ -50,13 +50,13 @@ const pools = (): DescriptorPools => {
   return new DescriptorPools(new DescriptorPool(SMALL_BLOCK, allocate), new DescriptorPool(LARGE_BLOCK, allocate));
 };
 
-function mapping(name: string, pages: number, Door: new (dma: Dma) => DmaDoor): Contender {
+function mapping(name: string, pages: number, Ops: new (dma: Dma) => TwoStepOps): Contender {
   return {
     name,
     prepare: (random) => {
       const { dma, vecs } = scene(pages, random);
       const options = { sgls: true, metadataSgls: false, sglThreshold: 32_768, untrusted: false };
-      const mapper = new DataMapper(new Door(dma), DEFAULT_LIMITS, options, pools(), new RecordPool());
+      const mapper = new DataMapper(new Ops(dma), DEFAULT_LIMITS, options, pools(), new RecordPool());
       const held = new CommandMapping();
       const [bio, front, request, list] = [new Bio(), new Bio(), new BlockRequest(), new VectorList()];
       const command = viewOf(new Uint8Array(64));
@@ -79,7 +79,7 @@ function mapping(name: string, pages: number, Door: new (dma: Dma) => DmaDoor): 
 }
 
 /** Requests of `pages` pages on a disk that answers at once, `depth` at a time. */
-const whole = (name: string, pages: number, depth: number, Door: new (dma: Dma) => DmaDoor): Contender => ({
+const whole = (name: string, pages: number, depth: number, Ops: new (dma: Dma) => TwoStepOps): Contender => ({
   name,
   prepare: (random) => {
     const host = new SimulatedHost({ memoryBytes: 64 * MiB, iommu: {} });
@@ -89,7 +89,7 @@ const whole = (name: string, pages: number, depth: number, Door: new (dma: Dma) 
     const buffer = host.memory.allocate(2 * pages * 4096);
     const order = random.shuffle(Array.from({ length: pages }, (_, i) => i));
     const vecs = order.map((i) => ({ phys: PhysAddr(buffer.phys + i * 8192), length: 4096 }));
-    const opening = clock.run(Nvme.open(device, dma, { clock, queues: 1, door: new Door(dma) }));
+    const opening = clock.run(Nvme.open(device, dma, { clock, queues: 1, ops: new Ops(dma) }));
     return async (units) => {
       const nvme = await opening;
       let hash = HASH;
@@ -105,9 +105,9 @@ const whole = (name: string, pages: number, depth: number, Door: new (dma: Dma) 
 });
 
 const WAYS = [
-  ["two-step", DmaDoor],
-  ["scatterlist", ScatterlistDoor],
-  ["one-shot for each segment", OneShotDoor],
+  ["two-step", TwoStepOps],
+  ["scatterlist", ScatterlistOps],
+  ["one-shot for each segment", OneShotOps],
 ] as const;
 
 export const benches: readonly Bench[] = [
@@ -116,7 +116,7 @@ export const benches: readonly Bench[] = [
     unit: "request",
     smoke: 64,
     full: 50_000,
-    contenders: WAYS.map(([name, Door]) => mapping(name, 32, Door)),
+    contenders: WAYS.map(([name, Ops]) => mapping(name, 32, Ops)),
     sameHash: false, // the first address of a scatterlist is that of a range; one by one, each page has its own
   },
   {
@@ -124,14 +124,14 @@ export const benches: readonly Bench[] = [
     unit: "request",
     smoke: 64,
     full: 400_000,
-    contenders: [mapping("one segment, whatever the way", 1, DmaDoor)],
+    contenders: [mapping("one segment, whatever the way", 1, TwoStepOps)],
   },
   {
     name: "NVMe: whole requests of 128 KiB in sequence, driver and simulated controller, depth 8",
     unit: "request",
     smoke: 16,
     full: 2048,
-    contenders: WAYS.map(([name, Door]) => whole(name, 32, 8, Door)),
+    contenders: WAYS.map(([name, Ops]) => whole(name, 32, 8, Ops)),
     sameHash: false,
   },
   {
@@ -139,6 +139,6 @@ export const benches: readonly Bench[] = [
     unit: "request",
     smoke: 32,
     full: 16_384,
-    contenders: [whole("one segment, whatever the way", 1, 32, DmaDoor)],
+    contenders: [whole("one segment, whatever the way", 1, 32, TwoStepOps)],
   },
 ];

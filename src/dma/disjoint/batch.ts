@@ -8,6 +8,7 @@
  * Asked for on the Linux mailing lists and never built there. What is left of the reservation stays with the batch: an
  * allocator that caches ranges by size gains nothing from a returned tail.
  */
+import type { DmaAttributes } from "../attributes.ts";
 import { checkVec } from "../checks.ts";
 import type { DmaDevice } from "../device.ts";
 import type { DevicePath } from "../device-path.ts";
@@ -18,6 +19,7 @@ import { DirectPieces, type Pieces, placePiece, TranslatedPieces } from "./map-v
 import { piecesOf } from "./pieces.ts";
 import { Segments } from "./segments.ts";
 
+/** How much a batch takes at most; what goes past it is refused with `full`, and changes nothing. */
 export interface BatchLimits {
   /** Bytes at most. */
   readonly maxBytes: number;
@@ -27,8 +29,13 @@ export interface BatchLimits {
   readonly linear?: boolean;
 }
 
+/**
+ * Memory that comes piece by piece, mapped together: {@link DmaBatch.add} until it is full, {@link DmaBatch.finalize},
+ * {@link DmaBatch.unmap}. Costs one reservation, one sync and one invalidation, whatever is added.
+ */
 export class DmaBatch implements Disposable {
   readonly #device: DmaDevice;
+  readonly #attributes: DmaAttributes | undefined;
   readonly #limits: BatchLimits;
   readonly #work: Pieces;
   readonly #translated: TranslatedPieces | undefined;
@@ -40,6 +47,7 @@ export class DmaBatch implements Disposable {
   constructor(devicePath: DevicePath, terms: Terms, limits: BatchLimits) {
     const { device, granules, path } = devicePath;
     this.#device = device;
+    this.#attributes = terms.attributes;
     this.#limits = limits;
     this.#segments = new Segments(device);
     this.#translated = granules && new TranslatedPieces(devicePath, granules, terms);
@@ -64,7 +72,7 @@ export class DmaBatch implements Disposable {
     if (this.#bytes + vec.length > maxBytes) return "full";
     try {
       checkVec(vec);
-      const pieces = piecesOf(this.#device, [vec]);
+      const pieces = piecesOf(this.#device, [vec], this.#attributes);
       let size = 0;
       for (const piece of pieces) if (piece.route.type !== "bus-address") size += this.#translated?.sizeOf(piece) ?? 0;
       if (this.#translated && size > this.#translated.left) return "full";

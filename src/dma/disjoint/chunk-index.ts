@@ -18,6 +18,10 @@ export interface Chunk<Kind> {
 /** Chunks in a block at most; half of it after a block was cut in two. */
 const BLOCK = 64;
 
+/**
+ * Which runs of an address range lie in which kind of memory: O(chunks) of memory, and a change of one chunk touches
+ * its neighbours only.
+ */
 export class ChunkIndex<Kind> {
   readonly #blocks: Chunk<Kind>[][] = [];
   #count = 0;

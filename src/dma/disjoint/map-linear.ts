@@ -20,6 +20,7 @@ import type { PhysVec } from "../vectors.ts";
 import { DirectPieces, mappingOf, type Pieces, type VecsMapping } from "./map-vecs.ts";
 import { type Piece, piecesOf } from "./pieces.ts";
 
+/** What {@link Dma.mapLinear} may do where pieces do not join. */
 export interface LinearOptions {
   /** Copy into one block, up to 256 KiB, what cannot be joined. */
   readonly allowBounce?: boolean;
@@ -36,7 +37,7 @@ export function mapLinear(
   const { device, granules, path } = devicePath;
   const total = vecs.reduce((sum, { length }) => sum + length, 0);
   if (options.withinSegment && total > device.maxSegmentSize) throw linearTooLong(total, device.maxSegmentSize);
-  const pieces = piecesOf(device, vecs);
+  const pieces = piecesOf(device, vecs, terms.attributes);
   const first = pieces[0]!;
   const onBus = pieces.find(({ route }) => route.type === "bus-address");
   if (onBus !== undefined) {
@@ -88,7 +89,7 @@ class JoinedRange implements Pieces {
       }
       this.#range.sync();
     } catch (error) {
-      this.#range.undo();
+      this.#range.abort();
       throw error;
     }
   }

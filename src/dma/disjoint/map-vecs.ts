@@ -30,7 +30,7 @@ export interface VecsMapping extends Disposable {
 
 export function mapVecs(devicePath: DevicePath, vecs: readonly PhysVec[], terms: Terms): VecsMapping {
   const { device, granules, path } = devicePath;
-  const pieces = piecesOf(device, vecs);
+  const pieces = piecesOf(device, vecs, terms.attributes);
   const work = granules ? new TranslatedPieces(devicePath, granules, terms) : new DirectPieces(path, terms);
   const segments = new Segments(device);
   try {
@@ -124,7 +124,7 @@ export class TranslatedPieces implements Pieces {
   add(piece: Piece): DmaAddr {
     const range = this.#range!;
     const offset = this.#used + this.#granules.inside(piece.phys);
-    range.place(offset, piece.phys, piece.length, reachedAs(piece.route, this.#terms));
+    range.linkAtAnyOffset(offset, piece.phys, piece.length, reachedAs(piece.route, this.#terms));
     this.#used += this.sizeOf(piece);
     return DmaAddr(range.address + offset);
   }
@@ -139,7 +139,7 @@ export class TranslatedPieces implements Pieces {
   }
 
   release(failed = false): void {
-    if (failed) this.#range?.undo();
+    if (failed) this.#range?.abort();
     else this.#range?.destroy();
     this.#range = undefined;
   }

@@ -1,6 +1,7 @@
 /** Input pieces as mapping wants them: cut where the way to the memory changes, joined where memory goes on. */
 import type { PhysAddr } from "../../base/index.ts";
 import { chunksOf, eachPart } from "../../p2p/index.ts";
+import type { DmaAttributes } from "../attributes.ts";
 import type { DmaDevice } from "../device.ts";
 import { peerUnreachable } from "../errors.ts";
 import { MEMORY, type PeerRoute } from "../path/peers.ts";
@@ -13,9 +14,10 @@ export interface Piece {
   readonly route: PeerRoute;
 }
 
-/** @throws DmaError ERR_DMA_PEER (EREMOTEIO) */
-export function piecesOf(device: DmaDevice, vecs: readonly PhysVec[]): Piece[] {
+/** @throws DmaError ERR_DMA_PEER (EREMOTEIO); what the device's contract says */
+export function piecesOf(device: DmaDevice, vecs: readonly PhysVec[], attributes?: DmaAttributes): Piece[] {
   const { peers } = device.machine;
+  if (device.contract) for (const { phys, length } of vecs) device.contract.checkPiece(phys, length, attributes);
   const pieces: Piece[] = [];
   const add = (phys: PhysAddr, length: number, route: PeerRoute): void => {
     const last = pieces.at(-1);

@@ -53,6 +53,10 @@ export class ConfidentialMemory implements MemoryEncryption {
     this.#encryption = encryption;
   }
 
+  get sharedBit(): number | undefined {
+    return this.#encryption.sharedBit;
+  }
+
   isPrivate(page: PhysPage): boolean {
     return this.#encryption.isPrivate(page);
   }

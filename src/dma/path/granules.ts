@@ -91,11 +91,11 @@ export class Granules {
     if (page === 0) throw noAddressSpace(pages * PAGE, device.reach(mask));
     try {
       domain.map(page, ((phys - inside) / PAGE) as PhysPage, pages, prot);
+      domain.sync(page, pages);
     } catch (error) {
       domain.release(page, 0, pages);
       throw error;
     }
-    domain.sync(page, pages);
     return DmaAddr(page * PAGE + inside);
   }
 
@@ -104,9 +104,13 @@ export class Granules {
     this.device.observer?.lookedUp?.(address);
     const iovaPage = Math.floor(address / PAGE) as IovaPage;
     const inside = address - iovaPage * PAGE;
+    const { sharedBit } = this.device;
+    if (sharedBit !== 0 && address >= sharedBit) return PhysAddr(address - sharedBit); // not translated by the guest
     const page = this.domain.lookup(iovaPage);
     const isNothing = page < 0 || (page === 0 && inside === 0 && this.device.linuxCompatible);
-    return isNothing ? undefined : PhysAddr(page * PAGE + inside);
+    if (isNothing) return undefined;
+    const phys = page * PAGE + inside;
+    return PhysAddr(sharedBit !== 0 && phys >= sharedBit ? phys - sharedBit : phys);
   }
 
   /** Clears the granules of [address, + length) and gives them back. */

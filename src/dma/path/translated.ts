@@ -6,9 +6,9 @@
  * Promises: a failed map frees its range at once, in lazy mode too, and leaves nothing.
  * Specified by: behaviour of Linux 7.2 DMA-IOMMU layer, one-shot.
  */
-import { type DmaAddr, type IovaPage, PAGE_SIZE, type PhysAddr } from "../../base/index.ts";
+import { DmaAddr, type IovaPage, PAGE_SIZE, type PhysAddr } from "../../base/index.ts";
 import type { DmaDevice } from "../device.ts";
-import { bounceForbidden, privateMemory } from "../errors.ts";
+import { bounceForbidden, notReachable, privateMemory } from "../errors.ts";
 import { type Terms, withAttributes } from "../terms.ts";
 import type { Direction, DmaVec, PhysVec } from "../vectors.ts";
 import { bounceIn, bounceOut } from "./bounce.ts";
@@ -49,6 +49,7 @@ export class TranslatedPath implements Path {
     const device = this.#device;
     const granules = this.#granules;
     const { direction, attributes } = terms;
+    if (attributes?.shared && device.sharedBit !== 0) return this.#mapShared(phys, length, terms);
     let at = phys;
     const hidden = attributes?.shared !== true && hiddenFrom(device, phys, length);
     if (hidden && attributes?.mmio) throw privateMemory(device.name, phys);
@@ -72,9 +73,32 @@ export class TranslatedPath implements Path {
     }
   }
 
+  /** Shared memory for a device inside the trust: the address is the memory's own, and says that it is shared. */
+  #mapShared(phys: PhysAddr, length: number, { direction, attributes }: Terms): DmaAddr {
+    const device = this.#device;
+    const address = DmaAddr(phys + device.sharedBit);
+    if (address + length - 1 > device.reach(device.mask))
+      throw notReachable(device.name, phys, length, device.reach(device.mask));
+    if (this.#ownership.needed(attributes)) {
+      this.#ownership.forDevice(phys, length, direction);
+      this.#ownership.barrier();
+    }
+    if (!attributes?.mmio) device.machine.encryption?.mapped?.(phys, length);
+    return address;
+  }
+
   unmapPhys(address: DmaAddr, length: number, terms: Terms): void {
     const { direction, attributes } = terms;
     const { encryption, pool } = this.#device.machine;
+    if (attributes?.shared && this.#device.sharedBit !== 0) {
+      const phys = this.#granules.physOf(address)!;
+      if (this.#ownership.needed(attributes)) {
+        this.#ownership.forCpu(phys, length, direction);
+        this.#ownership.barrier();
+      }
+      if (!attributes.mmio) encryption?.unmapped?.(phys, length);
+      return;
+    }
     if (attributes?.mmio || attributes?.requireCoherent) {
       const counted =
         encryption?.unmapped !== undefined && !attributes.mmio ? this.#granules.physOf(address) : undefined;

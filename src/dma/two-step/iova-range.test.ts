@@ -219,7 +219,7 @@ describe("the object of a range that was given back", () => {
       first.sync();
       first.destroy();
       const other = reserve(dma, 0x1000);
-      const again = dma.tryReserveIova({ length: 0x2000, again: first })!;
+      const again = dma.tryReserveIova({ length: 0x2000, reuse: first })!;
       expect(again).toBe(first);
       expect([again.length, again.linkedPages, again.address % 4096]).toEqual([0x2000, 0, 0]);
       expect(reaches(again.address)).toBe(false);
@@ -239,8 +239,8 @@ describe("the object of a range that was given back", () => {
   test("is left alone while it is in use, and by another device", () => {
     const { dma } = machine();
     const range = reserve(dma, 4096);
-    expect(dma.tryReserveIova({ length: 4096, again: range })).not.toBe(range);
+    expect(dma.tryReserveIova({ length: 4096, reuse: range })).not.toBe(range);
     range.destroy();
-    expect(machine().dma.tryReserveIova({ length: 4096, again: range })).not.toBe(range);
+    expect(machine().dma.tryReserveIova({ length: 4096, reuse: range })).not.toBe(range);
   });
 });

@@ -4,7 +4,7 @@
  * Idea: the caller decides the layout of the range, so input (physical runs) and output (one address) never share a
  * structure, and one invalidation ends it all. Promises: what was never linked is never reachable; a failed link leaves
  * nothing of itself; release cannot fail, and a second release does nothing.
- * A plain device (coherent, trusted) takes the short way here; what others need besides is in `careful.ts`.
+ * A plain device (coherent, trusted) takes the short way here; what others need besides is in `ownership-links.ts`.
  * Checked, unless the device says otherwise: a link past the end, an unlink of a hole, use after release. Not checked here:
  * that the device waits for {@link IovaRange.sync}.
  * Specified by: behaviour of Linux 7.2 two-step DMA API.
@@ -19,16 +19,21 @@ import { type Terms, termsOf } from "../terms.ts";
 import type { Direction, PhysVec } from "../vectors.ts";
 import { linkVecs } from "./link-vecs.ts";
 import { Links } from "./links.ts";
-import { CarefulLinks } from "./ownership-links.ts";
+import { OwnershipLinks } from "./ownership-links.ts";
 import { RangeEvents } from "./range-events.ts";
 
 /** A constant of this file's own folds into the code: see PAGE_SIZE. */
 const PAGE = PAGE_SIZE;
 
+/**
+ * Reserved I/O addresses: link memory into them, sync, unlink, and give them back. Offsets and lengths are bytes, and
+ * count from {@link IovaRange.address}. Nothing is reachable before a link and its sync; {@link IovaRange.destroy}, or
+ * leaving a `using` block, ends all of it with one invalidation. Made by {@link Dma.tryReserveIova}.
+ */
 export class IovaRange implements Disposable {
   readonly #granules: Granules;
   readonly #links: Links;
-  readonly #checked: boolean = true;
+  readonly #refusesMisuse: boolean = true;
   /** Whole pages that may take the short way of {@link link}; 0 once the range was given back. */
   #simplePages = 0;
   #isSimple = false;
@@ -36,7 +41,7 @@ export class IovaRange implements Disposable {
   #direction: Direction = "bidirectional";
   #prot: number = permissions("bidirectional");
   /** Bounces, cache maintenance, privacy: undefined for a plain device. */
-  readonly #careful: CarefulLinks | undefined;
+  readonly #ownershipLinks: OwnershipLinks | undefined;
   /** undefined where nobody listens. */
   readonly #events: RangeEvents | undefined;
 
@@ -45,15 +50,15 @@ export class IovaRange implements Disposable {
     const { device, isPlain } = granules;
     this.#granules = granules;
     this.#links = new Links(granules);
-    this.#checked = device.checked;
-    this.#careful = isPlain ? undefined : new CarefulLinks(granules, this.#links);
+    this.#refusesMisuse = device.refusesMisuse;
+    this.#ownershipLinks = isPlain ? undefined : new OwnershipLinks(granules, this.#links);
     this.#events = device.observer && new RangeEvents(device, this);
     this.#open(page, pages, inside, length);
   }
 
   #open(page: IovaPage, pages: number, inside: number, length: number): void {
     this.#links.open(page, pages, inside, length);
-    const isPlain = this.#careful === undefined && this.#events === undefined;
+    const isPlain = this.#ownershipLinks === undefined && this.#events === undefined;
     this.#isSimple = isPlain && this.#granules.granule === PAGE && inside === 0;
     this.#countSimple();
   }
@@ -66,8 +71,8 @@ export class IovaRange implements Disposable {
    * The object of a range that was given back serves for another one; false, and nothing happens, if it cannot: other
    * device, still in use, not plain. For {@link Dma.tryReserveIova}.
    */
-  reopen(granules: Granules, page: IovaPage, pages: number, inside: number, length: number): boolean {
-    if (granules !== this.#granules || !this.#links.released || this.#careful !== undefined) return false;
+  reuse(granules: Granules, page: IovaPage, pages: number, inside: number, length: number): boolean {
+    if (granules !== this.#granules || !this.#links.released || this.#ownershipLinks !== undefined) return false;
     this.#events?.reset();
     this.#open(page, pages, inside, length);
     return true;
@@ -91,7 +96,7 @@ export class IovaRange implements Disposable {
 
   /** Some of what is linked goes through bounce buffers. */
   get hasBounced(): boolean {
-    return this.#careful?.hasBounced ?? false;
+    return this.#ownershipLinks?.hasBounced ?? false;
   }
 
   /** Pages that are linked now. */
@@ -106,7 +111,7 @@ export class IovaRange implements Disposable {
    * Cost: one entry a page (fewer with larger leaves), no invalidation.
    * @throws DmaError ERR_DMA_LINK_RANGE, ERR_DMA_ADDRESS, ERR_DMA_DIRECTION, ERR_DMA_RELEASED (EINVAL),
    * ERR_DMA_LINK_ALIGNMENT (EIO, ENXIO), ERR_DMA_MAP (EADDRINUSE, ERANGE, ENOMEM), ERR_DMA_SHARED (EOPNOTSUPP); besides,
-   * on devices that need care: ERR_DMA_NOT_COHERENT (EOPNOTSUPP), ERR_DMA_BOUNCE_FORBIDDEN, ERR_DMA_PRIVATE (EPERM),
+   * on devices that need care: ERR_DMA_SHARING (EINVAL: other links of the range are of the other kind), ERR_DMA_NOT_COHERENT (EOPNOTSUPP), ERR_DMA_BOUNCE_FORBIDDEN, ERR_DMA_PRIVATE (EPERM),
    * ERR_DMA_BOUNCE_FULL, ERR_DMA_BOUNCE_NONE (ENOMEM)
    */
   link(offset: number, phys: PhysAddr, length: number, direction: Direction, attributes?: DmaAttributes): void {
@@ -129,7 +134,7 @@ export class IovaRange implements Disposable {
   #linkAny(offset: number, phys: PhysAddr, length: number, terms: Terms): void {
     const { direction, attributes } = terms;
     const links = this.#links;
-    if (this.#checked) links.check("link", offset, length);
+    if (this.#refusesMisuse) links.check("link", offset, length);
     checkLinkAddress(phys);
     const { device, granule, perGranule } = this.#granules;
     if (offset > 0 && phys - Math.floor(phys * perGranule) * granule !== 0) throw linkUnaligned(offset, phys, granule);
@@ -138,7 +143,7 @@ export class IovaRange implements Disposable {
       if (device.linuxCompatible) links.announceRefusal(links.address + offset, phys, this.#granules.inside(phys), 0);
       throw badDirection(direction);
     }
-    if (attributes?.shared && !device.linuxCompatible) throw sharedForbidden(device.name);
+    if (attributes?.shared && device.sharedBit === 0 && !device.linuxCompatible) throw sharedForbidden(device.name);
     this.flush();
     this.#events?.linking(offset, length, phys, terms);
     try {
@@ -155,7 +160,8 @@ export class IovaRange implements Disposable {
    * @throws as {@link link}
    */
   linkVecs(offset: number, vecs: readonly PhysVec[], direction: Direction, attributes?: DmaAttributes): void {
-    if (this.#careful !== undefined || this.#events !== undefined) this.#linkEach(offset, vecs, direction, attributes);
+    if (this.#ownershipLinks !== undefined || this.#events !== undefined)
+      this.#linkEach(offset, vecs, direction, attributes);
     else {
       this.flush();
       linkVecs(this.#granules, this.#links, this.#simplePages, offset, vecs, termsOf(direction, attributes));
@@ -163,7 +169,7 @@ export class IovaRange implements Disposable {
   }
 
   /** For `mapVecs` and batches, whose pieces each have granules of their own: a link that may start inside one anywhere. */
-  place(offset: number, phys: PhysAddr, length: number, terms: Terms): void {
+  linkAtAnyOffset(offset: number, phys: PhysAddr, length: number, terms: Terms): void {
     const granules = this.#granules;
     const inside = granules.inside(phys);
     if (this.#events !== undefined) {
@@ -180,12 +186,12 @@ export class IovaRange implements Disposable {
 
   /** What the device wrote is the CPU's to read; the device must not write meanwhile. Nothing to do for a plain device. */
   syncForCpu(): void {
-    this.#careful?.sync("cpu");
+    this.#ownershipLinks?.sync("cpu");
   }
 
   /** What the CPU wrote is the device's again. */
   syncForDevice(): void {
-    this.#careful?.sync("device");
+    this.#ownershipLinks?.sync("device");
   }
 
   /**
@@ -196,7 +202,7 @@ export class IovaRange implements Disposable {
    */
   sync(offset = 0, length: number = this.#links.length - offset): void {
     const granules = this.#granules;
-    if (this.#checked) this.#links.check("sync", offset, length, 0);
+    if (this.#refusesMisuse) this.#links.check("sync", offset, length, 0);
     this.#events?.syncing(offset, length);
     if (!granules.device.coherent) granules.ownership.barrier();
     granules.domain.sync(this.#links.pageAt(offset), this.#links.pagesAt(offset, length));
@@ -215,14 +221,14 @@ export class IovaRange implements Disposable {
    */
   unlink(offset: number, length: number, terms: Partial<Terms> & { readonly lazy?: boolean } = NOT_GIVEN): void {
     const links = this.#links;
-    if (this.#checked) links.check("unlink", offset, length);
+    if (this.#refusesMisuse) links.check("unlink", offset, length);
     const first = links.pageAt(offset);
     const pages = links.pagesAt(offset, length);
-    if (this.#checked && !links.isLinked(first, pages)) throw unlinkHole(offset, length);
+    if (this.#refusesMisuse && !links.isLinked(first, pages)) throw unlinkHole(offset, length);
     if (!this.#granules.device.linuxCompatible) links.isolate(first, pages);
     this.#events?.unlinking(offset, length);
-    if (this.#careful !== undefined)
-      this.#careful.unlink(links.address + offset, length, terms, () => links.clear(first, pages));
+    if (this.#ownershipLinks !== undefined)
+      this.#ownershipLinks.unlink(links.address + offset, length, terms, () => links.clear(first, pages));
     else if (!terms.lazy) links.clear(first, pages);
     else {
       links.clearLater(first, pages);
@@ -262,23 +268,23 @@ export class IovaRange implements Disposable {
    */
   destroy(mappedLength?: number, terms: Partial<Terms> = NOT_GIVEN): void {
     const links = this.#links;
-    if (links.released && this.#checked) return;
+    if (links.released && this.#refusesMisuse) return;
     if (mappedLength === undefined) {
       this.#finish(links.pages, links.end, terms);
       return;
     }
     const pages = mappedLength === 0 ? 0 : links.pagesAt(0, mappedLength);
-    if (this.#checked) {
+    if (this.#refusesMisuse) {
       if (!links.isExactly(pages)) throw destroyMismatch(mappedLength, links.count * PAGE);
       this.#finish(links.pages, links.end, terms);
     } else {
-      links.believe(pages); // as Linux does: whatever the caller says
+      links.trustLength(pages); // as Linux does: whatever the caller says
       this.#finish(pages === 0 ? links.pages : pages, mappedLength, terms);
     }
   }
 
   /** For calls that fail half-way: unlinks everything and gives the range back at once, in lazy mode too. */
-  undo(): void {
+  abort(): void {
     if (!this.#links.released) this.#finish(this.#links.pages, this.#links.end, NOT_GIVEN, true);
   }
 
@@ -293,15 +299,15 @@ export class IovaRange implements Disposable {
     this.#simplePages = 0;
     links.flush();
     this.#events?.ending(links.count === 0, end);
-    if (this.#careful === undefined || links.count === 0) links.release(reserved, atOnce);
-    else this.#careful.finish(links.address, end, terms, (now) => links.release(reserved, now || atOnce));
+    if (this.#ownershipLinks === undefined || links.count === 0) links.release(reserved, atOnce);
+    else this.#ownershipLinks.finish(links.address, end, terms, (now) => links.release(reserved, now || atOnce));
   }
 
   #map(offset: number, phys: PhysAddr, length: number, terms: Terms, prot: number): void {
     const links = this.#links;
     const address = links.address + offset;
-    if (this.#careful === undefined) links.map(address, phys, length, prot);
-    else this.#careful.link(address, phys, length, terms, prot);
+    if (this.#ownershipLinks === undefined) links.map(address, phys, length, prot);
+    else this.#ownershipLinks.link(address, phys, length, terms, prot);
     links.note(links.pageAt(offset) - links.page, links.pagesAt(offset, length));
   }
 

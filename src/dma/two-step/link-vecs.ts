@@ -59,7 +59,7 @@ function linkRuns(
   let at = start;
   for (let i = from; i < vecs.length; i++) {
     const { phys, length } = vecs[i]!;
-    if (device.checked) links.check("link", at, length);
+    if (device.refusesMisuse) links.check("link", at, length);
     checkLinkAddress(phys);
     const inside = granules.inside(phys);
     if (at > 0 && inside !== 0) throw linkUnaligned(at, phys, granule);

@@ -5,7 +5,7 @@
  * the domain, which says what is wrong. The span that holds everything linked tells the end of a range whether one pass
  * clears it all.
  * Promises: a failed map leaves nothing of itself; only {@link Links.note} and the calls that clear change what is linked.
- * Not for: deciding who may link what, or how; that is {@link IovaRange}'s and {@link CarefulLinks}'.
+ * Not for: deciding who may link what, or how; that is {@link IovaRange}'s and {@link OwnershipLinks}'.
  */
 import { type Iova, type IovaPage, PAGE_SIZE, type PhysPage } from "../../base/index.ts";
 import type { AddressSpace, LinkCursor } from "../../iommu/index.ts";
@@ -147,7 +147,7 @@ export class Links {
   }
 
   /** An unchecked caller says what is linked: the first `pages`. */
-  believe(pages: number): void {
+  trustLength(pages: number): void {
     this.#first = pages === 0 ? NONE : 0;
     this.#end = pages;
     this.count = pages;

@@ -10,7 +10,7 @@
  */
 import { DmaAddr, PAGE_SIZE, PhysAddr } from "../../base/index.ts";
 import type { DmaAttributes } from "../attributes.ts";
-import { bounceForbidden, notCoherent, rangeHasBounced, unlinkDiffers } from "../errors.ts";
+import { bounceForbidden, mixedSharing, notCoherent, rangeHasBounced, unlinkDiffers } from "../errors.ts";
 import { bounceIn, bounceOut } from "../path/bounce.ts";
 import { checkPrivacy } from "../path/confidential.ts";
 import type { Granules } from "../path/granules.ts";
@@ -25,12 +25,14 @@ interface Held {
   readonly terms: Terms;
 }
 
-export class CarefulLinks {
+export class OwnershipLinks {
   hasBounced = false;
+  /** What is linked is shared memory; for a device whose addresses say so. */
+  #isShared = false;
   readonly #granules: Granules;
   readonly #links: Links;
   /** How each granule was linked, and how many bytes of it, by granule of the address space. */
-  readonly #how = new Map<number, number>();
+  readonly #linked = new Map<number, number>();
   /** Where in its granule a piece starts, if not at its start. */
   readonly #inside = new Map<number, number>();
 
@@ -42,6 +44,8 @@ export class CarefulLinks {
   link(address: number, phys: PhysAddr, length: number, terms: Terms, prot: number): void {
     const { device } = this.#granules;
     const { direction, attributes } = terms;
+    device.contract?.checkPiece(phys, length, attributes);
+    this.#checkSharing(terms);
     if (attributes?.requireCoherent) {
       if (this.hasBounced) throw rangeHasBounced(device.name);
       if (!device.coherent) throw notCoherent(device.name);
@@ -57,7 +61,7 @@ export class CarefulLinks {
 
   /** Takes what [address, + length) reaches back for the CPU, around `clear`, which clears the entries. */
   unlink(address: number, length: number, terms: Partial<Terms>, clear: () => void): void {
-    if (this.#granules.device.checked) this.#checkSame(address, length, terms);
+    if (this.#granules.device.refusesMisuse) this.#checkSame(address, length, terms);
     const held = this.#reclaim(address, length, terms);
     clear();
     this.#giveBack(held);
@@ -76,7 +80,7 @@ export class CarefulLinks {
     const { pool } = device.machine;
     if (device.coherent && !this.hasBounced) return;
     const slots: { phys: PhysAddr; length: number; direction: Direction }[] = [];
-    for (const [at, how] of this.#how) {
+    for (const [at, how] of this.#linked) {
       const { direction, attributes } = decode(how);
       const phys = this.#granules.physOf(DmaAddr(at * granule + (this.#inside.get(at) ?? 0)));
       if (phys === undefined) continue;
@@ -96,13 +100,23 @@ export class CarefulLinks {
     const { ownership } = this.#granules;
     if (ownership.needed(attributes)) this.#forDevice(phys, length, direction);
     try {
-      this.#links.map(address, phys, length, prot);
+      // What the table points to says that it is shared.
+      const target = attributes?.shared ? phys + this.#granules.device.sharedBit : phys;
+      this.#links.map(address, target, length, prot);
     } catch (error) {
       if (ownership.needed(attributes)) ownership.takeBack(phys, length, direction);
       throw error;
     }
     this.#granules.device.machine.encryption?.mapped?.(phys, length);
+    this.#isShared = attributes?.shared === true;
     this.#remember(address, length, terms);
+  }
+
+  /** A range has one bit that says whether it is shared: its links are of one kind. */
+  #checkSharing({ attributes }: Terms): void {
+    const { device } = this.#granules;
+    if (device.sharedBit === 0 || this.#linked.size === 0) return;
+    if (this.#isShared !== (attributes?.shared === true)) throw mixedSharing(device.name, this.#isShared);
   }
 
   #linkBounced(address: number, phys: PhysAddr, length: number, terms: Terms, prot: number): void {
@@ -181,7 +195,7 @@ export class CarefulLinks {
     let maintained = false;
     for (let at = address; at < end; ) {
       const index = Math.floor(at / granule);
-      const linked = this.#how.get(index);
+      const linked = this.#linked.get(index);
       if (!isGiven) at = index * granule + (this.#inside.get(index) ?? 0);
       const room = granule - granules.inside(at);
       const how = isGiven ? encode(direction, terms.attributes) : linked;
@@ -198,7 +212,7 @@ export class CarefulLinks {
         else if (device.linuxCompatible) bounceOut(device, phys, piece, asLinked);
         else held.push({ slot: phys, length: piece, terms: asLinked });
       }
-      this.#how.delete(index);
+      this.#linked.delete(index);
       this.#inside.delete(index);
       at += room;
     }
@@ -217,7 +231,7 @@ export class CarefulLinks {
     for (let at = address; at < end; ) {
       const room = granule - this.#granules.inside(at);
       const index = Math.floor(at / granule);
-      this.#how.set(index, how + Math.min(room, end - at) * LENGTH);
+      this.#linked.set(index, how + Math.min(room, end - at) * LENGTH);
       if (room < granule) this.#inside.set(index, granule - room);
       at += room;
     }
@@ -229,7 +243,7 @@ export class CarefulLinks {
     const { granule } = this.#granules;
     const said = encode(direction, attributes);
     for (let index = Math.floor(address / granule); index * granule < address + length; index++) {
-      const how = this.#how.get(index);
+      const how = this.#linked.get(index);
       if (how === undefined || said === how % LENGTH) continue;
       const same = decode(how).direction === direction;
       throw unlinkDiffers(same ? "the set of attributes" : `the direction ${JSON.stringify(direction)}`);

@@ -8,14 +8,14 @@ import { IovaRange } from "./iova-range.ts";
  * the device is not translated.
  *
  * @param capacity bytes that the range can grow to, if more than `length`
- * @param again a range that was given back, for its object
+ * @param reused a range that was given back, for its object
  */
 export function reserveRange(
   { device, granules, watch }: DevicePath,
   length: number,
   inside = 0,
   capacity = 0,
-  again?: IovaRange,
+  reused?: IovaRange,
 ): IovaRange | undefined {
   if (granules === undefined) return undefined;
   const pages = granules.pages(Math.max(length, capacity) + inside);
@@ -31,6 +31,6 @@ export function reserveRange(
   if (page === 0) return undefined;
   const watched = watch?.range(granules, page, pages, inside, length);
   if (watched !== undefined) return watched;
-  if (again?.reopen(granules, page, pages, inside, length)) return again;
+  if (reused?.reuse(granules, page, pages, inside, length)) return reused;
   return new IovaRange(granules, page, pages, inside, length);
 }

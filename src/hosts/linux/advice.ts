@@ -58,6 +58,6 @@ const CURES: readonly (readonly [call: RegExp, errno: readonly Errno[], cure: st
   [/^eventfd$/, ["EMFILE", "ENFILE"], "Too many open files: ulimit -n shows the limit"],
 ];
 
-export function cureOf(syscall: string, errno: Errno): string | undefined {
+export function adviceFor(syscall: string, errno: Errno): string | undefined {
   return CURES.find(([call, errnos]) => call.test(syscall) && errnos.includes(errno))?.[2];
 }

@@ -11,11 +11,12 @@
  */
 import { Counters, hex, type IovaPage, type Observer, PAGE_SIZE, type PhysPage } from "../../base/index.ts";
 import type { AddressSpace, LinkCursor } from "../../iommu/index.ts";
-import { type IovaDevice, IovaDomain, IovaSpace, type PfnRange } from "../../iova/index.ts";
+import { type GranuleRange, IovaAllocator, type IovaDevice, IovaSpace } from "../../iova/index.ts";
 import { type Area, Areas } from "./areas.ts";
 import { noMappings, overlaps, shortUnmap, splitRefused } from "./errors.ts";
-import type { AddressRange, KernelSpace } from "./ioas.ts";
+import type { AddressRange, IoAddressSpace } from "./ioas.ts";
 
+/** How maps are issued, and what is kept out. */
 export interface LinuxDomainOptions {
   /** Links wait for their sync, and adjacent ones become one call. False unless said. */
   readonly coalesce?: boolean;
@@ -35,13 +36,17 @@ export interface KernelCalls {
 /** Addresses of a process: 57 bits at most. */
 const ADDRESS_BITS = 57;
 
+/**
+ * A device's address space over the kernel's: addresses are chosen here, tables are the kernel's. Memory is this
+ * process's, by its own addresses; the kernel pins it.
+ */
 export class LinuxDomain implements AddressSpace {
   readonly counters: Counters;
   readonly mode = "strict";
   readonly granule: number;
   readonly outputBits: number = ADDRESS_BITS;
   readonly calls: KernelCalls = { maps: 0, unmaps: 0 };
-  readonly #kernel: KernelSpace;
+  readonly #kernel: IoAddressSpace;
   readonly #granulePages: number;
   readonly #space: IovaSpace;
   readonly #areas = new Areas();
@@ -51,19 +56,19 @@ export class LinuxDomain implements AddressSpace {
   #waiting = 0;
   #closed = false;
 
-  constructor(kernel: KernelSpace, options: LinuxDomainOptions = {}) {
+  constructor(kernel: IoAddressSpace, options: LinuxDomainOptions = {}) {
     this.#kernel = kernel;
     this.counters = options.counters ?? new Counters();
     this.granule = kernel.granule;
     this.#granulePages = kernel.granule / PAGE_SIZE;
     this.#coalesce = options.coalesce ?? false;
     this.#observer = options.observer;
-    const domain = new IovaDomain({ granule: this.granule, startPfn: 1, counters: this.counters });
+    const domain = new IovaAllocator({ granule: this.granule, firstGranule: 1, counters: this.counters });
     const end = kernel.ranges.at(-1)?.end ?? 0;
-    this.#space = new IovaSpace(domain, { aperturePfn: end / this.granule - 1, observer: options.observer });
+    this.#space = new IovaSpace(domain, { lastGranule: end / this.granule - 1, observer: options.observer });
     const kept = (options.keepOut ?? []).map(({ start, end }) => ({
-      lo: Math.floor(start / this.granule),
-      hi: Math.ceil(end / this.granule) - 1,
+      first: Math.floor(start / this.granule),
+      last: Math.ceil(end / this.granule) - 1,
     }));
     this.#space.join([...holes(kernel, this.granule), ...kept]);
   }
@@ -326,11 +331,11 @@ const inBytes = ({ page, pages }: Area): { iova: number; length: number } => ({
 });
 
 /** What lies between the ranges that may be used: granules, inclusive. */
-function holes({ ranges }: KernelSpace, granule: number): PfnRange[] {
-  const found: PfnRange[] = [];
+function holes({ ranges }: IoAddressSpace, granule: number): GranuleRange[] {
+  const found: GranuleRange[] = [];
   let at = 0;
   for (const { start, end } of ranges) {
-    if (start > at) found.push({ lo: at / granule, hi: start / granule - 1 });
+    if (start > at) found.push({ first: at / granule, last: start / granule - 1 });
     at = end;
   }
   return found;

@@ -13,7 +13,7 @@ import {
   type Host,
   type HostCapabilities,
   type OpenDevice,
-  type OpenOptions,
+  type OpenDeviceOptions,
 } from "../../dma/index.ts";
 import { P2pRouter } from "../../p2p/index.ts";
 import { closeAtExit } from "./cleanup.ts";
@@ -23,23 +23,24 @@ import { DeviceMemory } from "./device-memory.ts";
 import { LinuxDomain } from "./domain.ts";
 import { hostClosed, noBackEnd, noIommu, noSuchDevice, openAlready, openedOtherwise, wrongDriver } from "./errors.ts";
 import { Interrupts } from "./interrupts.ts";
-import type { AddressRange, BackEnd, KernelSpace } from "./ioas.ts";
+import type { AddressRange, BackEnd, IoAddressSpace } from "./ioas.ts";
 import { IOMMU_NODE, IommufdSpace } from "./iommufd.ts";
 import { systemCalls } from "./koffi-syscalls.ts";
 import { LinuxMemory } from "./memory.ts";
-import type { Fd, Sys } from "./syscalls.ts";
+import type { Fd, Syscalls } from "./syscalls.ts";
 import { fullName, groupObstacles, type PciFunction, Sysfs } from "./sysfs.ts";
 import { CONTAINER_NODE, Type1Space } from "./type1.ts";
 
+/** Where system calls and the kernel's files come from. */
 export interface LinuxHostOptions {
   /** System calls; this process's own unless said. */
-  readonly sys?: Sys;
+  readonly sys?: Syscalls;
   /** Where /sys, /proc and /dev are. */
   readonly sysfs?: Sysfs;
 }
 
 /** How a device is opened. */
-export interface LinuxOpenOptions extends OpenOptions {
+export interface LinuxOpenOptions extends OpenDeviceOptions {
   /** iommufd where there is one, else type1, unless said. */
   readonly backEnd?: BackEnd;
   /** Links wait for their sync; those that continue each other become one call. False unless said. */
@@ -67,7 +68,7 @@ export const LINUX_CAPABILITIES: HostCapabilities = {
 
 /** Devices that the IOMMU cannot tell apart: one address space for all of them. */
 interface OpenGroup {
-  readonly space: KernelSpace;
+  readonly space: IoAddressSpace;
   readonly domain: LinuxDomain;
   readonly options: LinuxOpenOptions;
   /** Those that are open, by name. */
@@ -84,7 +85,7 @@ export class LinuxHost implements Host {
   /** What a {@link Dma} is made with. */
   readonly dmaMachine: DmaMachine;
   readonly capabilities: HostCapabilities = LINUX_CAPABILITIES;
-  readonly #sys: Sys;
+  readonly #sys: Syscalls;
   readonly #sysfs: Sysfs;
   readonly #interrupts: Interrupts;
   readonly #deviceMemory = new DeviceMemory();
@@ -212,7 +213,7 @@ export class LinuxHost implements Host {
     return [...members].flatMap((member) => this.#sysfs.memoryOf(member));
   }
 
-  #openSpace({ name, node, group }: PciFunction, asked: BackEnd | undefined): KernelSpace {
+  #openSpace({ name, node, group }: PciFunction, asked: BackEnd | undefined): IoAddressSpace {
     const sysfs = this.#sysfs;
     const reasons: string[] = [];
     if (asked !== "type1") {

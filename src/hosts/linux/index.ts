@@ -10,7 +10,7 @@ export {
   type LinuxOpenDevice,
   type LinuxOpenOptions,
 } from "./host.ts";
-export type { AddressRange, BackEnd, KernelSpace } from "./ioas.ts";
+export type { AddressRange, BackEnd, IoAddressSpace } from "./ioas.ts";
 export { systemCalls } from "./koffi-syscalls.ts";
 export { type AllocateOptions, LinuxBuffer, LinuxMemory } from "./memory.ts";
 export {
@@ -22,5 +22,5 @@ export {
   type SurveyedUnit,
   survey,
 } from "./survey.ts";
-export type { Fd, HugePage, MapOptions, Purpose, Sys } from "./syscalls.ts";
+export type { Fd, HugePage, MapOptions, Purpose, Syscalls } from "./syscalls.ts";
 export { fullName, groupObstacles, IOMMU_GROUPS, PCI_DEVICES, type PciFunction, Sysfs } from "./sysfs.ts";

@@ -14,7 +14,8 @@ export interface AddressRange {
   readonly end: number;
 }
 
-export interface KernelSpace {
+/** An address space that the kernel keeps for the devices of an IOMMU group: iommufd's, or VFIO's older container. */
+export interface IoAddressSpace {
   readonly kind: BackEnd;
   /** The device that the space was made for: its file, for its own requests. */
   readonly device: Fd;

@@ -10,7 +10,7 @@ import { closeSync, readSync, writeSync } from "node:fs";
 import { createRequire } from "node:module";
 import { ERRNO } from "../../base/index.ts";
 import { callFailed, libraryMissing, notLinux } from "./errors.ts";
-import type { Fd, HugePage, MapOptions, Purpose, Sys } from "./syscalls.ts";
+import type { Fd, HugePage, MapOptions, Purpose, Syscalls } from "./syscalls.ts";
 
 /** What is used of the library. */
 interface Koffi {
@@ -34,20 +34,20 @@ const MFD_HUGETLB = 4;
 const EFD_CLOEXEC = O_CLOEXEC;
 const MADV_REMOVE = 9;
 
-let loaded: Sys | undefined;
+let loaded: Syscalls | undefined;
 
 /**
  * System calls of this process.
  *
  * @throws DmaError ERR_DMA_LINUX_PLATFORM, ERR_DMA_LINUX_LIBRARY (ENOSYS)
  */
-export function systemCalls(): Sys {
+export function systemCalls(): Syscalls {
   if (process.platform !== "linux") throw notLinux(process.platform);
   loaded ??= new KoffiSys();
   return loaded;
 }
 
-class KoffiSys implements Sys {
+class KoffiSys implements Syscalls {
   readonly workerLibrary: string;
   readonly #koffi: Koffi;
   readonly #open: (path: string, flags: number) => number;

@@ -2,7 +2,7 @@
  * What this host asks of the operating system: some thirty system calls' worth, as one small interface.
  *
  * Idea: everything above is plain TypeScript over this, so that it runs on a kernel that a test made up, and so that the
- * foreign-function library is behind one door (`koffi-sys.ts`).
+ * foreign-function library is behind one door (`koffi-syscalls.ts`).
  * Promises: what fails throws a {@link DmaError} that names the call, the errno and the arguments in words; nothing returns -1.
  * Not for: files in sysfs and configuration space, which Node reads and writes by itself (`sysfs.ts`).
  */
@@ -13,7 +13,8 @@ export type Fd = number;
 /** What a call is for, in words: `map 2 MiB at IOVA 0x10000 for 0000:00:04.0`. Made only when it fails. */
 export type Purpose = string | (() => string);
 
-export interface Sys {
+/** The system calls that the host makes: this process's own, or a test's. */
+export interface Syscalls {
   /** @param flags beside read-write and close-on-exec, which are always set */
   open(path: string, purpose: Purpose): Fd;
   close(fd: Fd): void;
@@ -46,8 +47,10 @@ export interface Sys {
   readonly workerLibrary: string | undefined;
 }
 
+/** Huge pages, bytes. */
 export type HugePage = "2 MiB" | "1 GiB";
 
+/** How memory is mapped into this process. */
 export interface MapOptions {
   /** A file to map; anonymous memory if not given. */
   readonly fd?: Fd;

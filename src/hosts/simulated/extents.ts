@@ -11,7 +11,7 @@ interface Run {
   end: number;
 }
 
-export class FreeRuns {
+export class Extents {
   readonly #runs: Run[];
   #free = 0;
 

@@ -8,28 +8,20 @@
  * Not for: what an operating system owns (bounce pool, peers' routes, address spaces): that is {@link SimulatedHost}'s; nor
  * the IOMMU itself: any unit that translates requests can be given, at the start or later (`fabric.translator`).
  */
-import {
-  type Counters,
-  GiB,
-  type Observer,
-  PAGE_SIZE,
-  type PhysAddr,
-  PhysPage,
-  pagesOf,
-  Random,
-} from "../../base/index.ts";
+import { GiB, PAGE_SIZE, PhysAddr, PhysPage, pagesOf, Random } from "../../base/index.ts";
 import type { PageAllocator, PhysicalMemory } from "../../platform/index.ts";
 import { CpuCaches } from "./caches.ts";
 import { VirtualClock } from "./clock.ts";
 import { type DeviceModel, SimulatedPciDevice } from "./device.ts";
 import { SimulatedEncryption } from "./encryption.ts";
 import { badBar, outOfMemory } from "./errors.ts";
-import { FreeRuns } from "./extents.ts";
+import { Extents } from "./extents.ts";
 import { Fabric, type RequestTranslator } from "./fabric.ts";
 import { type RegionTarget, SimulatedMemory } from "./memory.ts";
 import { type BridgeDescription, type SimulatedHostBridge, type SimulatedPciNode, SimulatedPciTree } from "./pci.ts";
 import { isRam, ramEnd, SimulatedRam } from "./ram.ts";
 
+/** A machine to build: memory, PCI tree, caches, privacy. */
 export interface MachineOptions {
   /** Any safe integer. 1 unless said. */
   readonly seed?: number;
@@ -60,6 +52,16 @@ interface Plugged {
   readonly takeAway: () => void;
 }
 
+/** The BARs of a device in its bridge's window. */
+interface PlacedBars {
+  readonly takeAway: () => void;
+  readonly move: (index: number, busAddress: number) => void;
+}
+
+/**
+ * A whole machine from one description and one seed, hardware only. Two machines of one description and seed behave
+ * alike, byte for byte. {@link SimulatedHost} adds what drivers need.
+ */
 export class SimulatedMachine {
   readonly clock: VirtualClock = new VirtualClock();
   readonly random: Random;
@@ -75,7 +77,7 @@ export class SimulatedMachine {
   readonly encryption?: SimulatedEncryption;
   readonly tree: SimulatedPciTree;
   readonly fabric: Fabric;
-  readonly #windows = new Map<SimulatedHostBridge, FreeRuns>();
+  readonly #windows = new Map<SimulatedHostBridge, Extents>();
   readonly #plugged = new Map<SimulatedPciNode, Plugged>();
   readonly #watched = new Map<string, () => number>();
   #plugs = 0;
@@ -112,7 +114,7 @@ export class SimulatedMachine {
     const base = Math.max(LOWEST_WINDOW, 2 ** Math.ceil(Math.log2(ramEnd(memoryBytes))));
     this.tree.hostBridges.forEach((bridge, i) => {
       const first = (base + i * WINDOW_BYTES) / PAGE_SIZE;
-      this.#windows.set(bridge, new FreeRuns([[first, first + WINDOW_BYTES / PAGE_SIZE]]));
+      this.#windows.set(bridge, new Extents([[first, first + WINDOW_BYTES / PAGE_SIZE]]));
     });
     this.fabric = new Fabric({
       memory: this.dram,
@@ -132,21 +134,23 @@ export class SimulatedMachine {
   plug(slot: string, ...models: readonly [DeviceModel, ...DeviceModel[]]): SimulatedPciDevice[] {
     for (const model of models) checkBars(model);
     const nodes = this.tree.plug(slot, models.length);
-    const placed: (() => void)[] = [];
+    const placed: PlacedBars[] = [];
     try {
       nodes.forEach((node, i) => {
         placed.push(this.#placeBars(node, models[i]!));
       });
     } catch (error) {
-      for (const takeAway of placed) takeAway();
+      for (const { takeAway } of placed) takeAway();
       this.tree.unplug(nodes[0]!);
       throw error;
     }
     return nodes.map((node, i) => {
       const random = this.random.fork(`device ${this.#plugs++} ${slot}`);
       const { fabric, clock } = this;
-      const device = new SimulatedPciDevice({ node, model: models[i]!, fabric, memory: this.ram, clock, random });
-      this.#plugged.set(node, { device, takeAway: placed[i]! });
+      const { takeAway, move: moveBar } = placed[i]!;
+      const model = models[i]!;
+      const device = new SimulatedPciDevice({ node, model, fabric, memory: this.ram, clock, random, moveBar });
+      this.#plugged.set(node, { device, takeAway });
       return device;
     });
   }
@@ -203,13 +207,15 @@ export class SimulatedMachine {
       .map(([name, count]) => `${name}: ${count}, at the start ${before[name] ?? 0}`);
   }
 
-  /** Puts the BARs of a device into its bridge's window. The returned function takes them out. */
-  #placeBars(node: SimulatedPciNode, model: DeviceModel): () => void {
+  /** Puts the BARs of a device into its bridge's window. */
+  #placeBars(node: SimulatedPciNode, model: DeviceModel): PlacedBars {
     const window = this.#windows.get(node.hostBridge)!;
-    const undo: (() => void)[] = [];
+    const given: (() => void)[] = [];
+    const regions = new Map<number, () => void>();
     const takeAway = (): void => {
       this.fabric.removeWindows(node);
-      for (const each of undo) each();
+      for (const remove of regions.values()) remove();
+      for (const give of given) give();
     };
     for (const { index, length, target } of model.bars) {
       const pages = pagesOf(length);
@@ -218,14 +224,27 @@ export class SimulatedMachine {
         takeAway();
         throw outOfMemory(length, window.free, window.largest);
       }
+      given.push(() => window.give(page, pages));
       const phys = PhysPage.start(page as PhysPage);
-      const remove = this.dram.addRegion(phys, length, decodedBy(node, target));
-      undo.push(remove, () => window.give(page, pages));
+      regions.set(index, this.dram.addRegion(phys, length, decodedBy(node, target)));
       const bar = { index, phys, length, busAddress: phys + node.hostBridge.busOffset };
       node.bars.push(bar);
       this.fabric.addWindow(node, bar);
     }
-    return takeAway;
+    const move = (index: number, busAddress: number): void => {
+      const at = node.bars.findIndex((bar) => bar.index === index);
+      const { length } = node.bars[at]!;
+      const phys = PhysAddr(busAddress - node.hostBridge.busOffset);
+      regions.get(index)?.();
+      regions.delete(index);
+      node.bars[at] = { index, phys, length, busAddress };
+      // Where something else answers already, nobody can say who does: the device is heard nowhere then.
+      if (this.dram.isFree(phys, length))
+        regions.set(index, this.dram.addRegion(phys, length, decodedBy(node, model.bars[at]!.target)));
+      this.fabric.removeWindows(node);
+      for (const bar of node.bars) if (regions.has(bar.index)) this.fabric.addWindow(node, bar);
+    };
+    return { takeAway, move };
   }
 }
 

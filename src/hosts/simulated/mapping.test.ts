@@ -14,9 +14,7 @@ import {
   PhysPage,
   Random,
 } from "../../base/index.ts";
-import { Dma, type DmaOptions } from "../../dma/index.ts";
-import { DmaDomain } from "../../iommu/index.ts";
-import { vtdSecondStage } from "../../layouts/pagetable/index.ts";
+import type { DmaOptions } from "../../dma/index.ts";
 import { DmaEngine, SimulatedHost, type SimulatedHostOptions } from "./index.ts";
 
 interface Way {

@@ -40,6 +40,7 @@ export interface BridgeDescription {
   readonly rootPorts?: readonly PortDescription[];
 }
 
+/** A root complex: where the PCI tree ends and the processor begins. */
 export class SimulatedHostBridge implements HostBridge {
   readonly segment: number;
   readonly vendorId: number;
@@ -62,6 +63,7 @@ export class SimulatedHostBridge implements HostBridge {
   }
 }
 
+/** A place in the simulated PCI tree. Bits may change, devices may go. */
 export class SimulatedPciNode implements PciNode {
   readonly requester: number;
   readonly kind: PciNode["kind"];
@@ -140,6 +142,7 @@ interface Slot {
   readonly bus: number;
 }
 
+/** Root complexes, ports, switches and slots. */
 export class SimulatedPciTree {
   readonly hostBridges: SimulatedHostBridge[] = [];
   /** Ports of root buses, and devices on them. */

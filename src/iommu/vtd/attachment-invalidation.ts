@@ -23,10 +23,10 @@ import {
 } from "../../layouts/invalidation/index.ts";
 import type { Requester } from "../../platform/index.ts";
 import type { InvalidationQueue } from "./invalidation-queue.ts";
-import type { Target } from "./translation-setup.ts";
+import type { TranslationSetup } from "./translation-setup.ts";
 
 /** A device with a TLB, as it has to be told; `ats` is undefined for a device without. */
-export interface Holder {
+export interface DeviceTlbOwner {
   readonly requester: Requester;
   readonly ats: DeviceTlb | undefined;
   readonly twice: boolean;
@@ -36,7 +36,7 @@ const NO_PAGE = 0 as IovaPage;
 /** What a wait without status write carries all the same. */
 const STATUS_DATA = 2;
 
-export class Forgetting {
+export class AttachmentInvalidation {
   readonly #queue: InvalidationQueue;
   readonly #unit: VtdInvalidationTraits;
 
@@ -66,20 +66,20 @@ export class Forgetting {
     this.#send();
   }
 
-  pasid({ domainId }: Target, pasid: number): void {
+  pasid({ domainId }: TranslationSetup, pasid: number): void {
     const { words, at } = this.#queue;
     writePasidCache(words, at, PASID_CACHE_GRANULARITY.pasid, domainId, pasid);
     this.#send();
   }
 
   /** Every translation of an attachment in the unit. */
-  iotlb(target: Target, pasid: number): void {
+  iotlb(target: TranslationSetup, pasid: number): void {
     this.stageIotlb(target, pasid);
     this.#queue.submit(false);
   }
 
   /** Every translation that a device keeps for a PASID. */
-  deviceTlb(holder: Holder, pasid: number): void {
+  deviceTlb(holder: DeviceTlbOwner, pasid: number): void {
     this.stageDeviceTlb(holder, pasid);
     this.#queue.submit(false);
   }
@@ -91,7 +91,7 @@ export class Forgetting {
     this.#queue.push();
   }
 
-  stageIotlb({ domainId, forgets }: Target, pasid: number): void {
+  stageIotlb({ domainId, forgets }: TranslationSetup, pasid: number): void {
     const { words, at } = this.#queue;
     const { drainReads, drainWrites } = this.#unit;
     if (forgets === "pasid")
@@ -100,7 +100,7 @@ export class Forgetting {
     this.#queue.push();
   }
 
-  stageDeviceTlb({ requester, ats, twice }: Holder, pasid: number): void {
+  stageDeviceTlb({ requester, ats, twice }: DeviceTlbOwner, pasid: number): void {
     if (!ats || this.#queue.hasGivenUp(requester)) return;
     for (let times = twice ? 2 : 1; times > 0; times--) {
       writeDeviceTlbRange(this.#queue.words, this.#queue.at, ats, pasid, NO_PAGE, END_OF_PAGES);

@@ -23,7 +23,7 @@ import type { VtdFault } from "./fault-events.ts";
 /** Slots of the queue, as Linux makes it. */
 export const QUEUE_SLOTS = 256;
 /** Descriptors in one submission, the wait not counted. */
-export const BATCH = 16;
+const BATCH = 16;
 /** Turns of the polling loop before the unit counts as broken, unless said otherwise. */
 export const POLL_LIMIT = 100_000;
 /** Times that a submission is tried as a whole when a device does not answer, though it is still there. */
@@ -53,7 +53,7 @@ export interface InvalidationCounts {
   wholeInvalidations: number;
 }
 
-export interface InvalidationQueueOptions {
+interface InvalidationQueueOptions {
   readonly registers: VtdRegisters;
   readonly memory: Arena;
   readonly clock: Clock;

@@ -23,7 +23,7 @@ import { PageRequestGroups } from "../page-request-groups.ts";
 import { noMemory } from "./errors.ts";
 import type { InvalidationQueue } from "./invalidation-queue.ts";
 
-export interface PageRequestQueueOptions {
+interface PageRequestQueueOptions {
   readonly registers: VtdRegisters;
   readonly memory: Arena;
   readonly queue: InvalidationQueue;

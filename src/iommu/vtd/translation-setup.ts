@@ -17,7 +17,7 @@ import type { NestedTables, TableMemory, TranslationTables } from "../../platfor
 import type { VtdCapabilities } from "./capabilities.ts";
 import { badTables, unitLacks } from "./errors.ts";
 
-export interface Target {
+export interface TranslationSetup {
   readonly domainId: number;
   /** The domain whose tables hold the guest's memory, if this is nested in it. */
   readonly parentId: number | undefined;
@@ -78,12 +78,12 @@ const pasidEntry = (unit: VtdCapabilities, fields: Partial<PasidEntry>): PasidEn
 });
 
 /** A domain's own tables. @throws DmaError ERR_DMA_VTD_TABLES (EINVAL) */
-export function tablesTarget(
+export function tablesSetup(
   tables: TranslationTables,
   memory: TableMemory,
   unit: VtdCapabilities,
   scalable: boolean,
-): Target {
+): TranslationSetup {
   const stage = stageOf(tables, memory, unit, scalable);
   const { domainId } = tables;
   const levels = tables.topLevel() + 1;
@@ -115,7 +115,7 @@ export function tablesTarget(
 }
 
 /** No tables: addresses are physical. @throws DmaError ERR_DMA_VTD_CAPABILITY (EOPNOTSUPP) */
-export function passThroughTarget(domainId: number, unit: VtdCapabilities, scalable: boolean): Target {
+export function passThroughSetup(domainId: number, unit: VtdCapabilities, scalable: boolean): TranslationSetup {
   if (!unit.passThrough) throw unitLacks("pass-through", "requests shall reach memory as they are");
   const width = addressWidth(unit);
   return {
@@ -130,14 +130,14 @@ export function passThroughTarget(domainId: number, unit: VtdCapabilities, scala
 }
 
 /** A guest's first stage in a parent's second. @throws DmaError ERR_DMA_VTD_TABLES (EINVAL), _CAPABILITY (EOPNOTSUPP) */
-export function nestedTarget(
+export function nestedSetup(
   domainId: number,
   first: NestedTables,
   parent: TranslationTables,
   memory: TableMemory,
   unit: VtdCapabilities,
   scalable: boolean,
-): Target {
+): TranslationSetup {
   if (!scalable || !unit.nested) throw unitLacks("nested translation", "a guest's tables shall be nested in another's");
   const stage = stageOf(parent, memory, unit, scalable);
   const levels = parent.topLevel() + 1;

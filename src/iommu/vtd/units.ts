@@ -14,6 +14,7 @@ import type {
 } from "../../platform/index.ts";
 import type { VtdUnit } from "./unit.ts";
 
+/** Several VT-d units as one: each device is behind one of them, and a domain is told of to all. */
 export class VtdUnits implements TranslationUnit {
   readonly units: readonly VtdUnit[];
   readonly #unitOf: (requester: Requester) => VtdUnit;

@@ -5,7 +5,7 @@
  */
 
 /** Reads configuration space: a little-endian register of `bytes` bytes at `offset`. */
-export interface ConfigReader {
+interface ConfigReader {
   readConfig(offset: number, bytes: 1 | 2 | 4): number;
 }
 

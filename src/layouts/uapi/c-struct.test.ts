@@ -1,7 +1,7 @@
 /** Structures: what is set is what is got, in the bytes that the field has and no others. */
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { StructureValue } from "./c-struct.ts";
+import { CStructValue } from "./c-struct.ts";
 import { STRUCTURES } from "./vfio-iommufd.ts";
 import { MIGRATION_STRUCTURES } from "./vfio-migration.ts";
 
@@ -19,7 +19,7 @@ test.each([...STRUCTURES, ...MIGRATION_STRUCTURES].map((layout) => [layout.name,
       fc.assert(
         fc.property(fc.maxSafeNat(), (any) => {
           const value = bytes === 8 ? any : any % 2 ** (8 * bytes);
-          const structure = new StructureValue(layout, { [name]: value });
+          const structure = new CStructValue(layout, { [name]: value });
           expect(structure.get(name)).toBe(value);
           for (const other of Object.keys(layout.fields)) if (other !== name) expect(structure.get(other)).toBe(0);
         }),

@@ -10,7 +10,7 @@ export interface Field {
   readonly bytes: 1 | 2 | 4 | 8;
 }
 
-export interface Structure<Name extends string = string> {
+export interface CStruct<Name extends string = string> {
   /** `struct` of the header, without the word. */
   readonly name: string;
   /** Bytes that are passed: where the kernel's structure has grown, of the first version that has these fields. */
@@ -19,11 +19,11 @@ export interface Structure<Name extends string = string> {
 }
 
 /** Fields by name: `[offset, bytes]`. */
-export function structure<Name extends string>(
+export function cStruct<Name extends string>(
   name: string,
   bytes: number,
   fields: Readonly<Record<Name, readonly [number, 1 | 2 | 4 | 8]>>,
-): Structure<Name> {
+): CStruct<Name> {
   const entries = Object.entries<readonly [number, 1 | 2 | 4 | 8]>(fields).map(([field, [offset, size]]) => [
     field,
     { offset, bytes: size },
@@ -32,13 +32,13 @@ export function structure<Name extends string>(
 }
 
 /** A structure in memory. */
-export class StructureValue<Name extends string> {
+export class CStructValue<Name extends string> {
   readonly bytes: Uint8Array;
   readonly #fields: Readonly<Record<Name, Field>>;
   readonly #view: DataView;
 
   /** @param extra bytes after the structure: arrays, chains of capabilities */
-  constructor(layout: Structure<Name>, values: Partial<Record<Name, number>> = {}, extra = 0) {
+  constructor(layout: CStruct<Name>, values: Partial<Record<Name, number>> = {}, extra = 0) {
     this.bytes = new Uint8Array(layout.bytes + extra);
     this.#fields = layout.fields;
     this.#view = new DataView(this.bytes.buffer);

@@ -5,7 +5,7 @@
  * earlier versions. `test/hardware/uapi.test.ts` asks the kernel's headers whether every number here is theirs.
  * Specified by: include/uapi/linux/vfio.h and iommufd.h of Linux 7.2, names and numbers.
  */
-import { type Structure, structure } from "./c-struct.ts";
+import { type CStruct, cStruct } from "./c-struct.ts";
 
 /** Numbers of the requests, by the headers' names. */
 const NUMBERS = {
@@ -69,29 +69,25 @@ export const CONSTANTS = {
   IOMMU_IOAS_MAP_READABLE: 4,
 } as const;
 
-export const GROUP_STATUS: Structure<"argsz" | "flags"> = structure("vfio_group_status", 8, {
+export const GROUP_STATUS: CStruct<"argsz" | "flags"> = cStruct("vfio_group_status", 8, {
   argsz: [0, 4],
   flags: [4, 4],
 });
 
-export const DEVICE_INFO: Structure<"argsz" | "flags" | "num_regions" | "num_irqs"> = structure(
-  "vfio_device_info",
-  16,
-  {
-    argsz: [0, 4],
-    flags: [4, 4],
-    num_regions: [8, 4],
-    num_irqs: [12, 4],
-  },
-);
+export const DEVICE_INFO: CStruct<"argsz" | "flags" | "num_regions" | "num_irqs"> = cStruct("vfio_device_info", 16, {
+  argsz: [0, 4],
+  flags: [4, 4],
+  num_regions: [8, 4],
+  num_irqs: [12, 4],
+});
 
-export const REGION_INFO: Structure<"argsz" | "flags" | "index" | "cap_offset" | "size" | "offset"> = structure(
+export const REGION_INFO: CStruct<"argsz" | "flags" | "index" | "cap_offset" | "size" | "offset"> = cStruct(
   "vfio_region_info",
   32,
   { argsz: [0, 4], flags: [4, 4], index: [8, 4], cap_offset: [12, 4], size: [16, 8], offset: [24, 8] },
 );
 
-export const IRQ_INFO: Structure<"argsz" | "flags" | "index" | "count"> = structure("vfio_irq_info", 16, {
+export const IRQ_INFO: CStruct<"argsz" | "flags" | "index" | "count"> = cStruct("vfio_irq_info", 16, {
   argsz: [0, 4],
   flags: [4, 4],
   index: [8, 4],
@@ -99,7 +95,7 @@ export const IRQ_INFO: Structure<"argsz" | "flags" | "index" | "count"> = struct
 });
 
 /** Followed by one eventfd, 4 bytes, per vector. */
-export const IRQ_SET: Structure<"argsz" | "flags" | "index" | "start" | "count"> = structure("vfio_irq_set", 20, {
+export const IRQ_SET: CStruct<"argsz" | "flags" | "index" | "start" | "count"> = cStruct("vfio_irq_set", 20, {
   argsz: [0, 4],
   flags: [4, 4],
   index: [8, 4],
@@ -107,104 +103,107 @@ export const IRQ_SET: Structure<"argsz" | "flags" | "index" | "start" | "count">
   count: [16, 4],
 });
 
-export const TYPE1_INFO: Structure<"argsz" | "flags" | "iova_pgsizes" | "cap_offset"> = structure(
+export const TYPE1_INFO: CStruct<"argsz" | "flags" | "iova_pgsizes" | "cap_offset"> = cStruct(
   "vfio_iommu_type1_info",
   24,
   { argsz: [0, 4], flags: [4, 4], iova_pgsizes: [8, 8], cap_offset: [16, 4] },
 );
 
 /** At each link of the chain of capabilities. */
-export const CAPABILITY: Structure<"id" | "version" | "next"> = structure("vfio_info_cap_header", 8, {
+export const CAPABILITY: CStruct<"id" | "version" | "next"> = cStruct("vfio_info_cap_header", 8, {
   id: [0, 2],
   version: [2, 2],
   next: [4, 4],
 });
 
-export const TYPE1_MAP: Structure<"argsz" | "flags" | "vaddr" | "iova" | "size"> = structure(
+export const TYPE1_MAP: CStruct<"argsz" | "flags" | "vaddr" | "iova" | "size"> = cStruct(
   "vfio_iommu_type1_dma_map",
   32,
   { argsz: [0, 4], flags: [4, 4], vaddr: [8, 8], iova: [16, 8], size: [24, 8] },
 );
 
-export const TYPE1_UNMAP: Structure<"argsz" | "flags" | "iova" | "size"> = structure("vfio_iommu_type1_dma_unmap", 24, {
+export const TYPE1_UNMAP: CStruct<"argsz" | "flags" | "iova" | "size"> = cStruct("vfio_iommu_type1_dma_unmap", 24, {
   argsz: [0, 4],
   flags: [4, 4],
   iova: [8, 8],
   size: [16, 8],
 });
 
-export const BIND: Structure<"argsz" | "flags" | "iommufd" | "out_devid"> = structure("vfio_device_bind_iommufd", 16, {
+export const BIND: CStruct<"argsz" | "flags" | "iommufd" | "out_devid"> = cStruct("vfio_device_bind_iommufd", 16, {
   argsz: [0, 4],
   flags: [4, 4],
   iommufd: [8, 4],
   out_devid: [12, 4],
 });
 
-export const ATTACH: Structure<"argsz" | "flags" | "pt_id"> = structure("vfio_device_attach_iommufd_pt", 12, {
+export const ATTACH: CStruct<"argsz" | "flags" | "pt_id"> = cStruct("vfio_device_attach_iommufd_pt", 12, {
   argsz: [0, 4],
   flags: [4, 4],
   pt_id: [8, 4],
 });
 
-export const DETACH: Structure<"argsz" | "flags"> = structure("vfio_device_detach_iommufd_pt", 8, {
+export const DETACH: CStruct<"argsz" | "flags"> = cStruct("vfio_device_detach_iommufd_pt", 8, {
   argsz: [0, 4],
   flags: [4, 4],
 });
 
 /** Followed by what the feature takes. */
-export const FEATURE: Structure<"argsz" | "flags"> = structure("vfio_device_feature", 8, {
+export const FEATURE: CStruct<"argsz" | "flags"> = cStruct("vfio_device_feature", 8, {
   argsz: [0, 4],
   flags: [4, 4],
 });
 
 /** Followed by the ranges. */
-export const FEATURE_DMA_BUF: Structure<"region_index" | "open_flags" | "flags" | "nr_ranges"> = structure(
+export const FEATURE_DMA_BUF: CStruct<"region_index" | "open_flags" | "flags" | "nr_ranges"> = cStruct(
   "vfio_device_feature_dma_buf",
   16,
   { region_index: [0, 4], open_flags: [4, 4], flags: [8, 4], nr_ranges: [12, 4] },
 );
 
-export const REGION_DMA_RANGE: Structure<"offset" | "length"> = structure("vfio_region_dma_range", 16, {
+export const REGION_DMA_RANGE: CStruct<"offset" | "length"> = cStruct("vfio_region_dma_range", 16, {
   offset: [0, 8],
   length: [8, 8],
 });
 
-export const DESTROY: Structure<"size" | "id"> = structure("iommu_destroy", 8, { size: [0, 4], id: [4, 4] });
+export const DESTROY: CStruct<"size" | "id"> = cStruct("iommu_destroy", 8, { size: [0, 4], id: [4, 4] });
 
-export const IOAS_ALLOC: Structure<"size" | "flags" | "out_ioas_id"> = structure("iommu_ioas_alloc", 12, {
+export const IOAS_ALLOC: CStruct<"size" | "flags" | "out_ioas_id"> = cStruct("iommu_ioas_alloc", 12, {
   size: [0, 4],
   flags: [4, 4],
   out_ioas_id: [8, 4],
 });
 
-export const IOAS_RANGES: Structure<"size" | "ioas_id" | "num_iovas" | "allowed_iovas" | "out_iova_alignment"> =
-  structure("iommu_ioas_iova_ranges", 32, {
+export const IOAS_RANGES: CStruct<"size" | "ioas_id" | "num_iovas" | "allowed_iovas" | "out_iova_alignment"> = cStruct(
+  "iommu_ioas_iova_ranges",
+  32,
+  {
     size: [0, 4],
     ioas_id: [4, 4],
     num_iovas: [8, 4],
     allowed_iovas: [16, 8],
     out_iova_alignment: [24, 8],
-  });
+  },
+);
 
 /** One of the ranges; `last` is inclusive. */
-export const IOVA_RANGE: Structure<"start" | "last"> = structure("iommu_iova_range", 16, {
+export const IOVA_RANGE: CStruct<"start" | "last"> = cStruct("iommu_iova_range", 16, {
   start: [0, 8],
   last: [8, 8],
 });
 
-export const IOAS_MAP: Structure<"size" | "flags" | "ioas_id" | "user_va" | "length" | "iova"> = structure(
+export const IOAS_MAP: CStruct<"size" | "flags" | "ioas_id" | "user_va" | "length" | "iova"> = cStruct(
   "iommu_ioas_map",
   40,
   { size: [0, 4], flags: [4, 4], ioas_id: [8, 4], user_va: [16, 8], length: [24, 8], iova: [32, 8] },
 );
 
-export const IOAS_MAP_FILE: Structure<"size" | "flags" | "ioas_id" | "fd" | "start" | "length" | "iova"> = structure(
+export const IOAS_MAP_FILE: CStruct<"size" | "flags" | "ioas_id" | "fd" | "start" | "length" | "iova"> = cStruct(
   "iommu_ioas_map_file",
   40,
   { size: [0, 4], flags: [4, 4], ioas_id: [8, 4], fd: [12, 4], start: [16, 8], length: [24, 8], iova: [32, 8] },
 );
 
-export const IOAS_UNMAP: Structure<"size" | "ioas_id" | "iova" | "length"> = structure("iommu_ioas_unmap", 24, {
+export const IOAS_UNMAP: CStruct<"size" | "ioas_id" | "iova" | "length"> = cStruct("iommu_ioas_unmap", 24, {
   size: [0, 4],
   ioas_id: [4, 4],
   iova: [8, 8],
@@ -212,7 +211,7 @@ export const IOAS_UNMAP: Structure<"size" | "ioas_id" | "iova" | "length"> = str
 });
 
 /** All of them, for the test. */
-export const STRUCTURES: readonly Structure[] = [
+export const STRUCTURES: readonly CStruct[] = [
   GROUP_STATUS,
   DEVICE_INFO,
   REGION_INFO,

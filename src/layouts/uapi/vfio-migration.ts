@@ -5,7 +5,7 @@
  * whoever makes them take the numbers from here. Values of 64 bits are bigints where a caller may put anything there.
  * Specified by: include/uapi/linux/vfio.h of Linux 7.2, names and numbers; test/hardware/uapi.test.ts asks the headers.
  */
-import { type Field, type Structure, structure } from "./c-struct.ts";
+import { type CStruct, cStruct, type Field } from "./c-struct.ts";
 
 /**
  * What a device that can move to another machine is doing, in the order of the codes: the first is 0. Only a reset leads
@@ -51,48 +51,48 @@ export const MIG_GET_PRECOPY_INFO: number = (0x3b << 8) | 121;
 export const PRECOPY_INFO_REINIT = 1;
 
 /** Data of feature 1: {@link MIGRATION_FLAGS}. */
-export const MIGRATION: Structure<"flags"> = structure("vfio_device_feature_migration", 8, { flags: [0, 8] });
+export const MIGRATION: CStruct<"flags"> = cStruct("vfio_device_feature_migration", 8, { flags: [0, 8] });
 
 /** Data of feature 2. `data_fd` is signed; -1: none. */
-export const MIG_STATE: Structure<"device_state" | "data_fd"> = structure("vfio_device_feature_mig_state", 8, {
+export const MIG_STATE: CStruct<"device_state" | "data_fd"> = cStruct("vfio_device_feature_mig_state", 8, {
   device_state: [0, 4],
   data_fd: [4, 4],
 });
 
 /** Data of feature 6. `page_size` is a wish, and afterwards what became of it; `ranges` points to {@link LOGGING_RANGE}s. */
-export const LOGGING_CONTROL: Structure<"page_size" | "num_ranges" | "__reserved" | "ranges"> = structure(
+export const LOGGING_CONTROL: CStruct<"page_size" | "num_ranges" | "__reserved" | "ranges"> = cStruct(
   "vfio_device_feature_dma_logging_control",
   24,
   { page_size: [0, 8], num_ranges: [8, 4], __reserved: [12, 4], ranges: [16, 8] },
 );
 
 /** One of the ranges to log. Bytes. */
-export const LOGGING_RANGE: Structure<"iova" | "length"> = structure("vfio_device_feature_dma_logging_range", 16, {
+export const LOGGING_RANGE: CStruct<"iova" | "length"> = cStruct("vfio_device_feature_dma_logging_range", 16, {
   iova: [0, 8],
   length: [8, 8],
 });
 
 /** Data of feature 8. `bitmap` points to one bit for each `page_size` bytes. */
-export const LOGGING_REPORT: Structure<"iova" | "length" | "page_size" | "bitmap"> = structure(
+export const LOGGING_REPORT: CStruct<"iova" | "length" | "page_size" | "bitmap"> = cStruct(
   "vfio_device_feature_dma_logging_report",
   32,
   { iova: [0, 8], length: [8, 8], page_size: [16, 8], bitmap: [24, 8] },
 );
 
 /** Data of feature 9. Bytes, an estimate. */
-export const MIG_DATA_SIZE: Structure<"stop_copy_length"> = structure("vfio_device_feature_mig_data_size", 8, {
+export const MIG_DATA_SIZE: CStruct<"stop_copy_length"> = cStruct("vfio_device_feature_mig_data_size", 8, {
   stop_copy_length: [0, 8],
 });
 
 /** What {@link MIG_GET_PRECOPY_INFO} takes and gives. */
-export const PRECOPY_INFO: Structure<"argsz" | "flags" | "initial_bytes" | "dirty_bytes"> = structure(
+export const PRECOPY_INFO: CStruct<"argsz" | "flags" | "initial_bytes" | "dirty_bytes"> = cStruct(
   "vfio_precopy_info",
   24,
   { argsz: [0, 4], flags: [4, 4], initial_bytes: [8, 8], dirty_bytes: [16, 8] },
 );
 
 /** All structures of this file, for tests. */
-export const MIGRATION_STRUCTURES: readonly Structure[] = [
+export const MIGRATION_STRUCTURES: readonly CStruct[] = [
   MIGRATION,
   MIG_STATE,
   LOGGING_CONTROL,

@@ -4,9 +4,8 @@ import type { Observer } from "../../base/index.ts";
 import { SimulatedHost, type SimulatedMachine } from "../../hosts/simulated/index.ts";
 import { SimulatedVtdUnit } from "../../hosts/simulated/units/vtd/index.ts";
 import { VtdUnit } from "../../iommu/index.ts";
-import { amdV1, armLpae, riscv, type TableLayout, vtdSecondStage, x86_64 } from "../../layouts/pagetable/index.ts";
 import type { Arena } from "../../pagetable/index.ts";
-import type { FormatName, MappingConfig } from "./plan.ts";
+import type { MappingConfig } from "./plan.ts";
 
 export function buildHost(seed: number, config: MappingConfig, observer: Observer | undefined): SimulatedHost {
   return new SimulatedHost({
@@ -52,21 +51,4 @@ export function buildVtd(
     ...(observer && { observer }),
   });
   return { hardware, unit };
-}
-
-export function layoutOf(format: FormatName): TableLayout {
-  switch (format) {
-    case "vtd":
-      return vtdSecondStage();
-    case "x86-64":
-      return x86_64();
-    case "amd-v1":
-      return amdV1();
-    case "riscv-64":
-      return riscv({ svnapot: true });
-    case "arm-4k":
-      return armLpae({ stage: 1, pageSizes: 0x40201000n, inputBits: 48, outputBits: 48 })!;
-    case "arm-64k":
-      return armLpae({ stage: 1, pageSizes: 0x20010000n, inputBits: 48, outputBits: 48 })!;
-  }
 }

@@ -6,6 +6,7 @@
  * Each part draws from its own stream, so that a new draw in one does not shift the others.
  */
 import { type Direction, KiB, MiB, Random } from "../../base/index.ts";
+import { FORMAT_NAMES, type FormatName } from "../../layouts/pagetable/index.ts";
 import type { SimulationPlan } from "../scenario.ts";
 
 /** What may go wrong in a run; each seed switches some of them on. */
@@ -19,13 +20,11 @@ export const FAULTS = [
   "page-table allocation failure",
   "invalidation time-out",
 ] as const;
-export type Fault = (typeof FAULTS)[number];
+type Fault = (typeof FAULTS)[number];
 
-/** Page-table formats of a run; those of VT-d have its own unit with its queue, others a plain one. */
-export const FORMATS = ["vtd", "x86-64", "amd-v1", "riscv-64", "arm-4k", "arm-64k"] as const;
-export type FormatName = (typeof FORMATS)[number];
-
+/** A machine to run on, drawn from a seed. */
 export interface MappingConfig {
+  /** Those of VT-d have its own unit with its queue, others a plain one. */
   readonly format: FormatName;
   readonly mode: "direct" | "strict" | "lazy";
   readonly coherent: boolean;
@@ -46,7 +45,7 @@ export interface MappingConfig {
 }
 
 /** Ways to map the pieces of a buffer. */
-export const WAYS = [
+const WAYS = [
   "one-shot",
   "scatterlist",
   "two-step",
@@ -58,6 +57,7 @@ export const WAYS = [
 ] as const;
 export type Way = (typeof WAYS)[number];
 
+/** One thing that a run does. */
 export type Step =
   | {
       readonly do: "map";
@@ -120,8 +120,8 @@ export function mappingPlan(seed: number, steps?: number): MappingPlan {
 
 function configOf(random: Random, faults: Random): MappingConfig {
   const mode = random.pick(["strict", "strict", "lazy", "lazy", "direct"] as const);
-  const format = random.pick(FORMATS);
-  const vtd = format === "vtd" || format === "x86-64";
+  const format = random.pick(FORMAT_NAMES);
+  const vtd = format === "vtd-second-stage" || format === "x86-64";
   const untrusted = mode !== "direct" && random.chance(1, 4);
   const coherent = random.chance(2, 3);
   const confidential = !untrusted && random.chance(1, 6);

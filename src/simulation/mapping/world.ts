@@ -16,13 +16,14 @@ import {
 } from "../../hosts/simulated/index.ts";
 import type { SimulatedVtdUnit } from "../../hosts/simulated/units/vtd/index.ts";
 import { DmaDomain, type VtdUnit } from "../../iommu/index.ts";
+import { layoutNamed } from "../../layouts/pagetable/index.ts";
 import type { P2pProvider } from "../../p2p/index.ts";
 import { Arena } from "../../pagetable/index.ts";
 import type { Requester, TranslationUnit } from "../../platform/index.ts";
 import type { BouncePool } from "../../swiotlb/index.ts";
 import { readPieces, writePieces } from "../bytes.ts";
 import type { PlantedParts, RunOptions } from "../scenario.ts";
-import { buildHost, buildVtd, layoutOf } from "./hardware.ts";
+import { buildHost, buildVtd } from "./hardware.ts";
 import type { MappingConfig } from "./plan.ts";
 
 /** A device in its slot, with its driver's front door. */
@@ -73,7 +74,7 @@ export class World {
     this.pool = pool && (parts.pool?.(pool) ?? pool);
     if (config.mode !== "direct") {
       let inner: { translate: SimulatedUnit["translate"] };
-      if (config.format === "vtd" || config.format === "x86-64") {
+      if (config.format === "vtd-second-stage" || config.format === "x86-64") {
         this.vtd = buildVtd(this.machine, this.arena, config, observer);
         inner = this.vtd.hardware;
         this.#unit = parts.unit?.(this.vtd.unit) ?? this.vtd.unit;
@@ -164,7 +165,7 @@ export class World {
     let domain: DmaDomain | undefined;
     if (this.#unit) {
       domain = new DmaDomain({
-        layout: layoutOf(config.format),
+        layout: layoutNamed(config.format),
         unit: this.#unit,
         clock: this.machine.clock,
         mode: config.mode === "lazy" ? "lazy" : "strict",

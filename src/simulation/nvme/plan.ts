@@ -2,7 +2,7 @@
 import { Random } from "../../base/index.ts";
 import type { SimulationPlan } from "../scenario.ts";
 
-export const NVME_FAULTS = [
+const NVME_FAULTS = [
   "lost completion",
   "late completion",
   "slow command",
@@ -13,7 +13,7 @@ export const NVME_FAULTS = [
   "reset under load",
   "IOVA exhaustion",
 ] as const;
-export type NvmeFaultName = (typeof NVME_FAULTS)[number];
+type NvmeFaultName = (typeof NVME_FAULTS)[number];
 
 export interface NvmeConfig {
   readonly mode: "strict" | "lazy" | "direct" | "bounced" | "non-coherent";

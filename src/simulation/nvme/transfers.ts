@@ -8,7 +8,7 @@ import type { VirtualClock } from "../../hosts/simulated/index.ts";
 import type { Disk } from "./disks.ts";
 
 /** Blocks of a disk; none for work that is about no block. */
-export interface BlockRange {
+interface BlockRange {
   readonly block: number;
   readonly blocks: number;
 }

@@ -4,7 +4,7 @@
  */
 import { spawnSync } from "node:child_process";
 import { DmaAddr, type Iova, KiB, PhysAddr } from "../../../src/base/index.ts";
-import { DmaDoor, type MappingDoor, type RequestRange } from "../../../src/consumers/block/index.ts";
+import { type DmaOps, type RequestRange, TwoStepOps } from "../../../src/consumers/block/index.ts";
 import { Nvme } from "../../../src/consumers/nvme/index.ts";
 import { Dma } from "../../../src/dma/index.ts";
 import { DeviceMemory } from "../../../src/hosts/linux/device-memory.ts";
@@ -28,7 +28,7 @@ export function kernelFigures(report: Report): void {
 }
 
 /** One mapping for the whole run: addresses are arithmetic. For requests of contiguous memory inside it. */
-class LongLivedDoor extends DmaDoor {
+class LongLivedDoor extends TwoStepOps {
   readonly #phys: number;
   readonly #address: number;
 
@@ -81,7 +81,7 @@ async function reads(
 ): Promise<void> {
   const dma = new Dma({ domain: device.domain, name: device.name, machine: host.dmaMachine });
   using buffer = host.memory.allocate(depth * BLOCK);
-  const door: MappingDoor | undefined = way.startsWith("one mapping")
+  const door: DmaOps | undefined = way.startsWith("one mapping")
     ? new LongLivedDoor(dma, buffer.phys, buffer.length)
     : undefined;
   const nvme = await Nvme.open(device, dma, { clock: host.clock, ...(door && { door }) });

@@ -3,6 +3,7 @@ import { describe, expect, test } from "vitest";
 import { DmaError, ERRNO } from "../../../base/index.ts";
 import { BareDevice, SerialCard } from "../../../hosts/simulated/index.ts";
 import {
+  CStructValue,
   FEATURE,
   FEATURE_FLAGS,
   LOGGING_CONTROL,
@@ -14,7 +15,6 @@ import {
   PRECOPY_INFO,
   REQUESTS,
   read32,
-  StructureValue,
 } from "../../../layouts/uapi/index.ts";
 import type { DataFile } from "./data-file.ts";
 import { DeviceMigration } from "./device-migration.ts";
@@ -79,14 +79,14 @@ function caller(device: BareDevice | SerialCard = new BareDevice(), most = 10): 
     data: memory.bytes.subarray(FEATURE.bytes),
     call(flags, data = new Uint8Array(64), argsz = FEATURE.bytes + data.length) {
       memory.bytes.set(data, FEATURE.bytes);
-      memory.bytes.set(new StructureValue(FEATURE, { argsz, flags }).bytes);
+      memory.bytes.set(new CStructValue(FEATURE, { argsz, flags }).bytes);
       return nameOf(door.ioctl(REQUESTS.VFIO_DEVICE_FEATURE, 0n, memory));
     },
   };
 }
 
 const state = (device_state: number, data_fd = 0x5a5a5a5a): Uint8Array =>
-  new StructureValue(MIG_STATE, { device_state, data_fd }).bytes;
+  new CStructValue(MIG_STATE, { device_state, data_fd }).bytes;
 const answered = ({ data }: Caller): [number, number] => [
   read32(data, MIG_STATE.fields.device_state),
   read32(data, MIG_STATE.fields.data_fd) | 0,
@@ -132,7 +132,7 @@ describe("the checks, in their order", () => {
     const door = new MigrationDoor({ files: { install: () => 3, close: () => true } });
     const memory = new Memory();
     const call = (flags: number): string | 0 => {
-      memory.bytes.set(new StructureValue(FEATURE, { argsz: 64, flags }).bytes);
+      memory.bytes.set(new CStructValue(FEATURE, { argsz: 64, flags }).bytes);
       return nameOf(door.ioctl(REQUESTS.VFIO_DEVICE_FEATURE, 0n, memory));
     };
     for (const index of [F.MIGRATION, F.MIG_DEVICE_STATE, F.MIG_DATA_SIZE, F.DMA_LOGGING_STOP])
@@ -182,18 +182,18 @@ describe("the log", () => {
     num = ranges.length,
   ): string | 0 => {
     ranges.forEach(([iova, length], i) => {
-      const range = new StructureValue(LOGGING_RANGE);
+      const range = new CStructValue(LOGGING_RANGE);
       range.setBig("iova", iova);
       range.setBig("length", length);
       program.memory.bytes.set(range.bytes, 8192 + i * LOGGING_RANGE.bytes);
     });
-    const control = new StructureValue(LOGGING_CONTROL, { num_ranges: num });
+    const control = new CStructValue(LOGGING_CONTROL, { num_ranges: num });
     control.setBig("page_size", pageSize);
     control.setBig("ranges", pointer);
     return program.call(SET | F.DMA_LOGGING_START, control.bytes);
   };
   const report = (program: Caller, iova: bigint, length: bigint, pageSize: bigint, bitmap = 16_384n): string | 0 => {
-    const value = new StructureValue(LOGGING_REPORT);
+    const value = new CStructValue(LOGGING_REPORT);
     value.setBig("iova", iova);
     value.setBig("length", length);
     value.setBig("page_size", pageSize);
@@ -279,7 +279,7 @@ describe("the log", () => {
 describe("pre-copy information", () => {
   const ask = (program: Caller, file: DataFile, argsz = 24, request = MIG_GET_PRECOPY_INFO): [string | 0, number] => {
     const { memory, migration } = program;
-    memory.bytes.set(new StructureValue(PRECOPY_INFO, { argsz, flags: 0xdead }).bytes, 4096);
+    memory.bytes.set(new CStructValue(PRECOPY_INFO, { argsz, flags: 0xdead }).bytes, 4096);
     const ret = dataFileIoctl(file, migration, request, 4096n, memory);
     return [nameOf(ret), read32(memory.bytes.subarray(4096), PRECOPY_INFO.fields.flags)];
   };

@@ -9,6 +9,7 @@
  */
 import { DmaError, ERRNO } from "../../../base/index.ts";
 import {
+  CStructValue,
   FEATURE,
   FEATURE_FLAGS,
   LOGGING_CONTROL,
@@ -25,7 +26,6 @@ import {
   REQUESTS,
   read32,
   read64,
-  StructureValue,
 } from "../../../layouts/uapi/index.ts";
 import type { DataFile } from "./data-file.ts";
 import type { DeviceMigration } from "./device-migration.ts";
@@ -41,6 +41,7 @@ export interface FileTable {
   close(fd: number): boolean;
 }
 
+/** What is behind the door, and where data files get their numbers. */
 export interface MigrationDoorOptions {
   /** Absent: the device cannot move. */
   readonly migration?: DeviceMigration | undefined;
@@ -67,6 +68,7 @@ interface Feature {
 const { GET, SET, PROBE, INDEX_MASK } = FEATURE_FLAGS;
 const HEADER = BigInt(FEATURE.bytes);
 
+/** The feature calls of one device, as the kernel's interface has them. */
 export class MigrationDoor {
   readonly #features: ReadonlyMap<number, Feature>;
   readonly #files: FileTable;
@@ -117,7 +119,7 @@ export class MigrationDoor {
     const features: [number, Feature][] = [
       [
         MIGRATION_FEATURES.MIGRATION,
-        getter(MIGRATION.bytes, () => new StructureValue(MIGRATION, { flags: migration.flags })),
+        getter(MIGRATION.bytes, () => new CStructValue(MIGRATION, { flags: migration.flags })),
       ],
       [
         MIGRATION_FEATURES.MIG_DEVICE_STATE,
@@ -127,7 +129,7 @@ export class MigrationDoor {
         MIGRATION_FEATURES.MIG_DATA_SIZE,
         getter(
           MIG_DATA_SIZE.bytes,
-          () => new StructureValue(MIG_DATA_SIZE, { stop_copy_length: migration.stopCopyLength() }),
+          () => new CStructValue(MIG_DATA_SIZE, { stop_copy_length: migration.stopCopyLength() }),
         ),
       ],
     ];
@@ -147,7 +149,7 @@ export class MigrationDoor {
     const bytes = readCaller(memory, data, MIG_STATE.bytes);
     let code = read32(bytes, MIG_STATE.fields.device_state);
     const answer = (fd: number): void => {
-      const state = new StructureValue(MIG_STATE, { device_state: code, data_fd: fd });
+      const state = new CStructValue(MIG_STATE, { device_state: code, data_fd: fd });
       writeCaller(memory, data, state.bytes);
     };
     if (isGet) {
@@ -200,11 +202,11 @@ export function dataFileIoctl(
     // Flags came later than the rest: whoever has not opted in finds there what it had put there.
     const flags = migration.saysBeganAnew ? (beganAnew ? PRECOPY_INFO_REINIT : 0) : read32(asked, fields.flags);
     const info = { argsz, flags, initial_bytes: initialBytes, dirty_bytes: dirtyBytes };
-    writeCaller(memory, argument, new StructureValue(PRECOPY_INFO, info).bytes);
+    writeCaller(memory, argument, new CStructValue(PRECOPY_INFO, info).bytes);
   });
 }
 
-const getter = (dataBytes: number, value: () => StructureValue<string>): Feature => ({
+const getter = (dataBytes: number, value: () => CStructValue<string>): Feature => ({
   directions: GET,
   dataBytes,
   run: ({ data, memory }) => writeCaller(memory, data, value().bytes),

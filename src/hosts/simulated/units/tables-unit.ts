@@ -10,6 +10,7 @@ import type { IovaPage, PhysPage } from "../../../base/index.ts";
 import { outputOf, READ, WRITE } from "../../../layouts/pagetable/index.ts";
 import type { Requester, TranslationTables, TranslationUnit } from "../../../platform/index.ts";
 
+/** Why a request was refused. */
 export type FaultReason = "not-attached" | "not-present" | "not-permitted";
 
 /** A request that the unit refused. */
@@ -30,6 +31,7 @@ interface Cached {
   isDirty: boolean;
 }
 
+/** How the unit behaves. */
 export interface UnitOptions {
   /** The unit also remembers that an entry is absent, as units of virtual machines do. */
   readonly cachingMode?: boolean;
@@ -37,6 +39,10 @@ export interface UnitOptions {
   readonly dirty?: boolean;
 }
 
+/**
+ * An IOMMU that is driven by calls and walks tables of any format by itself. Its IOTLB is as stale as real ones are;
+ * refused requests are faults in a queue.
+ */
 export class SimulatedUnit implements TranslationUnit {
   readonly #cachingMode: boolean;
   readonly #setsDirty: boolean;

@@ -42,6 +42,7 @@ export interface EngineResult {
   readonly bytes: number;
 }
 
+/** What the engine has besides its DMA. */
 export interface DmaEngineOptions {
   /** Bytes of plain memory behind BAR 0, for peers; a power of two from 4096 on. None unless said. */
   readonly memoryBytes?: number;
@@ -49,6 +50,9 @@ export interface DmaEngineOptions {
   readonly vectors?: number;
 }
 
+/**
+ * The simplest device: it reads and writes where it is told, by DMA through its IOMMU, and can lend memory of its own.
+ */
 export class DmaEngine implements DeviceModel {
   readonly vendorId = 0x1234;
   readonly deviceId = 0x0001;
@@ -64,6 +68,8 @@ export class DmaEngine implements DeviceModel {
   buffer: Uint8Array = new Uint8Array(0);
   /** Results of scripts, oldest first. */
   readonly results: EngineResult[] = [];
+  /** Behind its BAR. */
+  readonly #memory: Uint8Array;
   #port: DevicePort | undefined;
   readonly #timers = new Set<Timer>();
 
@@ -75,7 +81,9 @@ export class DmaEngine implements DeviceModel {
     const options = typeof first === "number" ? {} : first;
     this.vectors = options.vectors ?? 1;
     const length = options.memoryBytes ?? 0;
-    this.bars = length > 0 ? [{ index: 0, length, target: memoryTarget(length) }] : [];
+    const target = memoryTarget(length);
+    this.#memory = target.bytes;
+    this.bars = length > 0 ? [{ index: 0, length, target }] : [];
     if (typeof first === "number") this.#port = portThrough(first, unit!, memory!, (access) => this.onAccess?.(access));
   }
 
@@ -137,6 +145,16 @@ export class DmaEngine implements DeviceModel {
     if (!this.obeysReset) return;
     for (const timer of this.#timers) timer.cancel();
     this.#timers.clear();
+  }
+
+  isQuiet(): boolean {
+    return this.waiting === 0;
+  }
+
+  scrub(): void {
+    this.reset();
+    this.buffer = new Uint8Array(0);
+    this.#memory.fill(0);
   }
 
   get #plugged(): DevicePort {

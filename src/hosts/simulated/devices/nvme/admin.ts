@@ -23,12 +23,27 @@ import {
   versionOf,
 } from "../../../../layouts/nvme/index.ts";
 import { DataRuns, type DmaPort, readPrps } from "./data.ts";
-import type { NvmeController } from "./nvme.ts";
-import { CompletionQueue, SubmissionQueue } from "./queues.ts";
+import type { Namespace } from "./namespace.ts";
+import type { NvmeModelOptions } from "./options.ts";
+import { type AdminAnswer, CompletionQueue, SubmissionQueue } from "./queues.ts";
 
-export interface AdminAnswer {
-  readonly status: number;
-  readonly result: number;
+/** What admin commands read and change of their controller. */
+interface AdminTarget {
+  readonly options: NvmeModelOptions;
+  readonly namespaces: ReadonlyMap<number, Namespace>;
+  readonly sgls: number;
+  readonly vectors: number;
+  readonly ioQueues: number;
+  readonly maxQueueEntries: number;
+  readonly engine: AdminQueues;
+}
+
+/** Of its queue engine. */
+interface AdminQueues {
+  readonly submissionQueues: Map<number, SubmissionQueue>;
+  readonly completionQueues: Map<number, CompletionQueue>;
+  complete(queue: SubmissionQueue, id: number, status: number, result: number): void;
+  awaitEvent(queue: SubmissionQueue, id: number, limit: number): boolean;
 }
 
 const ABORT_LIMIT = 4;
@@ -36,11 +51,11 @@ const EVENT_LIMIT = 4;
 const answer = (status: number, result = 0): AdminAnswer => ({ status, result });
 
 export class AdminCommands {
-  readonly #controller: NvmeController;
+  readonly #controller: AdminTarget;
   readonly #port: DmaPort;
   readonly #runs = new DataRuns();
 
-  constructor(controller: NvmeController, port: DmaPort) {
+  constructor(controller: AdminTarget, port: DmaPort) {
     this.#controller = controller;
     this.#port = port;
   }

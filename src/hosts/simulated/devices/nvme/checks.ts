@@ -5,7 +5,7 @@
  * Specified by: NVM Express base specification 2.0, 3.1.4 (controller properties): how many bits each has.
  */
 import { badNvmeOption } from "../../errors.ts";
-import type { NvmeOptions } from "./nvme.ts";
+import type { NvmeModelOptions } from "./options.ts";
 
 /** Blocks and metadata are counted by two and by one byte of shift and length in the format's description. */
 const LEAST_BLOCK_SHIFT = 9;
@@ -14,7 +14,7 @@ const MOST_METADATA_BYTES = 0xffff;
 
 type Range = readonly [least: number, most: number];
 
-const COUNTS: Readonly<Partial<Record<keyof NvmeOptions, Range>>> = {
+const COUNTS: Readonly<Partial<Record<keyof NvmeModelOptions, Range>>> = {
   vectors: [0, 2048],
   ioQueues: [1, 65_535],
   maxQueueEntries: [2, 65_536],
@@ -26,9 +26,9 @@ const COUNTS: Readonly<Partial<Record<keyof NvmeOptions, Range>>> = {
 };
 
 /** @throws DmaError ERR_DMA_SIM_NVME (EINVAL) */
-export function checkNvmeOptions(options: NvmeOptions): void {
+export function checkNvmeOptions(options: NvmeModelOptions): void {
   for (const [name, range] of Object.entries(COUNTS)) {
-    const value = options[name as keyof NvmeOptions];
+    const value = options[name as keyof NvmeModelOptions];
     if (value !== undefined) checkCount(name, value, range);
   }
   for (const name of ["readyMs", "serviceMs"] as const) {

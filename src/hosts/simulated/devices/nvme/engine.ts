@@ -19,12 +19,11 @@ import {
   viewOf,
 } from "../../../../layouts/nvme/index.ts";
 import type { DevicePort } from "../../device.ts";
-import type { AdminAnswer } from "./admin.ts";
 import type { DmaPort } from "./data.ts";
 import type { FaultPlan, NvmeFault } from "./faults.ts";
-import { type Completion, CompletionQueue, SubmissionQueue } from "./queues.ts";
+import { type AdminAnswer, type Completion, CompletionQueue, SubmissionQueue } from "./queues.ts";
 
-export interface EngineHost {
+interface EngineHost {
   /** The controller's way to memory, its own included. */
   readonly port: DmaPort;
   readonly plugged: DevicePort;

@@ -6,6 +6,7 @@
  */
 import type { Random } from "../../../../base/index.ts";
 
+/** A command, as a fault plan is asked about it. */
 export interface CommandSeen {
   /** Submission queue; 0 is the admin queue. */
   readonly queue: number;
@@ -16,6 +17,7 @@ export interface CommandSeen {
   readonly blocks: number;
 }
 
+/** What can go wrong with a command. */
 export type NvmeFault =
   /** It is done, and nobody is told. */
   | { readonly kind: "lost" }
@@ -34,6 +36,7 @@ export type NvmeFault =
   /** It is told under another id first. */
   | { readonly kind: "wrong-id"; readonly id: number };
 
+/** Decides for each command what goes wrong with it; undefined: nothing. */
 export type FaultPlan = (command: CommandSeen) => NvmeFault | undefined;
 
 /** Each fault on I/O commands with the odds of `perThousand` of it. */

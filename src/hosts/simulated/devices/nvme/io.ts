@@ -20,7 +20,7 @@ import {
 import { DataRuns, type DmaPort, readPrps, readSgl } from "./data.ts";
 import type { Namespace } from "./namespace.ts";
 
-export interface IoContext {
+interface IoContext {
   /** The controller's way to memory, its own included. */
   readonly port: DmaPort;
   readonly namespaces: ReadonlyMap<number, Namespace>;

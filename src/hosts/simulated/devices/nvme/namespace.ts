@@ -1,6 +1,7 @@
 /** A namespace of the simulated NVMe controller: blocks, their metadata, and where both are kept. */
 import { type BlockStore, MemoryStore } from "../block-store.ts";
 
+/** One namespace of a controller: blocks, their size, metadata, and where they are kept. */
 export interface NamespaceOptions {
   /** A whole number from 1 on. */
   readonly blocks: number;

@@ -30,47 +30,25 @@ import { type BarModel, type DeviceModel, type DevicePort, registerTarget } from
 import { notPlugged } from "../../errors.ts";
 import { AdminCommands } from "./admin.ts";
 import { checkNvmeOptions } from "./checks.ts";
-import { CMB_BAR, type CmbUses, ControllerMemory } from "./cmb.ts";
+import { CMB_BAR, ControllerMemory } from "./cmb.ts";
 import type { DmaPort } from "./data.ts";
 import { QueueEngine } from "./engine.ts";
 import type { FaultPlan } from "./faults.ts";
 import { IoCommands } from "./io.ts";
-import { Namespace, type NamespaceOptions } from "./namespace.ts";
+import { Namespace } from "./namespace.ts";
+import type { NvmeModelOptions } from "./options.ts";
 
-export interface NvmeOptions {
-  readonly namespaces: readonly NamespaceOptions[];
-  readonly vectors?: number;
-  /** I/O queues of each kind; 8 unless said. */
-  readonly ioQueues?: number;
-  /** Entries of the largest I/O queue; 1024 unless said. */
-  readonly maxQueueEntries?: number;
-  /** Longest transfer: 2^n pages of 4 KiB; 0, the default, is no limit. */
-  readonly maxTransferShift?: number;
-  /** SGLS: byte-aligned SGLs, also for metadata, unless said. */
-  readonly sgls?: number;
-  readonly doorbellStride?: number;
-  /** Smallest memory page: 4 KiB shifted left by this. */
-  readonly minPageShift?: number;
-  /** Memory of its own that others may use; none unless said. */
-  readonly cmbBytes?: number;
-  /** What it may be used for; everything unless said. */
-  readonly cmbUses?: CmbUses;
-  /** From enabled to ready; 1 ms unless said. */
-  readonly readyMs?: number;
-  /** From fetched to done; 0.02 ms unless said. */
-  readonly serviceMs?: number;
-  readonly serialNumber?: string;
-  readonly modelNumber?: string;
-  readonly faults?: FaultPlan;
-}
-
+/**
+ * A simulated NVMe controller: registers, queues, PRP and SGL by DMA, features, events, a memory buffer, and faults as
+ * planned. NVM Express base specification 2.0.
+ */
 export class NvmeController implements DeviceModel {
   readonly vendorId = 0x1b36;
   readonly deviceId = 0x0010;
   /** Mass storage, non-volatile memory, NVM Express. */
   readonly classCode = 0x01_0802;
   readonly bars: readonly BarModel[];
-  readonly options: NvmeOptions;
+  readonly options: NvmeModelOptions;
   readonly namespaces: Map<number, Namespace> = new Map();
   readonly vectors: number;
   readonly sgls: number;
@@ -85,7 +63,7 @@ export class NvmeController implements DeviceModel {
   #shutdown: Timer | undefined;
 
   /** @throws DmaError ERR_DMA_SIM_NVME (EINVAL) */
-  constructor(options: NvmeOptions) {
+  constructor(options: NvmeModelOptions) {
     checkNvmeOptions(options);
     this.options = options;
     options.namespaces.forEach((namespace, i) => void this.namespaces.set(i + 1, new Namespace(i + 1, namespace)));
@@ -244,6 +222,15 @@ export class NvmeController implements DeviceModel {
     this.#configuration = 0;
     this.#status = 0;
     this.#memory.reset();
+  }
+
+  isQuiet(): boolean {
+    return this.engine.submissionQueues.size === 0;
+  }
+
+  scrub(): void {
+    this.reset();
+    this.cmb.fill(0);
   }
 
   #configure(value: number): void {

@@ -4,6 +4,12 @@
  * Specified by: NVM Express base specification 2.0, 3.3.1 (queues over PCI Express).
  */
 
+/** How an admin command ended. */
+export interface AdminAnswer {
+  readonly status: number;
+  readonly result: number;
+}
+
 /** A ring of commands. The driver moves the tail, the controller the head. */
 export class SubmissionQueue {
   readonly id: number;

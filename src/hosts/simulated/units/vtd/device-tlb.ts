@@ -10,6 +10,7 @@ import { type Cached, TranslationCache } from "./translation-cache.ts";
  */
 export type DeviceTlbManners = "obeys" | "ignores" | "silent";
 
+/** A device's own translations (PCIe ATS): kept until the unit tells it to forget. */
 export class DeviceTlb {
   manners: DeviceTlbManners = "obeys";
   /** Invalidations that it was sent. */

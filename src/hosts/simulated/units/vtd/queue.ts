@@ -12,7 +12,7 @@ import { FAULT_STATUS, QUEUE_WIDE_DESCRIPTORS } from "../../../../layouts/vtd/in
 import type { TableMemory } from "../../../../platform/index.ts";
 
 /** What the queue tells the unit to forget. */
-export interface Forgetting {
+export interface InvalidationTarget {
   context(granularity: number, domainId: number, requester: number, functionMask: number): void;
   pasidCache(granularity: number, domainId: number, pasid: number): void;
   /** Order 0 to 52; only page-selective ones have a block. */
@@ -48,6 +48,7 @@ export interface QueueMisbehaviour {
   hideSource: boolean;
 }
 
+/** What a unit has read from its queue. */
 export interface QueueCounts {
   /** Times that the tail was moved. */
   submissions: number;
@@ -82,7 +83,7 @@ export class InvalidationEngine {
   /** The device of the last time-out. */
   silentDevice = 0;
   readonly #memory: TableMemory;
-  readonly #forgetting: Forgetting;
+  readonly #forgetting: InvalidationTarget;
   readonly #nowMs: () => number;
   readonly #timeoutMs: number;
   #base = 0 as PhysPage;
@@ -95,7 +96,7 @@ export class InvalidationEngine {
   /** A device that was asked since the last wait and did not answer. */
   #unanswered = -1;
 
-  constructor(memory: TableMemory, forgetting: Forgetting, nowMs: () => number, timeoutMs: number) {
+  constructor(memory: TableMemory, forgetting: InvalidationTarget, nowMs: () => number, timeoutMs: number) {
     this.#memory = memory;
     this.#forgetting = forgetting;
     this.#nowMs = nowMs;

@@ -10,7 +10,7 @@ import { TranslationCache } from "./translation-cache.ts";
 import { type PageWalker, WalkCache, type WalkCaches } from "./walk.ts";
 
 /** One address space in the IOTLB. */
-export interface Space {
+interface Space {
   readonly domainId: number;
   /** -1: second stage or pass-through. */
   readonly pasid: number;

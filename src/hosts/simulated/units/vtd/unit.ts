@@ -16,16 +16,22 @@ import { DeviceTlb } from "./device-tlb.ts";
 import { REASON } from "./fault-reasons.ts";
 import { FaultRecords } from "./fault-records.ts";
 import { type PageRequest, PageRequestRing } from "./page-request-ring.ts";
-import { type Forgetting, InvalidationEngine, type QueueCounts, type QueueMisbehaviour } from "./queue.ts";
+import { InvalidationEngine, type InvalidationTarget, type QueueCounts, type QueueMisbehaviour } from "./queue.ts";
 import type { Cached } from "./translation-cache.ts";
 import { Translator } from "./translator.ts";
 
+/** What a simulated VT-d unit can do, and the memory that it reads. */
 export interface SimulatedVtdOptions extends VtdTraits {
   /** All memory that structures and tables can be in. */
   readonly memory: TableMemory;
   readonly clock: Clock;
   /** After this long a device that was told to forget counts as not answering. 1 unless said. */
   readonly deviceTimeoutMs?: number;
+  /**
+   * With `cachingMode`: absent entries are in fact cached, which the specification permits and does not demand. On unless
+   * said; the unit that QEMU emulates asks for the invalidations and caches none.
+   */
+  readonly cachesAbsent?: boolean;
 }
 
 /** An answer to a group of page requests, as the device gets it. */
@@ -40,6 +46,10 @@ export interface PageResponse {
 /** What one turn of a polling loop takes. */
 const POLL_MS = 0.001;
 
+/**
+ * A VT-d unit: registers on one side, device requests on the other. What it knows it reads from memory, and keeps until
+ * an invalidation in its queue tells it to forget. VT-d specification, 3, 6, 7 and 11.
+ */
 export class SimulatedVtdUnit implements VtdRegisters {
   readonly capability: bigint;
   readonly extendedCapability: bigint;
@@ -61,7 +71,7 @@ export class SimulatedVtdUnit implements VtdRegisters {
     this.capability = capability;
     this.extendedCapability = extended;
     this.#clock = clock;
-    this.#translator = new Translator(memory, options.cachingMode === true);
+    this.#translator = new Translator(memory, options.cachingMode === true && options.cachesAbsent !== false);
     this.#records = new FaultRecords(options.faultRecords ?? 1);
     this.#pageRequests = new PageRequestRing(memory);
     this.#queue = new InvalidationEngine(memory, this.#forgetting(), () => this.#nowMs(), deviceTimeoutMs);
@@ -273,7 +283,7 @@ export class SimulatedVtdUnit implements VtdRegisters {
   }
 
   /** What descriptors make it, and devices, forget. */
-  #forgetting(): Forgetting {
+  #forgetting(): InvalidationTarget {
     return {
       context: (...what) => this.#translator.forgetContext(...what),
       pasidCache: (...what) => this.#translator.forgetPasids(...what),

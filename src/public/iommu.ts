@@ -1,0 +1,116 @@
+/**
+ * Below the DMA API: domains, the IOVA allocator, page tables of every format, VT-d units, bounce buffers, peers' routes.
+ *
+ * For who builds a machine, an operating system or an IOMMU; a driver needs none of it.
+ *
+ * @module dmalink/iommu
+ */
+export {
+  DmaDomain,
+  type DmaDomainOptions,
+  FAULT_EVENT_LIMIT,
+  type FaultEvents,
+  INTERRUPT_WINDOW,
+  type InvalidationCounts,
+  type LinkCursor,
+  PASID_LIMIT,
+  PagingDomain,
+  type PagingDomainOptions,
+  PasidAllocator,
+  type PasidCandidate,
+  type PasidGroup,
+  refusePasid,
+  type TranslationFault,
+  type VtdCapabilities,
+  type VtdFault,
+  VtdUnit,
+  type VtdUnitOptions,
+  VtdUnits,
+} from "../iommu/index.ts";
+export {
+  FlushQueue,
+  type FlushQueueOptions,
+  type GranuleRange,
+  IovaAllocator,
+  type IovaAllocatorOptions,
+  type IovaDevice,
+  IovaSpace,
+  type IovaSpaceOptions,
+} from "../iova/index.ts";
+export {
+  type AmdV1Options,
+  type ArmGeometry,
+  type ArmOptions,
+  amdV1,
+  armGeometry,
+  armLpae,
+  CACHE,
+  type DirtyRule,
+  FORMAT_NAMES,
+  type FormatName,
+  layoutNamed,
+  MMIO,
+  NOEXEC,
+  PRIVILEGED,
+  READ,
+  type RiscvOptions,
+  riscv,
+  TABLE_FORMATS,
+  type TableFormat,
+  type TableLayout,
+  type VtdSecondStageOptions,
+  vtdSecondStage,
+  type Words,
+  WRITE,
+  type X86Options,
+  x86_64,
+} from "../layouts/pagetable/index.ts";
+export { ACS, barBusAddress } from "../layouts/pci/index.ts";
+export {
+  type AllowedBridge,
+  type P2pMapType,
+  type P2pProvider,
+  P2pRouter,
+  type P2pRouterOptions,
+  type P2pState,
+  type PeerRange,
+} from "../p2p/index.ts";
+export {
+  Arena,
+  type ArenaOptions,
+  FrameList,
+  Gather,
+  LeafCursor,
+  PageTable,
+  type PageTableOptions,
+  type TableEntry,
+  type TableEvents,
+  type Translation,
+} from "../pagetable/index.ts";
+export type {
+  AtsTraits,
+  AttachOptions,
+  HostBridge,
+  NestedTables,
+  PageRequest,
+  PageRequestGroup,
+  PageRequestHandler,
+  PageRequests,
+  PageResponseCode,
+  Requester,
+  TableMemory,
+  TranslationTables,
+  TranslationUnit,
+  VtdRegisters,
+} from "../platform/index.ts";
+export {
+  BOUNCE_LIMIT,
+  BOUNCE_SET,
+  BOUNCE_SLOT,
+  type BounceGrowth,
+  type BounceLimits,
+  BouncePool,
+  type BouncePoolOptions,
+  maxBounceSize,
+  type SlotState,
+} from "../swiotlb/index.ts";

@@ -1,0 +1,42 @@
+/**
+ * Devices in the private world of a confidential guest: the way into the trust and out of it (TDISP, IDE, attestation).
+ *
+ * @module dmalink/tee
+ */
+export {
+  type AttestationPolicy,
+  BRIDGE_STREAMS,
+  Contract,
+  type ContractAnswer,
+  contractAnswer,
+  type DoorOptions,
+  IdeBridge,
+  IdePort,
+  IdeStream,
+  type InterfaceMemory,
+  type JudgedDevice,
+  type Judgement,
+  judgeEvidence,
+  LinkCore,
+  type LinkCoreOptions,
+  LinkDriver,
+  type LinkDriverOptions,
+  type LinkFile,
+  LinkFiles,
+  type LiveMappings,
+  type MemoryTerms,
+  policyHex,
+  REQUEST_SCOPE,
+  type Reason,
+  type ReasonCode,
+  type SecurityManager,
+  type StreamSetup,
+  type StreamStep,
+  TeeDevice,
+  type TeeDeviceOptions,
+  TeeGuest,
+  type TeeGuestOptions,
+  type Trust,
+  type TrustCounters,
+  type VisibleBar,
+} from "../consumers/tee/index.ts";
