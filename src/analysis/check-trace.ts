@@ -7,7 +7,11 @@
  * Specified by: the grammar of the kernel's events, and the rules (findings/rules.ts).
  */
 
-import type { Trace } from "../trace/index.ts";
+import type { EventBatch, KernelFact, Trace } from "../trace/index.ts";
+import { type KernelSummary, KernelTold } from "./faults/kernel-told.ts";
+import type { KernelLog } from "./faults/log-beside.ts";
+import { RecordedAddresses } from "./faults/recorded-addresses.ts";
+import type { Told } from "./faults/told.ts";
 import { type Evidence, type Finding, SEVERITIES } from "./findings/finding.ts";
 import type { Draft, Rule, Scene } from "./findings/rule.ts";
 import { RULES } from "./findings/rules.ts";
@@ -32,6 +36,12 @@ export interface CheckOptions {
   readonly visit?: EventVisitor;
   /** Findings kept per rule; all are counted. Default {@link FINDINGS_PER_RULE}. */
   readonly findingsPerRule?: number;
+  /** The kernel's log of the same machine. */
+  readonly kernelLog?: KernelLog;
+  /** Nanoseconds to add to that log's times to get the trace's; without it, found from lines that are in both. */
+  readonly kernelLogOffsetNs?: number;
+  /** Address bits that devices really drive, by name: mappings beyond are found before they fault. */
+  readonly deviceBits?: ReadonlyMap<string, number>;
   /** Called with the number of events so far, once a batch. */
   readonly progress?: (events: number) => void;
 }
@@ -58,8 +68,10 @@ export interface CheckResult {
   readonly liveAtEnd: number;
   /** An `iommu:unmap` took their pages back, and the call of the DMA API that ended them is not in the recording: not live. */
   readonly endUnsaid: number;
-  /** Devices that events named. */
+  /** Devices that events named; those of the kernel's lines are in `kernel`. */
   readonly devices: readonly string[];
+  /** What the kernel said in the recording, and in the log beside it. */
+  readonly kernel: KernelSummary;
 }
 
 /**
@@ -71,7 +83,7 @@ export async function checkTrace(trace: Trace, options: CheckOptions = {}): Prom
   const check = new Check(trace, options);
   for await (const batch of trace.batches()) {
     if (options.visit) for (let row = 0; row < batch.count; row++) options.visit(batch, row);
-    check.feed.batch(batch);
+    check.batch(batch);
     options.progress?.(check.feed.eventTotal);
   }
   return check.finish();
@@ -85,11 +97,25 @@ class Check {
   readonly #kept = new Map<string, (Finding & { readonly selfEvident: boolean })[]>();
   readonly #counts = new Map<string, number>();
   readonly #overdue: Overdue;
+  readonly #addresses: RecordedAddresses;
+  readonly #kernel: KernelTold;
 
   constructor(trace: Trace, options: CheckOptions) {
     this.#trace = trace;
     this.#options = options;
-    this.#ledger = new Ledger(options.sink);
+    this.#ledger = new Ledger({
+      lifetime: (table, row) => {
+        this.#addresses.lifetime(table, row);
+        options.sink?.lifetime(table, row);
+      },
+    });
+    this.#addresses = new RecordedAddresses(
+      this.#ledger.table,
+      this.#ledger.now,
+      this.#ledger.history,
+      () => this.feed.iommu.pieces,
+    );
+    this.#kernel = new KernelTold(trace, options.kernelLog, options.kernelLogOffsetNs, (fact) => this.#said(fact));
     this.feed = new Feed(this.#ledger, trace);
     this.#overdue = new Overdue(this.#ledger.table);
     this.#ledger.watch(this.#overdue);
@@ -99,9 +125,19 @@ class Check {
     if (options.start) options.start.seed(this.feed, this.#ledger);
   }
 
+  batch(batch: EventBatch): void {
+    this.feed.batch(batch);
+    this.#kernel.batch(batch);
+  }
+
+  #said(fact: KernelFact<Told>): void {
+    for (const hook of this.#ledger.hooks.said) hook(fact);
+  }
+
   finish(): CheckResult {
     const { feed } = this;
     const ledger = this.#ledger;
+    const kernel = this.#kernel.finish();
     feed.iommu.finish();
     if (this.#cut) this.#retract(this.#horizonNs());
     for (const hook of ledger.hooks.finish) hook();
@@ -137,6 +173,7 @@ class Check {
       liveAtEnd,
       endUnsaid,
       devices: table.devices,
+      kernel,
     };
   }
 
@@ -174,6 +211,15 @@ class Check {
         );
         return { by: suspicion.by, event };
       },
+      addresses: this.#addresses,
+      deviceBits: this.#options.deviceBits ?? new Map(),
+      isLog: () => this.#trace.format === "kernel log",
+      startUnknown: () => this.#options.start === undefined && this.#ledger.unknownStart > 0,
+      deviceIndex: (name) => {
+        const index = this.#ledger.table.devices.indexOf(name);
+        return index < 0 ? undefined : index;
+      },
+      told: (what, at, text, iova) => this.#toldEvidence(what, at, text, iova),
       evidence: (what, place, iova, length) => this.#evidence(what, place, iova, length),
       begun: (row, what = "mapped") => this.#begun(row, what),
       current: (what, iova, length) => this.#evidence(what, this.#ledger.now, iova, length),
@@ -203,6 +249,14 @@ class Check {
     };
   }
 
+  #toldEvidence(what: string, at: Told, text: string, iova: number | undefined): Evidence {
+    const { place, line, source, timeNs } = at;
+    const shown = { ...(source === "io_page_fault" ? {} : { text }), ...(line !== undefined && { line }) };
+    if (place) return { ...this.#evidence(what, place, iova), ...shown };
+    const nobody = { cpu: 0, pid: 0, task: "", length: undefined, site: undefined };
+    return { what, event: "kernel log", timeNs: timeNs ?? -1, iova, ...nobody, ...shown };
+  }
+
   #begun(row: number, what: string): Evidence {
     const { table } = this.#ledger;
     const start = this.#ledger.startOf(row);
@@ -211,7 +265,8 @@ class Check {
   }
 
   #report(rule: Rule, draft: Draft): void {
-    const name = draft.device === NO_DEVICE ? undefined : this.#ledger.table.devices[draft.device];
+    const name =
+      draft.deviceName ?? (draft.device === NO_DEVICE ? undefined : this.#ledger.table.devices[draft.device]);
     if (this.#options.devices && (name === undefined || !this.#options.devices.includes(name))) return;
     this.#counts.set(rule.name, (this.#counts.get(rule.name) ?? 0) + 1);
     let list = this.#kept.get(rule.name);
@@ -232,6 +287,9 @@ class Check {
       advice: draft.advice ?? rule.advice,
       evidence: draft.evidence,
       selfEvident: draft.selfEvident ?? false,
+      ...(draft.fault && { fault: draft.fault }),
+      ...(draft.mapping && { mapping: draft.mapping }),
+      ...(draft.hypotheses && { hypotheses: draft.hypotheses }),
     });
   }
 

@@ -6,6 +6,7 @@
  * @module dmalink/sim
  */
 export {
+  type Arrival,
   BareDevice,
   type BareDeviceOptions,
   type BarModel,
@@ -17,6 +18,7 @@ export {
   type CommandSeen,
   CpuCaches,
   type CpuCachesOptions,
+  type Departure,
   type DeviceModel,
   type DevicePort,
   type DeviceTlb,
@@ -54,6 +56,7 @@ export {
   type Refusal,
   type RefusalReason,
   type RegionTarget,
+  type RequestGate,
   type RequestTranslator,
   randomFaults,
   registerTarget,
@@ -76,8 +79,11 @@ export {
   SimulatedRam,
   type SimulatedRamOptions,
   SimulatedUnit,
+  SimulatedVirtioIommu,
+  type SimulatedVirtioOptions,
   type SimulatedVtdOptions,
   SimulatedVtdUnit,
+  type TrustedPage,
   UART_STATE_BYTES,
   Uart,
   type UnitOptions,

@@ -66,6 +66,7 @@ export class Ledger {
     tookBack: [],
     flushed: [],
     faulted: [],
+    said: [],
     bounced: [],
     freed: [],
     finish: [],

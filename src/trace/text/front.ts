@@ -20,6 +20,7 @@ const OPEN_PAREN = 40;
 const CLOSE_PAREN = 41;
 const PLUS = 43;
 const MINUS = 45;
+const DOT = 46;
 const ZERO = 48;
 const COLON = 58;
 const LESS = 60;
@@ -225,8 +226,11 @@ export class Front {
   /** `SYSTEM:EVENT: …`: without a stamp a name must say more than a word and a colon, which prose has too. */
   #systemName(bytes: Uint8Array, from: number): number {
     if (this.#name(bytes, from, true) !== EVENT) return NOTHING;
-    for (let at = this.nameStart; at < this.nameEnd; at++) if (bytes[at] === COLON) return EVENT;
-    return NOTHING;
+    let colons = 0;
+    for (let at = this.nameStart; at < this.nameEnd; at++)
+      if (bytes[at] === COLON) colons++;
+      else if (!isWordAt(bytes, at) && !isDigit(bytes[at]) && bytes[at] !== MINUS && bytes[at] !== DOT) return NOTHING;
+    return colons === 1 ? EVENT : NOTHING;
   }
 
   /** The event alone, as tracefs prints it without context. */

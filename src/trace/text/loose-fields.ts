@@ -47,6 +47,8 @@ const AGAIN = / \((-?\d{1,20})\)(?= |$)/y;
 /** A byte as tracefs prints it: `'c'(99)`, or `(0)` where it is no character. */
 const CHARACTER = /^(?:'[\s\S]')?\((-?\d{1,3})\)$/;
 const FAILED = "[FAILED TO PARSE]";
+/** No event has more; what a line holds beyond is no field. */
+const MOST_PAIRS = 512;
 /** Closing characters by what opens a value that may hold spaces. */
 const CLOSERS: readonly (readonly [string, string])[] = [
   ['"', '"'],
@@ -66,6 +68,10 @@ export function payloadOf(text: string): Payload {
   while (at < end) {
     while (at < end && text[at]! <= " ") at++;
     if (at === end) break;
+    if (pairs.length + words.length > MOST_PAIRS) {
+      words.push(text.slice(at));
+      break;
+    }
     const from = at;
     NAME.lastIndex = at;
     const name = NAME.exec(text)?.[0];
