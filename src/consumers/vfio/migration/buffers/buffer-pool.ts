@@ -19,6 +19,7 @@ export class BufferCounters {
   metadataPeakBytes = 0;
 }
 
+/** The buffers of one device's sessions. */
 export class BufferPool {
   readonly counters: BufferCounters = new BufferCounters();
   readonly #host: BufferHost;

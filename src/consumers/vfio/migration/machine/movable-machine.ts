@@ -31,6 +31,7 @@ export interface GuestProcessors {
   load(state: Uint8Array): void;
 }
 
+/** A whole virtual machine, as it is moved. */
 export interface MovableMachine {
   readonly ram: GuestRam;
   readonly devices: readonly MovableDevice[];

@@ -29,6 +29,7 @@ export interface SavedChunk {
   readonly left: number;
 }
 
+/** The card's commands, its mailbox and its keys. */
 export class NicCommands implements DeviceKeys {
   readonly #device: PciDevice;
   readonly #registers: Registers;
