@@ -12,7 +12,7 @@ import { PAGE_SIZE } from "../../base/index.ts";
 import type { History, Place } from "../lifetimes/history.ts";
 import { type LifetimeTable, NO_DEVICE, NO_DIRECTION, TWO_STEP } from "../lifetimes/table.ts";
 import type { AddressHistory, Holder, Question, Survey } from "./address-history.ts";
-import { Finder } from "./finder.ts";
+import { Finder, LIVE } from "./finder.ts";
 
 /** Mappings that ended last, all of them. */
 export const RING_ROWS: number = 1 << 16;
@@ -161,16 +161,21 @@ export class RecordedAddresses implements AddressHistory {
       );
       if (rank !== 0) finder.take(rank, () => ringHolder(ring, row));
     }
-    this.#surveyHistory(finder);
+    this.#surveyHistory(finder, question);
     return finder.survey();
   }
 
-  /** The last ends of addresses: those that the ring still has say nothing new, and are passed over as equals. */
-  #surveyHistory(finder: Finder): void {
+  /**
+   * The last ends of addresses: those that the ring still has say nothing new, and are passed over as equals. An end may be one
+   * without a mapping, or of an unknown beginning: it says that something ended, never that something was live before.
+   */
+  #surveyHistory(finder: Finder, { timeNs, toleranceNs }: Question): void {
     const history = this.#history;
+    const untilNs = timeNs === undefined ? Number.POSITIVE_INFINITY : timeNs + toleranceNs;
     for (let i = 0; i < history.count; i++) {
       const space = history.spaceOf(i);
       if (space > NO_DEVICE) continue; // a list's or a range's, by something else than its address
+      if (history.startNsOf(i) < 0 || history.endNsOf(i) > untilNs) continue;
       const rank = finder.look(
         space,
         history.iovaOf(i),
@@ -179,7 +184,7 @@ export class RecordedAddresses implements AddressHistory {
         history.startNsOf(i),
         history.endNsOf(i),
       );
-      if (rank !== 0) finder.take(rank, () => historyHolder(history, i));
+      if ((rank & ~LIVE) !== 0) finder.take(rank & ~LIVE, () => historyHolder(history, i));
     }
   }
 

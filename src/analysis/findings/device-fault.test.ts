@@ -275,6 +275,19 @@ describe("a device without a requester id", () => {
   });
 });
 
+test("an unmap that comes later, of nothing, does not make an address live", async () => {
+  const trace = new SampleTrace()
+    .map(DISK, 0xfffe1000, 0x8000, 4096)
+    .wait(100)
+    .unmap(DISK, 0xfffe1000, 4096)
+    .wait(100_000);
+  trace.event("io_page_fault", `IOMMU:drv ${DISK} iova=0x00000000fffe1000 flags=0x0001`).wait(100_000);
+  expect(await faults(trace.unmap(DISK, 0xfffe1000, 4096))).toMatchObject([{ mapping: { relation: "ended" } }]);
+  const never = new SampleTrace().map(DISK, 0xfffe1000, 0x8000, 4096);
+  never.event("io_page_fault", `IOMMU:drv ${DISK} iova=0x0000000054321000 flags=0x0001`).wait(100);
+  expect(await faults(never.unmapOnly(DISK, 0x5432_1000, 4096))).toMatchObject([{ mapping: { relation: "never" } }]);
+});
+
 describe("what is counted", () => {
   const io = (trace: SampleTrace, address: number, flags = 1): SampleTrace =>
     trace.event("io_page_fault", `IOMMU:drv ${DISK} iova=0x${hex16(address)} flags=0x000${flags}`);
