@@ -117,6 +117,7 @@ class Check {
     );
     this.#kernel = new KernelTold(trace, options.kernelLog, options.kernelLogOffsetNs, (fact) => this.#said(fact));
     this.feed = new Feed(this.#ledger, trace);
+    this.feed.iommu.onPieceEnded = (piece) => this.#addresses.pieceEnded(piece);
     this.#overdue = new Overdue(this.#ledger.table);
     this.#ledger.watch(this.#overdue);
     this.feed.onLoss = (sinceNs) => this.#retract(sinceNs);

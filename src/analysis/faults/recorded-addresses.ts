@@ -95,14 +95,8 @@ export class RecordedAddresses implements AddressHistory {
   lifetime(table: LifetimeTable, row: number): void {
     const endNs = table.endNs[row]!;
     if (endNs < 0) return; // it is live: the table has it
-    const ring = this.#ring;
-    let at: number;
-    if (ring.grow(RING_ROWS)) at = ring.used++;
-    else {
-      at = this.#next;
-      this.#next = (at + 1) % RING_ROWS;
-    }
-    const { numbers, words } = ring;
+    const at = this.#place();
+    const { numbers, words } = this.#ring;
     const n = at * NUMBERS;
     const seen = table.startNs[row]! >= 0;
     const now = this.#now;
@@ -124,6 +118,40 @@ export class RecordedAddresses implements AddressHistory {
     words[w + 2] = now.task;
     words[w + 3] = now.pid;
     words[w + 4] = table.direction[row]!;
+  }
+
+  /** Remembers that the event at hand takes back a piece that no event has named a device for. */
+  pieceEnded(piece: number): void {
+    const pieces = this.#pieces();
+    const at = this.#place();
+    const { numbers, words } = this.#ring;
+    const now = this.#now;
+    const n = at * NUMBERS;
+    numbers[n + IOVA] = pieces.page[piece]! * PAGE_SIZE;
+    numbers[n + LENGTH] = pieces.pages[piece]! * PAGE_SIZE;
+    numbers[n + PHYS] = pieces.phys[piece]!;
+    numbers[n + START_NS] = pieces.startNs[piece]!;
+    numbers[n + END_NS] = now.timeNs;
+    numbers[n + BEGAN_AT] = pieces.cpu[piece]! * 65536 + pieces.type[piece]!;
+    numbers[n + ENDED_AT] = now.cpu * 65536 + now.type;
+    numbers[n + DEVICE] = NO_DEVICE;
+    numbers[n + KIND] = UNATTRIBUTED;
+    numbers[n + SITES] = 0;
+    const w = at * WORDS;
+    words[w] = pieces.task[piece]!;
+    words[w + 1] = pieces.pid[piece]!;
+    words[w + 2] = now.task;
+    words[w + 3] = now.pid;
+    words[w + 4] = NO_DIRECTION;
+  }
+
+  /** A row of the ring: a free one, or the oldest. */
+  #place(): number {
+    const ring = this.#ring;
+    if (ring.grow(RING_ROWS)) return ring.used++;
+    const at = this.#next;
+    this.#next = (at + 1) % RING_ROWS;
+    return at;
   }
 
   survey(question: Question): Survey {

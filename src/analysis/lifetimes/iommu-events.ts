@@ -49,6 +49,8 @@ const RECENT = 8;
 
 export class IommuEvents {
   readonly pieces: Pieces = new Pieces();
+  /** Called when an `iommu:unmap` takes a piece that no event has named a device for, before it is removed. */
+  onPieceEnded: ((piece: number) => void) | undefined;
   /** `iommu:map` events are in this trace. */
   seen = false;
   /** Mappings that no event names a device for. */
@@ -258,8 +260,10 @@ export class IommuEvents {
     if (pages > pieces.used * 2) {
       // A huge range over few pieces: look at those instead of at every page.
       for (let piece = 0; piece < pieces.used; piece++)
-        if (pieces.isLive(piece) && pieces.page[piece]! >= page && pieces.page[piece]! < page + pages)
+        if (pieces.isLive(piece) && pieces.page[piece]! >= page && pieces.page[piece]! < page + pages) {
+          this.onPieceEnded?.(piece);
           pieces.remove(piece);
+        }
       return this.#tookPieces(before);
     }
     for (let at = page; at < page + pages; ) {
@@ -273,6 +277,7 @@ export class IommuEvents {
       const startNs = pieces.startNs[piece]!;
       this.longestNs = Math.max(this.longestNs, this.#ledger.now.timeNs - startNs);
       this.recentNs[this.ended % RECENT] = startNs;
+      this.onPieceEnded?.(piece);
       pieces.remove(piece);
     }
     return this.#tookPieces(before);
