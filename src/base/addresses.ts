@@ -9,7 +9,7 @@
 declare const kind: unique symbol;
 
 /** A number that may not be mixed up with another kind of number. */
-type Kind<T, K extends string> = T & { readonly [kind]: K };
+export type Kind<T, K extends string> = T & { readonly [kind]: K };
 
 /** Bytes. What a CPU puts on the memory bus: RAM or MMIO. At most 52 bits. */
 export type PhysAddr = Kind<number, "PhysAddr">;

@@ -1,6 +1,7 @@
 /** Addresses, errors, counters and chance: what every floor above speaks. */
 export * from "./addresses.ts";
 export * from "./counters.ts";
+export { crc32 } from "./crc32.ts";
 export * from "./direction.ts";
 export { eachPage } from "./each-page.ts";
 export * from "./errors.ts";

@@ -36,6 +36,10 @@ export interface Observer {
   /** `words` from `at` on: `count` descriptors of `slotWords` 32-bit words each, as written to the queue, without the wait. */
   descriptorsSubmitted?(words: Uint32Array, at: number, count: number, slotWords: number): void;
 
+  // Requests to a unit that keeps the mappings itself: `count` pages of `pageBytes` from `iova` on.
+  mapRequested?(iova: number, phys: number, pageBytes: number, count: number): void;
+  unmapRequested?(iova: number, pageBytes: number, count: number): void;
+
   // Bounce buffers. `offset` is in the pool.
   /** A mapping is going to be bounced; `address` is that of the memory. */
   bounceAsked?(address: number, size: number): void;

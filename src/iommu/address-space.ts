@@ -44,9 +44,9 @@ export interface AddressSpace {
   reserve(pages: number, limitPage: number, device: IovaDevice): IovaPage;
   /** A cursor for the links of one range. */
   openLinks(): LinkCursor;
-  /** @throws DmaError ERR_DMA_MAP and what the host says; nothing is mapped then */
+  /** Good after a {@link sync}. @throws DmaError ERR_DMA_MAP and what the host says; nothing is mapped then */
   map(page: IovaPage, phys: PhysPage, pages: number, prot: number): void;
-  /** @throws DmaError only where maps wait for it: those of the range are undone then */
+  /** @throws DmaError only where maps wait for it, or for its answer: those of the range are undone then */
   sync(page: IovaPage, pages: number): void;
   /** The physical page that `page` reaches; -1 if none. */
   lookup(page: IovaPage): PhysPage | -1;

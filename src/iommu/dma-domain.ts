@@ -31,6 +31,11 @@ export interface DmaDomainOptions extends PagingDomainOptions {
   readonly countSteps?: boolean;
   /** Deviation: granules up to which the allocator caches ranges; default 32 (iova/allocator.ts). */
   readonly largestCached?: number;
+  /**
+   * A release of addresses that are nobody's, or of more than was reserved, leaves the allocator as it is. Default true; else
+   * it gives out addresses twice from then on, as Linux does.
+   */
+  readonly checked?: boolean;
 }
 
 /** IOVAs are safe integers: 53 bits of bytes (docs/decisions/0001-addresses.md). */
@@ -58,6 +63,7 @@ export class DmaDomain extends PagingDomain implements AddressSpace {
       clock,
       counters: this.counters,
       countSteps: options.countSteps ?? false,
+      checked: options.checked ?? true,
       ...(options.largestCached !== undefined && { largestCached: options.largestCached }),
     });
     const lastPage = options.lastPage ?? 2 ** Math.min(layout.inputBits - 12, WIDEST_PAGE_BITS) - 1;

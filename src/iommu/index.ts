@@ -11,4 +11,5 @@ export {
   type PasidGroup,
   refusePasid,
 } from "./pasids.ts";
+export * from "./virtio/index.ts";
 export * from "./vtd/index.ts";

@@ -11,7 +11,7 @@
  */
 import type { PhysPage } from "../base/index.ts";
 import type { MemoryFile } from "./memory-file.ts";
-import type { MigrationRequest, PageMigration } from "./migration.ts";
+import type { MigrationRequest, PageMigration } from "./page-migration.ts";
 import type { Steps } from "./steps.ts";
 import type { MemoryOwner, UserAddr } from "./user-address.ts";
 

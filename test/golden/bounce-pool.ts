@@ -11,7 +11,7 @@ import { hex, PhysAddr } from "../../src/base/index.ts";
 import { SimulatedMemory } from "../../src/hosts/simulated/index.ts";
 import { BouncePool } from "../../src/swiotlb/index.ts";
 import { type Header, type Judge, type Line, Tally } from "./judge.ts";
-import { pattern } from "./le-words.ts";
+import { pattern } from "./words.ts";
 
 /** The pool of all these machines; one file does not name it. */
 const POOL = { start: "0x6c600000", slots: 32_768, areas: 1 };

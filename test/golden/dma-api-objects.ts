@@ -1,9 +1,8 @@
 /** What a script on the running kernel holds: mappings, lists, memory and ranges, by the numbers that its file gives them. */
 import type { Direction } from "../../src/base/index.ts";
-import type { CoherentMemory, DmaAttributes, IovaRange } from "../../src/dma/index.ts";
-import type { MappedList } from "../../src/dma/path/path.ts";
+import type { CoherentMemory, DmaAttributes, IovaRange, MappedList } from "../../src/dma/index.ts";
 import type { Line } from "./judge.ts";
-import { number } from "./le-words.ts";
+import { number } from "./words.ts";
 
 export interface Mapping {
   readonly address: number;
@@ -13,7 +12,7 @@ export interface Mapping {
 }
 
 /** At most one of these, with its device; nothing if the call that was to make it failed. */
-export interface Thing {
+export interface Held {
   dev?: number;
   mapping?: Mapping;
   list?: MappedList;
@@ -21,22 +20,22 @@ export interface Thing {
   range?: IovaRange;
 }
 
-export class Things {
-  readonly #byId = new Map<number, Thing>();
+export class Objects {
+  readonly #byId = new Map<number, Held>();
 
   /** What a line is about: a new one if its operation makes one, nothing if it names none. */
-  of(line: Line): Thing {
+  of(line: Line): Held {
     if (line["id"] === undefined) return {};
     const id = number(line["id"]);
     const starts = /^(map|alloc|tryAlloc|p2pAlloc)/.test(line["op"] as string) && line["op"] !== "mappingError";
-    const thing = starts ? {} : (this.#byId.get(id) ?? {});
-    this.#byId.set(id, thing);
-    return thing;
+    const held = starts ? {} : (this.#byId.get(id) ?? {});
+    this.#byId.set(id, held);
+    return held;
   }
 }
 
 /** The DMA address `offset` bytes into it. */
-export function addressOf({ mapping, list, memory, range }: Thing, offset: number): number {
+export function addressOf({ mapping, list, memory, range }: Held, offset: number): number {
   if (list) {
     let left = offset;
     for (const { address, length } of list.segments) {

@@ -333,6 +333,17 @@ describe("caching mode", () => {
     }
   });
 
+  test("may also remember none, and ask for the invalidations all the same, as an emulated unit does", () => {
+    const { unit, tables, reach } = vtdMachine({ cachingMode: true, cachesAbsent: false });
+    const domain = tables(7);
+    expect(reach([5])).toEqual([-1]);
+    unit.attach(DEVICE, domain.view);
+    expect(reach([5])).toEqual([-1]);
+    domain.table.map(page(5), frame(9), 1, RW);
+    expect(reach([5])).toEqual([9]);
+    expect(unit.syncMap(7, page(5), page(6))).toBe(true);
+  });
+
   test("remembers absent contexts and PASIDs, so attaching tells it", () => {
     for (const scalableMode of [false, true]) {
       const { unit, tables, reach } = vtdMachine({ cachingMode: true, scalableMode, pasidBits: scalableMode ? 20 : 0 });

@@ -72,23 +72,30 @@ export interface UnattributedPieces {
   readonly type: Uint16Array;
 }
 
+/** Mappings without a device, as far as they are not yet told as ended. */
+export interface Unattributed {
+  pieces(): UnattributedPieces;
+  /** Of those, which `iommu:unmap` took each, although nobody has said so by name yet. */
+  takenBy(): ReadonlyMap<number, Place>;
+}
+
 export class RecordedAddresses implements AddressHistory {
   readonly #table: LifetimeTable;
   readonly #now: Place;
-  readonly #pieces: () => UnattributedPieces;
+  readonly #unattributed: Unattributed;
   readonly #history: History;
   readonly #ring = new EndedRows();
   #next = 0;
 
   /**
-   * `now` is the event at hand, read when a mapping ends; `history` the last end of each address; `pieces` what no event has named a
+   * `now` is the event at hand, read when a mapping ends; `history` the last end of each address; `unattributed` what no event has named a
    * device for.
    */
-  constructor(table: LifetimeTable, now: Place, history: History, pieces: () => UnattributedPieces) {
+  constructor(table: LifetimeTable, now: Place, history: History, unattributed: Unattributed) {
     this.#table = table;
     this.#now = now;
     this.#history = history;
-    this.#pieces = pieces;
+    this.#unattributed = unattributed;
   }
 
   /** Remembers that `row` of `table` has ended. */
@@ -120,31 +127,6 @@ export class RecordedAddresses implements AddressHistory {
     words[w + 4] = table.direction[row]!;
   }
 
-  /** Remembers that the event at hand takes back a piece that no event has named a device for. */
-  pieceEnded(piece: number): void {
-    const pieces = this.#pieces();
-    const at = this.#place();
-    const { numbers, words } = this.#ring;
-    const now = this.#now;
-    const n = at * NUMBERS;
-    numbers[n + IOVA] = pieces.page[piece]! * PAGE_SIZE;
-    numbers[n + LENGTH] = pieces.pages[piece]! * PAGE_SIZE;
-    numbers[n + PHYS] = pieces.phys[piece]!;
-    numbers[n + START_NS] = pieces.startNs[piece]!;
-    numbers[n + END_NS] = now.timeNs;
-    numbers[n + BEGAN_AT] = pieces.cpu[piece]! * 65536 + pieces.type[piece]!;
-    numbers[n + ENDED_AT] = now.cpu * 65536 + now.type;
-    numbers[n + DEVICE] = NO_DEVICE;
-    numbers[n + KIND] = UNATTRIBUTED;
-    numbers[n + SITES] = 0;
-    const w = at * WORDS;
-    words[w] = pieces.task[piece]!;
-    words[w + 1] = pieces.pid[piece]!;
-    words[w + 2] = now.task;
-    words[w + 3] = now.pid;
-    words[w + 4] = NO_DIRECTION;
-  }
-
   /** A row of the ring: a free one, or the oldest. */
   #place(): number {
     const ring = this.#ring;
@@ -169,12 +151,20 @@ export class RecordedAddresses implements AddressHistory {
       );
       if (rank !== 0) finder.take(rank, () => this.#liveHolder(row));
     }
-    const pieces = this.#pieces();
+    const pieces = this.#unattributed.pieces();
+    const taken = this.#unattributed.takenBy();
     for (let piece = 0; piece < pieces.used; piece++) {
       if (!pieces.isLive(piece)) continue;
       const [iova, length] = [pieces.page[piece]! * PAGE_SIZE, pieces.pages[piece]! * PAGE_SIZE];
-      const rank = finder.look(NO_DEVICE, iova, length, pieces.phys[piece]!, pieces.startNs[piece]!, -1);
-      if (rank !== 0) finder.take(rank, () => pieceHolder(pieces, piece));
+      const rank = finder.look(
+        NO_DEVICE,
+        iova,
+        length,
+        pieces.phys[piece]!,
+        pieces.startNs[piece]!,
+        taken.get(piece)?.timeNs ?? -1,
+      );
+      if (rank !== 0) finder.take(rank, () => pieceHolder(pieces, piece, taken.get(piece)));
     }
     const ring = this.#ring;
     const { numbers } = ring;
@@ -247,7 +237,7 @@ export class RecordedAddresses implements AddressHistory {
 }
 
 /** One `iommu:map`: which way the data go no event says. */
-function pieceHolder(pieces: UnattributedPieces, piece: number): Holder {
+function pieceHolder(pieces: UnattributedPieces, piece: number, taken: Place | undefined): Holder {
   const length = pieces.pages[piece]! * PAGE_SIZE;
   const startNs = pieces.startNs[piece]!;
   const [cpu, pid, task, type] = [pieces.cpu[piece]!, pieces.pid[piece]!, pieces.task[piece]!, pieces.type[piece]!];
@@ -259,9 +249,17 @@ function pieceHolder(pieces: UnattributedPieces, piece: number): Holder {
     direction: NO_DIRECTION,
     phys: pieces.phys[piece]!,
     startNs,
-    endNs: -1,
+    endNs: taken?.timeNs ?? -1,
     began: { timeNs: startNs, cpu, pid, task, type, site: 0 },
-    ended: undefined,
+    // The object is used again.
+    ended: taken && {
+      timeNs: taken.timeNs,
+      cpu: taken.cpu,
+      pid: taken.pid,
+      task: taken.task,
+      type: taken.type,
+      site: taken.site,
+    },
     unsynced: 0,
     linkedEnd: length,
   };

@@ -2,8 +2,9 @@
 import type { KernelFact, MaskOverflow } from "../../trace/index.ts";
 import type { Told } from "../faults/told.ts";
 import { NO_DEVICE } from "../lifetimes/table.ts";
+import type { Watcher } from "../lifetimes/watcher.ts";
 import type { Evidence } from "./finding.ts";
-import type { Rule, Scene, Watcher } from "./rule.ts";
+import type { Rule, RuleContext } from "./rule.ts";
 import { address, plural, size } from "./words.ts";
 
 /** Devices whose overflows the kernel told, one by one. */
@@ -20,11 +21,11 @@ interface Beyond {
 }
 
 class BeyondWidth implements Watcher {
-  readonly #scene: Scene;
+  readonly #scene: RuleContext;
   readonly #beyond = new Map<number, Beyond>();
   readonly #told = new Map<string, { readonly first: MaskOverflow<Told>; count: number }>();
 
-  constructor(scene: Scene) {
+  constructor(scene: RuleContext) {
     this.#scene = scene;
   }
 

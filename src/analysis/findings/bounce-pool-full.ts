@@ -2,7 +2,8 @@
 import { BOUNCE_PIECE_BYTES, BOUNCE_SLOT_BYTES, type BouncePoolFull, type KernelFact } from "../../trace/index.ts";
 import type { Told } from "../faults/told.ts";
 import { NO_DEVICE } from "../lifetimes/table.ts";
-import type { Rule, Scene, Watcher } from "./rule.ts";
+import type { Watcher } from "../lifetimes/watcher.ts";
+import type { Rule, RuleContext } from "./rule.ts";
 import { plural, share, size } from "./words.ts";
 
 /** Devices that are told one by one. */
@@ -22,10 +23,10 @@ const usedShare = ({ usedSlots, totalSlots }: BouncePoolFull<Told>): number | un
   usedSlots === undefined || totalSlots === undefined || totalSlots === 0 ? undefined : usedSlots / totalSlots;
 
 class BouncePool implements Watcher {
-  readonly #scene: Scene;
+  readonly #scene: RuleContext;
   readonly #devices = new Map<string, OfDevice>();
 
-  constructor(scene: Scene) {
+  constructor(scene: RuleContext) {
     this.#scene = scene;
   }
 

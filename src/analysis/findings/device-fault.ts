@@ -6,8 +6,9 @@ import { ADVICE_LOG_ALONE, adviceFor, sentence, type Telling } from "../faults/s
 import { type FaultSource, type Stretch, Stretches, tallyOf } from "../faults/stretches.ts";
 import type { Told } from "../faults/told.ts";
 import { NO_DEVICE, NO_DIRECTION } from "../lifetimes/table.ts";
+import type { Watcher } from "../lifetimes/watcher.ts";
 import type { Evidence, FaultFacts, MappingFacts } from "./finding.ts";
-import type { Rule, Scene, Watcher } from "./rule.ts";
+import type { Rule, RuleContext } from "./rule.ts";
 import { address, count, plural, time } from "./words.ts";
 
 /** Faults of a page that are each looked at in full; then every second, fourth, … one. */
@@ -32,13 +33,13 @@ interface Looked {
 }
 
 class DeviceFaults implements Watcher {
-  readonly #scene: Scene;
+  readonly #scene: RuleContext;
   readonly #stretches = new Stretches<Fault>();
   readonly #pages = new Map<string, Looked>();
   /** Lines that the kernel kept back. */
   #suppressed = 0;
 
-  constructor(scene: Scene) {
+  constructor(scene: RuleContext) {
     this.#scene = scene;
   }
 

@@ -2,7 +2,8 @@
 import type { DmaApiReport, DmaApiVerdict, KernelFact } from "../../trace/index.ts";
 import type { Told } from "../faults/told.ts";
 import { NO_DEVICE } from "../lifetimes/table.ts";
-import type { Rule, Scene, Watcher } from "./rule.ts";
+import type { Watcher } from "../lifetimes/watcher.ts";
+import type { Rule, RuleContext } from "./rule.ts";
 import { count, size } from "./words.ts";
 
 /** Kinds of reports that are told one by one. */
@@ -91,10 +92,10 @@ interface Kind {
 }
 
 class DmaApiReports implements Watcher {
-  readonly #scene: Scene;
+  readonly #scene: RuleContext;
   readonly #kinds = new Map<string, Kind>();
 
-  constructor(scene: Scene) {
+  constructor(scene: RuleContext) {
     this.#scene = scene;
   }
 

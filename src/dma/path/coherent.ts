@@ -53,13 +53,13 @@ export function allocateTranslated(
       domain.map(IovaPage.add(first, mapped), page, count, prot);
       mapped += count;
     }
+    domain.sync(first, pages);
   } catch (error) {
     if (mapped > 0) domain.unmapNow(first, mapped);
     domain.release(first, 0, pages);
     freeBlocks(device, blocks);
     throw error;
   }
-  domain.sync(first, pages);
   return { address: DmaAddr(first * PAGE_SIZE), blocks };
 }
 

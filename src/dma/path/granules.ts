@@ -91,11 +91,11 @@ export class Granules {
     if (page === 0) throw noAddressSpace(pages * PAGE, device.reach(mask));
     try {
       domain.map(page, ((phys - inside) / PAGE) as PhysPage, pages, prot);
+      domain.sync(page, pages);
     } catch (error) {
       domain.release(page, 0, pages);
       throw error;
     }
-    domain.sync(page, pages);
     return DmaAddr(page * PAGE + inside);
   }
 

@@ -29,7 +29,12 @@ export function mapList(granules: Granules, list: readonly PhysVec[], terms: Ter
   const first = granules.reserve(pages);
   if (first === 0) throw noAddressSpace(pages * PAGE, device.reach(device.mask));
   mapEntries(granules, list, layout, first, terms);
-  domain.sync(first as IovaPage, pages);
+  try {
+    domain.sync(first as IovaPage, pages);
+  } catch (error) {
+    domain.release(first, 0, pages); // what was mapped is undone already
+    throw error;
+  }
   return segmentsOf(granules, list, layout, first);
 }
 

@@ -14,7 +14,7 @@ import {
   type OpenDevice,
   type OpenDeviceOptions,
 } from "../../dma/index.ts";
-import { DmaDomain, VtdUnit } from "../../iommu/index.ts";
+import { DmaDomain, INTERRUPT_WINDOW, VirtioDmaDomain, VirtioIommuUnit, VtdUnit } from "../../iommu/index.ts";
 import { type TableLayout, vtdSecondStage } from "../../layouts/pagetable/index.ts";
 import { P2pRouter, type P2pRouterOptions } from "../../p2p/index.ts";
 import { Arena } from "../../pagetable/index.ts";
@@ -27,21 +27,24 @@ import { noDevice } from "./errors.ts";
 import { type MachineOptions, SimulatedMachine } from "./machine.ts";
 import type { SimulatedRam } from "./ram.ts";
 import { SimulatedUnit } from "./units/tables-unit.ts";
+import { SimulatedVirtioIommu } from "./units/virtio/index.ts";
 import { SimulatedVtdUnit } from "./units/vtd/index.ts";
 
 /** How devices are translated. */
 export interface IommuDescription {
   /** `strict`: an unmap invalidates before it returns. `lazy`: ranges wait in a flush queue. Default `strict`. */
   readonly mode?: "strict" | "lazy";
-  /** The format of page tables. Default: VT-d second stage. */
+  /** The format of page tables, for units that walk them. Default: VT-d second stage. */
   readonly layout?: TableLayout;
   /**
    * `tables`: a unit that is driven by calls and walks tables of any format. `vt-d`: the unit with its registers, queue and
-   * structures in memory. Default `tables`.
+   * structures in memory. `virtio`: a virtio-iommu, which keeps mappings itself and does not split them. Default `tables`.
    */
-  readonly unit?: "tables" | "vt-d";
+  readonly unit?: "tables" | "vt-d" | "virtio";
   /** The unit remembers absent entries, as those of virtual machines do. Default false; unit `tables` only. */
   readonly cachingMode?: boolean;
+  /** The unit sets the dirty bits of leaves. Default false; unit `tables` only. */
+  readonly dirty?: boolean;
 }
 
 /** A machine, and what software adds to it. */
@@ -60,7 +63,7 @@ export interface SimulatedHostOptions extends Omit<MachineOptions, "translator">
 /** A device of a simulated machine, opened. */
 export interface SimulatedOpenDevice extends OpenDevice {
   readonly device: SimulatedPciDevice;
-  /** Its address space; undefined if it is not translated. */
+  /** Its address space, if it has page tables: undefined if it is not translated, or by a virtio-iommu. */
   readonly domain: DmaDomain | undefined;
 }
 
@@ -77,6 +80,8 @@ export class SimulatedHost implements Host {
   readonly tablesUnit: SimulatedUnit | undefined;
   /** The VT-d unit: its hardware and its driver. */
   readonly vtd: { readonly hardware: SimulatedVtdUnit; readonly unit: VtdUnit; readonly memory: Arena } | undefined;
+  /** The virtio-iommu: the device and its driver. */
+  readonly virtio: { readonly hardware: SimulatedVirtioIommu; readonly unit: VirtioIommuUnit } | undefined;
   readonly pool: BouncePool | undefined;
   readonly peers: P2pRouter;
   /** What a {@link Dma} of this machine is made with. */
@@ -84,6 +89,7 @@ export class SimulatedHost implements Host {
   readonly capabilities: HostCapabilities;
   readonly #options: SimulatedHostOptions;
   readonly #open = new Map<string, SimulatedOpenDevice>();
+  readonly #virtioDomains: VirtioDmaDomain[] = [];
   #domains = 0;
 
   /** @throws DmaError as {@link SimulatedMachine}, and those of the bounce pool */
@@ -100,8 +106,12 @@ export class SimulatedHost implements Host {
       this.vtd = { hardware, unit, memory: tables };
       this.unit = unit;
       machine.fabric.translator = hardware;
+    } else if (iommu?.unit === "virtio") {
+      const hardware = new SimulatedVirtioIommu();
+      this.virtio = { hardware, unit: new VirtioIommuUnit(hardware) };
+      machine.fabric.translator = hardware;
     } else if (iommu) {
-      this.tablesUnit = new SimulatedUnit({ cachingMode: iommu.cachingMode ?? false });
+      this.tablesUnit = new SimulatedUnit({ cachingMode: iommu.cachingMode ?? false, dirty: iommu.dirty ?? false });
       this.unit = this.tablesUnit;
       machine.fabric.translator = this.tablesUnit;
     }
@@ -125,7 +135,7 @@ export class SimulatedHost implements Host {
       cacheControl: caches !== undefined,
       peerRoutes: true,
       lazy: iommu?.mode === "lazy",
-      splits: true,
+      splits: iommu?.unit !== "virtio",
       physicalAddresses: true,
     };
   }
@@ -161,19 +171,23 @@ export class SimulatedHost implements Host {
     const counters = options.counters ?? this.#options.counters ?? new Counters();
     const observer = options.observer ?? this.#options.observer;
     const { iommu, coherent = true } = this.#options;
+    const common = { clock: this.clock, mode: iommu?.mode ?? "strict", domainId: ++this.#domains, counters, observer };
+    const virtio =
+      this.virtio && new VirtioDmaDomain({ ...common, unit: this.virtio.unit, reserved: [INTERRUPT_WINDOW] });
+    if (virtio) {
+      this.virtio!.unit.attach(device.requester, virtio);
+      this.#virtioDomains.push(virtio);
+    }
     const domain =
-      iommu &&
+      this.unit &&
       new DmaDomain({
-        layout: iommu.layout ?? vtdSecondStage(),
-        unit: this.unit!,
-        clock: this.clock,
-        mode: iommu.mode ?? "strict",
-        domainId: ++this.#domains,
-        counters,
-        observer,
+        ...common,
+        layout: iommu?.layout ?? vtdSecondStage(),
+        unit: this.unit,
         ...(this.vtd && { tableMemory: this.vtd.memory }),
       });
     if (domain) this.unit!.attach(device.requester, domain.tables, { trusted: options.limits?.untrusted !== true });
+    const space = domain ?? virtio;
     const dma = new Dma({
       coherent,
       ...options.limits,
@@ -182,7 +196,7 @@ export class SimulatedHost implements Host {
       machine: this.dmaMachine,
       counters,
       ...(observer && { observer }),
-      ...(domain && { domain }),
+      ...(space && { domain: space }),
       ...(options.debug && { debug: options.debug }),
     });
     const open = { device, dma, domain, barMemory: (index: number): PciBar | undefined => barOf(device, index) };
@@ -198,15 +212,19 @@ export class SimulatedHost implements Host {
   /** Requests that the IOMMU has refused. */
   get faults(): number {
     this.vtd?.unit.readFaults();
-    return (this.tablesUnit?.faults.length ?? 0) + (this.vtd?.unit.faults.length ?? 0);
+    this.virtio?.unit.readFaults();
+    const queued = (this.vtd?.unit.faults.length ?? 0) + (this.virtio?.unit.faults.length ?? 0);
+    return (this.tablesUnit?.faults.length ?? 0) + queued;
   }
 
   /** Every device is detached and its address space ends. */
   close(): void {
     for (const { device, domain } of this.#open.values()) {
       this.unit?.detach(device.requester);
+      this.virtio?.unit.detach(device.requester);
       domain?.destroy();
     }
+    for (const domain of this.#virtioDomains.splice(0)) domain.destroy();
     this.#open.clear();
   }
 

@@ -15,4 +15,5 @@ export * from "./memory.ts";
 export * from "./pci.ts";
 export * from "./ram.ts";
 export * from "./units/tables-unit.ts";
+export * from "./units/virtio/index.ts";
 export * from "./units/vtd/index.ts";

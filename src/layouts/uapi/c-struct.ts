@@ -5,7 +5,7 @@
  * Values are numbers; fields of 64 bits take safe integers, and hold anything as bigint.
  */
 
-interface Field {
+export interface Field {
   readonly offset: number;
   readonly bytes: 1 | 2 | 4 | 8;
 }

@@ -53,7 +53,7 @@ export function checkJson(
   trace: { readonly timeBase: bigint; readonly damage?: object | undefined },
   result: CheckResult,
 ): object {
-  const { summary, findings, ambiguous, unknownStart, liveAtEnd, endUnsaid, eventTotal, lost, kernel } = result;
+  const { summary, findings, ambiguous, unknownStart, liveAtEnd, endNotRecorded, eventTotal, lost, kernel } = result;
   return {
     schema: "dmalink.check/1",
     file,
@@ -62,7 +62,7 @@ export function checkJson(
     ambiguous,
     unknownStart,
     liveAtEnd,
-    endUnsaid,
+    endNotRecorded,
     events: eventTotal,
     lost,
     ...(kernel.messages > 0 && { kernel: kernelJson(kernel) }),

@@ -11,7 +11,7 @@ import {
 import { bytes, count, duration, hex, plural } from "../../base/index.ts";
 import { type Emphasis, PLAIN, type Style } from "../text/style.ts";
 import { paragraph } from "../text/text-table.ts";
-import { endUnsaidNote, lostWords, NOTHING_RECORDED } from "../wording.ts";
+import { endNotRecordedNote, lostWords, NOTHING_RECORDED } from "../wording.ts";
 import { secondsOf } from "./check-json.ts";
 
 /** Findings of one rule that are printed; the others are counted. */
@@ -177,7 +177,7 @@ function notesOf(result: CheckResult): string[] {
     notes.push(
       `${plural(result.mapsOverLive, "time")} such a mapping was made over a live one: of another device that uses the same address, or an unmap is missing. Probe events tell which (dmalink record --probes).`,
     );
-  if (result.endUnsaid > 0) notes.push(endUnsaidNote(result.endUnsaid));
+  if (result.endNotRecorded > 0) notes.push(endNotRecordedNote(result.endNotRecorded));
   if (result.lost !== 0)
     notes.push("Events were lost: what would rest on an event that is not there was not concluded.");
   return notes;

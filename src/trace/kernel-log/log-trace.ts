@@ -6,10 +6,13 @@
  * Knows: a log without times has none: all its events are at 0, and `clock` says "none". Messages of programs that are not the kernel are
  * counted, not delivered. A log over several boots starts again at a small time: what comes then is told as going on from there.
  */
+import type { CallChain } from "../chains.ts";
 import { Columns } from "../columns.ts";
 import { readTwice, type TraceDamage } from "../errors.ts";
 import { type EventBatch, type EventType, LOST_EVENTS, type Trace } from "../events.ts";
+import type { Remark } from "../remarks.ts";
 import { StringTable } from "../string-table.ts";
+import type { Timing } from "../timing.ts";
 import { type LogClock, type LogFront, LogFronts } from "./line-front.ts";
 import { logLines } from "./lines.ts";
 import { LogRecords } from "./records.ts";
@@ -43,7 +46,10 @@ export class KernelLogTrace implements Trace {
   ];
   readonly strings: readonly string[];
   readonly buffers: readonly string[] = [""];
+  readonly chains: readonly CallChain[] = [[]];
   readonly cpus: number | undefined = undefined;
+  readonly longBytes: number | undefined = undefined;
+  readonly remarks: readonly Remark[] = [];
   readonly system: string | undefined = undefined;
   readonly lost = 0;
   readonly damage: TraceDamage | undefined = undefined;
@@ -72,6 +78,12 @@ export class KernelLogTrace implements Trace {
     this.#batchSize = batchSize;
     this.strings = this.#strings.list;
     this.#strings.intern("");
+  }
+
+  get timing(): Timing {
+    return this.clock === "none"
+      ? { kind: "none", stepNs: 0, note: "the lines of this log have no times" }
+      : { kind: "time", stepNs: this.resolutionNs, note: undefined };
   }
 
   async *batches(): AsyncGenerator<EventBatch> {
@@ -111,6 +123,7 @@ export class KernelLogTrace implements Trace {
     columns.pid[row] = 0;
     columns.task[row] = 0;
     columns.buffer[row] = 0;
+    columns.chain[row] = 0;
     columns.timeNs[row] = this.#time(clock, seconds, nanoseconds, resolutionNs);
     for (const value of [this.#strings.intern(message), line, level ?? NO_LEVEL]) {
       columns.words[columns.used++] = value;

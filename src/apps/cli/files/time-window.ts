@@ -71,6 +71,18 @@ class TracePart implements Trace {
   get clock(): string | undefined {
     return this.#whole.clock;
   }
+  get chains(): Trace["chains"] {
+    return this.#whole.chains;
+  }
+  get timing(): Trace["timing"] {
+    return this.#whole.timing;
+  }
+  get longBytes(): number | undefined {
+    return this.#whole.longBytes;
+  }
+  get remarks(): Trace["remarks"] {
+    return this.#whole.remarks;
+  }
   get cpus(): number | undefined {
     return this.#whole.cpus;
   }
@@ -131,11 +143,12 @@ function partOf(batch: EventBatch, from: number, to: number): EventBatch {
   if (rows.length === count) return batch;
   return {
     count: rows.length,
-    type: Uint16Array.from(rows, (row) => batch.type[row]!),
+    type: Uint32Array.from(rows, (row) => batch.type[row]!),
     cpu: Uint16Array.from(rows, (row) => batch.cpu[row]!),
     pid: Int32Array.from(rows, (row) => batch.pid[row]!),
     task: Uint32Array.from(rows, (row) => batch.task[row]!),
-    buffer: Uint8Array.from(rows, (row) => batch.buffer[row]!),
+    buffer: Uint16Array.from(rows, (row) => batch.buffer[row]!),
+    chain: Uint32Array.from(rows, (row) => batch.chain[row]!),
     timeNs: Float64Array.from(rows, (row) => timeNs[row]!),
     start: Uint32Array.from(rows, (row) => batch.start[row]!),
     words: batch.words,

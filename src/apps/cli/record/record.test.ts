@@ -18,11 +18,11 @@ import { openTrace } from "../../../trace/index.ts";
 import { SAMPLE_FORMATS } from "../../../trace/sample-formats.ts";
 import { DatWriter } from "../../../trace/write-dat.ts";
 import { EnvironmentError } from "../exit-errors.ts";
-import { UndoOnExit } from "../files/undo-on-exit.ts";
+import { StopRequest, UndoOnExit } from "../files/undo-on-exit.ts";
 import { addProbes, hasTwoStep, PROBES, removeProbes } from "./probes.ts";
 import { filterOf, planRecording, SYSTEMS } from "./record.ts";
 import { recordScript } from "./script.ts";
-import { traceCmdArguments } from "./trace-cmd.ts";
+import { recordWithTraceCmd } from "./trace-cmd.ts";
 import { findTracefs, Tracefs } from "./tracefs.ts";
 import { instanceName, recordWithTracefs, removeStale, type TracefsPlan } from "./tracefs-recorder.ts";
 
@@ -305,8 +305,13 @@ describe("undoing", () => {
 });
 
 describe("what trace-cmd and the script are asked", () => {
-  test("trace-cmd: an instance, no filter on its own tasks, the filters after their systems, the command last", () => {
-    expect(traceCmdArguments(plan, ["sleep", "2"]).join(" ")).toBe(
+  test("trace-cmd: an instance, no filter on its own tasks, the filters after their systems, the command last", async () => {
+    const [program, told] = [join(folder, "trace-cmd"), join(folder, "told")];
+    writeFileSync(program, `#!/bin/sh\necho "$@" > '${told}'\n`, { mode: 0o755 });
+    const stop = new StopRequest();
+    await recordWithTraceCmd(program, plan, ["sleep", "2"], stop, 2);
+    stop.done();
+    expect(readFileSync(told, "utf8").trimEnd()).toBe(
       `record -q --no-filter -o ${plan.file} -B ${instanceName()} -b 1024 -C mono -e dma -f device == "0000:00:04.0" -e iommu sleep 2`,
     );
   });

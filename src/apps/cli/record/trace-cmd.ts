@@ -12,7 +12,7 @@ import type { StopRequest } from "../files/undo-on-exit.ts";
 import { instanceName, type TracefsPlan } from "./tracefs-recorder.ts";
 
 /** The arguments of trace-cmd; `command` ends the recording when it ends, without one a signal does. */
-export const traceCmdArguments = (plan: TracefsPlan, command: readonly string[]): string[] => [
+const traceCmdArguments = (plan: TracefsPlan, command: readonly string[]): string[] => [
   "record",
   "-q",
   "--no-filter",

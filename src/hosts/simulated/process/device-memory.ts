@@ -18,7 +18,7 @@ import {
   UserAddr,
   type UserMemory,
 } from "../../../platform/index.ts";
-import { FreeRuns } from "../extents.ts";
+import { Extents } from "../extents.ts";
 import { SimulatedMemory } from "../memory.ts";
 import type { Frames } from "./frames.ts";
 import { TAKEN } from "./migrate.ts";
@@ -41,7 +41,7 @@ export class SimulatedDeviceMemory implements DeviceMemoryPool, DeviceRegion {
   readonly kind: "device-private" | "device-coherent";
   readonly owner: MemoryOwner;
   readonly #frames: Frames;
-  readonly #free: FreeRuns;
+  readonly #free: Extents;
   readonly #bytes: {
     read(address: PhysAddr, into: Uint8Array): void;
     write(address: PhysAddr, from: Uint8Array): void;
@@ -54,7 +54,7 @@ export class SimulatedDeviceMemory implements DeviceMemoryPool, DeviceRegion {
     this.kind = kind;
     this.owner = owner;
     this.#frames = frames;
-    this.#free = new FreeRuns([[firstPage, firstPage + pages]]);
+    this.#free = new Extents([[firstPage, firstPage + pages]]);
     this.#bytes = kind === "device-private" ? new SimulatedMemory() : frames.memory;
     this.#driver = driver ?? {
       bringBack: (memory, address, page, order) => this.copyBack(memory, address, page, order),

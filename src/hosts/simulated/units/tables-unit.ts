@@ -21,16 +21,22 @@ export interface Fault {
   readonly reason: FaultReason;
 }
 
-/** A cached translation: the physical page, and what may be done there. */
+/** A cached translation: the physical page, what may be done there, and the entry, where writes are to be noted. */
 interface Cached {
   readonly page: PhysPage;
   readonly prot: number;
+  readonly table: PhysPage;
+  readonly index: number;
+  /** The entry says already that the device wrote, or need not. */
+  isDirty: boolean;
 }
 
 /** How the unit behaves. */
 export interface UnitOptions {
   /** The unit also remembers that an entry is absent, as units of virtual machines do. */
   readonly cachingMode?: boolean;
+  /** A write sets the dirty bit of its leaf, once for as long as the translation is cached. Default false. */
+  readonly dirty?: boolean;
 }
 
 /**
@@ -39,6 +45,7 @@ export interface UnitOptions {
  */
 export class SimulatedUnit implements TranslationUnit {
   readonly #cachingMode: boolean;
+  readonly #setsDirty: boolean;
   /** Refused requests, oldest first. The unit logs no more than {@link FAULT_LIMIT}. */
   readonly faults: Fault[] = [];
   #faultsLost = 0;
@@ -49,6 +56,7 @@ export class SimulatedUnit implements TranslationUnit {
 
   constructor(options: UnitOptions = {}) {
     this.#cachingMode = options.cachingMode ?? false;
+    this.#setsDirty = options.dirty ?? false;
   }
 
   attach(requester: Requester, tables: TranslationTables): void {
@@ -100,6 +108,7 @@ export class SimulatedUnit implements TranslationUnit {
     }
     const needed = access === "read" ? READ : WRITE;
     if ((found.prot & needed) === 0) return this.#refuse(requester, page, access, "not-permitted");
+    if (access === "write" && !found.isDirty) soil(tables, found);
     return found.page;
   }
 
@@ -120,7 +129,10 @@ export class SimulatedUnit implements TranslationUnit {
       }
       const lg = layout.sizeOf(low, high, level);
       const inside = page % 2 ** lg;
-      return { page: (outputOf(layout, low, high, lg) + inside) as PhysPage, prot: layout.prot(low, high) };
+      const output = (outputOf(layout, low, high, lg) + inside) as PhysPage;
+      const { dirty } = layout;
+      const isDirty = !this.#setsDirty || dirty === undefined || dirty.soil(low) === low;
+      return { page: output, prot: layout.prot(low, high), table, index, isDirty };
     }
     return undefined;
   }
@@ -130,6 +142,13 @@ export class SimulatedUnit implements TranslationUnit {
     else this.#faultsLost++;
     return -1;
   }
+}
+
+/** Sets the dirty bit of a leaf. */
+function soil({ layout, memory }: TranslationTables, found: Cached): void {
+  const { table, index } = found;
+  memory.store(table, index, layout.dirty!.soil(memory.low(table, index)), memory.high(table, index));
+  found.isDirty = true;
 }
 
 /** Faults that are kept until somebody reads them. */

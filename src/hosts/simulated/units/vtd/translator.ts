@@ -2,7 +2,7 @@
  * The translator of a simulated VT-d unit: from a request to what covers its page, by what it remembers or by its own walk.
  *
  * Idea: root and context table, PASID directory and table, pages; what was found on each step is remembered apart, and
- * forgotten apart. In caching mode what was not found is remembered too.
+ * forgotten apart. A unit in caching mode may remember what was not found, too.
  * Promises: answers a leaf or the reason of a fault; never throws.
  * Specified by: VT-d specification, 3, 6.2 and 6.5.2.
  */
@@ -31,7 +31,7 @@ export class Translator {
   /** Tables that stayed cached after an invalidation although memory does not lead to them any more. */
   staleTables = 0;
   readonly #memory: TableMemory;
-  readonly #cachingMode: boolean;
+  readonly #cachesAbsent: boolean;
   readonly #walker: PageWalker;
   readonly #known = new Translations();
   #root = 0 as PhysPage;
@@ -40,9 +40,9 @@ export class Translator {
   #binding: Binding | undefined;
   #boundPasid = 0;
 
-  constructor(memory: TableMemory, cachingMode: boolean) {
+  constructor(memory: TableMemory, cachesAbsent: boolean) {
     this.#memory = memory;
-    this.#cachingMode = cachingMode;
+    this.#cachesAbsent = cachesAbsent;
     this.#walker = new PageWalker(memory, () => this.isLegacy);
   }
 
@@ -82,7 +82,7 @@ export class Translator {
     if (known) return known;
     const found = this.#walker.walk(binding, page, access, space.tables);
     if (typeof found !== "number") space.leaves.set(page, found);
-    else if (this.#cachingMode && !first) space.leaves.set(page, ABSENT);
+    else if (this.#cachesAbsent && !first) space.leaves.set(page, ABSENT);
     return found;
   }
 
@@ -101,7 +101,7 @@ export class Translator {
     let found = this.#known.pasids.get(key);
     if (found === undefined) {
       found = readPasid(this.#memory, context, this.#boundPasid);
-      if (typeof found !== "number" || this.#cachingMode) this.#known.pasids.set(key, found);
+      if (typeof found !== "number" || this.#cachesAbsent) this.#known.pasids.set(key, found);
     }
     if (typeof found !== "number") this.#binding = found;
     return found;
@@ -114,7 +114,7 @@ export class Translator {
     if (known !== undefined) return known;
     const read = this.isLegacy ? readLegacyContext : readScalableContext;
     const found = read(this.#memory, this.#root, requester);
-    if (typeof found !== "number" || this.#cachingMode) this.#known.contexts.set(requester, found);
+    if (typeof found !== "number" || this.#cachesAbsent) this.#known.contexts.set(requester, found);
     return found;
   }
 
