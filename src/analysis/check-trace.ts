@@ -7,7 +7,7 @@
  * Specified by: the grammar of the kernel's events, and the rules (findings/rules.ts).
  */
 
-import type { EventBatch, KernelFact, Trace } from "../trace/index.ts";
+import type { KernelFact, Trace } from "../trace/index.ts";
 import { type KernelSummary, KernelTold } from "./faults/kernel-told.ts";
 import type { KernelLog } from "./faults/log-beside.ts";
 import { RecordedAddresses } from "./faults/recorded-addresses.ts";
@@ -85,7 +85,10 @@ class Check {
       afterBatch: (batch) => this.#kernel.batch(batch),
     });
     const { ledger, dispatch } = this.#follow;
-    this.#addresses = new RecordedAddresses(ledger.table, ledger.now, ledger.history, () => dispatch.iommu.waiting);
+    this.#addresses = new RecordedAddresses(ledger.table, ledger.now, ledger.history, {
+      pieces: () => dispatch.iommu.waiting,
+      takenBy: () => dispatch.iommu.takenBy(),
+    });
     this.#kernel = new KernelTold(trace, options.kernelLog, options.kernelLogOffsetNs, (fact) => this.#said(fact));
     this.#overdue = new Overdue(ledger.table);
     this.#follow.watch(this.#overdue);

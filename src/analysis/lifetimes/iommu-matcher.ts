@@ -303,6 +303,15 @@ export class IommuMatcher {
     this.#ledger.now.set(now);
   }
 
+  /** Of the pieces that wait: the unmap that took each, most likely, and that nobody has named so far. */
+  takenBy(): ReadonlyMap<number, Place> {
+    const taken = new Map<number, Place>();
+    for (const state of this.#cpus)
+      for (const unmap of state?.unmaps ?? NO_UNMAPS)
+        if (unmap.isOpen) for (const piece of unmap.pieces) taken.set(piece, unmap);
+    return taken;
+  }
+
   /** Puts back what `unmap` marked as gone, but for `row`. */
   #restore(unmap: PendingUnmap, row: number): void {
     const { table } = this.#ledger;
