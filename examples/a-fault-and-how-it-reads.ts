@@ -1,26 +1,16 @@
 /** A device goes on after its buffer was unmapped: through a stale IOTLB in lazy mode; then refused, and the fault read. */
-import { DmaEngine, SimulatedMemory, VirtualClock } from "../src/hosts/simulated/index.ts";
-import { SimulatedVtdUnit } from "../src/hosts/simulated/vtd/index.ts";
-import {
-  Arena,
-  Dma,
-  DmaDebug,
-  IommuDomain,
-  PhysAddr,
-  PhysPage,
-  requesterId,
-  requesterName,
-  VtdUnit,
-  vtdSecondStage,
-} from "../src/index.ts";
+
+import { Dma, DmaDebug, PhysAddr, PhysPage, requesterId, requesterName } from "dmalink";
+import { Arena, DmaDomain, VtdUnit, vtdSecondStage } from "dmalink/iommu";
+import { DmaEngine, SimulatedMemory, SimulatedVtdUnit, VirtualClock } from "dmalink/sim";
 
 // A machine with a VT-d unit, driven through its registers and its queue; a device behind it, under checked mode.
 const [clock, memory, requester] = [new VirtualClock(), new SimulatedMemory(), requesterId("01:00.0")];
 const tableMemory = new Arena({ basePage: PhysPage.of(PhysAddr(0x1_0000_0000)) });
 const hardware = new SimulatedVtdUnit({ memory: tableMemory, clock });
 const unit = new VtdUnit({ registers: hardware, memory: tableMemory, clock });
-const domain = new IommuDomain({ layout: vtdSecondStage(), unit, clock, mode: "lazy", tableMemory });
-unit.attachDevice(requester, domain.tables);
+const domain = new DmaDomain({ layout: vtdSecondStage(), unit, clock, mode: "lazy", tableMemory });
+unit.attach(requester, domain.tables);
 const debug = new DmaDebug({ print: "none" });
 const dma = new Dma({ name: "0000:01:00.0", domain, debug });
 const device = new DmaEngine(requester, hardware, memory);

@@ -1,10 +1,12 @@
 /** A driver forgets one of its mappings: checked mode says which, and the line that made it. */
-import { SimulatedUnit, VirtualClock } from "../src/hosts/simulated/index.ts";
-import { Dma, DmaDebug, type DmaMapping, IommuDomain, PhysAddr, vtdSecondStage } from "../src/index.ts";
+
+import { Dma, DmaDebug, type DmaMapping, PhysAddr } from "dmalink";
+import { DmaDomain, vtdSecondStage } from "dmalink/iommu";
+import { SimulatedUnit, VirtualClock } from "dmalink/sim";
 
 const debug = new DmaDebug({ print: "none" });
 const unit = new SimulatedUnit();
-const domain = new IommuDomain({ layout: vtdSecondStage(), unit, clock: new VirtualClock(), mode: "strict" });
+const domain = new DmaDomain({ layout: vtdSecondStage(), unit, clock: new VirtualClock(), mode: "strict" });
 const dma = new Dma({ name: "0000:01:00.0", domain, debug });
 
 // A driver with a ring of buffers, and one for itself, which its way out forgets.
@@ -28,4 +30,4 @@ console.log("as the kernel would list it:", debug.dump()[0]);
 
 const codes = debug.report().map(({ code }) => code);
 if (codes.join() !== "unbound-with-live") throw new Error("the leak should be the one finding");
-if (!debug.live()[0]?.site?.includes("a-leak-is-reported.ts:14")) throw new Error("and its line should be known");
+if (!debug.live()[0]?.site?.includes("a-leak-is-reported.ts:16")) throw new Error("and its line should be known");

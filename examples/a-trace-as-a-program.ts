@@ -1,9 +1,9 @@
 /** Opens a recorded trace, checks it, and compares what other strategies would have cost: `dmalink check` and `compare` as a library. */
 import { readFile } from "node:fs/promises";
 import { gunzipSync } from "node:zlib";
-import { checkTrace, readRequests } from "../src/analysis/index.ts";
-import { compare } from "../src/replay/index.ts";
-import { bytesInput, openTrace } from "../src/trace/index.ts";
+import { checkTrace, readRequests } from "dmalink/analysis";
+import { compare } from "dmalink/replay";
+import { bytesInput, openTrace } from "dmalink/trace";
 
 const path = process.argv[2] ?? "examples/traces/strict-mix7030.dat.gz";
 const bytes = await readFile(path); // a large one: fileInput(path, size, handle) reads what is needed

@@ -1,12 +1,14 @@
 /** One shot: map a buffer for a device that writes, unmap it, and count what three ways of mapping the same memory cost. */
-import { SimulatedUnit, VirtualClock } from "../src/hosts/simulated/index.ts";
-import { Dma, IommuDomain, PhysAddr, x86_64 } from "../src/index.ts";
+
+import { Dma, PhysAddr } from "dmalink";
+import { DmaDomain, x86_64 } from "dmalink/iommu";
+import { SimulatedUnit, VirtualClock } from "dmalink/sim";
 
 const vecs = Array.from({ length: 32 }, (_, i) => ({ phys: PhysAddr(0x1000_0000 + i * 0x3000), length: 4096 }));
 
 function cost(way: (dma: Dma) => void): string {
   const unit = new SimulatedUnit();
-  const domain = new IommuDomain({ layout: x86_64(), unit, clock: new VirtualClock(), mode: "strict" });
+  const domain = new DmaDomain({ layout: x86_64(), unit, clock: new VirtualClock(), mode: "strict" });
   way(new Dma({ domain }));
   const { iovaAllocations, mapSyncs, invalidations } = domain.counters;
   return `${String(iovaAllocations).padStart(2)} allocations, ${String(mapSyncs).padStart(2)} syncs, ${String(invalidations).padStart(2)} invalidations`;

@@ -1,23 +1,22 @@
 /** One range over three kinds of memory: RAM, a peer's memory through the host bridge, RAM again; and a peer below the same switch. */
-import { DmaEngine, SimulatedMachine, SimulatedUnit } from "../src/hosts/simulated/index.ts";
-import { Dma, hex, IommuDomain, type PhysAddr, PhysPage, vtdSecondStage } from "../src/index.ts";
+
+import { hex, type PhysAddr, PhysPage } from "dmalink";
+import { DmaEngine, SimulatedHost } from "dmalink/sim";
 
 // A switch with two devices, and a third below a root port of its own; this processor routes between root ports.
-const machine = new SimulatedMachine({
+const host = new SimulatedHost({
   bridges: [{ cpu: { vendor: "AMD", family: 0x19 }, rootPorts: [{ switch: [{}, {}] }, {}] }],
+  iommu: {},
 });
+const { machine, peers } = host;
 const [nic, near, far] = ["0.0.0", "0.0.1", "0.1"].map((slot) => {
   const engine = new DmaEngine({ memoryBytes: 65_536 });
-  const [pci] = machine.plug(slot, engine);
+  const [pci] = host.plug(slot, engine);
   pci!.setBusMaster(true);
-  machine.peers.add(pci!.node, pci!.node.bars[0]!);
+  peers.add(pci!.node, pci!.node.bars[0]!);
   return { engine, pci: pci!, window: pci!.node.bars[0]!.phys };
 });
-const unit = new SimulatedUnit();
-machine.fabric.translator = unit;
-const domain = new IommuDomain({ layout: vtdSecondStage(), unit, clock: machine.clock, mode: "strict" });
-unit.attach(nic!.pci.requester, domain.tables);
-const dma = new Dma({ domain, node: nic!.pci.node, machine });
+const { dma } = host.openDevice(nic!.pci.name);
 
 const ram = PhysPage.start(machine.pages.allocatePages(2)!);
 const pieces = [ram, far!.window, (ram + 4096) as PhysAddr].map((phys) => ({ phys, length: 4096 }));
@@ -29,7 +28,7 @@ pieces.forEach(({ phys }, i) => {
 const range = dma.tryReserveIova({ length: 3 * 4096 });
 if (!range) throw new Error("no address space");
 for (const [i, { phys, length }] of pieces.entries()) {
-  const way = machine.peers.stateOf({ type: undefined, provider: undefined }, phys, nic!.pci.node);
+  const way = peers.stateOf({ type: undefined, provider: undefined }, phys, nic!.pci.node);
   console.log(`piece ${i} at ${hex(phys).padEnd(13)} ${way === "none" ? "RAM" : way}`);
   range.link(i * 4096, phys, length, "to-device", way === "none" ? undefined : { mmio: true });
 }
@@ -43,4 +42,4 @@ range.destroy();
 const mapping = dma.mapVecs([pieces[0]!, { phys: near!.window, length: 4096 }], "to-device");
 for (const { address, bus } of mapping.vecs) console.log(`${hex(address)} ${bus ? "on the bus" : "translated"}`);
 mapping.unmap();
-if (mapping.vecs.length !== 2 || domain.counters.iovaFrees !== 2) throw new Error("not what was expected");
+if (mapping.vecs.length !== 2 || dma.counters.iovaFrees !== 2) throw new Error("not what was expected");

@@ -1,11 +1,13 @@
 /** Two steps: reserve addresses once, link scattered memory, sync, let the device look; then see it refused. */
-import { DmaEngine, SimulatedMemory, SimulatedUnit, VirtualClock } from "../src/hosts/simulated/index.ts";
-import { Dma, hex, IommuDomain, PhysAddr, requesterId, vtdSecondStage } from "../src/index.ts";
+
+import { Dma, hex, PhysAddr, requesterId } from "dmalink";
+import { DmaDomain, vtdSecondStage } from "dmalink/iommu";
+import { DmaEngine, SimulatedMemory, SimulatedUnit, VirtualClock } from "dmalink/sim";
 
 // A machine: memory, an IOMMU that walks real VT-d tables, and a device behind it.
 const memory = new SimulatedMemory();
 const unit = new SimulatedUnit();
-const domain = new IommuDomain({ layout: vtdSecondStage(), unit, clock: new VirtualClock(), mode: "strict" });
+const domain = new DmaDomain({ layout: vtdSecondStage(), unit, clock: new VirtualClock(), mode: "strict" });
 unit.attach(requesterId("01:00.0"), domain.tables);
 const disk = new DmaEngine(requesterId("01:00.0"), unit, memory);
 

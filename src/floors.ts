@@ -7,19 +7,23 @@
  */
 export const FLOORS: readonly (readonly string[])[] = [
   ["base"],
-  ["layouts", "trace"],
-  ["platform"],
-  ["iova", "pagetable", "swiotlb", "p2p"],
+  ["layouts"],
+  ["platform", "trace"],
+  ["iova", "pagetable", "swiotlb", "p2p", "analysis"],
   ["iommu"],
   ["dma"],
-  ["consumers", "hosts", "analysis"],
-  ["replay"],
-  ["apps"],
+  ["consumers", "hosts", "dma-debug"],
+  ["replay", "simulation"],
+  ["report"],
+  ["apps", "public"],
 ];
+
+/** Rooms that are split into rooms of their own: each folder inside has a face of its own. */
+export const SPLIT: readonly string[] = ["consumers", "hosts", "apps", "layouts"];
 
 /** The order inside `consumers`: a later one may import an earlier one. */
 export const CONSUMERS: readonly (readonly string[])[] = [
-  ["block", "dmabuf"],
+  ["block", "dmabuf", "hmm"],
   ["iommufd"],
   ["nvme", "rdma", "gpu", "vfio", "tee"],
 ];

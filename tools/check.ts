@@ -8,6 +8,7 @@ import { existsSync, readdirSync } from "node:fs";
 interface Step {
   readonly name: string;
   readonly command: readonly string[];
+  readonly env?: Readonly<Record<string, string>>;
 }
 
 const node = process.execPath;
@@ -18,6 +19,9 @@ const examples = existsSync("examples")
       .sort()
   : [];
 
+/** Without the paths by which the repository's own compiler finds the sources. */
+const AS_A_USER = { TSX_TSCONFIG_PATH: "examples/tsconfig.json" };
+
 const steps: Step[] = [
   { name: "types (TypeScript 7)", command: [node, "node_modules/ts7/bin/tsc", "--noEmit", "-p", "."] },
   { name: "types (TypeScript 6)", command: [node, "node_modules/typescript/bin/tsc", "--noEmit", "-p", "."] },
@@ -25,16 +29,21 @@ const steps: Step[] = [
   { name: "lint and format", command: [node, "node_modules/@biomejs/biome/bin/biome", "ci", "--colors=off", "."] },
   { name: "tests", command: [node, "node_modules/vitest/vitest.mjs", "run", "--reporter=dot"] },
   { name: "benches, small", command: tsx("tools/bench.ts", "--smoke") },
-  ...examples.map((name) => ({ name: `example ${name}`, command: tsx(`examples/${name}`) })),
+  // Against the package as it was built, imported by its name as a user does.
+  ...examples.map((name) => ({ name: `example ${name}`, command: tsx(`examples/${name}`), env: AS_A_USER })),
   { name: "types of the package", command: tsx("tools/package-types.ts") },
   { name: "package", command: [node, "node_modules/publint/src/cli.js", "--strict"] },
 ];
 
 let failed = 0;
-for (const { name, command } of steps) {
+for (const { name, command, env } of steps) {
   const start = performance.now();
   const [program, ...args] = command as [string, ...string[]];
-  const { status, stdout, stderr } = spawnSync(program, args, { encoding: "utf8", maxBuffer: 1 << 28 });
+  const { status, stdout, stderr } = spawnSync(program, args, {
+    encoding: "utf8",
+    maxBuffer: 1 << 28,
+    env: { ...process.env, ...env },
+  });
   const seconds = ((performance.now() - start) / 1000).toFixed(1);
   process.stdout.write(`${status === 0 ? "ok    " : "FAILED"} ${name} (${seconds} s)\n`);
   if (status !== 0) {

@@ -6,7 +6,7 @@ import { readdirSync, readFileSync } from "node:fs";
 import { dirname, join, relative, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import ts from "typescript";
-import { CONSUMERS, DEBTS, FLOORS, NODE_ALLOWED } from "../src/floors.ts";
+import { CONSUMERS, DEBTS, FLOORS, NODE_ALLOWED, SPLIT } from "../src/floors.ts";
 
 const top = resolve(dirname(fileURLToPath(import.meta.url)), "..");
 const src = join(top, "src");
@@ -19,11 +19,9 @@ const sources = (folder: string): string[] =>
   });
 
 const floorOf = (room: string): number => FLOORS.findIndex((rooms) => rooms.includes(room));
-/** Rooms that are split into rooms of their own: each sub-folder has its own face. */
-const SPLIT = new Set(["consumers", "hosts", "apps", "layouts"]);
 const roomOf = (file: string): string => {
   const [first, second] = relative(src, file).split("/");
-  return SPLIT.has(first!) && second && !second.endsWith(".ts") ? `${first}/${second}` : first!;
+  return SPLIT.includes(first!) && second && !second.endsWith(".ts") ? `${first}/${second}` : first!;
 };
 
 const breaches: string[] = [];

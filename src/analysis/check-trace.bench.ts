@@ -38,6 +38,7 @@ async function keep(sample: SampleTrace): Promise<() => Trace> {
   for await (const batch of trace.batches()) batches.push(structuredClone(batch));
   return () => ({
     ...{ format: trace.format, types: trace.types, strings: trace.strings, buffers: trace.buffers },
+    ...{ chains: trace.chains, timing: trace.timing, longBytes: trace.longBytes, remarks: [] },
     ...{ clock: undefined, cpus: 4, system: undefined, timeBase: trace.timeBase, lost: 0, damage: undefined },
     batches: async function* () {
       yield* batches;

@@ -7,7 +7,11 @@
  * Specified by: the grammar of the kernel's events, and the rules (findings/rules.ts).
  */
 
-import type { Trace } from "../trace/index.ts";
+import type { EventBatch, KernelFact, Trace } from "../trace/index.ts";
+import { type KernelSummary, KernelTold } from "./faults/kernel-told.ts";
+import type { KernelLog } from "./faults/log-beside.ts";
+import { RecordedAddresses } from "./faults/recorded-addresses.ts";
+import type { Told } from "./faults/told.ts";
 import { type Evidence, type Finding, SEVERITIES } from "./findings/finding.ts";
 import { Overdue } from "./findings/overdue.ts";
 import type { Draft, Rule, RuleContext } from "./findings/rule.ts";
@@ -31,6 +35,12 @@ export interface CheckOptions {
   readonly visit?: EventVisitor;
   /** Findings kept per rule; all are counted. Default {@link FINDINGS_PER_RULE}. */
   readonly findingsPerRule?: number;
+  /** The kernel's log of the same machine. */
+  readonly kernelLog?: KernelLog;
+  /** Nanoseconds to add to that log's times to get the trace's; without it, found from lines that are in both. */
+  readonly kernelLogOffsetNs?: number;
+  /** Address bits that devices really drive, by name: mappings beyond are found before they fault. */
+  readonly deviceBits?: ReadonlyMap<string, number>;
   /** Called with the number of events so far, once a batch. */
   readonly progress?: (events: number) => void;
 }
@@ -42,6 +52,8 @@ export interface CheckResult extends TraceCounts {
   readonly summary: Readonly<Record<string, number>>;
   /** Errors first, then by time. */
   readonly findings: readonly Finding[];
+  /** What the kernel said in the recording, and in the log beside it. */
+  readonly kernel: KernelSummary;
 }
 
 /**
@@ -61,20 +73,34 @@ class Check {
   readonly #kept = new Map<string, (Finding & { readonly selfEvident: boolean })[]>();
   readonly #counts = new Map<string, number>();
   readonly #overdue: Overdue;
+  readonly #addresses: RecordedAddresses;
+  readonly #kernel: KernelTold;
 
   constructor(trace: Trace, options: CheckOptions) {
     this.#trace = trace;
     this.#options = options;
-    this.#follow = new Follow(trace, options);
-    this.#overdue = new Overdue(this.#follow.ledger.table);
+    this.#follow = new Follow(trace, {
+      ...options,
+      sinks: [{ lifetime: (table, row) => this.#addresses.lifetime(table, row) }, ...(options.sinks ?? [])],
+      afterBatch: (batch) => this.#kernel.batch(batch),
+    });
+    const { ledger, dispatch } = this.#follow;
+    this.#addresses = new RecordedAddresses(ledger.table, ledger.now, ledger.history, () => dispatch.iommu.waiting);
+    this.#kernel = new KernelTold(trace, options.kernelLog, options.kernelLogOffsetNs, (fact) => this.#said(fact));
+    this.#overdue = new Overdue(ledger.table);
     this.#follow.watch(this.#overdue);
-    this.#follow.dispatch.onLoss = (sinceNs) => this.#retract(sinceNs);
+    dispatch.onLoss = (sinceNs) => this.#retract(sinceNs);
     for (const rule of RULES)
       if (!options.rules || options.rules.includes(rule.name)) this.#follow.watch(rule.watch(this.#contextOf(rule)));
   }
 
+  #said(fact: KernelFact<Told>): void {
+    for (const hook of this.#follow.ledger.hooks.said) hook(fact);
+  }
+
   async all(): Promise<CheckResult> {
     await this.#follow.all();
+    const kernel = this.#kernel.finish();
     if (this.#cut) this.#retract(this.#horizonNs());
     const counts = this.#follow.finish();
     // Lost, but not said where: nothing that rests on what is not there is certain.
@@ -87,7 +113,7 @@ class Check {
     findings.sort((a, b) => order(a) - order(b) || a.timeNs - b.timeNs);
     const summary: Record<string, number> = {};
     for (const { name } of RULES) if ((this.#counts.get(name) ?? 0) > 0) summary[name] = this.#counts.get(name)!;
-    return { ...counts, summary, findings };
+    return { ...counts, summary, findings, kernel };
   }
 
   /** Up to where all CPUs were read: a damaged file ends at another time on each. */
@@ -127,6 +153,15 @@ class Check {
         );
         return { by: suspicion.by, event };
       },
+      addresses: this.#addresses,
+      deviceBits: this.#options.deviceBits ?? new Map(),
+      isLog: () => this.#trace.format === "kernel log",
+      startUnknown: () => this.#options.start === undefined && this.#follow.ledger.counts.unknownStart > 0,
+      deviceIndex: (name) => {
+        const index = this.#follow.ledger.table.devices.indexOf(name);
+        return index < 0 ? undefined : index;
+      },
+      told: (what, at, text, iova) => this.#toldEvidence(what, at, text, iova),
       evidence: (what, place, iova, length) => this.#evidence(what, place, iova, length),
       begun: (row, what = "mapped") => this.#begun(row, what),
       current: (what, iova, length) => this.#evidence(what, ledger.now, iova, length),
@@ -156,6 +191,14 @@ class Check {
     };
   }
 
+  #toldEvidence(what: string, at: Told, text: string, iova: number | undefined): Evidence {
+    const { place, line, source, timeNs } = at;
+    const shown = { ...(source === "io_page_fault" ? {} : { text }), ...(line !== undefined && { line }) };
+    if (place) return { ...this.#evidence(what, place, iova), ...shown };
+    const nobody = { cpu: 0, pid: 0, task: "", length: undefined, site: undefined };
+    return { what, event: "kernel log", timeNs: timeNs ?? -1, iova, ...nobody, ...shown };
+  }
+
   #begun(row: number, what: string): Evidence {
     const { table } = this.#follow.ledger;
     const start = this.#follow.ledger.startOf(row);
@@ -164,7 +207,8 @@ class Check {
   }
 
   #report(rule: Rule, draft: Draft): void {
-    const name = draft.device === NO_DEVICE ? undefined : this.#follow.ledger.table.devices[draft.device];
+    const name =
+      draft.deviceName ?? (draft.device === NO_DEVICE ? undefined : this.#follow.ledger.table.devices[draft.device]);
     if (this.#options.devices && (name === undefined || !this.#options.devices.includes(name))) return;
     this.#counts.set(rule.name, (this.#counts.get(rule.name) ?? 0) + 1);
     let list = this.#kept.get(rule.name);
@@ -185,6 +229,9 @@ class Check {
       advice: draft.advice ?? rule.advice,
       evidence: draft.evidence,
       selfEvident: draft.selfEvident ?? false,
+      ...(draft.fault && { fault: draft.fault }),
+      ...(draft.mapping && { mapping: draft.mapping }),
+      ...(draft.hypotheses && { hypotheses: draft.hypotheses }),
     });
   }
 

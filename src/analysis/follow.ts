@@ -32,6 +32,8 @@ export interface FollowOptions {
   readonly sinks?: readonly LifetimeSink[];
   /** Sees every event, before it is followed. */
   readonly visit?: EventVisitor;
+  /** Sees every batch when all its events were followed. */
+  readonly afterBatch?: (batch: EventBatch) => void;
   /** What was mapped when the recording began. */
   readonly start?: StartState;
   /** Called with the number of events so far, once a batch. */
@@ -69,11 +71,12 @@ export class Follow {
 
   /** Reads to the end. */
   async all(): Promise<void> {
-    const { start, visit, progress } = this.#options;
+    const { start, visit, afterBatch, progress } = this.#options;
     start?.seed(this.dispatch, this.ledger);
     for await (const batch of this.#trace.batches()) {
       if (visit) for (let row = 0; row < batch.count; row++) visit(batch, row);
       this.dispatch.batch(batch);
+      afterBatch?.(batch);
       progress?.(this.dispatch.eventTotal);
     }
     this.dispatch.iommu.finish();

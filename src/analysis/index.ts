@@ -1,8 +1,9 @@
 /** From events to what they mean: requests and statistics. */
 
 export * from "./address-space.ts";
-export * from "./check-json.ts";
 export * from "./check-trace.ts";
+export type { KernelSummary, UnknownKernelLine } from "./faults/kernel-told.ts";
+export { type KernelLog, type LogClockUsed, readKernelLog } from "./faults/log-beside.ts";
 export * from "./findings/finding.ts";
 export type { Rule } from "./findings/rule.ts";
 export { RULES } from "./findings/rules.ts";

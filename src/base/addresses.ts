@@ -22,16 +22,18 @@ export type Iova = DmaAddr & { readonly iova: true };
 /** An {@link Iova} / 4096. */
 export type IovaPage = Kind<number, "IovaPage">;
 
-/** A *page* is 4 KiB, everywhere in this project. */
-export const PAGE_SHIFT = 12;
 /**
- * Bytes. Where it is used for each page, a file takes a copy of its own (`const PAGE = PAGE_SIZE`): the engine folds that into
+ * Bytes of a *page*, everywhere in this project. Where it is used for each page, a file takes a copy of its own (`const PAGE = PAGE_SIZE`): the engine folds that into
  * the code, but loads an imported one at each use, and divides by it.
  */
 export const PAGE_SIZE = 4096;
+/** 1024 bytes. */
 export const KiB = 1024;
+/** 1024 KiB. */
 export const MiB = 1_048_576;
+/** 1024 MiB. */
 export const GiB = 1_073_741_824;
+/** 1024 GiB. */
 export const TiB = 1_099_511_627_776;
 
 /** Names a byte address; it must be a whole number that a double holds exactly. */
@@ -52,9 +54,6 @@ export const IovaPage = {
   start: (page: IovaPage): Iova => (page * PAGE_SIZE) as Iova,
   add: (page: IovaPage, pages: number): IovaPage => (page + pages) as IovaPage,
 };
-
-/** Bytes from the start of the page that `address` lies in. Exact for every safe integer; `%` on doubles is slow. */
-export const pageOffset = (address: number): number => address - Math.floor(address / PAGE_SIZE) * PAGE_SIZE;
 
 /** `bytes` in whole pages, rounded up. Exact for every safe integer. */
 export const pagesOf = (bytes: number): number => Math.ceil(bytes / PAGE_SIZE);

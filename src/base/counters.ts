@@ -54,8 +54,10 @@ export class Counters {
   }
 }
 
+/** What is counted: a field of {@link Counters}. */
 export type CounterName = Exclude<
   { [K in keyof Counters]: Counters[K] extends number ? K : never }[keyof Counters],
   "pteWrites" | "invalidations"
 >;
+/** Every counter, in the order of reports. */
 export const COUNTER_NAMES: readonly CounterName[] = Object.keys(new Counters()) as CounterName[];

@@ -27,19 +27,25 @@ export const ERRNO = {
   EMFILE: 24,
   ENOTTY: 25,
   ENOSPC: 28,
+  ESPIPE: 29,
   ERANGE: 34,
   ENOSYS: 38,
+  ENOMSG: 42,
+  EBADMSG: 74,
   EOVERFLOW: 75,
   EBADFD: 77,
   EMSGSIZE: 90,
   EOPNOTSUPP: 95,
   EADDRINUSE: 98,
+  ENOTCONN: 107,
   ETIMEDOUT: 110,
   EREMOTEIO: 121,
   ECANCELED: 125,
 } as const;
 
+/** An error number of Linux, by name; {@link ERRNO} has its value. */
 export type Errno = keyof typeof ERRNO;
+/** What went wrong, for programs: stable, beginning with `ERR_DMA_`. */
 export type ErrorCode = `ERR_DMA_${string}`;
 
 /** What the caller asked for could not be done. `message` says what was asked, what is true, and what to do. */

@@ -2,12 +2,12 @@
 import { describe, expect, test } from "vitest";
 import { PhysAddr } from "../base/index.ts";
 import { SimulatedUnit, VirtualClock } from "../hosts/simulated/index.ts";
-import { IommuDomain } from "../iommu/index.ts";
+import { DmaDomain } from "../iommu/index.ts";
 import { vtdSecondStage } from "../layouts/pagetable/index.ts";
 import { Dma, type DmaOptions } from "./index.ts";
 
 function stand(options: DmaOptions = {}) {
-  const domain = new IommuDomain({
+  const domain = new DmaDomain({
     layout: vtdSecondStage(),
     unit: new SimulatedUnit(),
     clock: new VirtualClock(),

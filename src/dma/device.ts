@@ -6,12 +6,11 @@
  * Not for: deciding anything; that is the paths' work.
  * Specified by: behaviour of Linux 7.2 DMA API (device limits, masks).
  */
-import { Counters, type PhysAddr } from "../base/index.ts";
+import { Counters, type DmaEvent, type Observer, type PhysAddr, type TwoStepEvent } from "../base/index.ts";
 import type { P2pRouter } from "../p2p/index.ts";
 import type { CacheMaintenance, MemoryEncryption, PageAllocator, PciNode, PhysicalMemory } from "../platform/index.ts";
 import type { BouncePool } from "../swiotlb/index.ts";
-import type { DmaEvent, Observer, TwoStepEvent } from "../trace/index.ts";
-import type { DeviceDebug, DmaDebug } from "./debug/index.ts";
+import type { MappingContract } from "./contract.ts";
 
 /** The parts of a machine that mapping may need. */
 export interface DmaMachine {
@@ -42,6 +41,7 @@ export interface DmaLimits {
   minAlignMask: number;
 }
 
+/** What mapping must know of a device. Everything has a default that fits a coherent, trusted device without limits. */
 export interface DeviceOptions extends Partial<DmaLimits> {
   /** For messages, findings and traces; `ssss:bb:dd.f` for PCI devices. */
   readonly name?: string;
@@ -60,22 +60,23 @@ export interface DeviceOptions extends Partial<DmaLimits> {
   readonly cacheLine?: number;
   /** Confidential guests: the device proved itself and may reach private memory (TDISP run state). */
   readonly tdi?: "none" | "run";
+  /** Asked before anything is mapped. Default: all is allowed. */
+  readonly contract?: MappingContract;
   readonly observer?: Observer;
   readonly counters?: Counters;
   /**
    * Refuses what Linux leaves undefined: links past the end or over each other, unlinks of holes, use after release. True
    * unless said.
    */
-  readonly checked?: boolean;
+  readonly refusesMisuse?: boolean;
   /** Where Linux's answer is a defect, give that answer and not the better one (docs/two-step.md lists them). */
   readonly linuxCompatible?: boolean;
-  /** Looks over every call and says what was misused (docs/checked-mode.md). One value may serve many devices. */
-  readonly debug?: DmaDebug;
 }
 
 /** Every address: 2^64 - 1 as near as a double comes. */
 export const ALL_ADDRESSES: number = 2 ** 64;
 
+/** A device as mapping sees it: its limits, its trust, and the parts of the machine around it. Made by {@link Dma}. */
 export class DmaDevice implements DmaLimits {
   readonly name: string;
   readonly node: PciNode | undefined;
@@ -86,13 +87,18 @@ export class DmaDevice implements DmaLimits {
   readonly busOffset: number;
   readonly cacheLine: number;
   readonly tdi: "none" | "run";
+  readonly contract: MappingContract | undefined;
+  /**
+   * The bit of an address that says that memory is shared, for a device inside the trust: its mappings say whether they are,
+   * and each range is of one kind. 0 for any other device.
+   */
+  readonly sharedBit: number;
   readonly observer: Observer | undefined;
   readonly counters: Counters;
-  readonly checked: boolean;
+  readonly refusesMisuse: boolean;
   readonly linuxCompatible: boolean;
-  readonly debug: DmaDebug | undefined;
-  /** This device's part of {@link debug}. */
-  watch: DeviceDebug | undefined;
+  /** Somebody looks over its calls, syncs too. */
+  readonly isWatched: boolean;
   mask: number;
   coherentMask: number;
   busLimit: number;
@@ -104,7 +110,11 @@ export class DmaDevice implements DmaLimits {
   /** Mappings that hold bounce slots. */
   bounces = 0;
 
-  constructor(options: DeviceOptions, counters: Counters = options.counters ?? new Counters()) {
+  constructor(
+    options: DeviceOptions,
+    counters: Counters = options.counters ?? new Counters(),
+    isWatched: boolean = false,
+  ) {
     this.name = options.name ?? "device";
     this.node = options.node;
     this.machine = options.machine ?? {};
@@ -114,23 +124,25 @@ export class DmaDevice implements DmaLimits {
     this.busOffset = options.busOffset ?? 0;
     this.cacheLine = options.cacheLine ?? 0;
     this.tdi = options.tdi ?? "none";
+    this.contract = options.contract;
+    this.sharedBit = (this.tdi === "run" && this.machine.encryption?.sharedBit) || 0;
     this.observer = options.observer;
     this.counters = counters;
-    this.checked = options.checked ?? true;
+    this.refusesMisuse = options.refusesMisuse ?? true;
     this.linuxCompatible = options.linuxCompatible ?? false;
-    this.debug = options.debug;
+    this.isWatched = isWatched;
     this.mask = options.mask ?? ALL_ADDRESSES;
     this.coherentMask = options.coherentMask ?? this.mask;
     this.busLimit = options.busLimit ?? 0;
     this.maxSegmentSize = options.maxSegmentSize ?? 65_536;
     this.segmentBoundaryMask = options.segmentBoundaryMask ?? ALL_ADDRESSES;
     this.minAlignMask = options.minAlignMask ?? 0;
-    this.skipSync = this.coherent && this.debug === undefined; // checked mode looks at every sync
+    this.skipSync = this.coherent && !isWatched;
   }
 
   /** The mask was set: syncs are skipped again if they may be. Linux does not look whether slots are held. */
   maskChanged(): void {
-    this.skipSync = this.coherent && this.debug === undefined && (this.linuxCompatible || this.bounces === 0);
+    this.skipSync = this.coherent && !this.isWatched && (this.linuxCompatible || this.bounces === 0);
   }
 
   /** Highest address that reaches memory from this device, with `mask`; a mask of 0 was never set, and means 32 bits. */

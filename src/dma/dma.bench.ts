@@ -2,7 +2,7 @@
 import { type Bench, type Contender, fold, HASH } from "../../bench/bench.ts";
 import { PhysAddr, type Random } from "../base/index.ts";
 import { SimulatedUnit, VirtualClock } from "../hosts/simulated/index.ts";
-import { IommuDomain } from "../iommu/index.ts";
+import { DmaDomain } from "../iommu/index.ts";
 import { amdV1, type TableLayout, vtdSecondStage, x86_64 } from "../layouts/pagetable/index.ts";
 import { Dma, type PhysVec } from "./index.ts";
 
@@ -42,7 +42,7 @@ function contender(name: string, way: Way, layout: TableLayout): Contender {
   return {
     name,
     prepare: (random: Random) => {
-      const domain = new IommuDomain({ layout, unit: new SimulatedUnit(), clock: new VirtualClock(), mode: "strict" });
+      const domain = new DmaDomain({ layout, unit: new SimulatedUnit(), clock: new VirtualClock(), mode: "strict" });
       const dma = new Dma({ domain, maxSegmentSize: 2 ** 32 - 1 });
       const frames = random.shuffle(Array.from({ length: PAGES }, (_, i) => i * 2));
       const vecs = frames.map((frame) => ({ phys: PhysAddr((0x40000 + frame) * 4096), length: 4096 }));

@@ -1,13 +1,13 @@
 import { describe, expect, test } from "vitest";
 import { PhysAddr } from "../base/index.ts";
 import { SimulatedUnit, VirtualClock } from "../hosts/simulated/index.ts";
-import { IommuDomain } from "../iommu/index.ts";
+import { DmaDomain } from "../iommu/index.ts";
 import { vtdSecondStage } from "../layouts/pagetable/index.ts";
 import { Dma } from "./index.ts";
 
 function device(mode: "strict" | "lazy" = "strict", maxSegmentSize = 2 ** 32 - 1) {
   const clock = new VirtualClock();
-  const domain = new IommuDomain({ layout: vtdSecondStage(), unit: new SimulatedUnit(), clock, mode });
+  const domain = new DmaDomain({ layout: vtdSecondStage(), unit: new SimulatedUnit(), clock, mode });
   return {
     domain,
     clock,
@@ -16,7 +16,7 @@ function device(mode: "strict" | "lazy" = "strict", maxSegmentSize = 2 ** 32 - 1
   };
 }
 const vecs = (...list: [number, number][]) => list.map(([phys, length]) => ({ phys: PhysAddr(phys), length }));
-const leaves = (domain: IommuDomain): number => [...domain.table.entries()].filter((entry) => entry.leaf).length;
+const leaves = (domain: DmaDomain): number => [...domain.table.entries()].filter((entry) => entry.leaf).length;
 
 describe("a one-shot mapping", () => {
   test("vector 11: keeps the offset in the page; 4 leaves, 1 map sync; one invalidation when it ends", () => {

@@ -8,23 +8,16 @@
  * Promises: a failed call leaves nothing behind; release cannot fail.
  * Specified by: behaviour of Linux 7.2 DMA API; docs/two-step.md has the table of Linux names.
  */
-import { type Counters, type DmaAddr, PAGE_SIZE, type PhysAddr, PhysPage } from "../base/index.ts";
+import { type Counters, type DmaAddr, type DmaEventName, PAGE_SIZE, type PhysAddr, PhysPage } from "../base/index.ts";
 import type { AddressSpace } from "../iommu/index.ts";
 import { maxBounceSize } from "../swiotlb/index.ts";
-import type { DmaEventName } from "../trace/index.ts";
-import { type BatchLimits, DmaBatch } from "./batch.ts";
+import { ATTRIBUTE_BITS, attributeBits, type DmaAttributes } from "./attributes.ts";
 import { checkAddress, checkLength, checkLimit, checkOptions, checkPhysOffset, checkVec } from "./checks.ts";
-import {
-  type Allocation,
-  allocateDirect,
-  allocateTranslated,
-  freeBlocks,
-  type PageBlock,
-  takeOutOfCaches,
-} from "./coherent.ts";
-import { DebuggedPath, type DmaDebug } from "./debug/index.ts";
 import { ALL_ADDRESSES, type DeviceOptions, DmaDevice } from "./device.ts";
-import { DirectPath } from "./direct.ts";
+import type { DevicePath } from "./device-path.ts";
+import { type BatchLimits, DmaBatch } from "./disjoint/batch.ts";
+import { type LinearOptions, mapLinear } from "./disjoint/map-linear.ts";
+import { mapVecs, type VecsMapping } from "./disjoint/map-vecs.ts";
 import {
   badBoundary,
   badDirection,
@@ -34,48 +27,88 @@ import {
   onlySinglePages,
   sharedForbidden,
 } from "./errors.ts";
-import type { IovaRange } from "./iova-range.ts";
-import { type LinearOptions, mapLinear } from "./linear.ts";
-import { CoherentMemory, DmaMapping, ScatterlistMapping } from "./mappings.ts";
-import type { MappedList, Path } from "./path.ts";
-import { permissions } from "./permissions.ts";
-import { reserveRange } from "./ranges.ts";
-import { TranslatedPath } from "./translated.ts";
-import { mapVecs, type VecsMapping } from "./vecs.ts";
-import { ATTRIBUTE_BITS, attributeBits, type Direction, type DmaAttributes, type PhysVec } from "./vectors.ts";
+import { CoherentMemory, DmaMapping, type ListCalls, ScatterlistMapping } from "./handles.ts";
+import {
+  type Allocation,
+  allocateDirect,
+  allocateTranslated,
+  freeBlocks,
+  type PageBlock,
+  takeOutOfCaches,
+} from "./path/coherent.ts";
+import { DirectPath } from "./path/direct.ts";
+import { Granules } from "./path/granules.ts";
+import type { MappedList, Path } from "./path/path.ts";
+import { permissions } from "./path/permissions.ts";
+import { TranslatedPath } from "./path/translated.ts";
+import { type Terms, termsOf } from "./terms.ts";
+import type { IovaRange } from "./two-step/iova-range.ts";
+import { reserveRange } from "./two-step/reserve-range.ts";
+import type { Direction, PhysVec } from "./vectors.ts";
+import type { DeviceWatch, DmaWatcher } from "./watch.ts";
 
+/** A device, and the address space that it is behind. */
 export interface DmaOptions extends DeviceOptions {
   /** The device's address space; without one it uses physical addresses. */
   readonly domain?: AddressSpace;
+  /** Looks over every call and says what was misused: a `DmaDebug` (docs/dma-debugging.md). One value may serve many devices. */
+  readonly debug?: DmaWatcher;
 }
 
-/** What checked mode calls memory that was allocated. */
-const DEBUG_KINDS = { dma_alloc: "coherent", dma_alloc_pages: "noncoherent", dma_alloc_sgt: "scatter-gather" } as const;
+/** What a watcher calls memory that was allocated. */
+const ALLOCATION_KINDS = {
+  dma_alloc: "coherent",
+  dma_alloc_pages: "noncoherent",
+  dma_alloc_sgt: "scatter-gather",
+} as const;
 
 /** Reservations up to this many granules are cached by the allocator, and cheap. */
 const CACHED_GRANULES = 32;
 
+/**
+ * DMA mapping for one device: one shot ({@link Dma.map}), scatterlists ({@link Dma.mapScatterlist}), two steps ({@link
+ * Dma.tryReserveIova}), disjoint, linear and batched pieces, coherent memory. A failed call leaves nothing behind;
+ * release cannot fail. Follows Linux 7.2's DMA API; docs/two-step.md has the table of Linux names.
+ */
 export class Dma {
   readonly device: DmaDevice;
   readonly domain: AddressSpace | undefined;
   readonly #path: Path;
-  readonly #translated: TranslatedPath | undefined;
+  readonly #granules: Granules | undefined;
+  readonly #watch: DeviceWatch | undefined;
+  /** The same as one value, for the calls that reserve. */
+  readonly #devicePath: DevicePath;
+
+  /** The bare calls on mapped scatterlists, for who keeps no handle: a list must be named as it was mapped. */
+  readonly lists: ListCalls = {
+    unmap: (mapped) => {
+      this.#announceList("dma_unmap_sg", mapped);
+      this.#path.unmapList(mapped);
+    },
+    syncForCpu: (mapped) => {
+      if (this.device.skipSync) return;
+      this.#path.syncListForCpu(mapped);
+      this.#announceList("dma_sync_sg_for_cpu", mapped);
+    },
+    syncForDevice: (mapped) => {
+      if (this.device.skipSync) return;
+      this.#path.syncListForDevice(mapped);
+      this.#announceList("dma_sync_sg_for_device", mapped);
+    },
+  };
 
   /** @throws DmaError ERR_DMA_OPTIONS, ERR_DMA_LIMIT (EINVAL) */
   constructor(options: DmaOptions = {}) {
     checkOptions(options);
     this.domain = options.domain;
-    this.device = new DmaDevice(options, options.counters ?? options.domain?.counters);
+    const { domain, debug } = options;
+    this.device = new DmaDevice(options, options.counters ?? domain?.counters, debug !== undefined);
     this.setSegmentBoundary(this.device.segmentBoundaryMask);
-    this.#translated = this.domain && new TranslatedPath(this.device, this.domain);
-    const path = this.#translated ?? new DirectPath(this.device);
-    this.device.watch = options.debug?.watch(this.device, this.domain);
-    this.#path = this.device.watch === undefined ? path : new DebuggedPath(path, this.device.watch);
-  }
-
-  /** Checked mode, as it was given: findings, and what is live. */
-  get debug(): DmaDebug | undefined {
-    return this.device.debug;
+    this.#granules = domain && new Granules(this.device, domain);
+    const path = this.#granules ? new TranslatedPath(this.#granules) : new DirectPath(this.device);
+    this.#watch = debug?.watch(this.device, domain);
+    this.#path = this.#watch?.path(path) ?? path;
+    this.#devicePath = { device: this.device, granules: this.#granules, path: this.#path, watch: this.#watch };
   }
 
   get counters(): Counters {
@@ -111,7 +144,7 @@ export class Dma {
 
   /** The smallest mask that reaches everything. */
   get requiredMask(): number {
-    if (this.#translated) return 2 ** 32 - 1;
+    if (this.#granules) return 2 ** 32 - 1;
     const { ramEnd } = this.device.machine;
     return ramEnd === undefined ? ALL_ADDRESSES : 2 ** Math.ceil(Math.log2(ramEnd)) - 1;
   }
@@ -125,24 +158,24 @@ export class Dma {
   get maxMappingSize(): number {
     const { device } = this;
     if (device.machine.pool === undefined) return Number.POSITIVE_INFINITY;
-    const bouncing = this.#translated ? device.untrusted : device.forceBounce || this.addressingLimited;
+    const bouncing = this.#granules ? device.untrusted : device.forceBounce || this.addressingLimited;
     return bouncing ? maxBounceSize(device.minAlignMask) : Number.POSITIVE_INFINITY;
   }
 
   /** Longest mapping, bytes, that is made fast. */
   get optMappingSize(): number {
-    if (!this.#translated) return this.maxMappingSize;
-    return Math.min(this.maxMappingSize, CACHED_GRANULES * this.#translated.granule);
+    if (!this.#granules) return this.maxMappingSize;
+    return Math.min(this.maxMappingSize, CACHED_GRANULES * this.#granules.granule);
   }
 
   /** Pieces that start and end on multiples of this + 1 can be merged into one range; 0: never. */
   get mergeBoundary(): number {
-    return this.#translated ? this.#translated.granule - 1 : 0;
+    return this.#granules ? this.#granules.granule - 1 : 0;
   }
 
   /** Mappings must be unmapped. If not, unmapping is allowed and does nothing. */
   get needsUnmap(): boolean {
-    return this.#translated !== undefined || !this.device.skipSync;
+    return this.#granules !== undefined || !this.device.skipSync;
   }
 
   /** Mappings may need syncs. If not, they cost one comparison. */
@@ -157,7 +190,7 @@ export class Dma {
    * reachable yet. `undefined` if the device is not translated, or there is no room: map each piece by itself then.
    *
    * @param asked.capacity bytes that {@link IovaRange.grow} may reach; `length` unless said
-   * @param asked.again a range of this device that was given back: its object is the new range, and nothing is allocated.
+   * @param asked.reuse a range of this device that was given back: its object is the new range, and nothing is allocated.
    * For those who keep one for each request in flight; nobody else may still hold it. One in use is left alone.
    * @throws DmaError ERR_DMA_LENGTH, ERR_DMA_OFFSET (EINVAL)
    */
@@ -165,15 +198,15 @@ export class Dma {
     length: number;
     physOffset?: number;
     capacity?: number;
-    again?: IovaRange | undefined;
+    reuse?: IovaRange | undefined;
   }): IovaRange | undefined {
-    const { length, physOffset = 0, capacity = length, again } = asked;
+    const { length, physOffset = 0, capacity = length, reuse } = asked;
     checkLength(length);
     checkLength(capacity);
     checkPhysOffset(physOffset);
-    const path = this.#translated;
-    if (path === undefined) return undefined;
-    return reserveRange(path, length, path.inside(physOffset), capacity, again);
+    this.device.contract?.check();
+    if (this.#granules === undefined) return undefined;
+    return reserveRange(this.#devicePath, length, this.#granules.inside(physOffset), capacity, reuse);
   }
 
   // One shot.
@@ -185,7 +218,7 @@ export class Dma {
    */
   map(phys: PhysAddr, length: number, direction: Direction, attributes?: DmaAttributes): DmaMapping {
     const address = this.mapPhys(phys, length, direction, attributes);
-    this.device.watch?.errorChecked(address);
+    this.#watch?.errorChecked(address);
     return new DmaMapping(this, address, length, direction, attributes);
   }
 
@@ -203,39 +236,41 @@ export class Dma {
     checkDirection(direction);
     this.#checkAttributes(attributes);
     const { device } = this;
-    if (device.observer === undefined) return this.#path.mapPhys(phys, length, direction, attributes);
+    device.contract?.checkPiece(phys, length, attributes);
+    const terms = termsOf(direction, attributes);
+    if (device.observer === undefined) return this.#path.mapPhys(phys, length, terms);
     let address: DmaAddr | undefined;
     try {
-      address = this.#path.mapPhys(phys, length, direction, attributes);
+      address = this.#path.mapPhys(phys, length, terms);
       return address;
     } finally {
-      this.#announce("dma_map_phys", direction, attributes, { phys, length, address });
+      this.#announce("dma_map_phys", terms, { phys, length, address });
     }
   }
 
   /** Ends a mapping of {@link mapPhys}: the same length, direction and attributes. Cannot fail. */
   unmapPhys(address: DmaAddr, length: number, direction: Direction, attributes?: DmaAttributes): void {
-    if (attributes?.shared && this.#translated) {
-      this.device.watch?.unmappedAsShared(address, length, direction, attributes);
+    const terms = termsOf(direction, attributes);
+    if (attributes?.shared && this.#granules && this.device.sharedBit === 0) {
+      this.#watch?.unmappedAsShared(address, length, terms);
       return; // was never mapped
     }
-    this.#path.unmapPhys(address, length, direction, attributes);
-    if (this.device.observer !== undefined)
-      this.#announce("dma_unmap_phys", direction, attributes, { address, length });
+    this.#path.unmapPhys(address, length, terms);
+    if (this.device.observer !== undefined) this.#announce("dma_unmap_phys", terms, { address, length });
   }
 
   syncForCpu(address: DmaAddr, length: number, direction: Direction): void {
     if (this.device.skipSync) return;
     this.#path.syncForCpu(address, length, direction);
     if (this.device.observer !== undefined)
-      this.#announce("dma_sync_single_for_cpu", direction, undefined, { address, length });
+      this.#announce("dma_sync_single_for_cpu", termsOf(direction), { address, length });
   }
 
   syncForDevice(address: DmaAddr, length: number, direction: Direction): void {
     if (this.device.skipSync) return;
     this.#path.syncForDevice(address, length, direction);
     if (this.device.observer !== undefined)
-      this.#announce("dma_sync_single_for_device", direction, undefined, { address, length });
+      this.#announce("dma_sync_single_for_device", termsOf(direction), { address, length });
   }
 
   // Scatterlists.
@@ -251,31 +286,12 @@ export class Dma {
     for (const vec of list) checkVec(vec);
     checkDirection(direction);
     if (attributes?.requireCoherent && !this.device.coherent) throw notCoherent(this.device.name);
-    if (attributes?.shared && this.#translated && !this.device.linuxCompatible) throw sharedForbidden(this.device.name);
-    const segments = this.#path.mapList(list, direction, attributes);
+    if (attributes?.shared && this.#granules && !this.device.linuxCompatible) throw sharedForbidden(this.device.name);
+    for (const { phys, length } of list) this.device.contract?.checkPiece(phys, length, attributes);
+    const segments = this.#path.mapList(list, termsOf(direction, attributes));
     const mapped: MappedList = { list, segments, direction, attributes };
     this.#announceList("dma_map_sg", mapped);
-    return new ScatterlistMapping(this, mapped);
-  }
-
-  /** For {@link ScatterlistMapping}. */
-  unmapList(mapped: MappedList): void {
-    this.#announceList("dma_unmap_sg", mapped);
-    this.#path.unmapList(mapped);
-  }
-
-  /** For {@link ScatterlistMapping}. */
-  syncListForCpu(mapped: MappedList): void {
-    if (this.device.skipSync) return;
-    this.#path.syncListForCpu(mapped);
-    this.#announceList("dma_sync_sg_for_cpu", mapped);
-  }
-
-  /** For {@link ScatterlistMapping}. */
-  syncListForDevice(mapped: MappedList): void {
-    if (this.device.skipSync) return;
-    this.#path.syncListForDevice(mapped);
-    this.#announceList("dma_sync_sg_for_device", mapped);
+    return new ScatterlistMapping(mapped, this.lists);
   }
 
   // Beyond Linux: docs/two-step.md says which to take.
@@ -289,7 +305,7 @@ export class Dma {
    */
   mapVecs(vecs: readonly PhysVec[], direction: Direction, attributes?: DmaAttributes): VecsMapping {
     this.#checkVecs(vecs, direction, attributes);
-    return mapVecs(this.device, this.#translated, this.#path, vecs, direction, attributes);
+    return mapVecs(this.#devicePath, vecs, termsOf(direction, attributes));
   }
 
   /**
@@ -304,7 +320,7 @@ export class Dma {
     options: LinearOptions = {},
   ): VecsMapping {
     this.#checkVecs(vecs, direction, attributes);
-    return mapLinear(this.device, this.#translated, this.#path, vecs, direction, attributes, options);
+    return mapLinear(this.#devicePath, vecs, termsOf(direction, attributes), options);
   }
 
   /**
@@ -316,7 +332,8 @@ export class Dma {
     checkDirection(direction);
     checkLength(limits.maxBytes);
     this.#checkAttributes(attributes);
-    return new DmaBatch(this.device, this.#translated, this.#path, direction, limits, attributes);
+    this.device.contract?.check();
+    return new DmaBatch(this.#devicePath, termsOf(direction, attributes), limits);
   }
 
   // Memory of its own.
@@ -327,60 +344,55 @@ export class Dma {
    * @throws DmaError ERR_DMA_LENGTH (EINVAL), ERR_DMA_NO_MEMORY, ERR_DMA_IOVA_EXHAUSTED (ENOMEM), ERR_DMA_MACHINE (EOPNOTSUPP)
    */
   allocCoherent(length: number, attributes?: DmaAttributes): CoherentMemory {
-    return this.#allocate("dma_alloc", length, "bidirectional", attributes, this.device.coherentMask);
+    return this.#allocate("dma_alloc", length, termsOf("bidirectional", attributes));
   }
 
   /** Zeroed pages in one block; ownership moves with syncs, as for a mapping. @throws as {@link allocCoherent} */
   allocPages(length: number, direction: Direction): CoherentMemory {
     checkDirection(direction);
-    return this.#allocate("dma_alloc_pages", length, direction, { forceContiguous: true }, this.device.coherentMask);
+    return this.#allocate("dma_alloc_pages", length, termsOf(direction, { forceContiguous: true }));
   }
 
   /** One output over pages that may lie anywhere. @throws as {@link allocCoherent}; ERR_DMA_ATTRIBUTES (EINVAL) */
   allocNoncontiguous(length: number, direction: Direction, attributes?: DmaAttributes): CoherentMemory {
     checkDirection(direction);
     if (attributeBits(attributes) & ~ATTRIBUTE_BITS.allocSinglePages) throw onlySinglePages();
-    return this.#allocate("dma_alloc_sgt", length, direction, attributes, this.device.coherentMask);
+    return this.#allocate("dma_alloc_sgt", length, termsOf(direction, attributes));
   }
 
-  #allocate(
-    name: "dma_alloc" | "dma_alloc_pages" | "dma_alloc_sgt",
-    length: number,
-    direction: Direction,
-    attributes: DmaAttributes | undefined,
-    mask: number,
-  ): CoherentMemory {
+  #allocate(name: keyof typeof ALLOCATION_KINDS, length: number, terms: Terms): CoherentMemory {
     checkLength(length);
     const { device } = this;
-    const path = this.#translated;
+    device.contract?.check();
+    const granules = this.#granules;
+    const mask = device.coherentMask;
+    const { direction, attributes } = terms;
+    const mapped = termsOf(name === "dma_alloc_pages" ? direction : "bidirectional", attributes);
     let allocation: Allocation | undefined;
     try {
-      allocation = path
-        ? allocateTranslated(path, length, name === "dma_alloc_pages" ? direction : "bidirectional", attributes, mask)
-        : allocateDirect(device, length, mask);
+      allocation = granules ? allocateTranslated(granules, length, mapped, mask) : allocateDirect(device, length, mask);
     } finally {
-      this.#announce(name, direction, attributes, { address: allocation?.address, length });
+      this.#announce(name, terms, { address: allocation?.address, length });
     }
     const { address, blocks } = allocation;
     if (name !== "dma_alloc_pages") takeOutOfCaches(device, blocks);
-    const kind = DEBUG_KINDS[name];
+    const kind = ALLOCATION_KINDS[name];
     const phys = PhysPage.start(blocks[0]!.page);
-    const told = name === "dma_alloc_pages" ? undefined : attributes; // contiguous is what it always is
-    device.watch?.allocated(kind, address, length, phys, direction, told);
-    return new CoherentMemory(this, address, length, blocks, () => {
-      device.watch?.freeing(kind, address, length, phys, direction, told);
+    const told = name === "dma_alloc_pages" ? termsOf(direction) : terms; // contiguous is what it always is
+    this.#watch?.allocated(kind, address, length, phys, told);
+    return new CoherentMemory(device, address, length, blocks, () => {
+      this.#watch?.freeing(kind, address, length, phys, told);
       const freeName = name.replace("alloc", "free") as DmaEventName;
-      this.#announce(freeName, direction, attributes, { address, length });
+      this.#announce(freeName, terms, { address, length });
       this.#free(name, address, length, blocks);
     });
   }
 
   #free(name: string, address: DmaAddr, length: number, blocks: readonly PageBlock[]): void {
-    const path = this.#translated;
-    if (path) {
-      if (name === "dma_alloc_pages") path.physOf(address); // as for any streaming mapping
-      const pages = path.pages(length);
-      path.domain.release((address / PAGE_SIZE) as never, pages, pages);
+    const granules = this.#granules;
+    if (granules) {
+      if (name === "dma_alloc_pages") granules.physOf(address); // as for any streaming mapping
+      granules.unmapWhole(address, length);
     }
     freeBlocks(this.device, blocks);
   }
@@ -388,7 +400,7 @@ export class Dma {
   #checkMask(name: "mask" | "coherentMask", mask: number): void {
     checkLimit(name, mask);
     const { ramEnd } = this.device.machine;
-    if (this.#translated || mask >= 2 ** 32 - 1 || ramEnd === undefined) return;
+    if (this.#granules || mask >= 2 ** 32 - 1 || ramEnd === undefined) return;
     const needed = ramEnd - PAGE_SIZE;
     if (mask < needed) throw maskTooNarrow(this.device.name, mask, needed);
   }
@@ -396,7 +408,7 @@ export class Dma {
   #checkAttributes(attributes: DmaAttributes | undefined): void {
     if (attributes === undefined) return;
     if (attributes.requireCoherent && !this.device.coherent) throw notCoherent(this.device.name);
-    if (attributes.shared && this.#translated) throw sharedForbidden(this.device.name);
+    if (attributes.shared && this.#granules && this.device.sharedBit === 0) throw sharedForbidden(this.device.name);
   }
 
   #checkVecs(vecs: readonly PhysVec[], direction: Direction, attributes: DmaAttributes | undefined): void {
@@ -408,8 +420,7 @@ export class Dma {
 
   #announce(
     name: DmaEventName,
-    direction: Direction,
-    attributes: DmaAttributes | undefined,
+    { direction, attributes }: Terms,
     fields: { phys?: number; length: number; address: number | undefined },
   ): void {
     const { device } = this;

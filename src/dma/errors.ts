@@ -75,7 +75,7 @@ export const badDomain = (domain: unknown): DmaError =>
   new DmaError(
     "ERR_DMA_OPTIONS",
     "EINVAL",
-    `${given(domain)} as domain: an address space such as an IommuDomain is needed, or no domain for a device that is not ` +
+    `${given(domain)} as domain: an address space such as an DmaDomain is needed, or no domain for a device that is not ` +
       "translated",
     {},
   );
@@ -204,13 +204,23 @@ export const mixedMemory = (device: string, phys: number): DmaError =>
     { device, phys },
   );
 
+/** Links of one range, some of private memory and some of shared. */
+export const mixedSharing = (device: string, linkedShared: boolean): DmaError =>
+  new DmaError(
+    "ERR_DMA_SHARING",
+    "EINVAL",
+    `${device} has ${linkedShared ? "shared" : "private"} memory linked in this range, and a range is of one kind: take a ` +
+      "range for each",
+    { device, linkedShared, rule: 7 },
+  );
+
 /** Conversion of memory that a device can reach. */
 export const convertMapped = (phys: number, mappings: number): DmaError =>
   new DmaError(
     "ERR_DMA_CONVERT",
     "EBUSY",
     `cannot convert ${hex(phys)}: ${mappings} mapping${mappings === 1 ? "" : "s"} of it live; unmap, convert, map again`,
-    { phys, mappings },
+    { phys, mappings, rule: 13 },
   );
 
 /** The device wants more low bits kept than a granule has. */

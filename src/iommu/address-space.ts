@@ -1,57 +1,61 @@
 /**
- * A device's address space, as the DMA layer drives it: what {@link IommuDomain} does with page tables of its own, and a
- * host does through its kernel.
+ * A device's address space, as the DMA layer drives it: what {@link DmaDomain} does with page tables of its own, and a host
+ * does through its kernel.
  *
  * Idea: reserve addresses, map memory at them, make it visible, unmap, give the addresses back: in that order, whoever
- * keeps the tables. Pages are of 4 KiB, whole granules at a time.
+ * keeps the tables. Pages are of 4 KiB, whole granules at a time. What an implementation remembers between the links of a
+ * range stays behind {@link LinkCursor}, which it hands out itself.
  * Promises: a failed map leaves nothing behind; when `unmapNow` returns, the device cannot reach the pages.
- * Not for: what only a stack with its own tables has (attachment, table memory): that is {@link IommuDomain}'s.
+ * Not for: what only a stack with its own tables has (attachment, table memory, dirty tracking): that is
+ * {@link PagingDomain}'s.
  */
 import type { Counters, IovaPage, PhysPage } from "../base/index.ts";
 import type { IovaDevice } from "../iova/index.ts";
-import type { Gather, LeafCursor } from "../pagetable/index.ts";
 
-/** Where the translations are: an own page table, or what is known of somebody else's. */
-export interface AddressTable {
-  readonly layout: { readonly outputBits: number };
-  /** The physical page that `page` reaches; -1 if none. */
-  lookup(page: IovaPage): PhysPage | -1;
-  /**
-   * The short way for one page: one store into the leaf table of the cursor. False if that is not possible, and always where
-   * the tables are not ours; nothing is changed then.
-   */
-  mapPage(page: number, frame: number, prot: number, cursor: LeafCursor): boolean;
-  /** The same for `count` pages of `frames` from number `from` on, at consecutive addresses. How many were mapped. */
-  mapPages(page: number, frames: Float64Array, from: number, count: number, prot: number, cursor: LeafCursor): number;
-  /** 0, or a negative errno: nothing is mapped then. Tables that are not ours always refuse: go by the address space. */
-  map(page: IovaPage, phys: PhysPage, pages: number, prot: number, cursor?: LeafCursor): number;
+/**
+ * Where the links of one range go, one after the other. Who links promises to sync: until then nothing needs to be mapped.
+ * One at a time: a cursor serves one range, and the next one when that was given back.
+ */
+export interface LinkCursor {
+  /** The short way for one page. False if it cannot be gone, and always where the tables are not ours; nothing is changed then. */
+  mapPage(page: number, frame: number, prot: number): boolean;
+  /** The same for the first `count` of `frames`, at consecutive addresses. How many were mapped, from the first on. */
+  mapPages(page: number, frames: Float64Array, count: number, prot: number): number;
+  /** @throws DmaError as {@link AddressSpace.map}; nothing is mapped then */
+  map(page: IovaPage, phys: PhysPage, pages: number, prot: number): void;
+  /** As `count` calls of `map`, `physPages[i]` for `pages[i]` pages, all or nothing. The pages mapped. @throws DmaError */
+  mapRuns(page: IovaPage, physPages: Float64Array, pages: Int32Array, count: number, prot: number): number;
+  /** Unmaps; the IOTLB is told by {@link flush}, or at once where it cannot be told later. Pages unmapped. */
+  unmapLater(page: IovaPage, pages: number): number;
+  /** From here on the device cannot reach what {@link unmapLater} unmapped. False if the IOTLB had been told of everything. */
+  flush(): boolean;
 }
 
-/** For the meaning of each see {@link IommuDomain}, which has the same. */
+/** Addresses of a device, and what they reach. */
 export interface AddressSpace {
   readonly counters: Counters;
+  /** `strict`: what was released cannot be reached any more. `lazy`: after the next flush. */
   readonly mode: "strict" | "lazy";
+  /** Bytes of the smallest thing that can be mapped. */
   readonly granule: number;
-  readonly table: AddressTable;
+  /** Bits of a physical address that can be mapped. */
+  readonly outputBits: number;
+  /** Reserves `pages`, whole granules, below `limitPage`; 0 if there is no room. */
   reserve(pages: number, limitPage: number, device: IovaDevice): IovaPage;
-  /** With a cursor the caller promises to {@link sync}: until then nothing needs to be mapped. @throws DmaError */
-  map(page: IovaPage, phys: PhysPage, pages: number, prot: number, cursor?: LeafCursor): void;
-  /** As `count` calls of {@link map}, all or nothing. The pages mapped. */
-  mapRuns(
-    page: IovaPage,
-    physPages: Float64Array,
-    pages: Int32Array,
-    count: number,
-    prot: number,
-    cursor?: LeafCursor,
-  ): number;
-  /** @throws DmaError only where maps wait for it: those of the range are undone then */
+  /** A cursor for the links of one range. */
+  openLinks(): LinkCursor;
+  /** Good after a {@link sync}. @throws DmaError ERR_DMA_MAP and what the host says; nothing is mapped then */
+  map(page: IovaPage, phys: PhysPage, pages: number, prot: number): void;
+  /** @throws DmaError only where maps wait for it, or for its answer: those of the range are undone then */
   sync(page: IovaPage, pages: number): void;
+  /** The physical page that `page` reaches; -1 if none. */
   lookup(page: IovaPage): PhysPage | -1;
+  /** So that [`page`, + `pages`) can be unmapped alone. @throws DmaError ERR_DMA_SPLIT; all translations are as before */
   isolate(page: IovaPage, pages: number): void;
+  /** Unmaps, and the device cannot reach the pages any more when this returns. Pages unmapped. */
   unmapNow(page: IovaPage, pages: number): number;
-  unmapLater(page: IovaPage, pages: number, gather: Gather): number;
-  invalidate(gather: Gather): void;
+  /** Unmaps the first `mapped` pages and gives `reserved` back when it is safe. Pages unmapped. Cannot fail. */
   release(page: IovaPage, mapped: number, reserved: number): number;
+  /** The same where not everything of [`first`, + `span`) is mapped. */
   releaseSparse(first: IovaPage, span: number, page: IovaPage, reserved: number): number;
 }

@@ -37,6 +37,22 @@ export function splitRefused(error: number, page: number): DmaError {
   );
 }
 
+/** What a format, or the range asked for, does not let one know. */
+export function dirtyRefused(error: number, page: number, pages: number, format: string): DmaError {
+  const errno = (Object.keys(ERRNO) as Errno[]).find((name) => ERRNO[name] === -error) ?? "EIO";
+  const why: Partial<Record<Errno, string>> = {
+    EOPNOTSUPP: `entries of ${format} do not say what was written`,
+    EINVAL: "there are no pages in it, or a hole",
+    ERANGE: "it lies outside what the table can hold",
+  };
+  return new DmaError(
+    "ERR_DMA_DIRTY",
+    errno,
+    `cannot read what was written in ${pages} pages at IOVA ${hex(page * PAGE_SIZE)}: ${why[errno] ?? errno}`,
+    { page, pages },
+  );
+}
+
 /** A mode that is none. */
 export const badMode = (mode: unknown): DmaError =>
   new DmaError("ERR_DMA_DOMAIN", "EINVAL", `a mode of ${JSON.stringify(mode)}: "strict" or "lazy" is needed`, { mode });
@@ -58,3 +74,32 @@ export const badDomainNumber = (name: string, value: unknown, least: number, mos
     `a ${name} of ${given(value)}: a whole number from ${least} to ${most} is needed`,
     { name, value, least, most },
   );
+
+/** The entry of this device and PASID is in use, or the device is not ready. */
+export const pasidBusy = (requester: number, pasid: number, why: "attached" | "being recovered"): DmaError =>
+  new DmaError(
+    "ERR_DMA_PASID_BUSY",
+    "EBUSY",
+    `PASID ${pasid} of device ${hex(requester)} is ${why}: ${why === "attached" ? "detach it first" : "try again later"}`,
+    { requester, pasid },
+  );
+
+/** This PASID of this device can never be attached. */
+export const pasidRefused = (requester: number, pasid: number, errno: "ENODEV" | "EINVAL", why: string): DmaError =>
+  new DmaError("ERR_DMA_PASID", errno, `PASID ${pasid} of device ${hex(requester)} cannot be attached: ${why}`, {
+    requester,
+    pasid,
+  });
+
+/** The unit attaches no PASIDs, in this mode or at all. */
+export const pasidUnsupported = (requester: number, pasid: number): DmaError =>
+  new DmaError(
+    "ERR_DMA_PASID",
+    "EOPNOTSUPP",
+    `PASID ${pasid} of device ${hex(requester)} cannot be attached: a unit with PASIDs, in scalable mode, is needed`,
+    { requester, pasid },
+  );
+
+/** All are given out. */
+export const noPasidLeft = (limit: number): DmaError =>
+  new DmaError("ERR_DMA_PASID_EXHAUSTED", "ENOSPC", `no PASID below ${limit} is free: free one first`, { limit });

@@ -13,12 +13,12 @@ export const badGranule = (granule: number): DmaError =>
     { granule },
   );
 
-export const badStart = (startPfn: number, lastPfn: number): DmaError =>
+export const badStart = (firstGranule: number, lastPfn: number): DmaError =>
   new DmaError(
     "ERR_DMA_IOVA_START",
     "EINVAL",
-    `first usable page ${startPfn}: it must be a whole number from 1 to ${hex(lastPfn)} (page 0 means "no address")`,
-    { startPfn, lastPfn },
+    `first usable page ${firstGranule}: it must be a whole number from 1 to ${hex(lastPfn)} (page 0 means "no address")`,
+    { firstGranule, lastPfn },
   );
 
 export const badSize = (granules: number, lastPfn: number): DmaError =>
@@ -81,12 +81,12 @@ export const freedTooLong = (pfn: number, granules: number, allocated: number): 
   );
 
 export const incompatibleJoin = (
-  has: { granule: number; startPfn: number },
-  asked: { granule: number; startPfn: number },
+  has: { granule: number; firstGranule: number },
+  asked: { granule: number; firstGranule: number },
 ): DmaError =>
   new DmaError(
     "ERR_DMA_IOVA_GEOMETRY",
     "EFAULT",
-    `the domain has a granule of ${has.granule} bytes and starts at page ${hex(has.startPfn)}; the device asks for ${asked.granule} bytes from page ${hex(asked.startPfn)}: give it a domain of its own`,
+    `the domain has a granule of ${has.granule} bytes and starts at page ${hex(has.firstGranule)}; the device asks for ${asked.granule} bytes from page ${hex(asked.firstGranule)}: give it a domain of its own`,
     { has, asked },
   );

@@ -10,6 +10,7 @@
 import type { Counters } from "../base/index.ts";
 import type { Clock, Timer } from "../platform/index.ts";
 
+/** When a queue flushes, and what it does then. */
 export interface FlushQueueOptions<Tables> {
   /** One ring per CPU of 256 slots and 10 ms (default), or one ring of 32768 slots and 1000 ms. */
   readonly variant?: "per-cpu" | "single";
@@ -41,6 +42,10 @@ class Ring<Tables> {
   }
 }
 
+/**
+ * Lazy invalidation: ranges wait here until one flush of the whole domain lets all of them go. Linux 7.2's queue: 256
+ * entries for each CPU, 10 ms.
+ */
 export class FlushQueue<Tables> {
   readonly #rings: readonly Ring<Tables>[];
   /** Slots - 1; the number of slots is a power of two. */

@@ -1,5 +1,5 @@
 /** Who owns which part of a device's address space. */
-export * from "./domain.ts";
+export * from "./allocator.ts";
 export * from "./errors.ts";
 export * from "./flush-queue.ts";
 export * from "./space.ts";

@@ -26,7 +26,7 @@ const CHUNK = 16;
 const MERGE_AT = 10;
 
 /** `value` rounded down to a multiple of `alignment`, a power of two; `value` at least 0. */
-export const alignDownPow2 = (value: number, alignment: number): number =>
+const alignDownPow2 = (value: number, alignment: number): number =>
   value < 0x8000_0000 ? value & -alignment : Math.floor(value / alignment) * alignment;
 
 /** log2, rounded down; valid for whole numbers 1..2^53. */

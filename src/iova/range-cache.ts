@@ -13,8 +13,8 @@ import { ANCHOR, log2Ceil, type OrderedRanges } from "./ordered-ranges.ts";
 
 /** The longest range that Linux caches, granules: size classes 2^0 to 2^5. */
 export const LARGEST_CACHED = 32;
-export const MAGAZINE_SIZE = 127;
-export const DEPOT_DELAY_MS = 100;
+const MAGAZINE_SIZE = 127;
+const DEPOT_DELAY_MS = 100;
 
 class Magazine {
   readonly ids: Int32Array = new Int32Array(MAGAZINE_SIZE);
@@ -38,7 +38,7 @@ interface Depot {
   trim: Timer | undefined;
 }
 
-export interface RangeCacheOptions {
+interface RangeCacheOptions {
   readonly cpus: number;
   /** Granules, a power of two: longer ranges are not cached. */
   readonly largest: number;

@@ -2,7 +2,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { ManualClock } from "../../test/models/manual-clock.ts";
 import { type SlowDevice, SlowSpace } from "../../test/models/slow-space.ts";
-import { IovaDomain } from "./domain.ts";
+import { IovaAllocator } from "./allocator.ts";
 import { type IovaDevice, IovaSpace } from "./space.ts";
 
 const M4 = 0xfffff; // last page below 4 GiB
@@ -41,26 +41,26 @@ describe("an IOVA space under load", () => {
         fc.property(deviations, fc.array(command, { maxLength: 60, size: "max" }), (deviation, commands) => {
           const { recover32, alignCap, ...switches } = deviation;
           const given = { ...switches, ...(recover32 !== undefined && { recover32 }) };
-          const aperturePfn = 2 ** 40 - 1;
+          const lastGranule = 2 ** 40 - 1;
           const lazy = mode !== "strict";
           const model = new SlowSpace({
             cpus,
             lazy,
-            aperturePfn,
+            aperturePfn: lastGranule,
             ...given,
             ...(lazy && { variant: mode }),
             ...(alignCap && { alignCap }),
           });
           const clock = new ManualClock();
           const currentCpu = () => model.cpu;
-          const domain = new IovaDomain({ cpus, clock, currentCpu, ...(alignCap && { alignCap }) });
+          const domain = new IovaAllocator({ cpus, clock, currentCpu, ...(alignCap && { alignCap }) });
           let started = 0;
           let finished = 0;
           /** Ids in the queue: pages, and how many flushes had started when they came. */
           const parked = new Map<number, { pfn: number; startedBefore: number }>();
           const left: number[] = [];
           const space = new IovaSpace<number>(domain, {
-            aperturePfn,
+            lastGranule,
             ...given,
             ...(lazy && {
               lazy: {
@@ -147,7 +147,7 @@ describe("an IOVA space under load", () => {
     let flushes = 0;
     const left: number[] = [];
     const clock = new ManualClock();
-    const domain = new IovaDomain({ clock });
+    const domain = new IovaAllocator({ clock });
     const space = new IovaSpace<number>(domain, {
       lazy: { variant: "single", clock, flushDomain: () => void flushes++, freeTables: (id) => void left.push(id) },
     });
@@ -169,7 +169,7 @@ describe("an IOVA space under load", () => {
     const freed: string[] = [];
     const clock = new ManualClock();
     const currentCpu = () => cpu;
-    const domain = new IovaDomain({ clock, cpus: 2, currentCpu });
+    const domain = new IovaAllocator({ clock, cpus: 2, currentCpu });
     const flushDomain = () => expect.unreachable("the domain is detached");
     const space = new IovaSpace<string>(domain, {
       lazy: { cpus: 2, currentCpu, clock, flushDomain, freeTables: (tables) => void freed.push(tables) },
@@ -192,7 +192,7 @@ describe("an IOVA space under load", () => {
 describe("misuse of an IOVA space", () => {
   const make = (lazy: boolean) => {
     const clock = new ManualClock();
-    const domain = new IovaDomain({ clock });
+    const domain = new IovaAllocator({ clock });
     return { domain, space: new IovaSpace(domain, lazy ? { lazy: { clock, flushDomain() {}, freeTables() {} } } : {}) };
   };
   for (const lazy of [false, true])
@@ -221,7 +221,7 @@ describe("misuse of an IOVA space", () => {
   test("a size above the limit, or as large as the space, is no error: there is no room", () => {
     const { domain, space } = make(false);
     expect(space.allocate(0x1000, 0xfff, pci())).toBe(0);
-    expect(space.allocate(domain.lastPfn, domain.lastPfn, pci())).toBe(0);
+    expect(space.allocate(domain.lastGranule, domain.lastGranule, pci())).toBe(0);
     expect(make(false).space.allocate(1, 0, pci())).toBe(0);
     expect(make(false).space.allocate(1, 1, pci())).toBe(1);
   });
@@ -230,16 +230,18 @@ describe("misuse of an IOVA space", () => {
     const { domain, space } = make(false);
     expect(() =>
       space.join([
-        { lo: 5, hi: 9 },
-        { lo: 9, hi: 5 },
+        { first: 5, last: 9 },
+        { first: 9, last: 5 },
       ]),
     ).toThrow(refused("RESERVATION"));
-    expect(() => space.join([{ lo: 5, hi: 9 }], { granule: 65536, startPfn: 1 })).toThrow(
+    expect(() => space.join([{ first: 5, last: 9 }], { granule: 65536, firstGranule: 1 })).toThrow(
       refused("GEOMETRY", "EFAULT"),
     );
-    expect(() => space.join([{ lo: 5, hi: 9 }], { granule: 4096, startPfn: 2 })).toThrow(refused("GEOMETRY", "EFAULT"));
+    expect(() => space.join([{ first: 5, last: 9 }], { granule: 4096, firstGranule: 2 })).toThrow(
+      refused("GEOMETRY", "EFAULT"),
+    );
     expect(domain.inspect().ranges).toEqual([]);
-    space.join([{ lo: 5, hi: 9 }], { granule: 4096, startPfn: 1 }); // the first that joins, still
+    space.join([{ first: 5, last: 9 }], { granule: 4096, firstGranule: 1 }); // the first that joins, still
     expect(domain.inspect().ranges).toEqual([[5, 9]]);
   });
 });

@@ -6,9 +6,10 @@
  * `flushQueueEntries`, and whoever carries out `flushDomain` counts `domainInvalidations`.
  * Specified by: behaviour of Linux 7.2 DMA API allocation, judged by test/golden/iova (kind iova-dma).
  */
+
+import type { Observer } from "../base/index.ts";
 import type { Clock } from "../platform/index.ts";
-import type { Observer } from "../trace/index.ts";
-import type { IovaDomain, PfnRange } from "./domain.ts";
+import type { GranuleRange, IovaAllocator } from "./allocator.ts";
 import { incompatibleJoin } from "./errors.ts";
 import { FlushQueue } from "./flush-queue.ts";
 
@@ -22,9 +23,10 @@ export interface IovaDevice {
   lostAt?: number;
 }
 
+/** End of the address space, and how ranges come back. */
 export interface IovaSpaceOptions<Tables> {
   /** Last granule of the aperture; no limit unless said. */
-  readonly aperturePfn?: number;
+  readonly lastGranule?: number;
   /** Lazy mode; strict unless given. */
   readonly lazy?: {
     readonly variant?: "per-cpu" | "single";
@@ -47,18 +49,22 @@ export interface IovaSpaceOptions<Tables> {
   readonly recover32?: number;
 }
 
+/**
+ * An allocator as the DMA layer uses it: below the device's limit, PCI devices below 4 GiB first, and through a flush
+ * queue in lazy mode.
+ */
 export class IovaSpace<Tables = unknown> {
-  readonly domain: IovaDomain;
+  readonly domain: IovaAllocator;
   readonly flushQueue: FlushQueue<Tables> | undefined;
   readonly #options: IovaSpaceOptions<Tables>;
-  readonly #aperturePfn: number;
+  readonly #lastGranule: number;
   #joined = false;
   #freesBelow4G = 0;
 
-  constructor(domain: IovaDomain, options: IovaSpaceOptions<Tables> = {}) {
+  constructor(domain: IovaAllocator, options: IovaSpaceOptions<Tables> = {}) {
     this.domain = domain;
     this.#options = options;
-    this.#aperturePfn = options.aperturePfn ?? domain.lastPfn;
+    this.#lastGranule = options.lastGranule ?? domain.lastGranule;
     this.flushQueue =
       options.lazy &&
       new FlushQueue<Tables>({
@@ -79,13 +85,13 @@ export class IovaSpace<Tables = unknown> {
    * @throws DmaError ERR_DMA_IOVA_GEOMETRY (EFAULT) if it needs another granule or a higher start;
    * ERR_DMA_IOVA_RESERVATION (EINVAL) if one region is wrong: then none is reserved
    */
-  join(regions: readonly PfnRange[], geometry?: { granule: number; startPfn: number }): void {
+  join(regions: readonly GranuleRange[], geometry?: { granule: number; firstGranule: number }): void {
     const { domain } = this;
-    if (geometry && (geometry.granule !== domain.granule || geometry.startPfn > domain.startPfn))
+    if (geometry && (geometry.granule !== domain.granule || geometry.firstGranule > domain.firstGranule))
       throw incompatibleJoin(domain, geometry);
     if (this.#joined && !this.#options.reserveEveryDevice) return;
-    for (const { lo, hi } of regions) domain.checkReservation(lo, hi); // all or none
-    for (const { lo, hi } of regions) domain.reserve(lo, hi);
+    for (const { first: lo, last: hi } of regions) domain.checkReservation(lo, hi); // all or none
+    for (const { first: lo, last: hi } of regions) domain.reserve(lo, hi);
     this.#joined = true;
   }
 
@@ -99,7 +105,7 @@ export class IovaSpace<Tables = unknown> {
     const { domain } = this;
     let limit = limitPfn;
     if (device.busLimitPfn !== 0 && device.busLimitPfn < limit) limit = device.busLimitPfn;
-    if (this.#aperturePfn < limit) limit = this.#aperturePfn;
+    if (this.#lastGranule < limit) limit = this.#lastGranule;
     if (limit >= domain.dma32Pfn) {
       const { recover32 } = this.#options;
       if (recover32 !== undefined && device.lostAt !== undefined && this.#freesBelow4G - device.lostAt >= recover32) {
@@ -125,7 +131,7 @@ export class IovaSpace<Tables = unknown> {
     return pfn;
   }
 
-  /** Gives a range back at once: its translations are gone and invalidated. Errors as {@link IovaDomain.freeFast}. */
+  /** Gives a range back at once: its translations are gone and invalidated. Errors as {@link IovaAllocator.freeFast}. */
   free(pfn: number, granules: number): void {
     const length = this.#lengthToFree(pfn, granules);
     this.domain.freeFast(pfn, length);

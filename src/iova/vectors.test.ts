@@ -2,16 +2,16 @@
 import { describe, expect, test } from "vitest";
 import { ManualClock } from "../../test/models/manual-clock.ts";
 import { Counters, GiB, KiB, MiB } from "../base/index.ts";
-import { IovaDomain, type IovaDomainOptions } from "./domain.ts";
+import { IovaAllocator, type IovaAllocatorOptions } from "./allocator.ts";
 import { type IovaDevice, IovaSpace } from "./space.ts";
 
 const MASK64 = 2 ** 52 - 1;
 
 /** A fresh space in bytes: 64-bit PCI device, aperture of 48 bits, unless said. */
-function fresh(given: { domain?: IovaDomainOptions; maskPfn?: number; aperturePfn?: number; pci?: boolean } = {}) {
-  const domain = new IovaDomain(given.domain);
+function fresh(given: { domain?: IovaAllocatorOptions; maskPfn?: number; lastGranule?: number; pci?: boolean } = {}) {
+  const domain = new IovaAllocator(given.domain);
   const { granule } = domain;
-  const space = new IovaSpace(domain, { aperturePfn: given.aperturePfn ?? 2 ** 48 / granule - 1 });
+  const space = new IovaSpace(domain, { lastGranule: given.lastGranule ?? 2 ** 48 / granule - 1 });
   const device: IovaDevice = { prefer32: given.pci ?? true, busLimitPfn: 0 };
   const maskPfn = given.maskPfn ?? MASK64;
   return {
@@ -31,8 +31,8 @@ describe("IOVA vector", () => {
     expect(alloc(K4, K4, 12 * KiB, K4, 2 * MiB, K4, 64 * KiB, 200 * KiB, K4)).toEqual([
       0xfffff000, 0xffffe000, 0xffff8000, 0xffff7000, 0xffc00000, 0xffbff000, 0xffbe0000, 0xffb80000, 0xffb7f000,
     ]);
-    expect(domain.find(0xffff9)).toEqual({ lo: 0xffff8, hi: 0xffffb }); // 3 granules became 4
-    expect(domain.find(0xffb80)).toEqual({ lo: 0xffb80, hi: 0xffbb1 }); // 50 stay 50
+    expect(domain.find(0xffff9)).toEqual({ first: 0xffff8, last: 0xffffb }); // 3 granules became 4
+    expect(domain.find(0xffb80)).toEqual({ first: 0xffb80, last: 0xffbb1 }); // 50 stay 50
   });
 
   test("B: the hole above a reservation is not looked at again", () => {
@@ -113,7 +113,7 @@ describe("IOVA vector", () => {
   });
 
   test("L: without the 32-bit attempt a PCI device starts at the end of the aperture", () => {
-    const { alloc } = fresh({ pci: false, aperturePfn: 2 ** 35 - 1 });
+    const { alloc } = fresh({ pci: false, lastGranule: 2 ** 35 - 1 });
     expect(alloc(K4, GiB)).toEqual([0x7ffffffff000, 0x7fff80000000]);
   });
 
@@ -133,7 +133,7 @@ function lazy(cpus = 1) {
   const left: number[] = [];
   const clock = new ManualClock();
   const currentCpu = () => cpu;
-  const domain = new IovaDomain({ clock, cpus, currentCpu });
+  const domain = new IovaAllocator({ clock, cpus, currentCpu });
   const space = new IovaSpace<number>(domain, {
     lazy: { cpus, currentCpu, clock, flushDomain: () => void flushes++, freeTables: (id) => void left.push(id) },
   });

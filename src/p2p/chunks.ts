@@ -17,7 +17,7 @@ export interface PhysRange {
 }
 
 /** A run of bytes of a list that go one way. */
-export interface P2pChunk {
+interface P2pChunk {
   readonly type: P2pMapType;
   /** undefined: RAM. */
   readonly provider: P2pProvider | undefined;

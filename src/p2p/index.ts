@@ -1,5 +1,5 @@
 /** Peer-to-peer: may these two devices reach each other, and by which address. */
-export { chunksOf, eachPart, type P2pChunk, type PhysRange } from "./chunks.ts";
+export { chunksOf, eachPart, type PhysRange } from "./chunks.ts";
 export * from "./errors.ts";
-export { type AllowedBridge, type P2pMapType, type Route, routeBetween } from "./route.ts";
+export { type AllowedBridge, type P2pMapType, routeBetween } from "./route.ts";
 export { P2pProvider, P2pRouter, type P2pRouterOptions, type P2pState, type PeerRange } from "./router.ts";

@@ -2,7 +2,8 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { PhysAddr, Random } from "../base/index.ts";
-import { ACS, type HostBridge, type PciBar, type PciNode } from "../platform/index.ts";
+import { ACS } from "../layouts/pci/index.ts";
+import type { HostBridge, PciBar, PciNode } from "../platform/index.ts";
 import { chunksOf, eachPart, P2pRouter, routeBetween } from "./index.ts";
 
 interface Node extends PciNode {

@@ -7,7 +7,9 @@
  * Not for: remembering answers (router.ts).
  * Specified by: behaviour of Linux 7.2 peer-to-peer DMA; PCI Express base specification, 6.12.
  */
-import { ACS, type HostBridge, type PciNode } from "../platform/index.ts";
+
+import { ACS } from "../layouts/pci/index.ts";
+import type { HostBridge, PciNode } from "../platform/index.ts";
 
 /**
  * `none`: not the memory of a device. `bus-address`: the device uses the address on the bus, and no IOMMU sees it.
@@ -23,7 +25,7 @@ export interface AllowedBridge {
   readonly sameBridgeOnly?: boolean;
 }
 
-export interface Route {
+interface Route {
   readonly type: P2pMapType;
   /** Steps up from one and down to the other; how near they are, whatever the type. */
   readonly steps: number;

@@ -51,6 +51,7 @@ export interface P2pState {
   provider: P2pProvider | undefined;
 }
 
+/** How routes are worked out. */
 export interface P2pRouterOptions {
   /** Look at the access control bits at every question, instead of remembering the answer. Default false, as Linux. */
   readonly followAcs?: boolean;
@@ -60,6 +61,10 @@ export interface P2pRouterOptions {
 
 const NO_PEERS: PeerRange = { low: 0, high: Number.POSITIVE_INFINITY, provider: undefined };
 
+/**
+ * Which way each device reaches other devices' memory: on the bus, through the host bridge, or not at all. Answers
+ * equal Linux 7.2's.
+ */
 export class P2pRouter {
   readonly followAcs: boolean;
   readonly #allowed: readonly AllowedBridge[];

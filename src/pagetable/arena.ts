@@ -10,6 +10,7 @@ import type { PhysPage } from "../base/index.ts";
 import type { TableMemory } from "../platform/index.ts";
 import { badArena } from "./errors.ts";
 
+/** Where an arena lies in physical memory, and how large it may become. */
 export interface ArenaOptions {
   /** Physical page of the first frame; a multiple of 16. */
   readonly basePage: PhysPage;
@@ -21,6 +22,7 @@ export interface ArenaOptions {
 
 const FRAME_WORDS = 1024;
 
+/** Memory for page tables: frames of 4 KiB over one buffer that grows, given out in powers of two. */
 export class Arena implements TableMemory {
   declare readonly basePage: PhysPage;
   declare readonly capacityFrames: number;

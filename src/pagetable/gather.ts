@@ -10,7 +10,7 @@
 import type { Arena } from "./arena.ts";
 
 /** A growing list of table frames that keeps its room. */
-export class TableList {
+export class FrameList {
   frames: Int32Array = new Int32Array(16);
   length = 0;
 
@@ -32,6 +32,7 @@ export class TableList {
   }
 }
 
+/** What an unmap leaves to be invalidated: one range of addresses, and the tables that nobody reaches any more. */
 export class Gather {
   /** Pages [start, end); untouched while `end` is 0. */
   start: number = Number.POSITIVE_INFINITY;
@@ -42,7 +43,7 @@ export class Gather {
   leafLevels = 0;
   tableLevels = 0;
   /** Tables that a walk in progress may still be in. */
-  tables: TableList = new TableList();
+  tables: FrameList = new FrameList();
 
   /** Is there anything to invalidate? */
   get pending(): boolean {
@@ -85,7 +86,7 @@ export class Gather {
   }
 
   /** Appends the tables to `list`, which the caller releases after its own, later invalidation. */
-  takeTables(list: TableList): void {
+  takeTables(list: FrameList): void {
     for (let i = 0; i < this.tables.length; i++) list.push(this.tables.frames[i]!);
     this.tables.length = 0;
   }

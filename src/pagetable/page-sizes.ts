@@ -9,13 +9,13 @@
 export const POW2: Float64Array = Float64Array.from({ length: 64 }, (_, n) => 2 ** n);
 
 /** 2^-n likewise. */
-export const INVERSE: Float64Array = Float64Array.from({ length: 64 }, (_, n) => 2 ** -n);
+const INVERSE: Float64Array = Float64Array.from({ length: 64 }, (_, n) => 2 ** -n);
 
 /** `page` modulo 2^lg. Exact for pages below 2^53; `%` on doubles is a call of tens of nanoseconds. */
 export const offsetIn = (page: number, lg: number): number => page - Math.floor(page * INVERSE[lg]!) * POW2[lg]!;
 
 /** Trailing zeros of a page number below 2^53; 53 for 0. */
-export function trailingZeros(value: number): number {
+function trailingZeros(value: number): number {
   const low = value | 0;
   if (low !== 0) return 31 - Math.clz32(low & -low);
   const high = Math.floor(value / 2 ** 32) | 0;
@@ -23,7 +23,7 @@ export function trailingZeros(value: number): number {
 }
 
 /** The largest n with 2^n <= value, for 1 <= value < 2^53. */
-export function log2Floor(value: number): number {
+function log2Floor(value: number): number {
   return value < 2 ** 32 ? 31 - Math.clz32(value) : 63 - Math.clz32(Math.floor(value / 2 ** 32));
 }
 

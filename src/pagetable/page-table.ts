@@ -7,8 +7,7 @@
  * Not for: two overlapping operations at once; telling the IOTLB (the owner does).
  * Specified by: behaviour of Linux 7.2 page tables; judged by test/golden/pagetable.
  */
-import type { Counters, IovaPage, PhysPage } from "../base/index.ts";
-import { ERRNO } from "../base/index.ts";
+import { type Counters, ERRNO, type IovaPage, type PhysPage } from "../base/index.ts";
 import { outputOf, type TableLayout } from "../layouts/pagetable/index.ts";
 import type { Arena } from "./arena.ts";
 import { readDirty } from "./dirty.ts";
@@ -16,10 +15,11 @@ import { arenaTooHigh } from "./errors.ts";
 import type { Gather } from "./gather.ts";
 import { map, mapPage, mapPages } from "./map.ts";
 import { mapRuns } from "./map-runs.ts";
-import { collapse, split } from "./resize.ts";
+import { collapse, split } from "./split-collapse.ts";
 import { type LeafCursor, type TableEvents, Tree, upperBits } from "./tree.ts";
 import { unmap } from "./unmap.ts";
 
+/** A format, and the memory for its tables. */
 export interface PageTableOptions {
   readonly layout: TableLayout;
   readonly memory: Arena;
@@ -59,6 +59,10 @@ export interface TableEntry {
 
 const FRAME_WORDS = 1024;
 
+/**
+ * A page table of any format: map, unmap, look up, split, collapse, read what was written. Answers are 0 or a negative
+ * errno; entries equal Linux 7.2's to the bit. Pages are of 4 KiB.
+ */
 export class PageTable {
   readonly layout: TableLayout;
   readonly #tree: Tree;

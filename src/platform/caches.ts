@@ -6,6 +6,10 @@
  */
 import type { Direction, PhysAddr, PhysPage } from "../base/index.ts";
 
+/**
+ * The CPU's caches, for devices that do not look into them: hand a range over, take it back, and wait until that is
+ * done.
+ */
 export interface CacheMaintenance {
   /** Before the device gets [phys, + length): what the CPU wrote goes to memory; what it may read later is dropped. */
   forDevice(phys: PhysAddr, length: number, direction: Direction): void;

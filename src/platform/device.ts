@@ -25,6 +25,7 @@ export interface HostBuffer {
   free(): void;
 }
 
+/** Memory that devices can be given. */
 export interface HostMemory {
   /**
    * Zeroed memory, page aligned, physically contiguous as far as devices can tell.
@@ -34,6 +35,10 @@ export interface HostMemory {
   allocate(length: number): HostBuffer;
 }
 
+/**
+ * A device as its driver sees it: registers, interrupts, configuration space. After `removed` reads answer all ones and
+ * writes do nothing; nothing throws.
+ */
 export interface PciDevice {
   /** `ssss:bb:dd.f` */
   readonly name: string;

@@ -6,7 +6,13 @@
  */
 import type { PhysAddr, PhysPage } from "../base/index.ts";
 
+/** Private and shared pages of a confidential guest: which is which, and converting them. */
 export interface MemoryEncryption {
+  /**
+   * The bit of an address that says "this is shared memory": in what a device inside the trust sends, and in what its page
+   * tables point to. Bytes, a power of two above all memory. Undefined where addresses do not say it.
+   */
+  readonly sharedBit?: number | undefined;
   isPrivate(page: PhysPage): boolean;
   /** A device can reach [phys, + length) from now on; and cannot any more. For those who refuse to convert such memory. */
   mapped?(phys: PhysAddr, length: number): void;

@@ -1,11 +1,26 @@
 /** What the stack asks of a machine. Interfaces only. */
+export type { DeviceAccess } from "./access.ts";
 export * from "./caches.ts";
 export * from "./clock.ts";
 export * from "./device.ts";
+export * from "./device-memory.ts";
+export * from "./device-migration.ts";
 export * from "./encryption.ts";
+export * from "./mailbox.ts";
 export * from "./memory.ts";
+export * from "./memory-file.ts";
+export * from "./page-migration.ts";
+export * from "./page-requests.ts";
 export * from "./pages.ts";
 export * from "./pci.ts";
+export * from "./security-manager.ts";
+export * from "./steps.ts";
 export * from "./table-memory.ts";
+export * from "./tee-rules.ts";
 export * from "./translation.ts";
-export * from "./vtd-registers.ts";
+export * from "./trusted-interface.ts";
+export * from "./user-address.ts";
+export * from "./user-memory.ts";
+export * from "./user-process.ts";
+export type { VirtioIommuConfig, VirtioIommuQueues } from "./virtio-iommu.ts";
+export type { VtdRegisters } from "./vtd-registers.ts";

@@ -1,6 +1,7 @@
 /** Memory by physical address, as the devices of a machine see it. */
 import type { PhysAddr } from "../base/index.ts";
 
+/** Memory as the CPU reads and writes it, by physical address. Bytes. */
 export interface PhysicalMemory {
   /** Fills `into` with the bytes at `address`. Memory that was never written reads as zero. */
   read(address: PhysAddr, into: Uint8Array): void;

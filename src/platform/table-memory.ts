@@ -8,6 +8,10 @@
  */
 import type { PhysPage } from "../base/index.ts";
 
+/**
+ * Where page tables and an IOMMU's structures lie: software writes them, the unit reads them. Words are 32 bits, little
+ * endian, low before high.
+ */
 export interface TableMemory {
   /** First physical page; frame n is page `basePage + n`. */
   readonly basePage: PhysPage;

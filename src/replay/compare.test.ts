@@ -1,12 +1,12 @@
 import { describe, expect, test } from "vitest";
 import { Requests, type RequestValue } from "../analysis/index.ts";
 import { Random } from "../base/index.ts";
+import { FORMAT_NAMES } from "../layouts/pagetable/index.ts";
 import {
   type Comparison,
   compare,
   costOf,
   fitCost,
-  IOMMU_KINDS,
   PUBLISHED_COST,
   predict,
   STRATEGIES,
@@ -38,7 +38,7 @@ function load(seed: number, requests: number): Requests {
 }
 
 describe("compare", () => {
-  for (const iommu of IOMMU_KINDS)
+  for (const iommu of FORMAT_NAMES)
     for (const mode of ["strict", "lazy"] as const)
       test(`moves and checks every byte under every strategy: ${iommu}, ${mode}`, () => {
         const result = compare(load(7, 60), { iommu, mode });

@@ -9,12 +9,14 @@
 import type { Requests } from "../analysis/index.ts";
 import { Random } from "../base/index.ts";
 import { type CostModel, PUBLISHED_COST, predict } from "./cost.ts";
-import { Machine, type MachineOptions, type RunCost } from "./machine.ts";
-import { checkReplayOptions, checkRequests, type ReplayOptions } from "./options.ts";
+import { Machine, type ReplayMachineOptions, type RunCost } from "./machine.ts";
+import { checkReplayOptions, checkRequests, type ReplayOptions, type ReplayProgress } from "./options.ts";
 import { type Plan, pagesOf, planOf } from "./plan.ts";
-import { type Load, STRATEGIES, type Strategy } from "./strategies.ts";
+import type { ReplayRequest } from "./request.ts";
+import { STRATEGIES, type Strategy } from "./strategies.ts";
 import { type Mismatch, Verifier } from "./verifier.ts";
 
+/** On which machine a load is compared, and what it costs there. */
 export interface CompareOptions extends ReplayOptions {
   /** A unit that caches absent entries; invalidation is then strict, as in Linux. */
   readonly cachingMode?: boolean;
@@ -28,10 +30,9 @@ export interface CompareOptions extends ReplayOptions {
   readonly cost?: CostModel;
   /** Nanoseconds, for measuring. Without it nothing is timed. */
   readonly nowNs?: () => number;
-  /** Told what is going on, for a progress line. */
-  readonly progress?: (message: string) => void;
 }
 
+/** What one strategy cost: exact counts, and a predicted time. */
 export interface StrategyCost {
   readonly name: Strategy["name"];
   readonly summary: string;
@@ -58,6 +59,7 @@ export interface StrategyCost {
   readonly nsPerPage: number | undefined;
 }
 
+/** What each strategy cost for one load, and whether every byte came out right. */
 export interface Comparison {
   readonly requests: number;
   readonly segments: number;
@@ -93,7 +95,13 @@ export interface Comparison {
 export function compare(recorded: Requests, options: CompareOptions = {}): Comparison {
   checkRequests(recorded);
   checkReplayOptions(options);
-  const { iommu = "vtd", cachingMode = false, seed = 1, progress = () => {}, cost = PUBLISHED_COST } = options;
+  const {
+    iommu = "vtd-second-stage",
+    cachingMode = false,
+    seed = 1,
+    progress = () => {},
+    cost = PUBLISHED_COST,
+  } = options;
   const { requestCap, hugePages = false, largestCached } = options;
   const mode = cachingMode ? "strict" : (options.mode ?? "strict");
   const machineOptions = { iommu, mode, cachingMode, ...(largestCached !== undefined && { largestCached }) };
@@ -101,8 +109,8 @@ export function compare(recorded: Requests, options: CompareOptions = {}): Compa
   let verifiedBytes = 0;
   let mismatches = 0;
   let firstMismatch: Comparison["firstMismatch"];
-  const runs = STRATEGIES.map((strategy) => {
-    progress(`replaying under ${strategy.name}`);
+  const runs = STRATEGIES.map((strategy, i) => {
+    progress("replaying", i / STRATEGIES.length, `under ${strategy.name}`);
     const machine = new Machine(machineOptions, true);
     const verifier = new Verifier(machine.memory, machine.engine, Random.fromSeed(seed).fork("bytes"));
     machine.prepare(plan, strategy);
@@ -167,7 +175,7 @@ export function strategyCost(
 }
 
 /** How many pages are touched at all, by runs, so that it takes no memory for each. */
-function distinctPages(loads: readonly Load[]): number {
+function distinctPages(loads: readonly ReplayRequest[]): number {
   const runs = loads.flatMap(({ vecs }) =>
     vecs.map(({ phys, length }): [number, number] => [Math.floor(phys / 4096), Math.ceil((phys + length) / 4096)]),
   );
@@ -186,14 +194,14 @@ const ROUNDS = 5;
 /** Median nanoseconds per page of each strategy, the strategies taking turns. */
 function time(
   plan: Plan,
-  options: MachineOptions,
+  options: ReplayMachineOptions,
   pages: number,
   nowNs: () => number,
-  progress: (message: string) => void,
+  progress: ReplayProgress,
 ): number[] {
   const samples: number[][] = STRATEGIES.map(() => []);
   for (let round = 0; round <= ROUNDS; round++) {
-    progress(`timing, round ${round} of ${ROUNDS}`);
+    progress("timing", round / (ROUNDS + 1), `round ${round} of ${ROUNDS}`);
     for (const [i, strategy] of STRATEGIES.entries()) {
       const machine = new Machine(options, false);
       machine.prepare(plan, strategy);

@@ -22,6 +22,7 @@ export interface CostModel {
   readonly callNs: number;
 }
 
+/** The prices of a {@link CostModel}, by name. */
 export const COST_NAMES: readonly (keyof CostModel)[] = [
   "invalidationNs",
   "pteWriteNs",

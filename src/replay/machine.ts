@@ -3,32 +3,17 @@
  *
  * A run that checks bytes also watches the allocator; a run that is timed does neither.
  */
-import { type Counters, PAGE_SIZE } from "../base/index.ts";
+import { type Counters, type Observer, PAGE_SIZE } from "../base/index.ts";
 import { Dma } from "../dma/index.ts";
 import { DmaEngine, SimulatedMemory, SimulatedUnit, VirtualClock } from "../hosts/simulated/index.ts";
-import { IommuDomain } from "../iommu/index.ts";
-import { amdV1, armLpae, riscv, type TableLayout, vtdSecondStage, x86_64 } from "../layouts/pagetable/index.ts";
-import type { Observer } from "../trace/index.ts";
+import { DmaDomain } from "../iommu/index.ts";
+import { type FormatName, layoutNamed } from "../layouts/pagetable/index.ts";
 import { type Plan, pagesOf } from "./plan.ts";
 import type { MappedLoad, Strategy } from "./strategies.ts";
 import type { Verifier } from "./verifier.ts";
 
-/** Page-table formats: VT-d second stage, x86-64 (VT-d first stage), AMD v1, Arm stage 1 of 4 KiB, RISC-V Sv48. */
-export type IommuKind = "vtd" | "x86-64" | "amdv1" | "arm" | "riscv";
-
-const LAYOUTS: Readonly<Record<IommuKind, () => TableLayout>> = {
-  vtd: () => vtdSecondStage(),
-  "x86-64": () => x86_64(),
-  amdv1: () => amdV1(),
-  arm: () => armLpae({ stage: 1, pageSizes: 0x4020_1000n, inputBits: 48, outputBits: 48 })!,
-  riscv: () => riscv(),
-};
-/** The page tables of that kind. */
-export const layoutOf = (kind: IommuKind): TableLayout => LAYOUTS[kind]();
-export const IOMMU_KINDS: readonly IommuKind[] = Object.keys(LAYOUTS) as IommuKind[];
-
-export interface MachineOptions {
-  readonly iommu: IommuKind;
+export interface ReplayMachineOptions {
+  readonly iommu: FormatName;
   readonly mode: "strict" | "lazy";
   /** The unit remembers absent entries too, as those of virtual machines do: each map sync is an invalidation as well. */
   readonly cachingMode: boolean;
@@ -69,19 +54,19 @@ export class Machine {
   readonly memory: SimulatedMemory = new SimulatedMemory();
   readonly engine: DmaEngine;
   readonly #clock = new VirtualClock();
-  readonly #domain: IommuDomain;
+  readonly #domain: DmaDomain;
   readonly #dma: Dma;
   readonly #watcher: Watcher | undefined;
   readonly #before: Counters;
   #standing: ReturnType<NonNullable<Strategy["prepare"]>> | undefined;
 
   /** `watched`: counts the allocator's steps and its long reservations, which takes time. */
-  constructor(options: MachineOptions, watched: boolean) {
+  constructor(options: ReplayMachineOptions, watched: boolean) {
     const { iommu, mode, cachingMode, largestCached } = options;
     const unit = new SimulatedUnit({ cachingMode });
     this.#watcher = watched ? new Watcher(largestCached ?? LARGEST_CACHED_BY_LINUX) : undefined;
-    this.#domain = new IommuDomain({
-      layout: layoutOf(iommu),
+    this.#domain = new DmaDomain({
+      layout: layoutNamed(iommu),
       unit,
       clock: this.#clock,
       mode,

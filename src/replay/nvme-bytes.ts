@@ -9,7 +9,7 @@
 import type { PhysAddr, Random } from "../base/index.ts";
 import type { BlockStore, SimulatedMemory } from "../hosts/simulated/index.ts";
 import { BytePattern, eachDifference } from "./byte-pattern.ts";
-import type { Load } from "./strategies.ts";
+import type { ReplayRequest } from "./request.ts";
 
 /** Where the bytes of request `id` begin on the disk: `id` times this. Longer requests are not replayed. */
 export const DISK_BYTES_EACH: number = 2 ** 28;
@@ -40,7 +40,7 @@ export class NvmeBytes implements BlockStore {
   mismatches = 0;
   first: NvmeMismatch | undefined;
   readonly #memory: SimulatedMemory;
-  readonly #loads: readonly Load[];
+  readonly #loads: readonly ReplayRequest[];
   readonly #pattern: BytePattern;
   /** A read that has moved and was not looked at. */
   #unchecked: Part | undefined;
@@ -51,7 +51,7 @@ export class NvmeBytes implements BlockStore {
   #before = 0;
   readonly #found = new Uint8Array(PAGE);
 
-  constructor(memory: SimulatedMemory, loads: readonly Load[], random: Random) {
+  constructor(memory: SimulatedMemory, loads: readonly ReplayRequest[], random: Random) {
     this.#memory = memory;
     this.#loads = loads;
     this.#pattern = new BytePattern(random);

@@ -25,7 +25,7 @@ export interface LeftOut {
   readonly notMemory: number;
 }
 
-export interface NvmeLoad {
+interface NvmeLoad {
   readonly plan: Plan;
   readonly leftOut: LeftOut;
   /** Requests that may go either way, or of which the recording does not say. */

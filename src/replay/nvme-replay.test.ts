@@ -5,8 +5,9 @@ import { afterEach, describe, expect, test, vi } from "vitest";
 import { Requests, type RequestValue, readRequests } from "../analysis/index.ts";
 import { type Direction, Random } from "../base/index.ts";
 import { NvmeNamespace } from "../consumers/nvme/index.ts";
+import { FORMAT_NAMES } from "../layouts/pagetable/index.ts";
 import { openTrace } from "../trace/index.ts";
-import { compare, IOMMU_KINDS, type NvmeReplay, replayAsNvme } from "./index.ts";
+import { compare, type NvmeReplay, replayAsNvme } from "./index.ts";
 
 const traces = join(import.meta.dirname, "../../test/golden/traces");
 
@@ -60,7 +61,7 @@ const twoStepOf = ({ strategies }: NvmeReplay) => strategies.find(({ name }) => 
 describe("a load as NVMe commands", () => {
   afterEach(() => void vi.restoreAllMocks());
 
-  for (const iommu of IOMMU_KINDS)
+  for (const iommu of FORMAT_NAMES)
     for (const mode of ["strict", "lazy"] as const)
       test(`moves and checks every byte, and gives everything back: ${iommu}, ${mode}`, async () => {
         const result = await replayAsNvme(random(5, 80), { iommu, mode });

@@ -12,7 +12,7 @@ import type { Requests } from "../analysis/index.ts";
 import { PAGE_SIZE } from "../base/index.ts";
 import { type CompareOptions, type StrategyCost, strategyCost } from "./compare.ts";
 import { PUBLISHED_COST, predict } from "./cost.ts";
-import { Machine, type MachineOptions } from "./machine.ts";
+import { Machine, type ReplayMachineOptions } from "./machine.ts";
 import type { NvmeMismatch } from "./nvme-bytes.ts";
 import { type LeftOut, nvmeLoadOf } from "./nvme-load.ts";
 import { type NvmeOutcome, NvmeRun } from "./nvme-run.ts";
@@ -20,6 +20,7 @@ import { checkReplayOptions, checkRequests } from "./options.ts";
 import type { Plan } from "./plan.ts";
 import { STRATEGIES, type StrategyName } from "./strategies.ts";
 
+/** How a load is sent to the disk. */
 export type NvmeReplayOptions = Omit<CompareOptions, "nowNs">;
 
 /** What mapping for the commands cost: those columns of {@link StrategyCost} that a driver has. */
@@ -35,6 +36,7 @@ export type NvmeCost = Pick<
   | "predictedNs"
 >;
 
+/** A load as NVMe commands: what the driver and the disk did for it. */
 export interface NvmeReplay {
   /** Requests replayed, and their bytes. */
   readonly requests: number;
@@ -153,11 +155,11 @@ export async function replayAsNvme(recorded: Requests, options: NvmeReplayOption
 }
 
 function machineOf({
-  iommu = "vtd",
+  iommu = "vtd-second-stage",
   mode = "strict",
   cachingMode = false,
   largestCached,
-}: NvmeReplayOptions): MachineOptions {
+}: NvmeReplayOptions): ReplayMachineOptions {
   const limit = largestCached === undefined ? {} : { largestCached };
   return { iommu, mode: cachingMode ? "strict" : mode, cachingMode, ...limit };
 }
@@ -166,7 +168,11 @@ function machineOf({
 const transferOf = (bytes: number): number => PAGE_SIZE * 2 ** Math.max(1, Math.floor(Math.log2(bytes / PAGE_SIZE)));
 
 /** The strategies that a driver chooses from, for the same requests. */
-function mappedWhole(plan: Plan, options: MachineOptions, cost: NonNullable<CompareOptions["cost"]>): StrategyCost[] {
+function mappedWhole(
+  plan: Plan,
+  options: ReplayMachineOptions,
+  cost: NonNullable<CompareOptions["cost"]>,
+): StrategyCost[] {
   return STRATEGIES.filter(({ name }) => BESIDE.includes(name)).map((strategy) => {
     const machine = new Machine(options, true);
     machine.prepare(plan, strategy);

@@ -17,15 +17,16 @@ import {
   type SimulatedPciDevice,
   SimulatedUnit,
 } from "../hosts/simulated/index.ts";
-import { IommuDomain } from "../iommu/index.ts";
+import { DmaDomain } from "../iommu/index.ts";
 import { IO } from "../layouts/nvme/index.ts";
+import { layoutNamed } from "../layouts/pagetable/index.ts";
 import type { PageAllocator } from "../platform/index.ts";
-import { layoutOf, type MachineOptions } from "./machine.ts";
+import type { ReplayMachineOptions } from "./machine.ts";
 import { DISK_BYTES_EACH, NvmeBytes, type NvmeDirection, type NvmeMismatch } from "./nvme-bytes.ts";
 import { BLOCK_BYTES } from "./nvme-load.ts";
 import type { Plan } from "./plan.ts";
 
-export interface NvmeRunOptions extends MachineOptions {
+interface NvmeRunOptions extends ReplayMachineOptions {
   readonly seed: number;
   /** The controller's longest transfer, if it has a limit. */
   readonly maxTransferBytes?: number;
@@ -75,7 +76,7 @@ export class NvmeRun {
   readonly #plan: Plan;
   readonly #unsaid: NvmeDirection;
   readonly #machine: SimulatedMachine;
-  readonly #domain: IommuDomain;
+  readonly #domain: DmaDomain;
   readonly #device: SimulatedPciDevice;
   readonly #controller: NvmeController;
   readonly #bytes: NvmeBytes;
@@ -113,8 +114,8 @@ export class NvmeRun {
       ...(maxTransferBytes !== undefined && { maxTransferShift: Math.log2(maxTransferBytes / PAGE_SIZE) }),
     });
     this.#device = this.#machine.plug(SLOT, this.#controller)[0]!;
-    this.#domain = new IommuDomain({
-      layout: layoutOf(iommu),
+    this.#domain = new DmaDomain({
+      layout: layoutNamed(iommu),
       unit,
       clock,
       mode,

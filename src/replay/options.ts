@@ -6,26 +6,31 @@
  */
 import { Requests } from "../analysis/index.ts";
 import { DmaError, given, PAGE_SIZE } from "../base/index.ts";
+import { FORMAT_NAMES, type FormatName } from "../layouts/pagetable/index.ts";
 import { COST_NAMES, type CostModel } from "./cost.ts";
-import { IOMMU_KINDS, type IommuKind } from "./machine.ts";
 
 /** What every replay can be asked. */
 export interface ReplayOptions {
-  readonly iommu?: IommuKind;
+  readonly iommu?: FormatName;
   readonly mode?: "strict" | "lazy";
   readonly seed?: number;
   /** Bytes, whole pages of 4 KiB. */
   readonly requestCap?: number;
   readonly cost?: CostModel;
+  /** For a progress line. */
+  readonly progress?: ReplayProgress;
 }
+
+/** Told what a replay is doing: its stage, which share of that is done (0 to 1), and what it is at. */
+export type ReplayProgress = (stage: string, share?: number, detail?: string) => void;
 
 const MODES = ["strict", "lazy"];
 const quoted = (words: readonly string[]): string => words.map((word) => JSON.stringify(word)).join(", ");
 
 /** @throws DmaError ERR_DMA_REPLAY_OPTIONS (EINVAL) */
 export function checkReplayOptions({ iommu, mode, seed, requestCap, cost }: ReplayOptions): void {
-  if (iommu !== undefined && !IOMMU_KINDS.includes(iommu))
-    throw refused("iommu", iommu, `one of ${quoted(IOMMU_KINDS)}`);
+  if (iommu !== undefined && !FORMAT_NAMES.includes(iommu))
+    throw refused("iommu", iommu, `one of ${quoted(FORMAT_NAMES)}`);
   if (mode !== undefined && !MODES.includes(mode)) throw refused("mode", mode, `one of ${quoted(MODES)}`);
   if (seed !== undefined && !Number.isSafeInteger(seed)) throw refused("seed", seed, "a whole number");
   if (requestCap !== undefined) checkRequestCap(requestCap);

@@ -8,11 +8,11 @@ import type { Request, Requests } from "../analysis/index.ts";
 import { PAGE_SIZE, PhysAddr, pagesTouched } from "../base/index.ts";
 import type { Direction, PhysVec } from "../dma/index.ts";
 import { checkRequestCap } from "./options.ts";
-import { isLinear, type Load } from "./strategies.ts";
+import { isLinear, type ReplayRequest } from "./request.ts";
 
 /** What is done at each step of `order`: `i` maps load i, `~i` gives it back. */
 export interface Plan {
-  readonly loads: readonly Load[];
+  readonly loads: readonly ReplayRequest[];
   readonly order: readonly number[];
   /** The replay ends these at once: the recording has no end for them because none was needed. */
   readonly atOnce: ReadonlySet<number>;
@@ -27,6 +27,7 @@ export interface Plan {
   readonly leftOut: number;
 }
 
+/** How recorded requests become a load. */
 export interface PlanOptions {
   /** Requests that are not of the load; they are counted as left out. */
   readonly leaveOut?: (request: Request) => boolean;
@@ -58,7 +59,7 @@ const isReplayable = ({ segments, length, startNs }: Request): boolean =>
 export function loadOf(
   segments: readonly { readonly phys: number; readonly length: number }[],
   direction: Direction,
-): Load {
+): ReplayRequest {
   const vecs = segments.map(({ phys, length }) => ({ phys: PhysAddr(phys), length }));
   return { vecs, length: vecs.reduce((sum, vec) => sum + vec.length, 0), direction, linear: isLinear(vecs) };
 }
@@ -69,7 +70,7 @@ export function planOf(recorded: Requests, options: PlanOptions = {}): Plan {
   if (requestCap !== undefined) checkRequestCap(requestCap);
   const used = (): Generator<Request> => replayable(recorded, leaveOut);
   const place = hugePages ? inHugePages(used()) : ({ segments }: Request) => segments;
-  const loads: Load[] = [];
+  const loads: ReplayRequest[] = [];
   const startMs: number[] = [];
   const endMs: (number | undefined)[] = [];
   const atOnce = new Set<number>();
@@ -113,12 +114,12 @@ function* replayable(recorded: Requests, leaveOut: PlanOptions["leaveOut"]): Gen
 }
 
 /** Pages that a load touches, one of two segments twice. */
-export const pagesOf = (load: Load): number =>
+export const pagesOf = (load: ReplayRequest): number =>
   load.vecs.reduce((sum, { phys, length }) => sum + pagesTouched(phys, length), 0);
 
 /** Pieces of at most `cap` bytes that end on pages. */
-function cut({ vecs, direction }: Load, cap: number): Load[] {
-  const loads: Load[] = [];
+function cut({ vecs, direction }: ReplayRequest, cap: number): ReplayRequest[] {
+  const loads: ReplayRequest[] = [];
   let piece: PhysVec[] = [];
   let room = 0;
   const flush = (): void => {

@@ -6,7 +6,7 @@
  */
 import { type DmaAddr, PAGE_SIZE, PhysAddr } from "../base/index.ts";
 import type { Dma, DmaVec, PhysVec } from "../dma/index.ts";
-import type { Load } from "./strategies.ts";
+import type { ReplayRequest } from "./request.ts";
 
 /** Longer runs are mapped in pieces of this. */
 const LARGEST_PIECE = 2 ** 28;
@@ -18,7 +18,7 @@ export class Premapped {
   readonly #address: number[] = [];
 
   /** @throws DmaError as `dma.map` */
-  constructor(dma: Dma, loads: readonly Load[]) {
+  constructor(dma: Dma, loads: readonly ReplayRequest[]) {
     for (const [start, end] of runsOf(loads))
       for (let at = start; at < end; at += LARGEST_PIECE) {
         const length = Math.min(LARGEST_PIECE, end - at);
@@ -63,7 +63,7 @@ export class Premapped {
 }
 
 /** Whole pages that `loads` touch, in runs. */
-function runsOf(loads: readonly Load[]): [start: number, end: number][] {
+function runsOf(loads: readonly ReplayRequest[]): [start: number, end: number][] {
   const pieces = loads.flatMap(({ vecs }) =>
     vecs.map(({ phys, length }): [number, number] => [
       Math.floor(phys / PAGE_SIZE) * PAGE_SIZE,

@@ -9,15 +9,7 @@
 import { PAGE_SIZE, type PhysAddr } from "../base/index.ts";
 import type { Direction, Dma, DmaMapping, DmaVec, PhysVec } from "../dma/index.ts";
 import { Premapped } from "./premapped.ts";
-
-/** A request as a driver sees it. */
-export interface Load {
-  readonly vecs: readonly PhysVec[];
-  readonly length: number;
-  readonly direction: Direction;
-  /** Every inner edge lies on a page: one range of addresses can hold it. */
-  readonly linear: boolean;
-}
+import { isLinear, type ReplayRequest } from "./request.ts";
 
 /** A mapped request: where the device finds its bytes, in order. */
 export interface MappedLoad {
@@ -27,39 +19,32 @@ export interface MappedLoad {
   release(): void;
 }
 
-export const STRATEGY_NAMES = [
-  "one-shot",
-  "coalesced",
-  "scatterlist",
-  "two-step",
-  "two-step-vector",
-  "batch",
-  "linear",
-  "premapped",
-] as const;
-export type StrategyName = (typeof STRATEGY_NAMES)[number];
+/** What a strategy is called. */
+export type StrategyName =
+  | "one-shot"
+  | "coalesced"
+  | "scatterlist"
+  | "two-step"
+  | "two-step-vector"
+  | "batch"
+  | "linear"
+  | "premapped";
 
+/** One way to map a request. */
 export interface Strategy {
   readonly name: StrategyName;
   readonly summary: string;
   /** Called once, before the first request; what it maps stays. The calls that it takes, and how much it maps. */
-  prepare?(dma: Dma, loads: readonly Load[]): { readonly calls: number; readonly bytes: number };
-  map(dma: Dma, load: Load): MappedLoad;
+  prepare?(dma: Dma, loads: readonly ReplayRequest[]): { readonly calls: number; readonly bytes: number };
+  map(dma: Dma, load: ReplayRequest): MappedLoad;
 }
 
-export const SCATTERLIST_ENTRY_BYTES = 32;
-export const SEGMENT_RECORD_BYTES = 16;
-export const RANGE_STATE_BYTES = 16;
-
-/** Can one IOVA range hold these runs one after the other? */
-export const isLinear = (vecs: readonly PhysVec[]): boolean =>
-  vecs.every(
-    ({ phys, length }, i) =>
-      (i === 0 || phys % PAGE_SIZE === 0) && (i === vecs.length - 1 || (phys + length) % PAGE_SIZE === 0),
-  );
+const SCATTERLIST_ENTRY_BYTES = 32;
+const SEGMENT_RECORD_BYTES = 16;
+const RANGE_STATE_BYTES = 16;
 
 /** The same memory in as few runs as it has: neighbours joined. */
-export function joined(vecs: readonly PhysVec[]): readonly PhysVec[] {
+function joined(vecs: readonly PhysVec[]): readonly PhysVec[] {
   const runs: { phys: PhysAddr; length: number }[] = [];
   for (const { phys, length } of vecs) {
     const last = runs.at(-1);
@@ -68,6 +53,13 @@ export function joined(vecs: readonly PhysVec[]): readonly PhysVec[] {
   }
   return runs.length === vecs.length ? vecs : runs;
 }
+
+/** Bytes of the smallest thing that the device's IOMMU maps. */
+const granuleOf = (dma: Dma): number => dma.domain?.granule ?? PAGE_SIZE;
+
+/** One range can hold the request, on this device: its page may be larger than that of the recorded machine. */
+const joins = (dma: Dma, { vecs, linear }: ReplayRequest): boolean =>
+  granuleOf(dma) === PAGE_SIZE ? linear : isLinear(vecs, granuleOf(dma));
 
 /** Each of `vecs` by itself. */
 function mapEach(dma: Dma, vecs: readonly PhysVec[], direction: Direction): MappedLoad {
@@ -114,8 +106,8 @@ const twoStep = (name: "two-step" | "two-step-vector", summary: string, vector: 
   map(dma, load) {
     const { vecs, direction, length } = load;
     const range =
-      vecs.length > 1 && load.linear
-        ? dma.tryReserveIova({ length, physOffset: vecs[0]!.phys % PAGE_SIZE })
+      vecs.length > 1 && joins(dma, load)
+        ? dma.tryReserveIova({ length, physOffset: vecs[0]!.phys % granuleOf(dma) })
         : undefined;
     if (!range) return oneShot.map(dma, load);
     dma.counters.metadataBytes += RANGE_STATE_BYTES;
@@ -134,10 +126,12 @@ const batch: Strategy = {
   name: "batch",
   summary: "dma.batch: started for at most the request's pages, filled, finalized",
   map(dma, { vecs, direction }) {
-    const pages = vecs.reduce((sum, { phys, length }) => sum + Math.ceil(((phys % PAGE_SIZE) + length) / PAGE_SIZE), 0);
-    const started = dma.batch(direction, { maxBytes: pages * PAGE_SIZE });
+    const granule = granuleOf(dma);
+    const granules = vecs.reduce((sum, { phys, length }) => sum + Math.ceil(((phys % granule) + length) / granule), 0);
+    const started = dma.batch(direction, { maxBytes: granules * granule });
     for (const vec of vecs)
-      if (started.add(vec) === "full") throw new Error(`a batch of ${pages} pages is full before its request is in it`);
+      if (started.add(vec) === "full")
+        throw new Error(`a batch of ${granules} granules is full before its request is in it`);
     const outputs = started.finalize();
     dma.counters.metadataBytes += RANGE_STATE_BYTES + outputs.length * SEGMENT_RECORD_BYTES;
     return { vecs: outputs, calls: vecs.length + 1, release: () => started.unmap() };
@@ -149,8 +143,9 @@ const linear: Strategy = {
   summary: "dma.mapLinear: one address for all of it; dma.mapVecs where the pieces do not join",
   map(dma, load) {
     const { vecs, direction } = load;
-    const mapping = load.linear ? dma.mapLinear(vecs, direction) : dma.mapVecs(vecs, direction);
-    dma.counters.metadataBytes += RANGE_STATE_BYTES + (load.linear ? 0 : mapping.vecs.length * SEGMENT_RECORD_BYTES);
+    const isOne = joins(dma, load);
+    const mapping = isOne ? dma.mapLinear(vecs, direction) : dma.mapVecs(vecs, direction);
+    dma.counters.metadataBytes += RANGE_STATE_BYTES + (isOne ? 0 : mapping.vecs.length * SEGMENT_RECORD_BYTES);
     return { vecs: mapping.vecs, calls: joined(vecs).length + 1, release: () => mapping.unmap() };
   },
 };
@@ -170,6 +165,7 @@ const premapped: Strategy = {
   map: (dma, { vecs }) => ({ vecs: standing.get(dma)!.vecsOf(vecs), calls: 0, release() {} }),
 };
 
+/** Every strategy, in the order of reports. */
 export const STRATEGIES: readonly Strategy[] = [
   oneShot,
   coalesced,
@@ -180,3 +176,6 @@ export const STRATEGIES: readonly Strategy[] = [
   linear,
   premapped,
 ];
+
+/** Names of {@link STRATEGIES}. */
+export const STRATEGY_NAMES: readonly StrategyName[] = STRATEGIES.map(({ name }) => name);

@@ -8,7 +8,8 @@
 import { type DmaAddr, hex, type PhysAddr, type Random } from "../base/index.ts";
 import type { DmaEngine, SimulatedMemory } from "../hosts/simulated/index.ts";
 import { BytePattern, CHUNK, eachDifference } from "./byte-pattern.ts";
-import type { Load, MappedLoad } from "./strategies.ts";
+import type { ReplayRequest } from "./request.ts";
+import type { MappedLoad } from "./strategies.ts";
 
 /** A byte that came out wrong, or an access that was refused (`found` undefined). */
 export interface Mismatch {
@@ -37,12 +38,12 @@ export class Verifier {
   }
 
   /** Lets the device move all of `load` as its direction says, and checks it. `id` chooses the pattern. */
-  check(id: number, load: Load, mapped: MappedLoad): void {
+  check(id: number, load: ReplayRequest, mapped: MappedLoad): void {
     if (load.direction !== "from-device") this.#pass(id * 2, load, mapped, "read");
     if (load.direction !== "to-device") this.#pass(id * 2 + 1, load, mapped, "write");
   }
 
-  #pass(id: number, load: Load, mapped: MappedLoad, access: "read" | "write"): void {
+  #pass(id: number, load: ReplayRequest, mapped: MappedLoad, access: "read" | "write"): void {
     const memory = this.#memory;
     const engine = this.#engine;
     const forget = load.length > KEPT_BYTES;
@@ -65,7 +66,7 @@ export class Verifier {
   /** Walks input and output side by side, in pieces that lie in one of each, with the bytes that belong there. */
   #eachPiece(
     id: number,
-    load: Load,
+    load: ReplayRequest,
     mapped: MappedLoad,
     visit: (device: DmaAddr, phys: PhysAddr, expected: Uint8Array) => void,
   ): void {

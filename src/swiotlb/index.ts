@@ -1,7 +1,6 @@
 /** Bounce buffers: the pool, the copies, and the slots they are in. */
 export * from "./errors.ts";
 export {
-  BOUNCE_POOL_SLOTS,
   type BounceGrowth,
   type BounceLimits,
   BouncePool,

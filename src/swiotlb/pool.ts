@@ -8,15 +8,22 @@
  * Not for: deciding whether a mapping must bounce, or for zeroing what lies around it: the caller knows the device.
  * Specified by: behaviour of Linux 7.2 bounce buffers; judged by test/golden/dma-api.
  */
-import { type Counters, type Direction, deviceReads, deviceWrites, type PhysAddr, PhysPage } from "../base/index.ts";
+import {
+  type Counters,
+  type Direction,
+  deviceReads,
+  deviceWrites,
+  type Observer,
+  type PhysAddr,
+  PhysPage,
+} from "../base/index.ts";
 import type { PageAllocator, PhysicalMemory } from "../platform/index.ts";
-import type { Observer } from "../trace/index.ts";
 import { Copier } from "./copier.ts";
 import { badLength } from "./errors.ts";
 import { BOUNCE_LIMIT, BOUNCE_SET, BOUNCE_SLOT, type SlotRequest, type SlotState, Slots, slotsOf } from "./slots.ts";
 
 /** Slots of a pool when nobody says: 64 MiB. */
-export const BOUNCE_POOL_SLOTS = 32_768;
+const BOUNCE_POOL_SLOTS = 32_768;
 
 /** What the device asks of the place where its bytes go. */
 export interface BounceLimits {
@@ -38,6 +45,7 @@ export interface BounceGrowth {
   readonly lastPage?: number;
 }
 
+/** Where a pool lies, how many slots it has, and whether it may grow. */
 export interface BouncePoolOptions {
   /** Memory as the CPU sees it. */
   readonly memory: PhysicalMemory;
@@ -65,6 +73,10 @@ interface Extra {
 
 const ANY_BOUNDARY = Number.MAX_SAFE_INTEGER;
 
+/**
+ * Memory that every device can reach, for buffers that some cannot: slots of 2 KiB, with copies in and out. Slots and
+ * their order equal Linux 7.2's swiotlb.
+ */
 export class BouncePool {
   readonly start: PhysAddr;
   readonly slots: number;

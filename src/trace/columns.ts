@@ -14,22 +14,24 @@ export class Columns implements EventBatch {
   /** Words in use. */
   used = 0;
   readonly rows: number;
-  readonly type: Uint16Array;
+  readonly type: Uint32Array;
   readonly cpu: Uint16Array;
   readonly pid: Int32Array;
   readonly task: Uint32Array;
-  readonly buffer: Uint8Array;
+  readonly buffer: Uint16Array;
+  readonly chain: Uint32Array;
   readonly timeNs: Float64Array;
   readonly start: Uint32Array;
   words: Uint32Array;
 
   constructor(rows: number) {
     this.rows = rows;
-    this.type = new Uint16Array(rows);
+    this.type = new Uint32Array(rows);
     this.cpu = new Uint16Array(rows);
     this.pid = new Int32Array(rows);
     this.task = new Uint32Array(rows);
-    this.buffer = new Uint8Array(rows);
+    this.buffer = new Uint16Array(rows);
+    this.chain = new Uint32Array(rows);
     this.timeNs = new Float64Array(rows);
     this.start = new Uint32Array(rows);
     this.words = new Uint32Array(rows * WORDS_PER_ROW);

@@ -12,10 +12,14 @@ import type { CpuExtent } from "./dat-file.ts";
 import { damaged, type TraceDamage } from "./errors.ts";
 import type { PageFormat } from "./event-format.ts";
 import { type FileInput, readExactly } from "./input.ts";
+import { LAST_NS } from "./timing.ts";
 
 const WINDOW_BYTES = 256 * 1024;
-/** A chunk that claims more is damage. */
-const LARGEST_CHUNK = 64 * 1024 * 1024;
+/** A chunk that claims more is damage: trace-cmd packs ten pages at a time. */
+const LARGEST_CHUNK = 1024 * 1024;
+const MOST_PAGES = 16;
+/** The windows of all CPUs together: real ones are far below. */
+const MOST_HELD = 1024 * 1024 * 1024;
 const HOST_IS_LITTLE = new Uint8Array(new Uint32Array([1]).buffer)[0] === 1;
 
 const PADDING = 29;
@@ -36,11 +40,15 @@ export interface StreamSetting {
   readonly page: PageFormat;
   /** Stamp that times are counted from. */
   base: bigint;
+  /** Bytes in the windows of all CPUs. */
+  held: number;
 }
 
 export class CpuStream {
   readonly cpu: number;
   readonly buffer: number;
+  /** Place in the file. */
+  readonly order: number;
   readonly #setting: StreamSetting;
   readonly #extent: CpuExtent;
   readonly #little: boolean;
@@ -69,11 +77,14 @@ export class CpuStream {
   recordEnd = 0;
   /** Events missed before the current one: 0 none, -1 an unknown number. */
   missed = 0;
+  /** There is a current event. */
+  hasRecord = false;
   /** Nothing more will come. */
   done = false;
   damage: TraceDamage | undefined;
 
-  constructor(extent: CpuExtent, setting: StreamSetting) {
+  constructor(extent: CpuExtent, setting: StreamSetting, order: number) {
+    this.order = order;
     this.cpu = extent.cpu;
     this.buffer = extent.buffer;
     this.#extent = extent;
@@ -88,6 +99,7 @@ export class CpuStream {
   /** Stops here: `at` is a byte of the window. */
   fail(at: number, message: string): false {
     this.done = true;
+    this.hasRecord = false;
     this.damage = this.#packed
       ? { offset: this.#windowOffset, message: `${message} (byte ${at} of the chunk packed here)` }
       : { offset: this.#windowOffset + at, message };
@@ -125,6 +137,9 @@ export class CpuStream {
   #reserve(size: number): void {
     const rounded = (size + 7) & ~7;
     if (this.bytes.length >= rounded) return;
+    this.#setting.held += rounded - this.bytes.length;
+    if (this.#setting.held > MOST_HELD)
+      throw damaged(this.#loaded, `the pages of all CPUs that are needed at once unpack to over ${MOST_HELD} bytes`);
     this.bytes = new Uint8Array(new ArrayBuffer(rounded));
     if (!this.#swap) this.words = new Uint32Array(this.bytes.buffer);
   }
@@ -167,7 +182,8 @@ export class CpuStream {
     const at = this.#loaded;
     const packedSize = await number("a compressed size");
     const size = await number("an uncompressed size");
-    if (packedSize > this.#end - this.#loaded || size > LARGEST_CHUNK)
+    const largest = Math.max(LARGEST_CHUNK, MOST_PAGES * this.#extent.pageSize);
+    if (packedSize > this.#end - this.#loaded || size > largest)
       throw damaged(at, `a chunk of ${packedSize} bytes (${size} unpacked), ${this.#end - this.#loaded} are left`);
     const packed = await readExactly(input, this.#loaded, packedSize, "a chunk");
     const chunk = await unpack(codecs, compression, packed, size, at);
@@ -210,6 +226,11 @@ export class CpuStream {
     const high = words[this.#little ? stamp + 1 : stamp]!;
     const base = this.#setting.base;
     this.timeNs = (high - Number(base >> 32n)) * TWO_32 + (low - Number(base & 0xffff_ffffn));
+    if (!(this.timeNs >= 0 && this.timeNs <= LAST_NS))
+      return this.fail(
+        start + timestampOffset,
+        "the time of a page is further from the first than times can be told apart",
+      );
     const commit = (start + commitOffset) >>> 2;
     const flags = words[this.#little || commitSize === 4 ? commit : commit + 1]!;
     const size = flags & COMMIT_MASK;
@@ -241,6 +262,7 @@ export class CpuStream {
 
   /** Steps to the next event. False: `load` first, or, when `done`, never again. */
   advance(): boolean {
+    this.hasRecord = false;
     if (this.done) return false;
     const little = this.#little;
     const words = this.words;
@@ -289,8 +311,11 @@ export class CpuStream {
       }
     }
     if (position > this.#dataEnd) return this.#outside(this.recordStart, "an event");
+    if (!(time >= 0 && time <= LAST_NS))
+      return this.fail(this.recordStart, "the time of an event is further from the first than times can be told apart");
     this.#position = position;
     this.timeNs = time;
+    this.hasRecord = true;
     return true;
   }
 

@@ -75,6 +75,12 @@ export class Cursor {
   /** Rounded above 2^53, where no offset or length of a real file is. */
   u64 = (what: string): Promise<number> => this.#number(8, what);
 
+  /** A number of 64 bits as its two words, the low one first. */
+  async words(what: string): Promise<[number, number]> {
+    const [first, second] = [await this.u32(what), await this.u32(what)];
+    return this.#little ? [first, second] : [second, first];
+  }
+
   /** A string that ends in a zero byte. */
   async name(what: string): Promise<string> {
     const start = this.position;

@@ -5,7 +5,7 @@
  * sequence (dat-version-6.ts); version 7 is a chain of option sections that name the offsets of everything else
  * (dat-version-7.ts); what they have in common is in dat-parts.ts.
  * Promises: no length or offset is trusted before it is checked against the file. Nothing is read that decoding does not
- * need (symbol tables are skipped). Not for: the pages themselves (cpu-stream.ts); shifting a guest's clock onto its
+ * need (the symbol table is, when the first call chain is met). Not for: the pages themselves (cpu-stream.ts); shifting a guest's clock onto its
  * host's (stamps stay the guest's own).
  * Specified by: the trace.dat formats 6 and 7 of trace-cmd 3.
  */
@@ -48,6 +48,8 @@ export interface DatFile {
   timeOffset: bigint;
   /** Cycles to nanoseconds: `(cycles * multiplier) >> shift`, and `offset`. */
   cycles: { readonly multiplier: number; readonly shift: number; readonly offset: bigint } | undefined;
+  /** Reads the kernel's symbol table, where the file has one that is not too large. */
+  symbols: (() => Promise<Uint8Array>) | undefined;
   /** What the kernel counted as overwritten or dropped. */
   lost: number;
   /** Best effort: what of the metadata could not be read. */
@@ -74,11 +76,13 @@ export async function readDatFile(input: FileInput, codecs: Codecs, bestEffort: 
   try {
     const cursor = await parts.start(end + 1);
     await (chain ? chain.read(cursor) : readSequence(parts, cursor));
+    parts.checkExtents();
   } catch (error) {
     const details = (error as { details?: { offset?: number; message?: string } }).details;
     if (!bestEffort || details?.offset === undefined) throw error;
     parts.file.damage = { offset: details.offset, message: details.message ?? (error as Error).message };
     await chain?.recover().catch(() => undefined); // the first damage is the one to report
+    parts.dropOverlaps();
   }
   return parts.file;
 }

@@ -23,12 +23,20 @@ export const OPTION = {
   headerInfo: 16,
   ftraceEvents: 17,
   eventFormats: 18,
+  symbols: 19,
   commandLines: 21,
   bufferText: 22,
 } as const;
 
 const LARGEST_PAGE = 1024 * 1024;
 export const MOST_CPUS = 65536;
+const MOST_BUFFERS = 65535;
+/** A symbol table of a whole kernel is a tenth of this. */
+const LARGEST_SYMBOLS = 128 * 1024 * 1024;
+/** Counts that a text gives stay exact, and sums of them. */
+const MOST_LOST = 2 ** 48;
+/** 63 bits of nanoseconds. */
+const LARGEST_OFFSET = 1n << 62n;
 
 /** Fills in a {@link DatFile}, part by part, as the version's own order has them. */
 export class DatParts {
@@ -37,7 +45,6 @@ export class DatParts {
   readonly file: DatFile;
   /** Pages begin at multiples of this. */
   filePageSize = 0;
-  #extentBytes = 0;
 
   constructor(input: FileInput, codecs: Codecs, version: 6 | 7) {
     this.input = input;
@@ -57,6 +64,7 @@ export class DatParts {
       system: undefined,
       timeOffset: 0n,
       cycles: undefined,
+      symbols: undefined,
       lost: 0,
       damage: undefined,
     };
@@ -94,17 +102,51 @@ export class DatParts {
     return size;
   }
 
-  /** Pages of a CPU. All of them together fit into the file, so that memory per CPU is backed by bytes of that CPU. */
+  /** Pages of a CPU. */
   extent(extent: CpuExtent): void {
-    this.#extentBytes += Math.max(0, Math.min(extent.size, this.input.size - extent.offset));
-    if (this.#extentBytes > this.input.size)
-      throw damaged(Math.min(extent.offset, this.input.size), `the pages of CPU ${extent.cpu} overlap those of others`);
     this.file.extents.push(extent);
+  }
+
+  /** No two CPUs have the same bytes, so that memory per CPU is backed by bytes of that CPU. */
+  checkExtents(): void {
+    const [overlap] = this.#overlaps();
+    if (overlap)
+      throw damaged(
+        Math.min(overlap.offset, this.input.size),
+        `the pages of CPU ${overlap.cpu} (${overlap.size} bytes) overlap those of others`,
+      );
+  }
+
+  /** Of a damaged file, what overlaps is left out. */
+  dropOverlaps(): void {
+    const overlaps = this.#overlaps();
+    const { extents } = this.file;
+    if (overlaps.size > 0) extents.splice(0, extents.length, ...extents.filter((extent) => !overlaps.has(extent)));
+  }
+
+  /** Extents that begin inside another. */
+  #overlaps(): Set<CpuExtent> {
+    const overlaps = new Set<CpuExtent>();
+    let end = 0;
+    for (const extent of [...this.file.extents].sort((a, b) => a.offset - b.offset))
+      if (extent.offset < end) overlaps.add(extent);
+      else end = extent.offset + extent.size;
+    return overlaps;
   }
 
   checkCpus(cpus: number, at: number): void {
     if (cpus > MOST_CPUS) throw damaged(at, `expected at most ${MOST_CPUS} CPUs, found ${cpus}`);
-    if (this.file.buffers.length > 255) throw damaged(at, "expected at most 256 buffers");
+    if (this.file.buffers.length > MOST_BUFFERS) throw damaged(at, `expected at most ${MOST_BUFFERS} buffers`);
+  }
+
+  /** The symbol table of `size` bytes at the cursor, to be read when it is needed. */
+  symbolsAt(cursor: Cursor, size: number): void {
+    if (size === 0 || size > LARGEST_SYMBOLS || size > cursor.left) return;
+    const { position } = cursor;
+    this.file.symbols = async () => {
+      cursor.position = position;
+      return (await cursor.bytes(size, "the symbols")).slice();
+    };
   }
 
   async headers(cursor: Cursor): Promise<void> {
@@ -149,13 +191,17 @@ export class DatParts {
     const text = async (): Promise<string> => (await cursor.text(size, `option ${id}`)).replace(/\0[\s\S]*$/, "");
     if (id === OPTION.uname) file.system = (await text()).trim();
     else if (id === OPTION.traceClock) file.clock ??= /\[(\S+)\]/.exec(await text())?.[1];
-    else if (id === OPTION.cpuCount && size === 4) file.cpus = await cursor.u32("the number of CPUs");
-    else if (id === OPTION.date)
-      file.timeOffset += wholeNumber(await text()) * 1000n; // recorded in microseconds
-    else if (id === OPTION.offset) file.timeOffset += wholeNumber(await text());
+    else if (id === OPTION.cpuCount && size === 4) {
+      const at = cursor.offset;
+      const cpus = await cursor.u32("the number of CPUs");
+      this.checkCpus(cpus, at);
+      file.cpus = cpus;
+    } else if (id === OPTION.date)
+      this.#shiftTimes(wholeNumber(await text()) * 1000n, cursor.offset); // recorded in microseconds
+    else if (id === OPTION.offset) this.#shiftTimes(wholeNumber(await text()), cursor.offset);
     else if (id === OPTION.cpuStat) {
-      for (const match of (await text()).matchAll(/^(?:overrun|commit overrun|dropped events): (\d+)/gm))
-        file.lost += Number(match[1]);
+      for (const match of (await text()).matchAll(/^(?:overrun|commit overrun|dropped events): (\d{1,20})/gm))
+        file.lost = Math.min(MOST_LOST, file.lost + Number(match[1]));
     } else if (id === OPTION.tscToNs && size >= 16) {
       const multiplier = await cursor.u32("the clock's multiplier");
       const shift = await cursor.u32("the clock's shift");
@@ -163,11 +209,17 @@ export class DatParts {
       if (multiplier !== 0 && shift < 64) file.cycles = { multiplier, shift, offset };
     }
   }
+
+  #shiftTimes(nanoseconds: bigint, at: number): void {
+    if (nanoseconds > LARGEST_OFFSET || nanoseconds < -LARGEST_OFFSET)
+      throw damaged(at, `times are to be shifted by ${nanoseconds} ns, which does not fit into 63 bits`);
+    this.file.timeOffset += nanoseconds;
+  }
 }
 
 /** A number as strtoll reads it; anything else is 0. */
 function wholeNumber(text: string): bigint {
-  const match = /^\s*([+-]?)(0x[0-9a-f]+|\d+)/i.exec(text);
+  const match = /^\s*([+-]?)(0x[0-9a-f]{1,40}|\d{1,40})/i.exec(text);
   if (!match) return 0n;
   return match[1] === "-" ? -BigInt(match[2]!) : BigInt(match[2]!);
 }

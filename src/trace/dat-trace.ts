@@ -7,30 +7,35 @@
  * effort ends the damaged CPU and reads the others to their end.
  */
 
-import { assert, DmaError } from "../base/index.ts";
+import { DmaError } from "../base/index.ts";
+import { isStrange } from "./catalogue.ts";
+import { AwaitingChain, type CallChain, ChainTable, LINGER } from "./chains.ts";
 import type { Codecs } from "./codecs.ts";
 import { Columns } from "./columns.ts";
 import { CpuStream, type StreamSetting } from "./cpu-stream.ts";
 import { type DatFile, readDatFile } from "./dat-file.ts";
 import { damaged, readTwice, type TraceDamage } from "./errors.ts";
-import { type EventBatch, type EventField, type EventType, LOST_EVENTS, type Trace } from "./events.ts";
+import { type EventBatch, type EventType, LOST_EVENTS, LOST_FIELDS, type Trace } from "./events.ts";
 import { FieldPlan } from "./field-plan.ts";
 import type { FileInput } from "./input.ts";
+import { type Remark, Remarks } from "./remarks.ts";
+import { StackRecords } from "./stack-records.ts";
+import { StreamHeap } from "./stream-heap.ts";
 import { StringTable } from "./string-table.ts";
-
-/** The one field of a lost-event mark. */
-export const LOST_FIELDS: readonly EventField[] = [{ name: "count", kind: "signed" }];
+import { Symbols } from "./symbols.ts";
+import { LAST_NS, LAST_STAMP, type Timing, TimingOf, timeBaseFor } from "./timing.ts";
 
 /** How the kernel names a task that it has forgotten. */
 const FORGOTTEN_TASK = "<...>";
-const MOST_TYPES = 65535;
 
 export class DatTrace implements Trace {
   readonly format: Trace["format"];
   readonly types: EventType[] = [];
   readonly strings: readonly string[];
   readonly buffers: readonly string[];
+  readonly chains: readonly CallChain[];
   readonly clock: string | undefined;
+  readonly longBytes: number | undefined;
   readonly cpus: number | undefined;
   readonly system: string | undefined;
   timeBase = 0n;
@@ -44,8 +49,16 @@ export class DatTrace implements Trace {
   readonly #streams: CpuStream[] = [];
   /** Field plan by event id. */
   readonly #plans: (FieldPlan | undefined)[] = new Array(65536).fill(undefined);
-  /** Index into `types` by event id, plus one; 0: not seen yet. */
-  readonly #typeOf = new Uint16Array(65536);
+  /** Index into `types` by event id. */
+  readonly #typeOf = new Uint32Array(65536);
+  /** Event ids whose type bears a catalogued name and is not understood. */
+  readonly #strange = new Set<number>();
+  readonly #chains = new ChainTable();
+  readonly #awaiting = new AwaitingChain();
+  readonly #stacks: StackRecords | undefined;
+  readonly #remarks = new Remarks();
+  readonly #timing: TimingOf;
+  #lastTime = 0;
   readonly #lostType: number;
   readonly #taskOf = new Map<number, number>();
   #forgotten = 0;
@@ -54,6 +67,7 @@ export class DatTrace implements Trace {
   /** Bytes of the fields that every event begins with. */
   #commonSize = 8;
   #lost = 0;
+  #lostUnknown = false;
   #scale = 1;
   #read = false;
 
@@ -64,7 +78,11 @@ export class DatTrace implements Trace {
     this.format = file.version === 6 ? "trace.dat v6" : "trace.dat v7";
     this.strings = this.#strings.list;
     this.buffers = file.buffers;
+    this.chains = this.#chains.list;
     this.clock = file.clock;
+    this.longBytes = file.longSize;
+    this.#timing = new TimingOf(file.clock, file.cycles !== undefined);
+    this.#stacks = StackRecords.of(file.formats, file.longSize, file.littleEndian, this.#chains);
     this.cpus = file.cpus;
     this.system = file.system;
     this.damage = file.damage;
@@ -72,8 +90,8 @@ export class DatTrace implements Trace {
       if (this.#plans[format.id]) continue; // an event that was described twice is the same event
       const plan = new FieldPlan(format);
       this.#plans[format.id] = plan;
-      this.types.push(plan.type);
-      this.#typeOf[format.id] = this.types.length;
+      this.#typeOf[format.id] = this.types.push(plan.type) - 1;
+      if (isStrange(plan.type)) this.#strange.add(format.id);
     }
     this.#lostType = this.types.push({ id: -1, system: "", name: LOST_EVENTS, fields: LOST_FIELDS }) - 1;
     this.#strings.intern("");
@@ -87,8 +105,8 @@ export class DatTrace implements Trace {
     }
     if (file.page) {
       const { littleEndian, compression, page } = file;
-      this.#setting = { input, codecs, compression, littleEndian, page, base: 0n };
-      for (const extent of file.extents) this.#streams.push(new CpuStream(extent, this.#setting));
+      this.#setting = { input, codecs, compression, littleEndian, page, base: 0n, held: 0 };
+      for (const extent of file.extents) this.#streams.push(new CpuStream(extent, this.#setting, this.#streams.length));
     }
   }
 
@@ -107,7 +125,16 @@ export class DatTrace implements Trace {
   }
 
   get lost(): number {
-    return Math.max(this.#lost, this.#file.lost);
+    const counted = Math.max(this.#lost, this.#file.lost);
+    return counted === 0 && this.#lostUnknown ? -1 : counted;
+  }
+
+  get remarks(): readonly Remark[] {
+    return this.#remarks.list;
+  }
+
+  get timing(): Timing {
+    return this.#timing.value;
   }
 
   async #start(): Promise<void> {
@@ -117,7 +144,7 @@ export class DatTrace implements Trace {
       const stamp = stream.done ? undefined : stream.firstStamp();
       if (stamp !== undefined && (base === undefined || stamp < base)) base = stamp;
     }
-    base ??= 0n;
+    base = timeBaseFor(base ?? 0n);
     if (this.#setting) this.#setting.base = base;
     const cycles = this.#file.cycles;
     if (cycles) {
@@ -125,6 +152,10 @@ export class DatTrace implements Trace {
       this.timeBase = ((base * BigInt(cycles.multiplier)) >> BigInt(cycles.shift)) + cycles.offset;
     } else this.timeBase = base;
     this.timeBase += this.#file.timeOffset;
+    if (this.timeBase > LAST_STAMP || this.timeBase < -LAST_STAMP) {
+      this.#note({ offset: 0, message: `times from ${this.timeBase} ns on do not fit into 63 bits` });
+      this.timeBase = 0n;
+    }
   }
 
   async #load(stream: CpuStream): Promise<void> {
@@ -147,67 +178,109 @@ export class DatTrace implements Trace {
   async *batches(): AsyncGenerator<EventBatch> {
     if (this.#read) throw readTwice();
     this.#read = true;
-    const columns = new Columns(this.#batchSize);
-    const live: CpuStream[] = [];
+    const columns = new Columns(this.#batchSize + LINGER);
+    const live = new StreamHeap<CpuStream>();
     for (const stream of this.#streams) if (await this.#advance(stream)) live.push(stream);
-    while (live.length > 0) {
-      let first = 0;
-      for (let i = 1; i < live.length; i++) if (live[i]!.timeNs < live[first]!.timeNs) first = i;
-      let limit = Number.POSITIVE_INFINITY;
-      let before = true; // whether the next one comes after `first` in the file, and so yields at equal times
-      for (let i = 0; i < live.length; i++)
-        if (i !== first && live[i]!.timeNs < limit) {
-          limit = live[i]!.timeNs;
-          before = i > first;
-        }
-      const stream = live[first]!;
-      const state = this.#drain(stream, columns, limit, before);
+    for (let stream = live.first; stream; stream = live.first) {
+      const next = live.second;
+      const before = next !== undefined && stream.order < next.order; // at equal times the file's order
+      const state = this.#drain(stream, columns, next?.timeNs ?? Number.POSITIVE_INFINITY, before);
       if (state === FULL) {
         yield columns;
         columns.clear();
-      } else if (state === EMPTY && !(await this.#advance(stream))) live.splice(first, 1);
+        this.#awaiting.clear();
+      } else if (state === STACK) await this.#stack(stream, columns);
+      else if (state === EMPTY && !(await this.#advance(stream, columns))) live.dropFirst();
+      else live.firstIsLater();
     }
     if (columns.count > 0) yield columns;
+    const { note } = this.timing;
+    if (note !== undefined) this.#remarks.say("clock", note);
   }
 
-  /** Brings `stream` to its next event, loading as needed; false at its end. */
-  async #advance(stream: CpuStream): Promise<boolean> {
-    while (!stream.advance()) {
-      if (stream.damage) this.#note(stream.damage);
-      if (stream.done) return false;
-      await this.#load(stream);
+  /** The first stack of the file: names are read now, if the file has them. */
+  async #stack(stream: CpuStream, columns: Columns): Promise<void> {
+    const read = this.#file.symbols;
+    this.#file.symbols = undefined;
+    if (read && this.#stacks) {
+      try {
+        this.#stacks.symbols = new Symbols(await read());
+      } catch (error) {
+        if (!this.#bestEffort || !(error instanceof DmaError)) throw error;
+        const { offset, message } = error.details as unknown as TraceDamage;
+        this.#note({ offset, message });
+      }
+    }
+    this.#absorb(stream, columns);
+    if (!stream.hasRecord) await this.#advance(stream, columns);
+  }
+
+  /**
+   * Takes the stacks at the stream's position: each belongs to the last event of its CPU that has none. False: the names of
+   * functions must be read first.
+   */
+  #absorb(stream: CpuStream, columns: Columns): boolean {
+    const stacks = this.#stacks;
+    if (!stacks) return true;
+    while (stream.hasRecord && this.#idOf(stream) === stacks.id) {
+      if (this.#file.symbols) return false;
+      const row = this.#awaiting.take(stream.cpu, stream.buffer, columns);
+      const chain = stacks.read(stream.words, stream.recordStart, stream.recordEnd);
+      if (row < 0) this.#remarks.count("chain-without-event");
+      else if (columns.chain[row] === 0) columns.chain[row] = chain;
+      stream.advance();
     }
     return true;
   }
 
-  /** Appends the stream's events up to `limit`. */
+  #idOf(stream: CpuStream): number {
+    const shift = ((this.#idOffset & 2) !== 0) === this.#file.littleEndian ? 16 : 0;
+    return (stream.words[(stream.recordStart + this.#idOffset) >>> 2]! >>> shift) & 0xffff;
+  }
+
+  /** Brings `stream` to its next event, loading as needed; false at its end. */
+  async #advance(stream: CpuStream, columns?: Columns): Promise<boolean> {
+    for (;;) {
+      if (stream.advance()) {
+        // A stack at the beginning of a window belongs to the event at the end of the one before.
+        if (columns && !this.#absorb(stream, columns)) return true;
+        if (stream.hasRecord) return true;
+      }
+      if (stream.damage) this.#note(stream.damage);
+      if (stream.done) return false;
+      await this.#load(stream);
+    }
+  }
+
+  /** Appends the stream's events up to `limit`, and at it where the stream comes `before` the next one. */
   #drain(stream: CpuStream, columns: Columns, limit: number, before: boolean): number {
     const little = this.#file.littleEndian;
-    const { cpu, buffer, bytes, words } = stream;
+    const { cpu, buffer } = stream;
     const plans = this.#plans;
     const strings = this.#strings;
-    const idWord = this.#idOffset >>> 2;
-    const idShift = ((this.#idOffset & 2) !== 0) === little ? 16 : 0;
     const pidWord = this.#pidOffset >>> 2;
-    const scale = this.#scale;
+    const stackId = this.#stacks?.id ?? -1;
     let lastPid = -1;
     let task = this.#forgotten;
     do {
-      const start = stream.recordStart;
-      const end = stream.recordEnd;
+      const { bytes, words, recordStart: start, recordEnd: end } = stream;
       if (stream.missed !== 0 && !this.#mark(stream, columns)) return FULL;
       if (end - start < this.#commonSize) {
         stream.fail(start, `expected an event of at least ${this.#commonSize} bytes, found ${end - start}`);
         return EMPTY;
       }
-      const base = start >>> 2;
-      const id = (words[base + idWord]! >>> idShift) & 0xffff;
+      const id = this.#idOf(stream);
+      if (id === stackId) {
+        if (!this.#absorb(stream, columns)) return STACK;
+        if (!stream.hasRecord) return EMPTY;
+        continue;
+      }
       const plan = plans[id] ?? this.#undescribed(id);
       if (end - start < plan.least) {
         stream.fail(start, `${plan.type.name}: expected ${plan.least} bytes, found ${end - start}`);
         return EMPTY;
       }
-      if (!columns.fits(plan.wordsFor(end - start))) return FULL;
+      if (this.#isFull(columns) || !columns.fits(plan.wordsFor(end - start))) return FULL;
       const row = columns.count;
       columns.start[row] = columns.used;
       const wrong = plan.read(bytes, words, little, start, end, columns, strings);
@@ -215,21 +288,43 @@ export class DatTrace implements Trace {
         stream.fail(start, wrong);
         return EMPTY;
       }
-      const pid = words[base + pidWord]! | 0;
+      const time = this.#timeOf(stream);
+      if (time > LAST_NS) {
+        stream.fail(start, "a time that is further from the first than times can be told apart (104 days)");
+        return EMPTY;
+      }
+      const pid = words[(start >>> 2) + pidWord]! | 0;
       if (pid !== lastPid) {
         lastPid = pid;
         task = this.#taskOf.get(pid) ?? this.#forgotten;
       }
-      columns.type[row] = this.#typeOf[id]! - 1;
+      columns.type[row] = this.#typeOf[id]!;
       columns.cpu[row] = cpu;
       columns.pid[row] = pid;
       columns.task[row] = task;
       columns.buffer[row] = buffer;
-      columns.timeNs[row] = scale === 1 ? stream.timeNs : Math.floor(stream.timeNs * scale);
+      columns.chain[row] = 0;
+      columns.timeNs[row] = time;
       columns.count = row + 1;
+      if (time < this.#lastTime) this.#remarks.count("time-back");
+      this.#lastTime = time;
+      if (this.#timing.isLooking) this.#timing.see(time);
+      if (this.#strange.size > 0 && this.#strange.has(id)) this.#remarks.count("unknown-form", plan.type.name);
+      if (this.#awaiting.isOn) this.#awaiting.event(cpu, buffer, row);
       if (!stream.advance()) return EMPTY;
+      if (!this.#absorb(stream, columns)) return STACK;
+      if (!stream.hasRecord) return EMPTY;
     } while (stream.timeNs < limit || (before && stream.timeNs === limit));
     return LATER;
+  }
+
+  /** A batch that is full waits a little for the stacks of its last events. */
+  #isFull(columns: Columns): boolean {
+    return columns.count >= this.#batchSize && !(this.#awaiting.isWaiting && columns.count < columns.rows);
+  }
+
+  #timeOf(stream: CpuStream): number {
+    return this.#scale === 1 ? stream.timeNs : Math.floor(stream.timeNs * this.#scale);
   }
 
   /** Appends the mark for events that were missed before the current one. */
@@ -244,8 +339,10 @@ export class DatTrace implements Trace {
     columns.pid[row] = 0;
     columns.task[row] = 0;
     columns.buffer[row] = stream.buffer;
-    columns.timeNs[row] = this.#scale === 1 ? stream.timeNs : Math.floor(stream.timeNs * this.#scale);
+    columns.chain[row] = 0;
+    columns.timeNs[row] = Math.min(LAST_NS, this.#timeOf(stream));
     if (stream.missed > 0) this.#lost += stream.missed;
+    else this.#lostUnknown = true;
     stream.missed = 0;
     return true;
   }
@@ -254,14 +351,14 @@ export class DatTrace implements Trace {
   #undescribed(id: number): FieldPlan {
     const plan = new FieldPlan({ system: "", name: `event_${id}`, id, common: [], fields: [] });
     this.#plans[id] = plan;
-    this.types.push(plan.type);
-    assert(this.types.length <= MOST_TYPES + 1, "an event id has 16 bits");
-    this.#typeOf[id] = this.types.length;
+    this.#typeOf[id] = this.types.push(plan.type) - 1;
     return plan;
   }
 }
 
-/** Why draining stopped: the batch is full, the stream needs loading or is done, or another stream is earlier. */
+/** Why draining stopped: the batch is full, the stream needs loading or is done, another stream is earlier. */
 const FULL = 0;
 const EMPTY = 1;
 const LATER = 2;
+/** A stack stands next, and names of functions were not read yet. */
+const STACK = 3;

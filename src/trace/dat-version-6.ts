@@ -7,10 +7,14 @@ export async function readSequence(parts: DatParts, cursor: Cursor): Promise<voi
   await parts.headers(cursor);
   await parts.ftraceFormats(cursor);
   await parts.eventFormats(cursor);
-  cursor.skip(await cursor.u32("the size of the symbols"), "symbols");
+  const symbols = await cursor.u32("the size of the symbols");
+  parts.symbolsAt(parts.cursor(cursor.position), symbols);
+  cursor.skip(symbols, "symbols");
   cursor.skip(await cursor.u32("the size of the print formats"), "print formats");
   await parts.commandLines(cursor);
+  const cpusAt = cursor.offset;
   const cpus = await cursor.u32("the number of CPUs");
+  parts.checkCpus(cpus, cpusAt);
   parts.file.cpus = cpus;
   let at = cursor.position;
   let kind = await cursor.text(10, "a section name");
@@ -20,11 +24,11 @@ export async function readSequence(parts: DatParts, cursor: Cursor): Promise<voi
       const id = await cursor.u16("an option");
       if (id === OPTION.done) break;
       const size = await cursor.u32("the size of an option");
+      if (size > cursor.left) cursor.skip(size, "an option");
       const next = cursor.position + size;
       if (id === OPTION.buffer)
         instances.push({ offset: await cursor.u64("the offset of a buffer"), name: await cursor.name("a buffer") });
       else await parts.option(cursor, id, size);
-      if (size > next - cursor.position + cursor.left) cursor.skip(size, "an option");
       cursor.position = next;
     }
     at = cursor.position;

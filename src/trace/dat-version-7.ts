@@ -57,6 +57,12 @@ export class DatChain {
     await this.#parts.eventFormats(await part(OPTION.eventFormats, "the formats of the events"));
     if (offsetOf.has(OPTION.commandLines))
       await this.#parts.commandLines(await part(OPTION.commandLines, "the task names"));
+    const symbols = offsetOf.get(OPTION.symbols);
+    if (symbols !== undefined)
+      this.#parts.file.symbols = async () => {
+        const cursor = await this.#section(symbols, OPTION.symbols, "the symbols");
+        return (await cursor.bytes(await cursor.u32("the size of the symbols"), "the symbols")).slice();
+      };
   }
 
   /**

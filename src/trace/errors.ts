@@ -8,13 +8,14 @@ export interface TraceDamage {
   readonly message: string;
 }
 
-/** The file is not a trace of any kind that is read here. */
-export const notATrace = (found: string): DmaError =>
+/** The file is not a trace of any kind that is read here; `what` it is, and what to do with it. */
+export const notATrace = (what: string, next?: string): DmaError =>
   new DmaError(
     "ERR_DMA_TRACE_FORMAT",
     "EINVAL",
-    `not a trace: expected trace.dat (starts with 17 08 44 "tracing"), ftrace text, trace-cmd report or perf script output, found ${found}`,
-    { offset: 0 },
+    `not a trace: ${what}${next === undefined ? "" : `; ${next}`}. Read are trace.dat, perf.data, and the text of trace-cmd report, ` +
+      "of tracefs (trace, trace_pipe) and of perf script",
+    { offset: 0, what },
   );
 
 /** A name, or something else, in place of where the bytes come from. */
@@ -52,12 +53,12 @@ export const damaged = (offset: number, message: string): DmaError =>
     message,
   });
 
-/** A trace.dat came through a pipe, where it cannot be read: its directory is at its end. */
-export const needsFile = (name: string): DmaError =>
+/** A trace.dat or perf.data came through a pipe, where it cannot be read: its parts are found by offset. */
+export const needsFile = (name: string, kind: "trace.dat" | "perf.data"): DmaError =>
   new DmaError(
     "ERR_DMA_TRACE_NEEDS_FILE",
     "EINVAL",
-    `${name} is a trace.dat on a stream: its parts are found by offset, give it as a file`,
+    `${name} is a ${kind} on a stream: its parts are found by offset, give it as a file`,
     { offset: 0, name },
   );
 

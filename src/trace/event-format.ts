@@ -50,7 +50,9 @@ export interface PageFormat {
 /** No sub-buffer, and so no event, is longer. */
 const LONGEST_PAGE = 1024 * 1024;
 const MOST_FIELDS = 512;
-const FIELD = /^\s*field:([^;]+);\s*offset:(\d+);\s*size:(\d+);(?:\s*signed:(\d+);)?/;
+/** A declaration is a type and a name; what is longer is not looked at. */
+const LONGEST_FIELD = 4096;
+const FIELD = /^\s*field:([^;]+);\s*offset:(\d{1,9});\s*size:(\d{1,9});(?:\s*signed:(\d+);)?/;
 
 function itemSizeOf(type: string, longSize: number): number {
   if (/\*/.test(type)) return longSize;
@@ -62,6 +64,8 @@ function itemSizeOf(type: string, longSize: number): number {
 }
 
 function fieldOf(line: string, longSize: number, at: number): FormatField | undefined {
+  if (line.length > LONGEST_FIELD)
+    throw damaged(at, `a field's line of ${line.length} characters: ${line.trim().slice(0, 60)}`);
   const match = FIELD.exec(line);
   if (!match) return undefined;
   const offset = Number(match[2]);
@@ -75,13 +79,15 @@ function fieldOf(line: string, longSize: number, at: number): FormatField | unde
     shape = located[1] === "data" ? "dynamic" : "relative";
     declaration = declaration.slice(located[0].length);
   }
-  const brackets = /\[([^\]]*)\]/.exec(declaration);
-  const plain = declaration.replace(/\[[^\]]*\]/g, " ").trim();
-  const name = /([A-Za-z_]\w*)$/.exec(plain)?.[1];
-  if (!name) throw damaged(at, `expected the name of a field, found ${JSON.stringify(declaration.slice(0, 80))}`);
+  const open = declaration.indexOf("[");
+  const close = declaration.indexOf("]", open);
+  const brackets = open >= 0 && close > open ? declaration.slice(open + 1, close) : undefined;
+  const plain = withoutBrackets(declaration).trim();
+  const name = nameAtEnd(plain);
+  if (name === "") throw damaged(at, `expected the name of a field, found ${JSON.stringify(declaration.slice(0, 80))}`);
   const type = plain.slice(0, plain.length - name.length).trim();
-  shape ??= brackets || ![1, 2, 4, 8].includes(size) ? "fixed" : "scalar";
-  const length = brackets ? Number.parseInt(brackets[1]!, 10) : Number.NaN;
+  shape ??= brackets !== undefined || ![1, 2, 4, 8].includes(size) ? "fixed" : "scalar";
+  const length = brackets === undefined ? Number.NaN : Number.parseInt(brackets, 10);
   const even = shape === "fixed" && length > 0 && size % length === 0 && [1, 2, 4, 8].includes(size / length);
   return {
     name,
@@ -90,8 +96,29 @@ function fieldOf(line: string, longSize: number, at: number): FormatField | unde
     signed,
     shape,
     text: shape !== "scalar" && /\bchar\b/.test(type) && !/\bunsigned\b|\*/.test(type),
-    itemSize: even ? size / length : brackets || located ? itemSizeOf(type, longSize) : 1,
+    itemSize: even ? size / length : brackets !== undefined || located ? itemSizeOf(type, longSize) : 1,
   };
+}
+
+/** A declaration with each `[…]` as a space. */
+function withoutBrackets(declaration: string): string {
+  let plain = "";
+  let at = 0;
+  for (;;) {
+    const open = declaration.indexOf("[", at);
+    const close = open < 0 ? -1 : declaration.indexOf("]", open);
+    if (close < 0) return plain + declaration.slice(at);
+    plain += `${declaration.slice(at, open)} `;
+    at = close + 1;
+  }
+}
+
+/** The identifier that a text ends with; "" where it ends with none. */
+function nameAtEnd(text: string): string {
+  let from = text.length;
+  while (from > 0 && /\w/.test(text[from - 1]!)) from--;
+  while (from < text.length && /\d/.test(text[from]!)) from++;
+  return text.slice(from);
 }
 
 /** Reads one format description. Errors: ERR_DMA_TRACE_DAMAGED, naming `at`. */

@@ -6,7 +6,10 @@
  * so that kernel pointers and all-ones addresses stay exact. Times are nanoseconds since the trace's `timeBase`: exact in
  * a double for 104 days.
  */
+import type { CallChain } from "./chains.ts";
 import type { TraceDamage } from "./errors.ts";
+import type { Remark } from "./remarks.ts";
+import type { Timing } from "./timing.ts";
 
 /** What the two words of a field hold. */
 export type FieldKind =
@@ -35,36 +38,56 @@ export interface EventType {
 export interface EventBatch {
   readonly count: number;
   /** Index into the trace's `types`. */
-  readonly type: Uint16Array;
+  readonly type: Uint32Array;
+  /** 0 where the file does not say (a remark says so then). */
   readonly cpu: Uint16Array;
+  /** -1: the file does not say. */
   readonly pid: Int32Array;
   /** Index into the trace's `strings`: the name of the task. */
   readonly task: Uint32Array;
   /** Index into the trace's `buffers`. */
-  readonly buffer: Uint8Array;
-  /** Nanoseconds since `timeBase`. */
+  readonly buffer: Uint16Array;
+  /** Index into the trace's `chains`: who called; 0: that was not recorded. */
+  readonly chain: Uint32Array;
+  /** Nanoseconds since `timeBase`, never negative; what they mean, {@link Trace.timing} says. */
   readonly timeNs: Float64Array;
   /** Index of the event's first word. */
   readonly start: Uint32Array;
   readonly words: Uint32Array;
 }
 
-/** An open trace. `types` and `strings` grow while batches are read; an index never changes its meaning. */
+/** An open trace. `types`, `strings` and `chains` grow while batches are read; an index never changes its meaning. */
 export interface Trace {
-  readonly format: "trace.dat v6" | "trace.dat v7" | "ftrace text" | "trace-cmd report" | "perf script";
+  readonly format:
+    | "trace.dat v6"
+    | "trace.dat v7"
+    | "perf.data"
+    | "ftrace text"
+    | "trace-cmd report"
+    | "perf script"
+    /** Messages as `printk:console` events (kernel-log/log-trace.ts). */
+    | "kernel log";
   readonly types: readonly EventType[];
   readonly strings: readonly string[];
   /** Instances that events were recorded in; the main one is "". */
   readonly buffers: readonly string[];
+  /** Call chains; the first is the empty one. */
+  readonly chains: readonly CallChain[];
   /** The kernel's trace clock ("local", "mono", …), where the file says. */
   readonly clock: string | undefined;
+  /** What the stamps are, as far as was read: a count is never printed as a duration. */
+  readonly timing: Timing;
   readonly cpus: number | undefined;
+  /** Bytes of a `long` of the kernel, 4 or 8, where the file says. */
+  readonly longBytes: number | undefined;
   /** Kernel release, machine and the like, where the file says. */
   readonly system: string | undefined;
   /** Nanoseconds that `timeNs` counts from. */
   readonly timeBase: bigint;
-  /** Events that the kernel or the recorder says were lost, so far. -1 in a mark: the number is unknown. */
+  /** Events that the kernel or the recorder says were lost, so far; -1: some, and no number is known. */
   readonly lost: number;
+  /** What was not understood so far, and what must be known to read the rest rightly. Every report carries it. */
+  readonly remarks: readonly Remark[];
   /** Best effort only: where reading stopped, and why. */
   readonly damage: TraceDamage | undefined;
   /** Events in time order. Each batch is valid until the next is asked for. */
@@ -73,8 +96,10 @@ export interface Trace {
 
 /** The name of the event that stands for a lost-event mark; its one field is `count` (-1: unknown). */
 export const LOST_EVENTS = "lost_events";
+/** Its one field. */
+export const LOST_FIELDS: readonly EventField[] = [{ name: "count", kind: "signed" }];
 
-/** Field `field` of event `row` as a number; above 2^53 it is rounded, which keeps all-ones recognisable (2^64). */
+/** Field `field` of event `row` as a number; above 2^53 it is rounded: an address up there by {@link fieldPage}. */
 export const fieldNumber = (batch: EventBatch, row: number, field: number): number => {
   const at = batch.start[row]! + field * 2;
   return batch.words[at + 1]! * 0x1_0000_0000 + batch.words[at]!;
@@ -84,6 +109,12 @@ export const fieldNumber = (batch: EventBatch, row: number, field: number): numb
 export const fieldSigned = (batch: EventBatch, row: number, field: number): number => {
   const at = batch.start[row]! + field * 2;
   return (batch.words[at + 1]! | 0) * 0x1_0000_0000 + batch.words[at]!;
+};
+
+/** The page (of 4 KiB) of an address: exact for all 64 bits. */
+export const fieldPage = (batch: EventBatch, row: number, field: number): number => {
+  const at = batch.start[row]! + field * 2;
+  return batch.words[at + 1]! * 0x10_0000 + (batch.words[at]! >>> 12);
 };
 
 /** Exact, all 64 bits. Allocates: not for hot paths. */

@@ -115,7 +115,7 @@ export class FieldPlan {
         words[at] = source[base + (offset >>> 2)]!;
         words[at + 1] = 0;
       } else if (what === TEXT_DYNAMIC) {
-        const located = source[base + (offset >>> 2)]!;
+        const located = locatorAt(source, bytes, little, start + offset);
         const from = start + steps[step + 4]! + (located & 0xffff);
         const to = from + (located >>> 16);
         if (to > end) return `${this.type.name}: a string reaches ${to - end} bytes past the event`;
@@ -141,7 +141,7 @@ export class FieldPlan {
         let from = start + offset;
         let to = steps[step + 2] === 0 ? end : Math.min(end, from + steps[step + 2]!);
         if (what === LIST_DYNAMIC) {
-          const located = source[base + (offset >>> 2)]!;
+          const located = locatorAt(source, bytes, little, start + offset);
           from = start + steps[step + 4]! + (located & 0xffff);
           to = from + (located >>> 16);
           if (to > end) return `${this.type.name}: a list reaches ${to - end} bytes past the event`;
@@ -158,6 +158,13 @@ export class FieldPlan {
     columns.used = listAt;
     return undefined;
   }
+}
+
+/** Where a dynamic field lies: a word, which the packed arguments of a probe may put at any byte. */
+function locatorAt(source: Uint32Array, bytes: Uint8Array, little: boolean, at: number): number {
+  if ((at & 3) === 0) return source[at >>> 2]!;
+  const [a, b, c, d] = [bytes[at]!, bytes[at + 1]!, bytes[at + 2]!, bytes[at + 3]!];
+  return (little ? a | (b << 8) | (c << 16) | (d << 24) : d | (c << 8) | (b << 16) | (a << 24)) >>> 0;
 }
 
 /** A number of 1 to 8 bytes, wherever it lies, into two words. */

@@ -5,14 +5,14 @@ export * from "./errors.ts";
 export * from "./events.ts";
 export {
   bytesInput,
-  chunksOf,
   type FileInput,
   fileInput,
+  inputChunks,
   type ReadableAt,
   type StreamInput,
   type TraceInput,
 } from "./input.ts";
-export type { DmaEvent, DmaEventName, Observer, TwoStepEvent } from "./observer.ts";
+export * from "./kernel-log/index.ts";
 export { type OpenOptions, openTrace } from "./open.ts";
 export { pagePadding, type RecordedPages, recordedHead } from "./recorded-pages.ts";
 export { type RecorderOptions, TraceRecorder } from "./recorder.ts";

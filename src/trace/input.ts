@@ -63,7 +63,7 @@ export async function readExactly(input: FileInput, offset: number, length: numb
 }
 
 /** Any input as a stream. */
-export async function* chunksOf(input: TraceInput): AsyncGenerator<Uint8Array> {
+export async function* inputChunks(input: TraceInput): AsyncGenerator<Uint8Array> {
   if ("stream" in input) {
     yield* input.stream;
     return;

@@ -177,7 +177,7 @@ describe("an event of a trace.dat", () => {
   });
 
   test("whose times are beyond 2^53 is exact", async () => {
-    const base = 2n ** 63n + 12345n;
+    const base = 2n ** 62n + 12345n;
     const file = writer({ cpus: 2 });
     for (let i = 0n; i < 10n; i++)
       file.add(Number(i % 2n), base + i * 1_000_000_007n, file.encode("map", 42, { iova: i }), 0, i % 3n === 0n);

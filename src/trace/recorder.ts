@@ -7,8 +7,7 @@
  * real kernel. Everything is kept in memory until it is written.
  * Not for: counting (see Counters), or for machines with real kernels (`dmalink record`).
  */
-import type { Direction } from "../base/index.ts";
-import type { DmaEvent, Observer, TwoStepEvent } from "./observer.ts";
+import type { Direction, DmaEvent, Observer, TwoStepEvent } from "../base/index.ts";
 import { formatOf, RECORDED_EVENTS, type RecordedEvent } from "./recorded-events.ts";
 import { DatWriter, type EventValues } from "./write-dat.ts";
 

@@ -26,6 +26,12 @@ export interface DatWriterOptions {
   readonly compression?: { readonly name: "zlib" | "zstd"; readonly pack: (bytes: Uint8Array) => Uint8Array };
   /** Pages in a packed chunk. */
   readonly chunkPages?: number;
+  /** The kernel's trace clock; default local. */
+  readonly clock?: string;
+  /** Further options, by their numbers. */
+  readonly extra?: readonly (readonly [id: number, data: Uint8Array])[];
+  /** The symbol table, as /proc/kallsyms prints it. Version 6. */
+  readonly symbols?: string;
 }
 
 /** Values of an event by field name. */
@@ -215,7 +221,11 @@ export class DatWriter {
 
   #eventFormats(to: Bytes): Bytes {
     const systems = new Map<string, string[]>();
-    for (const { system, text } of this.#options.formats) systems.set(system, [...(systems.get(system) ?? []), text]);
+    for (const { system, text } of this.#options.formats) {
+      const texts = systems.get(system);
+      if (texts) texts.push(text);
+      else systems.set(system, [text]);
+    }
     to.u32(systems.size);
     for (const [system, texts] of systems) {
       to.text(`${system}\0`).u32(texts.length);
@@ -242,10 +252,12 @@ export class DatWriter {
 
   #sequence(file: Bytes): void {
     this.#headers(file).u32(0);
-    this.#eventFormats(file).u32(0).u32(0).sized(this.#taskNames).u32(this.#cpus);
+    const symbols = encoder.encode(this.#options.symbols ?? "");
+    this.#eventFormats(file).u32(symbols.length).raw(symbols).u32(0).sized(this.#taskNames).u32(this.#cpus);
     file.text("options  \0");
-    const clock = encoder.encode("[local] global counter\0");
+    const clock = encoder.encode(`[${this.#options.clock ?? "local"}] boot\0`);
     file.u16(4).u32(clock.length).raw(clock);
+    for (const [id, data] of this.#options.extra ?? []) file.u16(id).u32(data.length).raw(data);
     const places: number[] = [];
     for (const name of this.#options.instances ?? []) {
       const bytes = encoder.encode(`${name}\0`);
@@ -288,7 +300,9 @@ export class DatWriter {
       file.raw(table.taken()); // where the pages are is known only after they are placed
       this.#place(file, buffer, scratch, 16);
       file.setU64(section + 8, file.length - section - 16);
-      const name = encoder.encode(`${buffer === 0 ? "" : this.#options.instances![buffer - 1]!}\0local\0`);
+      const name = encoder.encode(
+        `${buffer === 0 ? "" : this.#options.instances![buffer - 1]!}\0${this.#options.clock ?? "local"}\0`,
+      );
       options.u16(3).u32(8 + name.length + 8 + cpus.length * 20);
       options.u64(section).raw(name).u32(this.#pageSize).u32(cpus.length);
       const placed = file.taken();
@@ -296,6 +310,7 @@ export class DatWriter {
         options.u32(cpu).raw(placed.slice(scratch + cpu * 16, scratch + cpu * 16 + 16));
       });
     });
+    for (const [id, data] of this.#options.extra ?? []) options.u16(id).u32(data.length).raw(data);
     options.u16(0).u32(8).u64(0);
     file.setU64(first, file.length);
     this.#section(file, 0, options.taken());

@@ -2,7 +2,7 @@
 import { spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { gunzipSync } from "node:zlib";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 
@@ -23,6 +23,21 @@ describe("dmalink", () => {
     const { status, stdout } = run("--help");
     expect(status).toBe(0);
     for (const word of ["stats", "compare", "Exit codes", "130 interrupted"]) expect(stdout).toContain(word);
+  });
+
+  test("--help is quick: what the program loads before it knows its command is small, and nobody else's", () => {
+    const loaded = new Map<string, number>();
+    const load = (path: string): void => {
+      if (loaded.has(path)) return;
+      const text = readFileSync(path, "utf8");
+      loaded.set(path, text.length);
+      for (const [, specifier] of text.matchAll(/^import (?:[^"]* from )?"([^"]+)";$/gm))
+        if (specifier!.startsWith(".")) load(join(dirname(path), specifier!));
+        else expect(specifier).toMatch(/^node:/);
+    };
+    load(program);
+    expect(loaded.size).toBeGreaterThan(3);
+    expect([...loaded.values()].reduce((sum, size) => sum + size, 0)).toBeLessThan(120_000);
   });
 
   test("nothing asked: help, exit 2; an unknown command or option value: one line that says so, exit 2", () => {

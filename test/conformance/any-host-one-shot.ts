@@ -198,7 +198,7 @@ export const oneShotCases: readonly Case[] = [
       const memory = stage.memory(4 * stage.granule);
       const before = stage.host.state();
       const list = [0, 2].map((n) => ({ phys: memory.at(n * stage.granule), length: stage.granule }));
-      const wide = (2 ** stage.dma.domain!.table.layout.outputBits) as PhysAddr;
+      const wide = (2 ** stage.dma.domain!.outputBits) as PhysAddr;
       const piece = { phys: wide, length: stage.granule };
       for (const [name, call] of Object.entries(LISTS)) {
         ok(outcome(() => call(stage.dma, [...list, piece])) !== "ok", name);

@@ -297,7 +297,7 @@ const translated: readonly Case[] = [
       range.link(0, frame(0), granule, BOTH);
       range.sync();
       const before = stage.host.state();
-      const bad = { phys: (2 ** stage.dma.domain!.table.layout.outputBits) as never, length: granule };
+      const bad = { phys: (2 ** stage.dma.domain!.outputBits) as never, length: granule };
       for (const call of [
         () => range.link(granule, bad.phys, granule, BOTH),
         () => range.linkVecs(granule, [{ phys: frame(1), length: granule }, bad], BOTH),
@@ -321,11 +321,11 @@ const translated: readonly Case[] = [
       first.link(0, frame(0), granule, BOTH);
       first.link(granule, frame(1), 2 * granule, "to-device");
       first.sync();
-      const other = dma.tryReserveIova({ length: granule, again: first })!;
+      const other = dma.tryReserveIova({ length: granule, reuse: first })!;
       ok(other !== first, "in use");
       first.unlink(0, granule, { lazy: true });
       first.destroy();
-      const again = dma.tryReserveIova({ length: 2 * granule, again: first })!;
+      const again = dma.tryReserveIova({ length: 2 * granule, reuse: first })!;
       const { coherent, untrusted, machine } = dma.device;
       equal(
         again === first,

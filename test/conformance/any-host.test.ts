@@ -5,7 +5,7 @@
 import { afterEach, describe, expect, test } from "vitest";
 import { DmaAddr, PAGE_SIZE, PhysAddr, PhysPage } from "../../src/base/index.ts";
 import { type BackEnd, LinuxHost } from "../../src/hosts/linux/index.ts";
-import { DmaEngine } from "../../src/hosts/simulated/index.ts";
+import { DmaEngine, SimulatedHost } from "../../src/hosts/simulated/index.ts";
 import { Stand, type StandOptions } from "../dma/stand.ts";
 import { FakeKernel } from "../hardware/fake-kernel.ts";
 import { DISK, FakeMachine } from "../hardware/fake-machine.ts";
@@ -18,7 +18,7 @@ const ONE_SHOT = "a one-shot mapping moves exactly its bytes, at any offset and 
 
 function simulated(options: StandOptions): AnyHost {
   const stand = new Stand({ ...options, bridges: [{ cpu: { vendor: "AMD", family: 0x19 }, rootPorts: [{}, {}] }] });
-  const { dma, engine, machine, granule } = stand;
+  const { dma, engine, machine, host, granule } = stand;
   const within = new Uint8Array(4096); // of the device: a refused read changes nothing in it
   return {
     dma,
@@ -42,7 +42,7 @@ function simulated(options: StandOptions): AnyHost {
     peerMemory() {
       const owner = machine.plug("0.1", new DmaEngine({ memoryBytes: granule }))[0]!;
       owner.writeConfig(4, 2, 2); // it answers for its memory
-      machine.peers.add(owner.node, owner.node.bars[0]!);
+      host.peers.add(owner.node, owner.node.bars[0]!);
       return owner.node.bars[0]!.phys;
     },
     copy(from, to, length) {
@@ -51,6 +51,41 @@ function simulated(options: StandOptions): AnyHost {
     },
     settle: () => stand.flush(),
     state: () => stand.state,
+  };
+}
+
+/** A machine whose IOMMU keeps the mappings itself. */
+function virtio(mode: "strict" | "lazy"): AnyHost {
+  const host = new SimulatedHost({
+    iommu: { unit: "virtio", mode },
+    pool: { slots: 2048 },
+    bridges: [{ cpu: { vendor: "AMD", family: 0x19 }, rootPorts: [{}, {}] }],
+  });
+  const { machine, peers, capabilities } = host;
+  const engine = new DmaEngine();
+  host.plug("0.0", engine)[0]!.setBusMaster(true);
+  const { dma } = host.openDevice(machine.devices[0]!.name);
+  const within = new Uint8Array(4096);
+  return {
+    dma,
+    capabilities: { ...capabilities, lazy: true },
+    allocate(bytes) {
+      const pages = Math.ceil(bytes / PAGE_SIZE);
+      const page = machine.ram.allocatePages(pages)!;
+      return { phys: PhysPage.start(page), free: () => machine.ram.freePages(page, pages) };
+    },
+    peerMemory() {
+      const owner = host.plug("0.1", new DmaEngine({ memoryBytes: PAGE_SIZE }))[0]!;
+      owner.writeConfig(4, 2, 2);
+      peers.add(owner.node, owner.node.bars[0]!);
+      return owner.node.bars[0]!.phys;
+    },
+    copy(from, to, length) {
+      engine.read(DmaAddr(from), within.subarray(0, length));
+      engine.write(DmaAddr(to), within.slice(0, length));
+    },
+    settle: () => host.clock.advance(1000),
+    state: () => ({ ...machine.snapshot(), "peer providers": 0, mappings: host.virtio!.hardware.mappings }),
   };
 }
 
@@ -66,7 +101,7 @@ function linux(backEnd: BackEnd, coalesce = false): AnyHost {
   const host = new LinuxHost({ sys: kernel, sysfs });
   opened.push(host);
   const within = new Uint8Array(4096);
-  return anyLinuxHost(host, host.openDevice(DISK, { backEnd, coalesce }), 2 ** 28 - 1, (from, to, length) => {
+  return anyLinuxHost(host, host.openDevice(DISK, { backEnd, coalesce }).device, 2 ** 28 - 1, (from, to, length) => {
     for (let i = 0; i < length; i++) {
       const source = kernel.reached(from + i, false);
       if (source) within[i] = source.bytes[source.at]!;
@@ -86,6 +121,8 @@ const HOSTS: Readonly<Record<string, () => AnyHost>> = {
   "simulated, strict, non-coherent, AMD v1": () => simulated({ ...layout("AMD v1"), coherent: false }),
   "simulated, lazy, VT-d second stage": () => simulated({ ...layout("VT-d second stage, 4 levels"), mode: "lazy" }),
   "simulated, lazy, RISC-V Sv39": () => simulated({ ...layout("RISC-V Sv39"), mode: "lazy" }),
+  "simulated, strict, virtio-iommu": () => virtio("strict"),
+  "simulated, lazy, virtio-iommu": () => virtio("lazy"),
   "simulated, direct": () => simulated({}),
   "Linux, iommufd": () => linux("iommufd"),
   "Linux, type1": () => linux("type1"),

@@ -9,8 +9,7 @@
  */
 import { deepEqual, equal, fail, ok } from "node:assert/strict";
 import { PAGE_SIZE, PhysAddr } from "../../src/base/index.ts";
-import { Dma, type DmaMapping, type DmaVec } from "../../src/dma/index.ts";
-import type { HostCapabilities } from "../../src/hosts/linux/index.ts";
+import { Dma, type DmaMapping, type DmaVec, type HostCapabilities } from "../../src/dma/index.ts";
 import { pattern } from "./outcome.ts";
 
 /** What the device copies at once, at most: bytes. */

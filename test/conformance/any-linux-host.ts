@@ -7,7 +7,7 @@ import type { AnyHost } from "./any-host.ts";
 /** `copy` is the device's; `mask` the highest address that it can emit. */
 export function anyLinuxHost(host: LinuxHost, device: LinuxDevice, mask: number, copy: AnyHost["copy"]): AnyHost {
   const { domain, name } = device;
-  const dma = new Dma({ domain, name, machine: host.machine });
+  const dma = new Dma({ domain, name, machine: host.dmaMachine });
   dma.setMask(mask);
   dma.setCoherentMask(mask);
   return {

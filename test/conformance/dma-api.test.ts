@@ -268,7 +268,7 @@ function suite(way: Way, format: Format | undefined): void {
     test("an untrusted device sees zeroes around its bytes, and never what is beside them in memory or was in the slot before", () => {
       const stand = build(way, format, { minAlignMask: 0xfff });
       const { granule } = stand;
-      const { pool } = stand.machine;
+      const { pool } = stand.host;
       stand.cpuWrite(pool!.start, new Uint8Array(pool!.slots * 2048).fill(0xa5));
       stand.machine.caches?.evict(pool!.start, pool!.slots * 2048);
       const memory = new Filled(stand, 3 * granule);

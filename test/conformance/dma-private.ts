@@ -48,7 +48,7 @@ export function privateSuite(way: Way, format: Format | undefined): void {
         const secret = new Filled(stand, 32_768, 200, false);
         secret.bytes.fill(0xa5);
         stand.cpuWrite(secret.phys, secret.bytes);
-        const { pool } = stand.machine;
+        const { pool } = stand.host;
         const first = stand.dma.map(secret.phys, 32_768, BOTH);
         first.unmap();
         stand.flush();
@@ -85,7 +85,7 @@ export function privateSuite(way: Way, format: Format | undefined): void {
       for (const [name, call] of Object.entries(CALLS)) {
         const mapped = call(stand, [{ phys: memory.phys, length: stand.granule }], BOTH);
         expectBytes(gather(stand, mapped.outputs), memory.bytes.slice(0, stand.granule), name);
-        expect(stand.machine.pool!.used).toBe(0);
+        expect(stand.host.pool!.used).toBe(0);
         mapped.unmap();
       }
     });

@@ -1,17 +1,20 @@
 /** Devices under checked mode: behind an IOMMU or without one, below a switch, in a confidential guest. */
 import { MiB, PhysAddr, PhysPage } from "../../src/base/index.ts";
-import { Dma, DmaDebug, type DmaDebugOptions, type DmaOptions } from "../../src/dma/index.ts";
+import { Dma, type DmaOptions } from "../../src/dma/index.ts";
+import { DmaDebug, type DmaDebugOptions } from "../../src/dma-debug/index.ts";
 import {
   DmaEngine,
-  SimulatedMachine,
+  SimulatedHost,
+  type SimulatedMachine,
   SimulatedMemory,
   type SimulatedPciNode,
   SimulatedUnit,
   VirtualClock,
 } from "../../src/hosts/simulated/index.ts";
-import { IommuDomain } from "../../src/iommu/index.ts";
+import { DmaDomain } from "../../src/iommu/index.ts";
 import { vtdSecondStage } from "../../src/layouts/pagetable/index.ts";
-import { ACS, type PciBar } from "../../src/platform/index.ts";
+import { ACS } from "../../src/layouts/pci/index.ts";
+import type { PciBar } from "../../src/platform/index.ts";
 
 export const KiB4 = 4096;
 export const RAM: PhysAddr = PhysAddr(0x2000_1000);
@@ -23,7 +26,7 @@ export interface CheckedDevice {
   readonly dma: Dma;
   readonly engine: DmaEngine;
   readonly unit: SimulatedUnit;
-  readonly domain: IommuDomain;
+  readonly domain: DmaDomain;
   readonly codes: () => string[];
 }
 
@@ -58,7 +61,7 @@ export function setUp(
   const unit = new SimulatedUnit();
   const memory = new SimulatedMemory();
   const { direct, mode = "strict", ...rest } = device;
-  const domain = new IommuDomain({ layout: vtdSecondStage(), unit, clock: new VirtualClock(), mode });
+  const domain = new DmaDomain({ layout: vtdSecondStage(), unit, clock: new VirtualClock(), mode });
   unit.attach(REQUESTER, domain.tables);
   const dma = new Dma({ name: "0000:01:00.0", ...(!direct && { domain }), debug, ...rest });
   const engine = new DmaEngine(REQUESTER, unit, memory);
@@ -71,7 +74,12 @@ export function setUp(
 export const bytes = (length = 64): Uint8Array => new Uint8Array(length);
 /** A machine whose two devices are below one switch, translated by a unit. */
 export function peers(): CheckedPeers {
-  const machine = new SimulatedMachine({ memoryBytes: 64 * MiB, bridges: [{ rootPorts: [{ switch: [{}, {}] }] }] });
+  const host = new SimulatedHost({
+    memoryBytes: 64 * MiB,
+    bridges: [{ rootPorts: [{ switch: [{}, {}] }] }],
+    iommu: {},
+  });
+  const { machine } = host;
   const plug = (slot: string) => {
     const engine = new DmaEngine({ memoryBytes: 0x1_0000 });
     const device = machine.plug(slot, engine)[0]!;
@@ -79,14 +87,10 @@ export function peers(): CheckedPeers {
     return { engine, node: device.node };
   };
   const [client, owner] = [plug("0.0.0"), plug("0.0.1")];
-  machine.peers.add(owner.node, owner.node.bars[0]!);
+  host.peers.add(owner.node, owner.node.bars[0]!);
   const debug = new DmaDebug({ print: "none" });
   machine.fabric.onAccess = debug.accessed;
-  const unit = new SimulatedUnit();
-  const domain = new IommuDomain({ layout: vtdSecondStage(), unit, clock: machine.clock, mode: "strict" });
-  unit.attach(client.node.requester, domain.tables);
-  machine.fabric.translator = unit;
-  const dma = new Dma({ domain, debug, machine, node: client.node });
+  const { dma } = host.openDevice(client.node.name, { debug });
   const redirect = (): void => {
     for (const { node } of [client, owner]) node.parent!.acsControl = ACS.requestRedirect | ACS.completionRedirect;
   };
@@ -95,18 +99,19 @@ export function peers(): CheckedPeers {
 
 /** A device of a confidential guest, outside its trust. */
 export function confidential(direct = false): CheckedGuest {
-  const machine = new SimulatedMachine({ memoryBytes: 64 * MiB, confidential: "refused", pool: { slots: 128 } });
+  const host = new SimulatedHost({
+    memoryBytes: 64 * MiB,
+    confidential: "refused",
+    pool: { slots: 128 },
+    iommu: direct ? undefined : {},
+  });
+  const { machine } = host;
   const engine = new DmaEngine();
   const device = machine.plug("0.0", engine)[0]!;
   device.setBusMaster(true);
   const debug = new DmaDebug({ print: "none" });
   machine.fabric.onAccess = debug.accessed;
-  const unit = new SimulatedUnit();
-  const domain = new IommuDomain({ layout: vtdSecondStage(), unit, clock: machine.clock, mode: "strict" });
-  unit.attach(device.node.requester, domain.tables);
-  if (!direct) machine.fabric.translator = unit;
-  const forced = direct ? { forceBounce: true } : { domain };
-  const dma = new Dma({ ...forced, debug, machine, node: device.node });
+  const { dma } = host.openDevice(device.name, { debug, limits: { forceBounce: direct } });
   const page = machine.ram.allocatePages(1)!;
   return { machine, engine, debug, dma, page, phys: PhysPage.start(page) };
 }

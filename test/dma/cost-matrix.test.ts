@@ -270,7 +270,7 @@ describe.each(COUNTS)("%i inputs", (n) => {
 
     test("peers on the bus: nothing", () => {
       const { stand, cost: measured } = costs({ layout, mode });
-      stand.machine.peers.add(stand.device.node, { index: 0, phys: PhysAddr(2 ** 40), length: 2 ** 20, busAddress: 0 });
+      stand.host.peers.add(stand.device.node, { index: 0, phys: PhysAddr(2 ** 40), length: 2 ** 20, busAddress: 0 });
       const list = pages(n).map(({ phys }) => ({ phys: PhysAddr(2 ** 40 + phys - 0x1000_0000), length: PAGE_SIZE }));
       expect(
         measured(() => {

@@ -123,8 +123,8 @@ const tables: Fault = ({ arena }, n) => {
 };
 
 /** `n - 1` granules of slots are left. */
-const slots: Fault = ({ machine, granule }, n) => {
-  const pool = machine.pool!;
+const slots: Fault = ({ host, granule }, n) => {
+  const pool = host.pool!;
   const taken: number[] = [];
   const limits = { minAlignMask: 0, segmentBoundaryMask: 2 ** 64 };
   const free = (n - 1) * granule;
@@ -413,7 +413,7 @@ describe("peers that cannot be reached", () => {
     const build = (): Stand => {
       const stand = new Stand(options);
       const [owner] = stand.machine.tree.plug("0.1", 1); // below another root port of a processor that does not route
-      stand.machine.peers.add(owner!, { index: 0, phys: PhysAddr(2 ** 40), length: MiB, busAddress: 2 ** 40 });
+      stand.host.peers.add(owner!, { index: 0, phys: PhysAddr(2 ** 40), length: MiB, busAddress: 2 ** 40 });
       pieces(stand);
       return stand;
     };

@@ -1,7 +1,8 @@
 /** Checked mode: every finding, triggered alone, by its number. */
 import { describe, expect, test } from "vitest";
 import { DmaAddr, PhysAddr } from "../../src/base/index.ts";
-import { type DmaDebug, FINDING_NUMBERS } from "../../src/dma/index.ts";
+import { termsOf } from "../../src/dma/index.ts";
+import { type DmaDebug, FINDING_NUMBERS } from "../../src/dma-debug/index.ts";
 import { bytes, confidential, KiB4, peers, RAM, REQUESTER, setUp } from "./checked-stand.ts";
 
 type Trigger = () => DmaDebug;
@@ -93,8 +94,8 @@ const TRIGGERS: Readonly<Record<string, readonly [title: string, trigger: Trigge
       () => {
         const { debug, dma } = setUp();
         const watch = debug.of(dma.device)!;
-        watch.allocated("coherent", 0x8000, KiB4, RAM, "bidirectional", undefined);
-        watch.freeing("coherent", 0x8000, KiB4, RAM + KiB4, "bidirectional", undefined);
+        watch.allocated("coherent", 0x8000, KiB4, RAM, termsOf("bidirectional"));
+        watch.freeing("coherent", 0x8000, KiB4, RAM + KiB4, termsOf("bidirectional"));
         return debug;
       },
     ],
@@ -107,7 +108,7 @@ const TRIGGERS: Readonly<Record<string, readonly [title: string, trigger: Trigge
         const list = [0, 2, 4].map((i) => ({ phys: PhysAddr(RAM + i * KiB4), length: KiB4 }));
         const { segments } = dma.mapScatterlist(list, "to-device");
         const [direction, attributes] = ["to-device", undefined] as const;
-        dma.unmapList({ list: list.slice(0, 2), segments: segments.slice(0, 2), direction, attributes });
+        dma.lists.unmap({ list: list.slice(0, 2), segments: segments.slice(0, 2), direction, attributes });
         return debug;
       },
     ],
@@ -117,7 +118,7 @@ const TRIGGERS: Readonly<Record<string, readonly [title: string, trigger: Trigge
         const { debug, dma } = setUp();
         const list = [0, 2, 4].map((i) => ({ phys: PhysAddr(RAM + i * KiB4), length: KiB4 }));
         const { segments } = dma.mapScatterlist(list, "bidirectional");
-        dma.syncListForCpu({ list: list.slice(1), segments, direction: "bidirectional", attributes: undefined });
+        dma.lists.syncForCpu({ list: list.slice(1), segments, direction: "bidirectional", attributes: undefined });
         return debug;
       },
     ],
@@ -364,7 +365,7 @@ const TRIGGERS: Readonly<Record<string, readonly [title: string, trigger: Trigge
     [
       "a link past the end that nobody refuses",
       () => {
-        const { debug, dma } = setUp({}, { checked: false });
+        const { debug, dma } = setUp({}, { refusesMisuse: false });
         dma.tryReserveIova({ length: 2 * KiB4 })!.link(KiB4, RAM, 2 * KiB4, "to-device");
         return debug;
       },
@@ -417,7 +418,7 @@ const TRIGGERS: Readonly<Record<string, readonly [title: string, trigger: Trigge
     [
       "a destroy of what is linked elsewhere too",
       () => {
-        const { debug, dma } = setUp({}, { checked: false });
+        const { debug, dma } = setUp({}, { refusesMisuse: false });
         const range = dma.tryReserveIova({ length: 4 * KiB4 })!;
         range.link(0, RAM, KiB4, "to-device");
         range.link(3 * KiB4, RAM, KiB4, "to-device");

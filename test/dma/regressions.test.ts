@@ -9,10 +9,10 @@ import { Counters, type IovaPage, PAGE_SIZE, PhysAddr, type PhysPage } from "../
 import {
   Bio,
   DEFAULT_LIMITS,
-  DmaDoor,
   DmaIterator,
   gapMask,
   junctionGap,
+  TwoStepOps,
   VectorList,
 } from "../../src/consumers/block/index.ts";
 import type { Dma, PhysVec } from "../../src/dma/index.ts";
@@ -29,9 +29,9 @@ import {
   vtdSecondStage,
   WRITE,
 } from "../../src/layouts/pagetable/index.ts";
+import { ACS } from "../../src/layouts/pci/index.ts";
 import { P2pRouter } from "../../src/p2p/index.ts";
 import { Arena, Gather, PageTable } from "../../src/pagetable/index.ts";
-import { ACS } from "../../src/platform/index.ts";
 import { outcome, pattern } from "../conformance/outcome.ts";
 import { Stand, type StandOptions } from "./stand.ts";
 
@@ -65,10 +65,10 @@ describe("history of the two-step API", () => {
         const range = stand.reserve(0x5000, 0x800);
         range.link(0x2800, PhysAddr(0x8000), 0x1000, BOTH);
         const { leaves } = stand;
-        const { used } = stand.machine.pool!;
+        const { used } = stand.host.pool!;
         // Its head is linked already when its middle meets the fourth granule.
         expect(outcome(() => range.link(0, PhysAddr(0x1800), 0x3800, BOTH))[1]).toBe("EADDRINUSE");
-        expect([stand.leaves, stand.machine.pool!.used]).toEqual([leaves, used]);
+        expect([stand.leaves, stand.host.pool!.used]).toEqual([leaves, used]);
         expect(range.linkedPages).toBe(1);
       });
     }
@@ -78,7 +78,7 @@ describe("history of the two-step API", () => {
     const leafOf = (map: (dma: Dma, phys: PhysAddr) => unknown, options: Partial<StandOptions>): string => {
       const stand = new Stand({ layout: arm4k, bridges: AMD, ...options });
       const owner = stand.machine.tree.plug("0.1", 1)[0]!;
-      stand.machine.peers.add(owner, { index: 0, phys: PhysAddr(2 ** 40), length: 0x10000, busAddress: 2 ** 40 });
+      stand.host.peers.add(owner, { index: 0, phys: PhysAddr(2 ** 40), length: 0x10000, busAddress: 2 ** 40 });
       map(stand.dma, PhysAddr(2 ** 40));
       return `${stand.leaves.map((leaf) => leaf.split(": ")[1]).join()}, maintenance ${stand.counters.cacheOperations}`;
     };
@@ -104,7 +104,7 @@ describe("history of the two-step API", () => {
     test("without an IOMMU has no cache lines to maintain either, at either end", () => {
       const stand = new Stand({ bridges: AMD, coherent: false });
       const owner = stand.machine.tree.plug("0.1", 1)[0]!;
-      stand.machine.peers.add(owner, { index: 0, phys: PhysAddr(2 ** 40), length: 0x10000, busAddress: 2 ** 40 });
+      stand.host.peers.add(owner, { index: 0, phys: PhysAddr(2 ** 40), length: 0x10000, busAddress: 2 ** 40 });
       const before = stand.state;
       const mapping = stand.dma.mapScatterlist(vecs([0x5000, 0x1000], [2 ** 40, 0x1000]), BOTH);
       mapping.syncForCpu();
@@ -129,7 +129,7 @@ describe("history of the two-step API", () => {
             [owner!, 2 ** 40],
             [own, 2 ** 41],
           ] as const)
-            stand.machine.peers.add(node, { index: 0, phys: PhysAddr(phys), length: 0x10000, busAddress: phys / 2 });
+            stand.host.peers.add(node, { index: 0, phys: PhysAddr(phys), length: 0x10000, busAddress: phys / 2 });
           return { stand, hidden: stand.block(4096, false) };
         };
         const { stand, hidden } = build({});
@@ -164,7 +164,7 @@ describe("history of the two-step API", () => {
       for (const coherent of [true, false]) {
         const stand = new Stand({ layout: arm4k, bridges: AMD, coherent });
         const owner = stand.machine.tree.plug("0.1", 1)[0]!;
-        stand.machine.peers.add(owner, { index: 0, phys: PhysAddr(2 ** 40), length: 0x10000, busAddress: 2 ** 40 });
+        stand.host.peers.add(owner, { index: 0, phys: PhysAddr(2 ** 40), length: 0x10000, busAddress: 2 ** 40 });
         const before = stand.state;
         const mapping = stand.dma.mapScatterlist(
           vecs([0x5000, 0x1000], [2 ** 40, 0x1000], [2 ** 40 + 0x1000, 0x1000], [0x6000, 0x1000]),
@@ -304,7 +304,7 @@ describe("history of the two-step API, on granules larger than a page", () => {
     bio.set("read", 0, list, DEFAULT_LIMITS);
     const iterator = new DmaIterator();
     const mapped = { range: undefined, spare: undefined, peer: "none" as const };
-    const door = new DmaDoor(stand.dma);
+    const door = new TwoStepOps(stand.dma);
     const gap = junctionGap(0x1000_0000, PAGE_SIZE, 0x1001_1000);
     expect(iterator.start(door, bio, "data", 3 * PAGE_SIZE, gap, DEFAULT_LIMITS, "from-device", mapped)).toBe(true);
     const found = [[iterator.address % 16_384, iterator.length]];
@@ -402,7 +402,7 @@ describe("the DMA API", () => {
       const range = stand.reserve(0x800, 0x800);
       range.link(0, PhysAddr(0x1800), 0x800, BOTH);
       stand.deviceWrite(range.address, pattern(0x800));
-      const { pool } = stand.machine;
+      const { pool } = stand.host;
       const held: number[] = [];
       const { unit } = stand;
       const invalidate = unit.invalidateRange.bind(unit);

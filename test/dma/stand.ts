@@ -6,20 +6,29 @@
  * lines belong to the device, which pages it can reach. {@link Stand.state} is all of it as one plain value, so that
  * "a failed call leaves nothing" is one comparison.
  */
-import { Counters, type Direction, DmaAddr, GiB, PAGE_SIZE, PhysAddr, PhysPage } from "../../src/base/index.ts";
+import {
+  Counters,
+  type Direction,
+  DmaAddr,
+  GiB,
+  type Observer,
+  PAGE_SIZE,
+  PhysAddr,
+  PhysPage,
+} from "../../src/base/index.ts";
 import { ConfidentialMemory, Dma, type DmaOptions, type IovaRange } from "../../src/dma/index.ts";
 import {
   type BridgeDescription,
   DmaEngine,
-  SimulatedMachine,
+  SimulatedHost,
+  type SimulatedMachine,
   type SimulatedPciDevice,
   SimulatedUnit,
 } from "../../src/hosts/simulated/index.ts";
-import { IommuDomain } from "../../src/iommu/index.ts";
+import { DmaDomain } from "../../src/iommu/index.ts";
 import type { TableLayout } from "../../src/layouts/pagetable/index.ts";
 import { Arena } from "../../src/pagetable/index.ts";
 import type { CacheMaintenance, MemoryEncryption, PageAllocator } from "../../src/platform/index.ts";
-import type { Observer } from "../../src/trace/index.ts";
 
 export interface StandOptions extends Omit<DmaOptions, "domain" | "machine" | "counters" | "node"> {
   /** The IOMMU's format; without one the device goes direct. */
@@ -178,12 +187,14 @@ export class FailingPages implements PageAllocator {
 }
 
 export class Stand {
+  readonly host: SimulatedHost;
+  /** The hardware of {@link host}. */
   readonly machine: SimulatedMachine;
   readonly engine: DmaEngine;
   readonly device: SimulatedPciDevice;
   readonly unit: SimulatedUnit;
   readonly arena: Arena;
-  readonly domain: IommuDomain | undefined;
+  readonly domain: DmaDomain | undefined;
   readonly dma: Dma;
   readonly counters: Counters = new Counters();
   readonly caches: CacheLedger;
@@ -197,7 +208,7 @@ export class Stand {
     const { layout, mode = "strict", confidential, slots = 2048, tableFrames, cachingMode = false, ...rest } = options;
     const { memoryBytes = 4 * GiB, bridges, lastPage, ...device } = rest;
     const { counters } = this;
-    this.machine = new SimulatedMachine({
+    this.host = new SimulatedHost({
       memoryBytes,
       coherent: options.coherent ?? true,
       counters,
@@ -205,7 +216,8 @@ export class Stand {
       ...(confidential && { confidential }),
       ...(bridges && { bridges }),
     });
-    const { machine } = this;
+    const { machine } = this.host;
+    this.machine = machine;
     this.engine = new DmaEngine();
     this.device = machine.plug("0.0", this.engine)[0]!;
     this.device.setBusMaster(true);
@@ -216,7 +228,7 @@ export class Stand {
       ...(tableFrames !== undefined && { capacityFrames: tableFrames }),
     });
     if (layout) {
-      this.domain = new IommuDomain({
+      this.domain = new DmaDomain({
         layout,
         mode,
         unit: this.unit,
@@ -233,7 +245,8 @@ export class Stand {
     this.caches = new CacheLedger(machine.caches);
     this.reach = machine.encryption && new ReachLedger(machine.encryption as MemoryEncryption);
     this.pages = new FailingPages(machine.pages);
-    const { memory, pool, peers, ramEnd } = machine;
+    const { memory, ramEnd } = machine;
+    const { pool, peers } = this.host;
     this.dma = new Dma({
       ...device,
       ...(this.domain && { domain: this.domain }),
@@ -305,7 +318,8 @@ export class Stand {
   /** Everything that a call can leave behind, table pages apart. */
   get state(): Readonly<Record<string, unknown>> {
     const { machine, counters, ranges } = this;
-    const { pool, encryption, ram, clock } = machine;
+    const { pool } = this.host;
+    const { encryption, ram, clock } = machine;
     return {
       leaves: this.leaves,
       "ranges taken": [...ranges.live].sort(([a], [b]) => a - b),
@@ -328,7 +342,7 @@ export class Stand {
   }
 
   #ownedSlots(): number[] {
-    const { pool } = this.machine;
+    const { pool } = this.host;
     if (!pool || pool.used === 0) return [];
     const owned: number[] = [];
     for (let slot = 0; slot < pool.slots; slot++) if (pool.slotState(slot).used) owned.push(slot);

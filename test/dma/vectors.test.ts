@@ -86,7 +86,7 @@ describe.each(WAYS)("DMA API, %s", (_, way) => {
     range.link(0, PhysAddr(0x1800), 0x2000, BOTH);
     expect(counts(stand)).toMatchObject({ PTW: 3, BC: 0x1000 });
     expect(physOf(stand, range.address + 0x800)).toBe(0x2000);
-    const { pool } = stand.machine;
+    const { pool } = stand.host;
     expect([0, 0x1800].map((offset) => pool!.holds(PhysAddr(physOf(stand, range.address + offset))))).toEqual([
       true,
       true,
@@ -110,7 +110,7 @@ describe.each(WAYS)("DMA API, %s", (_, way) => {
       "ERR_DMA_BOUNCE_FORBIDDEN",
       "EPERM",
     ]);
-    expect(stand.machine.pool!.used).toBe(0);
+    expect(stand.host.pool!.used).toBe(0);
   });
 
   test("vector 10: device memory: no maintenance, another memory type where the format has one, no walk at the end", () => {
@@ -154,7 +154,7 @@ describe.each(WAYS)("DMA API, %s", (_, way) => {
 
   test("vector 14: a peer on the bus stays out of the range", () => {
     const stand = translated(way);
-    const { peers } = stand.machine;
+    const { peers } = stand.host;
     const { node } = stand.device;
     peers.add(node, { index: 0, phys: PhysAddr(2 ** 40), length: 0x10000, busAddress: 2 ** 39 });
     const list = vecs([0x1000, 0x1000], [2 ** 40 + 0x2000, 0x1000], [0x9000, 0x1000]);
@@ -191,7 +191,7 @@ describe.each(WAYS)("DMA API, %s", (_, way) => {
 test("vector 14, beyond Linux: an address on the bus that happens to follow an IOVA is an output of its own", () => {
   const stand = translated();
   const { node } = stand.device;
-  stand.machine.peers.add(node, { index: 0, phys: PhysAddr(2 ** 40), length: 0x10000, busAddress: 2 ** 32 });
+  stand.host.peers.add(node, { index: 0, phys: PhysAddr(2 ** 40), length: 0x10000, busAddress: 2 ** 32 });
   const { vecs: outputs } = stand.dma.mapVecs(
     vecs([0x5000, 0x1000], [2 ** 40, 0x1000], [2 ** 40 + 0x1000, 0x1000]),
     BOTH,
@@ -211,7 +211,7 @@ describe("DMA API, where the answers differ", () => {
     };
     const linux = link(LINUX);
     expect(linux.answer).toEqual(["ERR_DMA_LINK_ALIGNMENT", "ENXIO"]);
-    expect([linux.stand.machine.pool!.used, linux.stand.leaves]).toEqual([0, []]);
+    expect([linux.stand.host.pool!.used, linux.stand.leaves]).toEqual([0, []]);
     const { stand, range, answer } = link({});
     expect(answer).toBe("ok");
     stand.cpuWrite(0x1800, pattern(0x2000));
@@ -272,7 +272,7 @@ describe("DMA API, where the answers differ", () => {
 
 /** Slots are counted from the pool's start; without an IOMMU, unless said. */
 const bouncing = (options: Partial<StandOptions> = {}): Stand => new Stand({ forceBounce: true, ...options });
-const at = ({ machine }: Stand, address: number): number => address - machine.pool!.start;
+const at = ({ host }: Stand, address: number): number => address - host.pool!.start;
 
 describe("bounce buffers, through the front door", () => {
   const map = (stand: Stand, phys: number, length: number): number =>
@@ -297,7 +297,7 @@ describe("bounce buffers, through the front door", () => {
       const stand = translated({ untrusted: true, minAlignMask });
       const address = stand.dma.mapPhys(PhysAddr(0x1800), 0x800, BOTH);
       expect([at(stand, physOf(stand, address)) + inside, address % PAGE_SIZE]).toEqual([offset, inside]);
-      expect(stand.machine.pool!.used).toBe(2);
+      expect(stand.host.pool!.used).toBe(2);
     }
   });
 
@@ -397,7 +397,7 @@ describe("non-coherent devices: maintenance by event and direction", () => {
       const stand = new Stand({ ...options, coherent: false, cacheLine: 64 });
       const used = (length: number, direction: Direction): number => {
         const mapping = stand.dma.map(PhysAddr(0x500_0000), length, direction);
-        const slots = stand.machine.pool!.used;
+        const slots = stand.host.pool!.used;
         mapping.unmap();
         return slots > 0 ? 1 : 0;
       };
@@ -413,7 +413,7 @@ describe("a confidential guest: what each kind of memory may do", () => {
     const stand = new Stand({ confidential: "refused", ...options });
     return { stand, hidden: stand.block(8192, false), open: stand.block(8192) };
   };
-  const bounced = ({ machine }: Stand): boolean => machine.pool!.used > 0;
+  const bounced = ({ host }: Stand): boolean => host.pool!.used > 0;
 
   for (const [name, options] of [
     ["direct", {}],

@@ -8,12 +8,11 @@ import { join } from "node:path";
 import { gunzipSync } from "node:zlib";
 import { asyncBufferFromFile, parquetReadObjects } from "hyparquet";
 import { expect, test } from "vitest";
-import { reportPage } from "../../src/apps/cli/export-html.ts";
-import { claimTables, writeParquet } from "../../src/apps/cli/export-parquet.ts";
-import { writePerfetto } from "../../src/apps/cli/export-perfetto.ts";
-import { Outputs } from "../../src/apps/cli/output.ts";
-import { Restore } from "../../src/apps/cli/restore.ts";
+import { Outputs } from "../../src/apps/cli/files/output.ts";
+import { claimTables, writeTables } from "../../src/apps/cli/files/table-files.ts";
+import { UndoOnExit } from "../../src/apps/cli/files/undo-on-exit.ts";
 import { Random } from "../../src/base/index.ts";
+import { reportPage, writePerfetto } from "../../src/report/index.ts";
 import { openTrace } from "../../src/trace/index.ts";
 import { TraceProcessor } from "../models/trace-processor.ts";
 
@@ -48,7 +47,7 @@ test(`${seeds} damaged traces are exported to files that can be read`, { timeout
         yield new TextEncoder().encode(`${damaged.join("\n")}\n`);
       })();
       const trace = await openTrace({ name: `seed ${seed}`, stream }, { bestEffort: true });
-      const { recording, rows } = await writeParquet(trace, claimTables(folder, new Outputs(new Restore())));
+      const { recording, rows } = await writeTables(trace, claimTables(folder, new Outputs(new UndoOnExit())));
       for (const [name, count] of Object.entries(rows)) {
         const file = await asyncBufferFromFile(join(folder, `${name}.parquet`));
         expect(await parquetReadObjects({ file }), `seed ${seed}, ${name}`).toHaveLength(count);

@@ -2,36 +2,35 @@
  * The state that a file of the running kernel tells after each call: events, pool, page table, translations; and what a
  * driver may ask of a device. Everything that the file says is compared with the rebuilt machine.
  */
-import type { Thing } from "./dma-api-things.ts";
-import type { Differences, Line, Tally } from "./judge.ts";
+import type { Differences, Line } from "./judge.ts";
 import { ALL_ONES, hex, type KernelEvent } from "./kernel-events.ts";
 import type { KernelMachine } from "./kernel-machine.ts";
 import { number } from "./words.ts";
 
-const DOMAIN_TYPES: Readonly<Record<string, number>> = { strict: 3, lazy: 11 };
+const DOMAIN_TYPES: Readonly<Record<string, number>> = { strict: 3, lazy: 11, identity: 4 };
 
 export class StateJudge {
   readonly #machine: KernelMachine;
-  readonly #tally: Tally;
   readonly #differences: Differences;
   /** A kernel with DMA debugging needs syncs and unmaps of everything. */
   readonly #debugging: boolean;
   /** Slots that other devices of that machine held. */
   #others = 0;
 
-  constructor(machine: KernelMachine, tally: Tally, differences: Differences, debugging: boolean) {
+  constructor(machine: KernelMachine, differences: Differences, debugging: boolean) {
     this.#machine = machine;
-    this.#tally = tally;
     this.#differences = differences;
     this.#debugging = debugging;
   }
 
   /** What a driver may ask of its device. */
   query(line: Line, dev: number): void {
-    const { dma } = this.#machine.devices[dev]!;
+    const { pool } = this.#machine;
+    const found = this.#machine.device(dev);
+    const { dma } = found;
     const { device } = dma;
     const limit = (value: number): string => (Number.isFinite(value) ? hex(value) : ALL_ONES);
-    const found: Record<string, unknown> = {
+    const answers: Record<string, unknown> = {
       useIommu: dma.domain !== undefined,
       mask: hex(device.mask || 2 ** 32 - 1), // nobody asked for a mask of 0
       coherentMask: hex(device.coherentMask),
@@ -45,10 +44,13 @@ export class StateJudge {
       minAlignMask: hex(device.minAlignMask),
       maxSegSize: hex(device.maxSegmentSize),
       segBoundaryMask: hex(device.segmentBoundaryMask),
+      untrusted: device.untrusted,
+      coherent: device.coherent,
+      ...(pool && { poolActive: true }), // one file has a pool and does not describe it
+      domainType: dma.domain ? DOMAIN_TYPES[dma.domain.mode] : found.isIdentity ? DOMAIN_TYPES["identity"] : -1,
     };
-    if (dma.domain) found["domainType"] = DOMAIN_TYPES[dma.domain.mode];
     const debugging = (line["needSync"] as boolean) && this.#debugging;
-    for (const [name, value] of Object.entries(found)) {
+    for (const [name, value] of Object.entries(answers)) {
       if (debugging && (name === "needSync" || name === "needUnmap")) continue; // a kernel with DMA debugging needs all
       this.#differences.same(name, line[name], value);
     }
@@ -67,6 +69,8 @@ export class StateJudge {
     const { pool } = this.#machine;
     if (!pool || line["used"] === undefined) return;
     this.#differences.same("used", line["used"], pool.used + this.#others);
+    if (this.#others === 0) this.#differences.same("index", line["index"], pool.nextIndex);
+    pool.nextIndex = number(line["index"]);
     const found = (line["slots"] as unknown[]).map((_, i) => {
       const { freeRun, padSlots, allocSize, used } = pool.slotState(i);
       return [freeRun, padSlots, allocSize, used];
@@ -75,27 +79,19 @@ export class StateJudge {
   }
 
   /** What any line may say of the state after it. */
-  after(line: Line, thing: Thing, dev: number): void {
-    const { events, pool, devices } = this.#machine;
+  after(line: Line, dev: number): void {
+    const { events, pool } = this.#machine;
     const seen = events.take();
     const op = line["op"];
     if (op === "domain" || op === "device" || op === "set") return;
-    if (line["events"] !== undefined || seen.length > 0) {
-      let expected = (line["events"] ?? []) as KernelEvent[];
-      const short = expected.some(([name, , length, done]) => name === "unmap" && length !== done);
-      const long = number(line["size"] ?? 0) > (thing.mapping?.size ?? 0);
-      if (op === "unmap" && (short || long) && !seen.some(([name]) => name === "iovaFree" || name === "queue")) {
-        expected = expected.filter(([name]) => name !== "iovaFree" && name !== "queue");
-        this.#tally.rule("free once");
-      }
-      this.#differences.same("events", expected, JSON.parse(JSON.stringify(seen)));
-    }
+    if (line["events"] !== undefined || seen.length > 0)
+      this.#differences.same("events", (line["events"] ?? []) as KernelEvent[], seen);
     if (pool && line["poolUsed"] !== undefined)
       this.#differences.same("poolUsed", line["poolUsed"], pool.used + this.#others);
     if (pool && line["poolNext"] !== undefined) this.#differences.same("poolNext", line["poolNext"], pool.nextIndex);
     if (line["skipSync"] !== undefined && !this.#debugging)
-      this.#differences.same("skipSync", line["skipSync"], devices[dev]!.dma.device.skipSync);
-    if (devices[dev]?.domain) this.#tables(line, dev);
+      this.#differences.same("skipSync", line["skipSync"], this.#machine.device(dev).dma.device.skipSync);
+    if (this.#machine.hasTables(dev)) this.#tables(line, dev);
     for (const [iova, phys, bytes] of (line["translates"] ?? []) as [string, string, string][])
       this.#translates(dev, number(iova), number(phys), number(bytes));
   }

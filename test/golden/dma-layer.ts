@@ -6,26 +6,39 @@
 import { hex, type IovaPage, PhysAddr } from "../../src/base/index.ts";
 import { Dma, type IovaRange, type PhysVec } from "../../src/dma/index.ts";
 import { SimulatedUnit, VirtualClock } from "../../src/hosts/simulated/index.ts";
-import { IommuDomain } from "../../src/iommu/index.ts";
-import { vtdSecondStage } from "../../src/layouts/pagetable/index.ts";
+import { DmaDomain } from "../../src/iommu/index.ts";
+import { type TableLayout, vtdSecondStage } from "../../src/layouts/pagetable/index.ts";
 import { P2pRouter } from "../../src/p2p/index.ts";
 import type { HostBridge, PciNode } from "../../src/platform/index.ts";
-import { Differences, type Header, type Judge, Tally } from "./judge.ts";
+import { Differences, type Header, type Judge, judgeLines, known, NotJudged } from "./judge.ts";
 import { CountedArena, LayerEvents } from "./layer-events.ts";
 import { attributesOf, directionOf, errnoOf, number } from "./words.ts";
 
-function layer(options: { lazy: boolean; coherent: boolean; peers?: P2pRouter; node?: PciNode }): {
+const LEVELS = { three: 3, four: 4, five: 5 } as const;
+
+/** The table of the domain that a file describes in words; not judged if it is another. */
+function layoutOf(words: unknown): TableLayout {
+  const [, levels, bits] = /vtdss, (three|four|five) levels(?:, OA (\d+) bits)?, granule 4K/.exec(String(words)) ?? [];
+  if (levels === undefined || !String(words).includes("PCI device, no reservations"))
+    throw new NotJudged(`a domain of which the judge knows only the words "${words}"`);
+  return vtdSecondStage({
+    levels: LEVELS[levels as keyof typeof LEVELS],
+    ...(bits !== undefined && { outputBits: Number(bits) }),
+  });
+}
+
+function layer(options: { layout: TableLayout; lazy: boolean; coherent: boolean; peers?: P2pRouter; node?: PciNode }): {
   events: LayerEvents;
   clock: VirtualClock;
-  domain: IommuDomain;
+  domain: DmaDomain;
   arena: CountedArena;
   dma: Dma;
 } {
   const events = new LayerEvents();
   const clock = new VirtualClock();
   const arena = new CountedArena(events);
-  const domain = new IommuDomain({
-    layout: vtdSecondStage({ outputBits: 46 }),
+  const domain = new DmaDomain({
+    layout: options.layout,
     unit: new SimulatedUnit(),
     clock,
     mode: options.lazy ? "lazy" : "strict",
@@ -37,7 +50,7 @@ function layer(options: { lazy: boolean; coherent: boolean; peers?: P2pRouter; n
     domain,
     coherent: options.coherent,
     observer: events,
-    checked: false,
+    refusesMisuse: false,
     linuxCompatible: true,
     machine: { ...(options.peers && { peers: options.peers }) },
     ...(options.node && { node: options.node }),
@@ -46,36 +59,47 @@ function layer(options: { lazy: boolean; coherent: boolean; peers?: P2pRouter; n
 }
 
 const judgeTwoStep: Judge = (header, lines) => {
-  const tally = new Tally();
   const { events, clock, domain, arena, dma } = layer({
+    layout: layoutOf(header["domain"]),
     lazy: header["lazy"] === true,
     coherent: header["coherent"] === true,
   });
   const ranges = new Map<number, IovaRange>();
-  lines.forEach((line, i) => {
-    const range = ranges.get(number(line["id"]));
+  return judgeLines(lines, true, (line) => {
     const at = (name: string): number => number(line[name]);
     const [direction, attributes] = [directionOf(line), attributesOf(line["attr"])];
     const as = { direction, ...(attributes && { attributes }) };
     const differences = new Differences();
-    arena.failAt = (line["failAlloc"] as number | undefined) ?? 0;
+    const range = (): IovaRange => {
+      const found = ranges.get(at("id"));
+      if (found === undefined) throw new NotJudged("a call on a range that could not be had");
+      return found;
+    };
     const operations: Readonly<Record<string, () => void>> = {
       tryAlloc: () => {
         dma.setMask(at("mask"));
+        ranges.delete(at("id"));
         const found = dma.tryReserveIova({ length: at("size"), physOffset: at("phys") });
-        differences.same("addr", line["ok"] ? line["addr"] : "0x0", hex(found?.address ?? 0));
-        if (found) ranges.set(at("id"), found);
+        differences.same("ok", line["ok"], found !== undefined);
+        if (found === undefined) return;
+        ranges.set(at("id"), found);
+        differences.same("addr", line["addr"], hex(found.address));
       },
-      link: () =>
+      link: () => {
+        const errno = errnoOf(() =>
+          range().link(at("offset"), PhysAddr(at("phys")), at("size"), direction, attributes),
+        );
+        differences.same("ret", line["ret"], errno);
+      },
+      sync: () =>
         differences.same(
           "ret",
           line["ret"],
-          errnoOf(() => range!.link(at("offset"), PhysAddr(at("phys")), at("size"), direction, attributes)),
+          errnoOf(() => range().sync(at("offset"), at("size"))),
         ),
-      sync: () => range!.sync(at("offset"), at("size")),
-      unlink: () => range!.unlink(at("offset"), at("size"), as),
-      free: () => range!.destroy(0),
-      destroy: () => range!.destroy(at("mappedLen"), as),
+      unlink: () => range().unlink(at("offset"), at("size"), as),
+      free: () => range().destroy(0),
+      destroy: () => range().destroy(at("mappedLen"), as),
       mapPhys: () => {
         let address: string | null = null;
         errnoOf(() => {
@@ -90,24 +114,24 @@ const judgeTwoStep: Judge = (header, lines) => {
       },
       tick: () => clock.advance(at("ms")),
     };
+    const operation = known("the operation", operations, line["op"]);
+    arena.failAt = (line["failAlloc"] as number | undefined) ?? 0;
     try {
-      operations[line["op"] as string]!();
-    } catch (error) {
-      differences.add((error as Error).message);
+      operation();
+    } finally {
+      arena.failAt = 0;
     }
-    arena.failAt = 0;
     const seen = events.take();
-    if (line["events"] !== undefined) differences.same("events", line["events"], seen);
-    tally.judge(i + 2, differences.take());
+    differences.same("events", line["events"] ?? [], seen);
+    return differences.take();
   });
-  return tally.verdict();
 };
 
 const judgeScatterlist: Judge = (header, lines) => {
-  const tally = new Tally();
   const { peers, node } = peersOf(header);
-  lines.forEach((line, i) => {
-    const { events, dma } = layer({ lazy: false, coherent: line["coherent"] === true, peers, node });
+  const layout = layoutOf(header.what);
+  return judgeLines(lines, false, (line, _index, tally) => {
+    const { events, dma } = layer({ layout, lazy: false, coherent: line["coherent"] === true, peers, node });
     dma.setMask(number(line["mask"]));
     dma.setSegmentBoundary(number(line["segBoundary"]));
     dma.device.maxSegmentSize = number(line["maxSegSize"]);
@@ -133,9 +157,8 @@ const judgeScatterlist: Judge = (header, lines) => {
       mapping.unmap();
       differences.same("unmapEvents", line["unmapEvents"] ?? [], events.take());
     }
-    tally.judge(i + 2, differences.take());
+    return differences.take();
   });
-  return tally.verdict();
 };
 
 /** Peers whose memory is where the file says, each behind a bridge of its own kind. */

@@ -30,7 +30,7 @@ import {
   writeSecondStageRange,
   writeTlbRange,
 } from "../../src/layouts/invalidation/index.ts";
-import { type Header, type Judge, type Line, Tally } from "./judge.ts";
+import { type Judge, judgeLines, known, type Line } from "./judge.ts";
 
 const page = (address: unknown): IovaPage => Number(BigInt(address as string) >> 12n) as IovaPage;
 const pageAfter = (last: unknown): IovaPage => Number((BigInt(last as string) + 1n) >> 12n) as IovaPage;
@@ -57,22 +57,15 @@ const written = (write: (words: Uint32Array) => void): Uint32Array => {
 
 const judge =
   (answer: (line: Line) => Record<string, unknown>): Judge =>
-  (_header: Header, lines: readonly Line[]) => {
-    const tally = new Tally();
-    lines.forEach((line, i) => {
+  (_header, lines) =>
+    judgeLines(lines, false, (line) => {
       const differences: string[] = [];
-      try {
-        for (const [key, found] of Object.entries(answer(line))) {
-          const [expected, got] = [JSON.stringify(line[key]), JSON.stringify(found)];
-          if (expected !== got) differences.push(`${key}: expected ${expected}, found ${got}`);
-        }
-      } catch (error) {
-        differences.push(String(error));
+      for (const [key, found] of Object.entries(answer(line))) {
+        const [expected, got] = [JSON.stringify(line[key]), JSON.stringify(found)];
+        if (expected !== got) differences.push(`${key}: expected ${expected}, found ${got}`);
       }
-      tally.judge(i + 2, differences);
+      return differences;
     });
-    return tally.verdict();
-  };
 
 const judgeVtd = judge((line) => {
   const [start, end] = range(line);
@@ -139,12 +132,15 @@ const judgeAmd = judge((line) => {
   return { addr: hex(encoded), pages: singles(own["pages"]!), iotlb: singles(own["iotlb"]!), np };
 });
 
+/** Commands for pages, by the name that a file gives: of stage 1, of EL2, of stage 2. */
+const PAGE_OPCODES: Readonly<Record<string, SmmuPageOpcode>> = { "0x12": 0x12, "0x22": 0x22, "0x2a": 0x2a };
+
 const judgeSmmu = judge((line) => {
   const n = (key: string): number => line[key] as number;
   const start = page(line["iova"]);
   const end = (start + page(line["size"])) as IovaPage;
   const request: SmmuRange = {
-    opcode: Number(line["opcode"]) as SmmuPageOpcode,
+    opcode: known("the command", PAGE_OPCODES, line["opcode"]),
     asid: n("asid"),
     vmid: n("vmid"),
     start,

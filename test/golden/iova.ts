@@ -5,16 +5,22 @@
  * ranges, search places, failure hint, magazines and depots. No difference is excused.
  */
 import { createHash } from "node:crypto";
-import { Counters, hex } from "../../src/base/index.ts";
-import { type IovaDevice, IovaDomain, IovaSpace, type PfnRange } from "../../src/iova/index.ts";
+import { Counters, DmaError, hex } from "../../src/base/index.ts";
+import {
+  type GranuleRange,
+  IovaAllocator,
+  type IovaAllocatorOptions,
+  type IovaDevice,
+  IovaSpace,
+} from "../../src/iova/index.ts";
 import { ManualClock } from "../models/manual-clock.ts";
-import { type Header, type Judge, type Line, Tally } from "./judge.ts";
+import { type Header, type Judge, judgeLines, type Line, NotJudged } from "./judge.ts";
 
 const sha = (text: string): string => createHash("sha256").update(text).digest("hex").slice(0, 16);
 const digits = (value: number): string => value.toString(16);
-const pair = (range: PfnRange | undefined): unknown => (range ? [hex(range.lo), hex(range.hi)] : null);
+const pair = (range: GranuleRange | undefined): unknown => (range ? [hex(range.first), hex(range.last)] : null);
 
-function state(domain: IovaDomain, line: Line): Record<string, unknown> {
+function state(domain: IovaAllocator, line: Line): Record<string, unknown> {
   const { ranges, cached, cached32, max32AllocSize, cache } = domain.inspect();
   const place = (pfn: number | undefined): string => (pfn === undefined ? "anchor" : hex(pfn));
   const stack = (pfns: readonly number[]): string => pfns.map((pfn) => ` ${digits(pfn)}`).join("");
@@ -47,29 +53,41 @@ function state(domain: IovaDomain, line: Line): Record<string, unknown> {
   return Object.fromEntries(Object.entries(found).filter(([key]) => key in line));
 }
 
+/** The two flush queues that there are. */
+const QUEUES: Readonly<Record<string, unknown>> = {
+  "per-cpu": { kind: "per-cpu", slots: 256, timeoutMs: 10 },
+  single: { kind: "single", slots: 32_768, timeoutMs: 1000 },
+};
+
+/** What a file's header asks for; not judged where dmalink has no such space. */
+function checkHeader(header: Header): void {
+  const queue = header["queue"] as { readonly kind: string } | undefined;
+  if (header["lazy"] === true && JSON.stringify(queue) !== JSON.stringify(QUEUES[queue?.kind ?? ""]))
+    throw new NotJudged(`dmalink has no flush queue ${JSON.stringify(queue)}`);
+}
+
 export const judgeIova: Judge = (header: Header, lines: readonly Line[]) => {
-  const tally = new Tally();
+  checkHeader(header);
   const clock = new ManualClock();
-  const counters = new Counters();
   const granule = Number(header["granule"]);
   const cpus = header["cpus"] as number;
   const toPfn = (address: unknown): number => Number(BigInt(address as string) / BigInt(granule));
   let cpu = 0;
   let mayAllocate = true;
-  const domain = new IovaDomain({
+  const domain = domainOf({
     granule,
-    startPfn: Number(header["startPfn"]),
+    firstGranule: Number(header["startPfn"]),
     cpus,
     currentCpu: () => cpu,
     clock,
-    counters,
+    counters: new Counters(),
     mayAllocateMagazine: () => mayAllocate,
   });
   const dma = header.kind === "iova-dma";
   const lazy = header["lazy"] === true;
   let flushes = 0;
   const space = new IovaSpace(domain, {
-    ...(dma && { aperturePfn: toPfn((header["aperture"] as string[])[1]) }),
+    ...(dma && { lastGranule: toPfn((header["aperture"] as string[])[1]) }),
     ...(lazy && {
       lazy: {
         variant: (header["queue"] as { kind: "per-cpu" | "single" }).kind,
@@ -111,14 +129,15 @@ export const judgeIova: Judge = (header: Header, lines: readonly Line[]) => {
         domain.drainCpu(cpu);
         return {};
       case "dmaAlloc": {
-        const device = devices[n("dev")]!;
-        const pfn = space.allocate(n("size") / granule, toPfn(line["mask"]), device);
+        const device = devices[n("dev")];
+        if (device === undefined) throw new NotJudged(`device ${line["dev"]} is not in the first line`);
+        const pfn = space.allocate(Math.floor(n("size") / granule), toPfn(line["mask"]), device);
         return { iova: pfn === 0 ? null : hex(BigInt(pfn) * BigInt(granule)), prefer32: device.prefer32 };
       }
       case "dmaFree": {
         const before = flushes;
-        if (line["queued"]) space.queue(toPfn(line["iova"]), n("size") / granule);
-        else space.free(toPfn(line["iova"]), n("size") / granule);
+        if (line["queued"]) space.queue(toPfn(line["iova"]), Math.floor(n("size") / granule));
+        else space.free(toPfn(line["iova"]), Math.floor(n("size") / granule));
         return flushes > before || "invAll" in line ? { invAll: flushes - before } : {};
       }
       case "queue": {
@@ -128,26 +147,29 @@ export const judgeIova: Judge = (header: Header, lines: readonly Line[]) => {
       case "state":
         return state(domain, line);
       default:
-        return { op: "an operation that the judge knows" };
+        throw new NotJudged(`the operation ${JSON.stringify(line["op"])} on an IOVA space is not known to the judge`);
     }
   };
-  lines.forEach((line, i) => {
+  return judgeLines(lines, true, (line) => {
     cpu = (line["cpu"] as number | undefined) ?? 0;
     mayAllocate = line["noMagazine"] !== true;
     const differences: string[] = [];
-    try {
-      for (const [key, found] of Object.entries(replay(line))) {
-        const [expected, got] = [JSON.stringify(line[key]), JSON.stringify(found)];
-        if (expected !== got)
-          differences.push(`${key}: expected ${expected?.slice(0, 200)}, found ${got.slice(0, 200)}`);
-      }
-    } catch (error) {
-      differences.push(String(error));
+    for (const [key, found] of Object.entries(replay(line))) {
+      const [expected, got] = [JSON.stringify(line[key]), JSON.stringify(found)];
+      if (expected !== got) differences.push(`${key}: expected ${expected?.slice(0, 200)}, found ${got.slice(0, 200)}`);
     }
-    tally.judge(i + 2, differences);
+    return differences;
   });
-  return tally.verdict();
 };
+
+/** The domain; not judged if dmalink refuses such a geometry. */
+function domainOf(options: IovaAllocatorOptions): IovaAllocator {
+  try {
+    return new IovaAllocator(options);
+  } catch (error) {
+    throw error instanceof DmaError ? new NotJudged(`dmalink has no such domain: ${error.message}`) : error;
+  }
+}
 
 export const judges: Readonly<Record<string, Judge>> = {
   "iova-tree": judgeIova,

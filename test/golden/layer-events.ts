@@ -1,7 +1,6 @@
 /** What an observer sees, written the way the golden files of the DMA-IOMMU layer write it (the kernel's, run in user space). */
-import { hex, type PhysPage } from "../../src/base/index.ts";
+import { hex, type Observer, type PhysPage } from "../../src/base/index.ts";
 import { Arena } from "../../src/pagetable/index.ts";
-import type { Observer } from "../../src/trace/index.ts";
 import { permissionLetters } from "./words.ts";
 
 export type LayerEvent = (string | number)[];

@@ -4,12 +4,13 @@
  * A report is recognised by a few words of it and read by its bracketed numbers; a finding must be there for each, in the
  * same order, of the same kind, with the same numbers. Other lines of the kernel's log are somebody else's.
  */
-import { readFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { gunzipSync } from "node:zlib";
 import { PhysAddr } from "../../src/base/index.ts";
-import { type Dma, DmaDebug, type Finding, type FindingCode, type MemoryRange } from "../../src/dma/index.ts";
-import type { Differences, Line } from "./judge.ts";
+import type { Dma } from "../../src/dma/index.ts";
+import { type DebugFinding, DmaDebug, type FindingCode, type MemoryRange } from "../../src/dma-debug/index.ts";
+import { type Differences, type Header, type Line, NotJudged } from "./judge.ts";
 
 /** Words by which a report is known. */
 const REPORTS: readonly (readonly [words: RegExp, code: FindingCode])[] = [
@@ -37,7 +38,7 @@ const wide = (value: number): string => `0x${value.toString(16).padStart(16, "0"
 const direction = (name: unknown): string => `DMA_${String(name).toUpperCase().replace("-", "_")}`;
 
 /** The bracketed parts of a report, as a finding would have them. */
-function brackets({ code, details }: Finding): string[] {
+function brackets({ code, details }: DebugFinding): string[] {
   const n = (name: string): number => (details[name] ?? 0) as number;
   const place = [`device address=${wide(n("address"))}`, `size=${n("length")} bytes`];
   const was = (name: string): string => `0x${n(name).toString(16)}`;
@@ -105,10 +106,17 @@ function reports(line: Line): string[] {
   return found.map((each) => each.join(" | "));
 }
 
+/** Reports that the kernel does not count. */
+const UNCOUNTED: FindingCode = "too-many-overlaps";
+
+/** The same, with what the kernel died of. */
+const expected = (line: Line): string[] => [...reports(line), ...(line["crash"] === undefined ? [] : ["maps-invalid"])];
+
 export class MisuseJudge {
   readonly debug: DmaDebug;
   readonly #stacks: MemoryRange[] = [];
-  readonly #findings: Finding[] = [];
+  readonly #findings: DebugFinding[] = [];
+  #isKnown = true;
 
   constructor() {
     this.debug = new DmaDebug({
@@ -125,11 +133,6 @@ export class MisuseJudge {
     if (kind === "stack") this.#stacks.push({ start: PhysAddr(phys), length });
   }
 
-  /** A map failed, and its error value is unmapped all the same. */
-  unmapOfError({ device }: Dma, size: number): void {
-    this.debug.of(device)?.unmapping(2 ** 64, size, "bidirectional", undefined);
-  }
-
   /** The kernel reports memory that is none, and dies of it: here it is mapped, and taken back. */
   invalidMemory(dma: Dma, length: number): void {
     const address = dma.mapPhys(PhysAddr(2 ** 31), length, "to-device");
@@ -140,13 +143,17 @@ export class MisuseJudge {
   /** The findings since the last line , against the line's reports. */
   compare(line: Line, differences: Differences): void {
     const found = this.#findings.splice(0).map((each) => [each.code, ...brackets(each)].join(" | "));
-    const expected = reports(line);
-    if (line["crash"] !== undefined) expected.push("maps-invalid");
-    differences.same("reports", expected, found);
+    differences.same("reports", expected(line), found);
+  }
+
+  /** Whether all that the counters count is known. */
+  goesOn(isKnown: boolean): void {
+    this.#isKnown = isKnown;
   }
 
   /** The counters and the dump at the end. */
   compareState(line: Line, differences: Differences): void {
+    if (!this.#isKnown) throw new NotJudged("the counters go on from a script that is in no file here");
     const { errors, live, peak, max } = this.debug.counters;
     const found = {
       errorCount: errors,
@@ -160,13 +167,31 @@ export class MisuseJudge {
   }
 }
 
+/** What the counters at the end of a file say; undefined if it has none. */
+const errorCount = (lines: readonly Line[]): number | undefined =>
+  lines.findLast(({ op }) => op === "dmaDebug")?.["errorCount"] as number | undefined;
+
+const FOLDER = join(import.meta.dirname, "dma-api");
+
 /**
- * The lines that a file goes on from: the kernel that died in `misuse-none-02` had run the script of `misuse-none-01`
- * before, which that file does not repeat but its counters and its dump show.
+ * The lines that a file goes on from. A kernel that died had run another script before, which the file does not repeat but
+ * its counters and its dump show: `misuse-none-02` goes on from `misuse-none-01`. It is the one with as many errors as are
+ * missing; undefined if there is none.
  */
-export function linesBefore(lines: readonly Line[]): readonly Line[] {
-  if (!lines.some(({ crash }) => crash !== undefined) || !lines.some(({ op }) => op === "dmaDebug")) return [];
-  const file = join(import.meta.dirname, "dma-api", "dma-api-misuse-none-01.jsonl.gz");
-  const text = gunzipSync(readFileSync(file)).toString().trimEnd().split("\n");
-  return text.slice(1).map((line) => JSON.parse(line) as Line);
+export function linesBefore({ mode }: Header, lines: readonly Line[]): readonly Line[] | undefined {
+  const counted = errorCount(lines);
+  if (counted === undefined || !lines.some(({ crash }) => crash !== undefined)) return [];
+  const own = lines.flatMap(expected).filter((report) => !report.startsWith(UNCOUNTED)).length;
+  if (counted === own) return [];
+  return readdirSync(FOLDER)
+    .filter((name) => name.startsWith("dma-api-misuse-"))
+    .map((name) => {
+      const [header, ...before] = gunzipSync(readFileSync(join(FOLDER, name)))
+        .toString()
+        .trimEnd()
+        .split("\n")
+        .map((line) => JSON.parse(line) as Line);
+      return { header, before };
+    })
+    .find(({ header, before }) => header?.["mode"] === mode && errorCount(before) === counted - own)?.before;
 }

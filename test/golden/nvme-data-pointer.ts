@@ -3,8 +3,8 @@
  *
  * Each line is judged through the block layer and the NVMe driver's mapper: gap, vectors, flags, PRPs or SGL, lists, records,
  * and every mapping event in its order. Behind an IOMMU the events are those of our own DMA layer; without one, of a stand-in
- * as in the kernel's run. Peer memory is told by address: 0x3810... and 0x3820... are reached by bus address, 0x3830...
- * through the host bridge, 0x3840... not at all.
+ * as in the kernel's run. Peer memory is told by address: 0x381... and 0x382... are reached by bus address, 0x383...
+ * through the host bridge, 0x384... not at all.
  */
 import { type Direction, DmaAddr, DmaError, hex } from "../../src/base/index.ts";
 import {
@@ -12,11 +12,11 @@ import {
   BLOCK_STATUS,
   BlockRequest,
   DEFAULT_LIMITS,
-  DmaDoor,
-  type MappingDoor,
+  type DmaOps,
   type PeerRoute,
   PhysicalVectors,
   type QueueLimits,
+  TwoStepOps,
   VectorList,
 } from "../../src/consumers/block/index.ts";
 import {
@@ -33,25 +33,25 @@ import {
 } from "../../src/consumers/nvme/index.ts";
 import { Dma, type DmaAttributes } from "../../src/dma/index.ts";
 import { SimulatedUnit } from "../../src/hosts/simulated/index.ts";
-import { IommuDomain } from "../../src/iommu/index.ts";
+import { DmaDomain } from "../../src/iommu/index.ts";
 import { COMMAND, get64, POINTERS, SGL, SGL_BYTES, SGL_TYPE, viewOf } from "../../src/layouts/nvme/index.ts";
 import { vtdSecondStage } from "../../src/layouts/pagetable/index.ts";
 import { ManualClock } from "../models/manual-clock.ts";
-import { Differences, type Judge, type Line, Tally } from "./judge.ts";
+import { Differences, type Judge, judgeLines, type Line } from "./judge.ts";
 import { CountedArena, type LayerEvent, LayerEvents } from "./layer-events.ts";
 
-/** Peer windows of 2^32 bytes and how the device reaches them. */
+/** Peer windows of 2^36 bytes and how the device reaches them. */
 const PEERS = new Map<number, PeerRoute>([
-  [0x3810, { type: "bus-address", busOffset: 0x1_0000_0000 }],
-  [0x3820, { type: "bus-address", busOffset: -0x10_0000_0000 }],
-  [0x3830, { type: "through-host-bridge", busOffset: 0 }],
-  [0x3840, { type: "not-supported", busOffset: 0 }],
+  [0x381, { type: "bus-address", busOffset: 0x1_0000_0000 }],
+  [0x382, { type: "bus-address", busOffset: -0x10_0000_0000 }],
+  [0x383, { type: "through-host-bridge", busOffset: 0 }],
+  [0x384, { type: "not-supported", busOffset: 0 }],
 ]);
-const peerOf = (phys: number): PeerRoute | undefined => PEERS.get(Math.floor(phys / 2 ** 32));
+const peerOf = (phys: number): PeerRoute | undefined => PEERS.get(Math.floor(phys / 2 ** 36));
 const RAM: PeerRoute = { type: "none", busOffset: 0 };
 
 /** Our DMA layer, told where peers are and announcing what is unmapped. */
-class JudgedDoor extends DmaDoor {
+class JudgedDoor extends TwoStepOps {
   readonly #events: LayerEvents;
 
   constructor(dma: Dma, events: LayerEvents) {
@@ -70,7 +70,7 @@ class JudgedDoor extends DmaDoor {
 }
 
 /** The DMA layer of a line. */
-function doorOf(line: Line, events: LayerEvents): MappingDoor {
+function doorOf(line: Line, events: LayerEvents): DmaOps {
   if (!line["iommu"])
     return {
       mergeBoundary: 0,
@@ -84,7 +84,7 @@ function doorOf(line: Line, events: LayerEvents): MappingDoor {
       },
       unmapPhys: (address, length) => events.add("unmapPhys", hex(address), hex(length)),
     };
-  const domain = new IommuDomain({
+  const domain = new DmaDomain({
     layout: vtdSecondStage(),
     unit: new SimulatedUnit(),
     clock: new ManualClock(),
@@ -151,7 +151,7 @@ function requestOf(line: Line): BlockRequest {
   return request;
 }
 
-function judgeLine(line: Line): { found: Record<string, unknown>; afterFailure: boolean } {
+function judgeLine(line: Line, sglThreshold: number): { found: Record<string, unknown>; afterFailure: boolean } {
   const events = new LayerEvents();
   const request = requestOf(line);
   const found: Record<string, unknown> = { gapBit: request.gap, segments: request.segments, bytes: request.bytes };
@@ -173,7 +173,7 @@ function judgeLine(line: Line): { found: Record<string, unknown>; afterFailure: 
   const options = {
     sgls: line["sgls"] !== 0 && line["qid"] !== 0,
     metadataSgls: false,
-    sglThreshold: DEFAULT_SGL_THRESHOLD,
+    sglThreshold,
     untrusted: false,
   };
   const mapper = new DataMapper(doorOf(line, events), NO_LIMITS, options, pools, records);
@@ -230,25 +230,20 @@ function prpsIn(view: DataView): string[] {
 
 export const WHOLE_UNLINK = "a request whose list could not be built is unlinked in its whole length";
 
-const judge: Judge = (_header, lines) => {
-  const tally = new Tally();
-  lines.forEach((line, i) => {
+const judge: Judge = (header, lines) => {
+  const threshold = (header["sglThreshold"] as number | undefined) ?? DEFAULT_SGL_THRESHOLD;
+  return judgeLines(lines, false, (line, _index, tally) => {
     const differences = new Differences();
-    try {
-      const { found, afterFailure } = judgeLine(line);
-      const keys = afterFailure ? ["status", "gapBit", "segments", "vecs", "events"] : Object.keys(found);
-      for (const key of new Set([...keys, ...KEYS.filter((name) => !afterFailure && name in line)])) {
-        if (JSON.stringify(line[key]) === JSON.stringify(found[key])) continue;
-        if (afterFailure && key === "events" && unlinksMore(line[key] as LayerEvent[], found[key] as LayerEvent[]))
-          tally.rule(WHOLE_UNLINK);
-        else differences.same(key, line[key], found[key]);
-      }
-    } catch (error) {
-      differences.add(String(error));
+    const { found, afterFailure } = judgeLine(line, threshold);
+    const keys = afterFailure ? ["status", "gapBit", "segments", "vecs", "events"] : Object.keys(found);
+    for (const key of new Set([...keys, ...KEYS.filter((name) => !afterFailure && name in line)])) {
+      if (JSON.stringify(line[key]) === JSON.stringify(found[key])) continue;
+      if (afterFailure && key === "events" && unlinksMore(line[key] as LayerEvent[], found[key] as LayerEvent[]))
+        tally.rule(WHOLE_UNLINK);
+      else differences.same(key, line[key], found[key]);
     }
-    tally.judge(i + 2, differences.take());
+    return differences.take();
   });
-  return tally.verdict();
 };
 
 const KEYS = [

@@ -1,13 +1,16 @@
 /**
- * The machine of the peer-to-peer recordings: its PCI tree, from the devices that a file names.
+ * The PCI tree of the machine that the recordings of the running kernel come from, and where the devices that a file names
+ * stand in it.
  *
  * Two functions of one device below one root port, two devices below the two downstream ports of a switch below another,
- * and two devices on the root bus. The ports' access control registers can be written, but for egress control.
+ * and all that has bus number 0 beside them. The ports' access control registers can be written, but for egress control.
+ * A device elsewhere has no known place: it is mapped for like any other, but its routes cannot be judged.
  */
 import { PhysAddr } from "../../src/base/index.ts";
+import { ACS, requesterId } from "../../src/layouts/pci/index.ts";
 import type { P2pMapType } from "../../src/p2p/index.ts";
-import { ACS, type HostBridge, type PciBar, type PciNode, requesterId } from "../../src/platform/index.ts";
-import type { Header, Line } from "./judge.ts";
+import type { HostBridge, PciBar, PciNode } from "../../src/platform/index.ts";
+import { type Header, type Line, NotJudged } from "./judge.ts";
 
 /** The kernel's numbers for the types; 0 is a state that has seen nothing. */
 export const MAP_TYPES: Readonly<Record<P2pMapType, number>> = {
@@ -23,15 +26,24 @@ export class RecordedNode implements PciNode {
   readonly kind: PciNode["kind"];
   readonly parent: PciNode | undefined;
   readonly hostBridge: HostBridge;
+  /** Where it stands is known. */
+  readonly isPlaced: boolean;
   acsControl = 0;
   readonly present = true;
   readonly externalFacing = false;
 
-  constructor(name: string, kind: PciNode["kind"], parent: PciNode | undefined, hostBridge: HostBridge) {
+  constructor(
+    name: string,
+    kind: PciNode["kind"],
+    parent: PciNode | undefined,
+    hostBridge: HostBridge,
+    isPlaced = true,
+  ) {
     this.requester = requesterId(name);
     this.kind = kind;
     this.parent = parent;
     this.hostBridge = hostBridge;
+    this.isPlaced = isPlaced;
   }
 
   writeAcs(value: number): void {
@@ -39,40 +51,55 @@ export class RecordedNode implements PciNode {
   }
 }
 
-export interface RecordedMachine {
+export interface RecordedTree {
   /** By the number that the file gives them. */
-  readonly devices: readonly RecordedNode[];
+  readonly devices: readonly (RecordedNode | undefined)[];
   /** BARs that the file describes, by device number. */
   readonly bars: ReadonlyMap<number, PciBar>;
 }
 
-/** The tree of a file of the `p2p` family, from its header and lines. */
-export function recordedMachine(header: Header, lines: readonly Line[]): RecordedMachine {
-  const amd = (header["machine"] as string).includes("AMD family 0x17");
+/** What stands below what; everything else on bus 0 stands on the root bus by itself. */
+const PLACES: Readonly<Record<string, readonly [kind: PciNode["kind"], parent?: string]>> = {
+  "00:03.0": ["root-port"],
+  "01:00.0": ["endpoint", "00:03.0"],
+  "01:00.1": ["endpoint", "00:03.0"],
+  "00:07.0": ["root-port"],
+  "02:00.0": ["upstream-port", "00:07.0"],
+  "03:00.0": ["downstream-port", "02:00.0"],
+  "03:01.0": ["downstream-port", "02:00.0"],
+  "04:00.0": ["endpoint", "03:00.0"],
+  "05:00.0": ["endpoint", "03:01.0"],
+};
+
+/** Bus, device and function of a device in segment 0: the only one that this machine has. */
+function placeOf(name: string): string {
+  const short = name.replace(/^0000:/, "");
+  if (Number.isNaN(requesterId(name)) || /^....:/.test(short)) throw new NotJudged(`a device ${JSON.stringify(name)}`);
+  return short;
+}
+
+/** The tree of a file, from its header and lines. */
+export function recordedTree(header: Header, lines: readonly Line[]): RecordedTree {
+  const amd = String(header["machine"]).includes("AMD family 0x17");
   // Without a model the emulator gives an AMD processor of family 0xf, which routes nothing.
   const cpu = { vendor: "AMD", family: amd ? 0x17 : 0xf };
   const bridge: HostBridge = { segment: 0, vendorId: 0x8086, deviceId: 0x29c0, cpu };
-  const below = new RecordedNode("00:03.0", "root-port", undefined, bridge);
-  const aboveSwitch = new RecordedNode("00:07.0", "root-port", undefined, bridge);
-  const upstream = new RecordedNode("02:00.0", "upstream-port", aboveSwitch, bridge);
-  const places: Readonly<Record<string, () => RecordedNode>> = {
-    "0000:00:03.0": () => below,
-    "0000:00:07.0": () => aboveSwitch,
-    "0000:01:00.0": () => new RecordedNode("01:00.0", "endpoint", below, bridge),
-    "0000:01:00.1": () => new RecordedNode("01:00.1", "endpoint", below, bridge),
-    "0000:04:00.0": () =>
-      new RecordedNode("04:00.0", "endpoint", new RecordedNode("03:00.0", "downstream-port", upstream, bridge), bridge),
-    "0000:05:00.0": () =>
-      new RecordedNode("05:00.0", "endpoint", new RecordedNode("03:01.0", "downstream-port", upstream, bridge), bridge),
-    "0000:00:04.0": () => new RecordedNode("00:04.0", "root-endpoint", undefined, bridge),
-    "0000:00:06.0": () => new RecordedNode("00:06.0", "root-endpoint", undefined, bridge),
+  const nodes = new Map<string, RecordedNode>();
+  const nodeAt = (place: string): RecordedNode => {
+    const found = nodes.get(place);
+    if (found) return found;
+    const [kind, parent] = PLACES[place] ?? ["root-endpoint"];
+    const isPlaced = place in PLACES || place.startsWith("00:");
+    const node = new RecordedNode(place, kind, parent === undefined ? undefined : nodeAt(parent), bridge, isPlaced);
+    nodes.set(place, node);
+    return node;
   };
-  const devices: RecordedNode[] = [];
+  const devices: (RecordedNode | undefined)[] = [];
   const bars = new Map<number, PciBar>();
   const started = new Set<number>();
   for (const line of lines) {
     const device = line["dev"] as number;
-    if (line["op"] === "device") devices[device] = places[line["name"] as string]!();
+    if (line["op"] === "device") devices[device] = nodeAt(placeOf(line["name"] as string));
     if (line["op"] === "bar")
       bars.set(device, {
         index: line["bar"] as number,
@@ -83,7 +110,7 @@ export function recordedMachine(header: Header, lines: readonly Line[]): Recorde
     // The first look at a register, before anything was written, is how the machine booted.
     if (line["op"] === "acs" && !started.has(device)) {
       started.add(device);
-      if (line["write"] === undefined) devices[device]!.writeAcs(Number(line["control"]));
+      if (line["write"] === undefined) devices[device]?.writeAcs(Number(line["control"]));
     }
   }
   return { devices, bars };

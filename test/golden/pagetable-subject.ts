@@ -2,6 +2,8 @@
 import { createHash } from "node:crypto";
 import { Counters, type IovaPage, type PhysPage } from "../../src/base/index.ts";
 import {
+  type ArmGeometry,
+  type ArmOptions,
   amdV1,
   armLpae,
   riscv,
@@ -11,74 +13,143 @@ import {
   x86_64,
 } from "../../src/layouts/pagetable/index.ts";
 import { Arena, Gather, PageTable } from "../../src/pagetable/index.ts";
-import type { Line } from "./judge.ts";
+import { known, type Line, NotJudged } from "./judge.ts";
 
 export const hex = (value: bigint): string => `0x${BigInt.asUintN(64, value).toString(16)}`;
 export const pageOf = (text: unknown): number => Number(BigInt(text as string) >> 12n);
 export const bytes = (pages: number): bigint => BigInt(pages) << 12n;
 export const word = (low: number, high: number): bigint => (BigInt(high >>> 0) << 32n) | BigInt(low >>> 0);
 
-/** The configuration that a header or a begin line describes. */
+/** Differences in the fields that both sides have something to say about. */
+export function compare(line: Line, found: Readonly<Record<string, unknown>>, names: readonly string[]): string[] {
+  const differences: string[] = [];
+  for (const name of names) {
+    const expected = JSON.stringify(line[name]);
+    const actual = JSON.stringify(found[name]);
+    if (expected !== actual) differences.push(`${name}: kernel ${expected}, dmalink ${actual}`);
+  }
+  return differences;
+}
+
+/** What a table may be built with: features that change what it does, and how the kernel gathers and allocates. */
+const FEATURES: ReadonlySet<string> = new Set([
+  "amdEncryptTables", // the bit itself is said by `encryptBit`
+  "detailedGather",
+  "dynamicTop",
+  "flushRange",
+  "flushRangeNoGaps",
+  "forceCoherence",
+  "forceWriteable",
+  "hardwareDirty",
+  "incoherentWalker",
+  "nonSecure",
+  "s2fwb",
+  "signExtend",
+  "svnapot64k",
+  "svpbmt",
+  "ttbr1",
+]);
+
+/** Formats by the name that a file gives, each from what its header, or a begin line, says. */
+const FORMATS: Readonly<Record<string, (config: Config) => TableLayout | undefined>> = {
+  x86_64: ({ levels, common, has, encryption, incoherentWalker }) =>
+    levels === 4 || levels === 5
+      ? x86_64({ ...common, levels, signExtended: has("signExtend"), incoherentWalker, ...encryption })
+      : undefined,
+  vtdss: ({ levels, common, has, incoherentWalker }) =>
+    levels === 3 || levels === 4 || levels === 5
+      ? vtdSecondStage({
+          ...common,
+          levels,
+          incoherentWalker,
+          forceSnoop: has("forceCoherence"),
+          forceWriteable: has("forceWriteable"),
+        })
+      : undefined,
+  amdv1: ({ header, levels, common, has, encryption }) =>
+    amdV1({
+      ...common,
+      topLevel: levels - 1,
+      inputBits: header.vaBits as number,
+      forceCoherence: has("forceCoherence"),
+      ...encryption,
+    }),
+  riscv_64: ({ levels, common, has }) => {
+    const mode = ({ 3: "Sv39", 4: "Sv48", 5: "Sv57" } as const)[levels];
+    const options = { ...common, signExtended: has("signExtend"), svnapot: has("svnapot64k"), svpbmt: has("svpbmt") };
+    return mode && riscv({ mode, ...options });
+  },
+  arm_64_lpae_s1: (config) => armOf(config, 1),
+  arm_64_lpae_s2: (config) => armOf(config, 2),
+};
+
+interface Config {
+  readonly header: Line;
+  readonly levels: number;
+  readonly common: { readonly outputBits: number; readonly leafSizes: readonly number[] };
+  readonly encryption: { readonly encryptionBit?: number };
+  readonly incoherentWalker: boolean;
+  readonly has: (feature: string) => boolean;
+}
+
+const armOf = ({ header }: Config, stage: 1 | 2): TableLayout | undefined => armLpae(armOptions(header, stage));
+
+/** What an Arm table is asked to be. */
+export function armOptions(header: Line, stage: 1 | 2): ArmOptions {
+  const features = header.features as string[];
+  return {
+    stage,
+    pageSizes: BigInt(header.pageSizes as string),
+    inputBits: header.ias as number,
+    outputBits: header.oas as number,
+    incoherentWalker: features.includes("incoherentWalker"),
+    upperHalf: features.includes("ttbr1"),
+    hardwareDirty: features.includes("hardwareDirty"),
+    nonSecure: features.includes("nonSecure"),
+    forcedWriteBack: features.includes("s2fwb"),
+  };
+}
+
+/** The words that configure an Arm unit for a geometry, as the files write them. */
+export function armInit(stage: 1 | 2, geometry: ArmGeometry): Readonly<Record<string, unknown>> {
+  const { ps, tg, sh, orgn, irgn, tsz, sl } = geometry.control;
+  return {
+    pageSizes: hex(geometry.pageSizes),
+    ias: geometry.inputBits,
+    oas: geometry.outputBits,
+    startLevel: geometry.startLevel,
+    topBits: geometry.topIndexBits,
+    topBytes: 8 * 2 ** geometry.topIndexBits,
+    ...(stage === 1
+      ? { tcr: { ips: ps, tg, sh, orgn, irgn, tsz }, mair: hex(geometry.mair) }
+      : { vtcr: { ps, tg, sh, orgn, irgn, sl, tsz } }),
+  };
+}
+
+/** The configuration that a header or a begin line describes. Not judged if dmalink has no such table. */
 export function layoutOf(header: Line): TableLayout {
   const features = new Set(header.features as string[]);
-  const leafSizes = sizesOfBitmap(BigInt(header.pageSizes as string));
-  const incoherentWalker = features.has("incoherentWalker");
-  const inputBits = header.vaBits as number;
-  const outputBits = header.oaBits as number;
-  const topLevel = header.topLevel as number;
+  for (const feature of features)
+    if (!FEATURES.has(feature)) throw new NotJudged(`the page-table feature "${feature}" is not known to the judge`);
+  const format = known("the page-table format", FORMATS, header.format);
   const encryption = BigInt((header.encryptBit as string | undefined) ?? "0x0");
-  const encryptionBit = encryption === 0n ? {} : { encryptionBit: encryption.toString(2).length - 1 };
-  const signExtended = features.has("signExtend");
-  switch (header.format) {
-    case "x86_64":
-      return x86_64({
-        levels: (topLevel + 1) as 4 | 5,
-        signExtended,
-        outputBits,
-        leafSizes,
-        incoherentWalker,
-        ...encryptionBit,
-      });
-    case "vtdss":
-      return vtdSecondStage({
-        levels: (topLevel + 1) as 3 | 4 | 5,
-        outputBits,
-        leafSizes,
-        incoherentWalker,
-        forceSnoop: features.has("forceCoherence"),
-        forceWriteable: features.has("forceWriteable"),
-      });
-    case "amdv1":
-      return amdV1({
-        topLevel,
-        inputBits,
-        outputBits,
-        leafSizes,
-        forceCoherence: features.has("forceCoherence"),
-        ...encryptionBit,
-      });
-    case "riscv_64":
-      return riscv({
-        mode: ({ 2: "Sv39", 3: "Sv48", 4: "Sv57" } as const)[topLevel as 2 | 3 | 4],
-        signExtended,
-        outputBits,
-        leafSizes,
-        svnapot: features.has("svnapot64k"),
-        svpbmt: features.has("svpbmt"),
-      });
-    default:
-      return armLpae({
-        stage: header.format === "arm_64_lpae_s1" ? 1 : 2,
-        pageSizes: BigInt(header.pageSizes as string),
-        inputBits: header.ias as number,
-        outputBits: header.oas as number,
-        incoherentWalker,
-        upperHalf: features.has("ttbr1"),
-        hardwareDirty: features.has("hardwareDirty"),
-        nonSecure: features.has("nonSecure"),
-        forcedWriteBack: features.has("s2fwb"),
-      })!;
-  }
+  const layout = format({
+    header,
+    levels: (header.topLevel as number) + 1,
+    common: {
+      outputBits: header.oaBits as number,
+      leafSizes: sizesOfBitmap(BigInt(header.pageSizes as string)),
+    },
+    encryption: encryption === 0n ? {} : { encryptionBit: encryption.toString(2).length - 1 },
+    incoherentWalker: features.has("incoherentWalker"),
+    has: (feature) => features.has(feature),
+  });
+  const inputBits = (header.vaBits ?? layout?.inputBits) as number;
+  if (layout === undefined || layout.topLevel !== header.topLevel || inputBits > layout.inputBits)
+    throw new NotJudged(
+      `dmalink has no ${String(header.format)} table of ${inputBits} bits and top level ${header.topLevel}`,
+    );
+  return { ...layout, inputBits }; // a unit may translate fewer bits than its tables
 }
 
 export class Subject {
@@ -87,7 +158,8 @@ export class Subject {
   readonly arena: Arena;
   readonly table: PageTable;
   readonly gather: Gather = new Gather();
-  readonly riscv: boolean;
+  /** The gather notes which levels it is about. */
+  readonly detailed: boolean;
   readonly keepGaps: boolean;
   syncs: unknown[] = [];
   walkFlushes: unknown[] = [];
@@ -97,9 +169,9 @@ export class Subject {
 
   constructor(header: Line) {
     this.layout = layoutOf(header);
-    this.riscv = header.format === "riscv_64";
     this.arena = new Arena({ basePage: pageOf(header.tableBase) as PhysPage });
     const features = header.features as string[];
+    this.detailed = features.includes("detailedGather");
     this.keepGaps = features.includes("flushRangeNoGaps");
     this.table = new PageTable({
       layout: this.layout,
@@ -133,7 +205,7 @@ export class Subject {
   shown(gather: Gather): unknown[] {
     const range = this.interval(gather).map(hex);
     if (this.legacy) return [...range, hex(bytes(gather.pageSize))];
-    const levels = this.riscv ? [gather.leafLevels, gather.tableLevels] : [];
+    const levels = this.detailed ? [gather.leafLevels, gather.tableLevels] : [];
     return [...range, gather.tables.length, ...levels];
   }
 
@@ -180,9 +252,10 @@ export class Subject {
     const raw = createHash("sha256");
     const norm = createHash("sha256");
     const placement = word(this.layout.placementLow, this.layout.placementHigh);
-    let entries = 0;
+    let [entries, tables] = [0, 1]; // the top table has no entry
     for (const { level, path, low, high, leaf } of this.table.entries()) {
       entries++;
+      if (!leaf) tables++;
       const entry = word(low, high);
       const start = `${level} ${path.join(".")}`;
       raw.update(`${start} ${entry.toString(16)}\n`);
@@ -193,10 +266,21 @@ export class Subject {
     return {
       root: hex(bytes(this.table.root)),
       topLevel: this.table.topLevel,
+      tables,
+      frames: this.#blocks,
       entries,
       raw: raw.digest("hex").slice(0, 16),
       norm: norm.digest("hex").slice(0, 16),
     };
+  }
+
+  /** Blocks of table memory in use, as the kernel counts them: those of a large table are one. */
+  get #blocks(): number {
+    const { framesInUse } = this.arena;
+    const of = (bits: number): number => 2 ** Math.max(0, bits - 9);
+    const { indexBits, topIndexBits } = this.layout;
+    const others = (framesInUse - of(topIndexBits)) / of(indexBits);
+    return this.legacy ? 1 + others : framesInUse;
   }
 
   image(): unknown[] {

@@ -1,33 +1,23 @@
+/**
+ * Judges of page tables: kinds pagetable and pagetable-named, operations on a table or on several.
+ *
+ * A table is built as the file says and driven by its operations; compared is every answer, every effect (tables, syncs,
+ * write-backs, invalidated walks), the gather, and at each check the whole table by two digests.
+ */
 import { ERRNO, type IovaPage, type PhysPage } from "../../src/base/index.ts";
-import {
-  armGeometry,
-  itemLg,
-  levelOfSize,
-  READ,
-  sizesOfBitmap,
-  type TableLayout,
-  WRITE,
-} from "../../src/layouts/pagetable/index.ts";
+import { armGeometry, itemLg, levelOfSize, READ, type TableLayout } from "../../src/layouts/pagetable/index.ts";
 import { Gather, PageSizes } from "../../src/pagetable/index.ts";
-import { type Header, type Judge, type Line, Tally, type Verdict } from "./judge.ts";
-import { bytes, hex, pageOf, Subject } from "./pagetable-subject.ts";
+import { type Judge, judgeLines, type Line, NotJudged } from "./judge.ts";
+import { armInit, armOptions, bytes, compare, hex, pageOf, Subject } from "./pagetable-subject.ts";
 import { permissionsOf } from "./words.ts";
-
-/** Differences in the fields that both sides have something to say about. */
-function compare(line: Line, found: Record<string, unknown>, names: readonly string[]): string[] {
-  const differences: string[] = [];
-  for (const name of names) {
-    const expected = JSON.stringify(line[name]);
-    const actual = JSON.stringify(found[name]);
-    if (expected !== actual) differences.push(`${name}: kernel ${expected}, dmalink ${actual}`);
-  }
-  return differences;
-}
 
 type Rule = (name: string) => void;
 const UNALIGNED = "an unmap that is not of whole pages leaves the gather alone";
 
-/** The calls of the legacy splitter, [size, count], for a map or (`phys` = `iova`) an unmap of which `done` pages worked. */
+/**
+ * The calls of the legacy splitter, [size, count], for a map or (`phys` = `iova`) an unmap of which `done` pages worked. A
+ * call does what lies in one table, and tables that stand one after the other at the top are several for that.
+ */
 function calls(layout: TableLayout, iova: number, phys: number, pages: number, done: number): [string, number][] {
   const sizes = new PageSizes(layout.leafSizes);
   const list: [string, number][] = [];
@@ -36,8 +26,8 @@ function calls(layout: TableLayout, iova: number, phys: number, pages: number, d
     const count = sizes.count(lg, iova + at, phys + at, pages - at);
     list.push([hex(bytes(2 ** lg)), count]);
     const level = levelOfSize(layout, lg);
-    const entries = 2 ** (level === layout.topLevel ? layout.topIndexBits : layout.indexBits);
-    const index = Math.floor((iova + at) / 2 ** itemLg(layout, level)) % entries; // a call ends with its table
+    const entries = 2 ** layout.indexBits;
+    const index = Math.floor((iova + at) / 2 ** itemLg(layout, level)) % entries;
     const mapped = Math.min(Math.min(count, entries - index) * 2 ** lg, done - at);
     if (mapped === 0) break;
     at += mapped;
@@ -217,115 +207,52 @@ function judgeLine(subject: Subject, line: Line, rule: Rule): string[] {
     case "image":
       return compare(line, { entries: subject.image() }, ["entries"]);
     case "check":
-      return compare(line, subject.check(), ["root", "topLevel", "entries", "raw", "norm"]);
+      return compare(line, subject.check(), ["root", "topLevel", "tables", "frames", "entries", "raw", "norm"]);
     case "deinit":
       subject.table.destroy();
       return compare(line, { frames: subject.arena.framesInUse }, ["frames"]);
     default:
-      return [`unknown operation ${String(line.op)}`];
+      throw new NotJudged(`the operation ${JSON.stringify(line.op)} on a page table is not known to the judge`);
   }
 }
 
-const judgeTable: Judge = (header: Header, lines: readonly Line[]): Verdict => {
-  const tally = new Tally();
-  let subject = header.kind === "pagetable" ? new Subject(header) : undefined;
-  for (const [i, line] of lines.entries()) {
-    if (line.op === "begin") {
-      subject = new Subject(line);
-      tally.judge(i + 2, []);
-    } else
-      tally.judge(
-        i + 2,
-        judgeLine(subject!, line, (name) => tally.rule(name)),
-      );
-  }
-  return tally.verdict();
-};
-
-const judgeLeafSizes: Judge = (header, lines) => {
-  const tally = new Tally();
-  for (const [i, line] of lines.entries()) {
-    const subject = new Subject(header);
-    const { table, layout } = subject;
-    const ret = table.map(pageOf(line.iova) as IovaPage, pageOf(line.pa) as PhysPage, pageOf(line.len), READ | WRITE);
-    const leaves: [string, number][] = [];
-    for (let page = pageOf(line.iova), end = page + table.mappedPages; page < end; ) {
-      const found = table.translate(page as IovaPage)!;
-      const size = hex(bytes(found.leafPages));
-      const last = leaves.at(-1);
-      if (last?.[0] === size) last[1]++;
-      else leaves.push([size, 1]);
-      page += found.leafPages;
-    }
-    const tables = subject.counters.tablePagesAllocated / 2 ** Math.max(0, layout.indexBits - 9);
-    const found = { ret, mapped: hex(bytes(table.mappedPages)), tables, leaves };
-    tally.judge(i + 2, compare(line, found, ["ret", "mapped", "tables", "leaves"]));
-  }
-  return tally.verdict();
-};
-
-/** Rounds of the legacy splitter, at most 200. */
-function rounds(sizes: PageSizes, iova: number, phys: number, pages: number): [string, number][] {
-  const list: [string, number][] = [];
-  for (let done = 0; done < pages && list.length < 200; ) {
-    const lg = sizes.best(iova + done, phys + done, pages - done);
-    const count = sizes.count(lg, iova + done, phys + done, pages - done);
-    list.push([hex(bytes(2 ** lg)), count]);
-    done += count * 2 ** lg;
-  }
-  return list;
-}
-
-const judgeSplit: Judge = (_header, lines) => {
-  const tally = new Tally();
-  for (const [i, line] of lines.entries()) {
-    const sizes = new PageSizes(sizesOfBitmap(BigInt(line.pageSizes as string)));
-    const [iova, phys, pages] = [pageOf(line.iova), pageOf(line.pa), pageOf(line.len)];
-    const found = { map: rounds(sizes, iova, phys, pages), unmap: rounds(sizes, iova, iova, pages) };
-    tally.judge(i + 2, compare(line, found, ["map", "unmap"]));
-  }
-  return tally.verdict();
-};
-
-const judgeGeometry: Judge = (_header, lines) => {
-  const tally = new Tally();
-  for (const [i, line] of lines.entries()) {
-    const asked = line.asked as Record<string, unknown>;
-    const stage = line.stage as 1 | 2;
-    const geometry = armGeometry({
-      stage,
-      pageSizes: BigInt(asked.pageSizes as string),
-      inputBits: asked.ias as number,
-      outputBits: asked.oas as number,
-      incoherentWalker: !asked.coherent,
-      upperHalf: asked.ttbr1 === true,
-    });
-    const init = geometry && armInit(stage, geometry);
-    tally.judge(i + 2, compare(line, { init: init ?? null }, ["init"]));
-  }
-  return tally.verdict();
-};
-
-function armInit(stage: 1 | 2, geometry: NonNullable<ReturnType<typeof armGeometry>>): unknown {
-  const { ps, tg, sh, orgn, irgn, tsz, sl } = geometry.control;
-  return {
-    pageSizes: hex(geometry.pageSizes),
-    ias: geometry.inputBits,
-    oas: geometry.outputBits,
-    startLevel: geometry.startLevel,
-    topBits: geometry.topIndexBits,
-    topBytes: 8 * 2 ** geometry.topIndexBits,
-    ...(stage === 1
-      ? { tcr: { ips: ps, tg, sh, orgn, irgn, tsz }, mair: hex(geometry.mair) }
-      : { vtcr: { ps, tg, sh, orgn, irgn, sl, tsz } }),
+/** What the line that a table begins with says of it, and does not ask for. */
+function compareHeader(line: Line, { layout, table }: Subject): string[] {
+  const stage = line.format === "arm_64_lpae_s1" ? 1 : 2;
+  const geometry = layout.rules === "legacy" ? armGeometry(armOptions(line, stage)) : undefined;
+  const found = {
+    root: hex(bytes(table.root)),
+    startLevel: 3 - layout.topLevel,
+    topBits: layout.topIndexBits,
+    ...(geometry && armInit(stage, geometry)),
   };
+  const said = ["root", "startLevel", "topBits", "tcr", "vtcr", "mair"].filter((name) => name in line);
+  return compare(line, found, said);
 }
 
-/** By the kind that a golden file names. */
-export const judges: Readonly<Record<string, Judge>> = {
-  pagetable: judgeTable,
-  "pagetable-named": judgeTable,
-  "leaf-sizes": judgeLeafSizes,
-  split: judgeSplit,
-  "arm-geometry": judgeGeometry,
+const judgeTable: Judge = (header, lines) => {
+  let subject = header.kind === "pagetable" ? new Subject(header) : undefined;
+  let fromHeader = subject ? compareHeader(header, subject) : [];
+  let unknown = "no table was begun";
+  return judgeLines(lines, false, (line, _index, tally) => {
+    try {
+      if (line.op === "begin") {
+        subject = undefined;
+        subject = new Subject(line);
+        return compareHeader(line, subject);
+      }
+      if (subject === undefined) throw new NotJudged(unknown);
+      const differences = [...fromHeader, ...judgeLine(subject, line, (name) => tally.rule(name))];
+      fromHeader = [];
+      return differences;
+    } catch (error) {
+      // Every line builds on those before it, up to the next table.
+      if (error instanceof NotJudged && subject !== undefined) unknown = `after: ${error.message}`;
+      else if (error instanceof NotJudged && line.op === "begin") unknown = error.message;
+      if (error instanceof NotJudged) subject = undefined;
+      throw error;
+    }
+  });
 };
+
+export const judges: Readonly<Record<string, Judge>> = { pagetable: judgeTable, "pagetable-named": judgeTable };

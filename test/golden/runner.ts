@@ -1,47 +1,66 @@
 /**
  * Runs golden files: reads one, picks the judge of its kind, and says how it went. Used by `npm run golden` and `npm test`.
  *
- * A kind that nobody judges is a failure, never skipped; kinds whose subject is not built yet stand in {@link PENDING},
- * for all to see.
+ * A kind that is in no list here is a failure, never skipped. What cannot be judged yet (a kind whose subject is not built,
+ * a file or a line with something that its judge does not know) is pending with its reason, for all to see.
  */
 import { readdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { gunzipSync } from "node:zlib";
-import { judges as dmaApi } from "./dma-api.ts";
-import { judges as dmaLayer } from "./dma-layer.ts";
-import { judges as dmaProt } from "./dma-prot.ts";
-import { judges as invalidation } from "./invalidation.ts";
-import { judges as iova } from "./iova.ts";
-import type { Header, Judge, Line, Verdict } from "./judge.ts";
-import { judges as nvmeDataPointer } from "./nvme-data-pointer.ts";
-import { judges as pagetable } from "./pagetable.ts";
+import { type Header, type Judge, type Line, NotJudged, type Verdict } from "./judge.ts";
 
-const JUDGES: Readonly<Record<string, Judge>> = {
-  ...dmaApi,
-  ...dmaLayer,
-  ...dmaProt,
-  ...invalidation,
-  ...iova,
-  ...nvmeDataPointer,
-  ...pagetable,
-};
+/** Where the judge of a kind is; or what is missing until there is one. */
+type Judging = (() => Promise<{ readonly judges: Readonly<Record<string, Judge>> }>) | string;
 
-/** Kinds whose subject is not built yet, and what it is. */
-export const PENDING: Readonly<Record<string, string>> = {
+/** Every kind, one line each: a new judge takes the place of what was missing. */
+const JUDGES: Readonly<Record<string, Judging>> = {
+  // ranges to invalidation commands
+  "amd-invalidate": () => import("./invalidation.ts"),
+  "smmu-invalidate": () => import("./invalidation.ts"),
+  "vtd-invalidate": () => import("./invalidation.ts"),
+  // page tables
+  "arm-geometry": () => import("./pagetable-cases.ts"),
+  "leaf-sizes": () => import("./pagetable-cases.ts"),
+  pagetable: () => import("./pagetable.ts"),
+  "pagetable-named": () => import("./pagetable.ts"),
+  split: () => import("./pagetable-cases.ts"),
+  // IOVA allocation
+  "iova-dma": () => import("./iova.ts"),
+  "iova-fast": () => import("./iova.ts"),
+  "iova-tree": () => import("./iova.ts"),
+  // the DMA-IOMMU layer by itself
+  "dma-prot": () => import("./dma-prot.ts"),
+  scatterlist: () => import("./dma-layer.ts"),
+  "two-step": () => import("./dma-layer.ts"),
+  // the running kernel's DMA API
+  "dma-api": () => import("./dma-api.ts"),
+  // NVMe requests to PRPs and SGLs
+  "nvme-data-pointer": () => import("./nvme-data-pointer.ts"),
+  // page sizes of RDMA memory regions
   "best-page-size": "RDMA memory-region page sizes",
-};
-
-/** Recordings of a unit that is not built yet, by the mode that their first line says. */
-const PENDING_MODES: Readonly<Record<string, string>> = {
-  virtio: "a virtio-iommu unit",
-  "virtio-lazy": "a virtio-iommu unit",
+  // dma-buf: heaps, exporters, importers
+  dmabuf: "dma-buf exporters and importers",
+  // process memory and the devices that mirror it
+  hmm: () => import("./hmm.ts"),
+  // DMA mapping of HMM ranges
+  "hmm-dma": "DMA mapping of HMM ranges",
+  // /dev/iommu
+  iommufd: "iommufd objects and calls",
+  // the PCI security manager
+  tsm: () => import("./tsm.ts"),
+  // VFIO type 1 containers
+  type1: "VFIO type 1 containers",
+  // user memory of RDMA devices
+  umem: "RDMA user memory",
+  // VFIO migration
+  "vfio-mig": () => import("./vfio-mig.ts"),
 };
 
 export interface FileVerdict {
   readonly file: string;
   readonly kind: string;
   readonly verdict: Verdict | undefined;
-  /** Set when the file was not judged. */
+  /** Set when no line of the file was judged. */
   readonly pending?: string;
   readonly failure?: string;
 }
@@ -57,24 +76,39 @@ export function goldenFiles(folder: string): string[] {
     });
 }
 
-export async function judgeFile(file: string): Promise<FileVerdict> {
+/** The first line of a golden file, and those after it. */
+export function readGolden(file: string): { readonly header: Header; readonly lines: readonly Line[] } {
+  const [header, ...lines] = gunzipSync(readFileSync(file))
+    .toString()
+    .trimEnd()
+    .split("\n")
+    .map((line) => JSON.parse(line) as Line);
+  return { header: header as Header, lines };
+}
+
+export async function judgeFile(
+  file: string,
+  judges: Readonly<Record<string, Judging>> = JUDGES,
+): Promise<FileVerdict> {
   let kind = "?";
   try {
-    const text = gunzipSync(readFileSync(file)).toString();
-    const [header, ...lines] = text
-      .trimEnd()
-      .split("\n")
-      .map((line) => JSON.parse(line) as Line);
-    ({ kind } = header as Header);
-    if (kind in PENDING) return { file, kind, verdict: undefined, pending: PENDING[kind]! };
-    const mode = (header as Header)["mode"] as string | undefined;
-    if (mode !== undefined && mode in PENDING_MODES)
-      return { file, kind, verdict: undefined, pending: PENDING_MODES[mode]! };
-    const judge = JUDGES[kind];
-    if (!judge) return { file, kind, verdict: undefined, failure: `no judge for the kind ${JSON.stringify(kind)}` };
-    return { file, kind, verdict: await judge(header as Header, lines) };
+    const { header, lines } = readGolden(file);
+    ({ kind } = header);
+    const judging = Object.hasOwn(judges, kind) ? judges[kind] : undefined;
+    if (judging === undefined)
+      return { file, kind, verdict: undefined, failure: `no judge for the kind ${JSON.stringify(kind)}` };
+    if (typeof judging === "string") return { file, kind, verdict: undefined, pending: judging };
+    const judge = (await judging()).judges[kind];
+    if (!judge) return { file, kind, verdict: undefined, failure: `the judges of ${JSON.stringify(kind)} lack it` };
+    return { file, kind, verdict: await judge(header, lines) };
   } catch (error) {
-    return { file, kind, verdict: undefined, failure: (error as Error).message };
+    const { message } = error as Error;
+    return {
+      file,
+      kind,
+      verdict: undefined,
+      ...(error instanceof NotJudged ? { pending: message } : { failure: message }),
+    };
   }
 }
 

@@ -7,13 +7,12 @@ import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { gunzipSync } from "node:zlib";
 import { describe, expect, test } from "vitest";
-import { Counters, hex, type IovaPage, type PhysPage } from "../../src/base/index.ts";
+import { Counters, hex, type IovaPage, type Observer, type PhysPage } from "../../src/base/index.ts";
 import { VirtualClock } from "../../src/hosts/simulated/index.ts";
-import { SimulatedVtdUnit } from "../../src/hosts/simulated/vtd/index.ts";
+import { SimulatedVtdUnit } from "../../src/hosts/simulated/units/vtd/index.ts";
 import { VtdUnit } from "../../src/iommu/index.ts";
 import { vtdSecondStage, x86_64 } from "../../src/layouts/pagetable/index.ts";
 import { Arena, PageTable } from "../../src/pagetable/index.ts";
-import type { Observer } from "../../src/trace/index.ts";
 import type { Header, Line } from "./judge.ts";
 
 type Event = readonly unknown[];
@@ -49,7 +48,7 @@ function unitOf({ mode, machine }: Header, domainId: number) {
   const layout = scalableMode ? x86_64() : vtdSecondStage();
   const table = new PageTable({ layout, memory, counters: new Counters() });
   const tables = { domainId, layout, memory, root: () => table.root, topLevel: () => table.topLevel };
-  unit.attachDevice(DEVICE, tables, deviceTlb ? { ats: { queueDepth: 0, stu: 0 } } : {});
+  unit.attach(DEVICE, tables, deviceTlb ? { ats: { queueDepth: 0, stu: 0 } } : {});
   return { unit, events };
 }
 

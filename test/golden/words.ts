@@ -6,16 +6,23 @@
 import { type Direction, DmaError, ERRNO } from "../../src/base/index.ts";
 import type { DmaAttributes } from "../../src/dma/index.ts";
 import { CACHE, MMIO, NOEXEC, PRIVILEGED, READ, WRITE } from "../../src/layouts/pagetable/index.ts";
-import type { Line } from "./judge.ts";
+import { known, type Line } from "./judge.ts";
+
+/** Direction NONE is in the files and not in our types: a caller without types may pass it. */
+const NONE = "none" as Direction;
 
 const DIRECTIONS: Readonly<Record<string, Direction>> = {
+  NONE,
   BIDI: "bidirectional",
   BIDIRECTIONAL: "bidirectional",
   TO_DEVICE: "to-device",
   FROM_DEVICE: "from-device",
 };
 
-const ATTRIBUTES: Readonly<Record<string, keyof DmaAttributes>> = {
+/** `undefined`: Linux ignores it where these files use it, and dmalink does not have it. */
+const ATTRIBUTES: Readonly<Record<string, keyof DmaAttributes | undefined>> = {
+  WEAK_ORDERING: undefined,
+  WRITE_COMBINE: undefined,
   MMIO: "mmio",
   PRIVILEGED: "privileged",
   SKIP_CPU_SYNC: "skipCpuSync",
@@ -37,19 +44,25 @@ const PERMISSIONS: readonly (readonly [letter: string, bit: number])[] = [
   ["P", PRIVILEGED],
 ];
 
+const BITS: Readonly<Record<string, number>> = Object.fromEntries(PERMISSIONS);
+
 /** A number, or the text of one, which may be hexadecimal and negative. */
 export const number = (value: unknown): number =>
   typeof value === "string" && value.startsWith("-") ? -Number(value.slice(1)) : Number(value);
 
-/** Direction NONE is in the files and not in our types: a caller without types may pass it. */
-export const directionOf = (line: Line): Direction => DIRECTIONS[line["dir"] as string] ?? ("none" as Direction);
+/** The direction of a line; NONE if it has none. */
+export const directionOf = (line: Line): Direction =>
+  line["dir"] === undefined ? NONE : known("the direction", DIRECTIONS, line["dir"]);
 
 /** undefined if there are none: as a caller who does not pass any. */
 export function attributesOf(text: unknown, mmio = false): DmaAttributes | undefined {
   const names = typeof text === "string" && text !== "" ? text.split("|") : [];
   if (names.length === 0 && !mmio) return undefined;
   const attributes: Partial<Record<keyof DmaAttributes, boolean>> = mmio ? { mmio: true } : {};
-  for (const name of names) if (ATTRIBUTES[name]) attributes[ATTRIBUTES[name]] = true;
+  for (const name of names) {
+    const attribute = known("the attribute", ATTRIBUTES, name);
+    if (attribute !== undefined) attributes[attribute] = true;
+  }
   return attributes;
 }
 
@@ -58,7 +71,7 @@ export const permissionLetters = (prot: number): string =>
   PERMISSIONS.map(([letter, bit]) => ((prot & bit) === 0 ? "" : letter)).join("");
 
 export const permissionsOf = (letters: unknown): number =>
-  PERMISSIONS.reduce((set, [letter, bit]) => ((letters as string).includes(letter) ? set | bit : set), 0);
+  [...(letters as string)].reduce((set, letter) => set | known("the permission", BITS, letter), 0);
 
 /** What the kernel returns for a call: 0, or its errno, negative. Errors that are none of the API's go on. */
 export function errnoOf(call: () => void): number {

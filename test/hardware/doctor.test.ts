@@ -1,7 +1,7 @@
 /** The doctor, and binding, on machines laid out in files. */
 import { afterEach, describe, expect, test, vi } from "vitest";
-import { bind, unbind } from "../../src/apps/cli/bind.ts";
-import { doctor, doctorText } from "../../src/apps/cli/doctor.ts";
+import { bind, unbind } from "../../src/apps/cli/machine/bind.ts";
+import { doctor, doctorText } from "../../src/apps/cli/machine/doctor.ts";
 import { bindToVfio, survey, systemCalls, unbindFromVfio } from "../../src/hosts/linux/index.ts";
 import { refusal } from "./fake-kernel.ts";
 import { DISK, FakeMachine, type FakeMachineOptions } from "./fake-machine.ts";

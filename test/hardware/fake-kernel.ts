@@ -6,8 +6,8 @@
  */
 import { DmaError, ERRNO, type Errno, PAGE_SIZE } from "../../src/base/index.ts";
 import { callFailed } from "../../src/hosts/linux/errors.ts";
-import type { Fd, MapOptions, Purpose, Sys } from "../../src/hosts/linux/index.ts";
-import { CONSTANTS, REQUESTS, type RequestName } from "../../src/hosts/linux/uapi.ts";
+import type { Fd, MapOptions, Purpose, Syscalls } from "../../src/hosts/linux/index.ts";
+import { CONSTANTS, REQUESTS, type RequestName } from "../../src/layouts/uapi/vfio-iommufd.ts";
 
 interface Area {
   readonly iova: number;
@@ -38,7 +38,7 @@ export const USABLE: readonly (readonly [number, number])[] = [
 /** Of IOMMU_IOAS_MAP and of VFIO_IOMMU_MAP_DMA: the device may write. */
 const WRITABLE = 2;
 
-export class FakeKernel implements Sys {
+export class FakeKernel implements Syscalls {
   readonly workerLibrary: string | undefined = undefined; // no interrupts here: they are tested with real eventfds
   /** Open files by descriptor. */
   readonly files: Map<Fd, string> = new Map();

@@ -3,7 +3,7 @@ import fc from "fast-check";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { Counters, MiB, PAGE_SIZE, PhysAddr } from "../../src/base/index.ts";
 import { Dma } from "../../src/dma/index.ts";
-import { type BackEnd, type LinuxDevice, LinuxHost, type OpenDeviceOptions } from "../../src/hosts/linux/index.ts";
+import { type BackEnd, type LinuxDevice, LinuxHost, type LinuxOpenOptions } from "../../src/hosts/linux/index.ts";
 import { FakeKernel, type FakeKernelOptions, refusal, USABLE } from "./fake-kernel.ts";
 import { DISK, FakeMachine, type FakeMachineOptions, NEIGHBOUR } from "./fake-machine.ts";
 
@@ -25,12 +25,12 @@ interface SetUp {
   readonly dma: Dma;
 }
 
-function setUp(options: OpenDeviceOptions = {}, kernelOptions: FakeKernelOptions = {}): SetUp {
+function setUp(options: LinuxOpenOptions = {}, kernelOptions: FakeKernelOptions = {}): SetUp {
   const kernel = new FakeKernel(kernelOptions);
   const host = new LinuxHost({ sys: kernel, sysfs });
   hosts.push(host);
-  const device = host.openDevice(DISK, options);
-  return { kernel, host, device, dma: new Dma({ domain: device.domain, name: DISK, machine: host.machine }) };
+  const { device } = host.openDevice(DISK, options);
+  return { kernel, host, device, dma: new Dma({ domain: device.domain, name: DISK, machine: host.dmaMachine }) };
 }
 
 /** A machine other than the usual one. */
@@ -114,7 +114,7 @@ describe("memory of a device through iommufd", () => {
     expect(kernel.areas).toEqual([]);
     on({ driver: "vfio-pci", neighbour: true });
     const two = setUp({ backEnd }, { barBytes: MiB, dmaBuf: true });
-    const neighbour = two.host.openDevice(NEIGHBOUR);
+    const { device: neighbour } = two.host.openDevice(NEIGHBOUR);
     const lent = neighbour.barMemory(2)!;
     neighbour.close();
     expect(refusal(() => two.dma.mapPhys(lent.phys, MiB, "bidirectional"))?.errno).toBe("EFAULT");
@@ -197,16 +197,16 @@ describe.each<BackEnd>(["iommufd", "type1"])("a device through %s", (backEnd) =>
     const { kernel, host, device, dma } = setUp({ backEnd });
     const buffer = host.memory.allocate(2 * PAGE_SIZE);
     const alone = kernel.files.size;
-    const neighbour = host.openDevice(NEIGHBOUR);
+    const { device: neighbour } = host.openDevice(NEIGHBOUR);
     expect(kernel.files.size).toBe(alone + 1);
     expect(neighbour.domain).toBe(device.domain);
-    const other = new Dma({ domain: neighbour.domain, name: NEIGHBOUR, machine: host.machine });
+    const other = new Dma({ domain: neighbour.domain, name: NEIGHBOUR, machine: host.dmaMachine });
     const addresses = [dma, other].map((each) => each.mapPhys(buffer.phys, PAGE_SIZE, "to-device"));
     expect(new Set(addresses).size).toBe(2);
     device.setBusMaster(true);
     device.close();
     expect([kernel.areas.length, kernel.files.size]).toEqual([2, alone]);
-    const back = host.openDevice(DISK, { backEnd });
+    const { device: back } = host.openDevice(DISK, { backEnd });
     expect(back.domain).toBe(neighbour.domain);
     neighbour.close();
     back.close();
@@ -226,7 +226,7 @@ describe.each<BackEnd>(["iommufd", "type1"])("a device through %s", (backEnd) =>
       { counters: new Counters() },
       { observer: {} },
     ])
-      expect(refusal(() => host.openDevice(NEIGHBOUR, options as OpenDeviceOptions))).toMatchObject({
+      expect(refusal(() => host.openDevice(NEIGHBOUR, options as LinuxOpenOptions))).toMatchObject({
         code: "ERR_DMA_LINUX_SHARED",
         errno: "EBUSY",
         message: expect.stringContaining(`${DISK}, which was opened with another ${Object.keys(options)[0]}`),

@@ -3,11 +3,11 @@ import { spawnSync } from "node:child_process";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { PAGE_SIZE } from "../../src/base/index.ts";
-import { LinuxMemory, type Sys, systemCalls } from "../../src/hosts/linux/index.ts";
+import { LinuxMemory, type Syscalls, systemCalls } from "../../src/hosts/linux/index.ts";
 import { Interrupts } from "../../src/hosts/linux/interrupts.ts";
 import { refusal } from "./fake-kernel.ts";
 
-let sys: Sys | undefined;
+let sys: Syscalls | undefined;
 let missing: string | undefined;
 try {
   sys = systemCalls();

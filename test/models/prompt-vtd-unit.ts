@@ -3,8 +3,9 @@
  * nothing else. In legacy mode. For what the stack's own part costs.
  */
 import { fold, HASH } from "../../bench/bench.ts";
+import { QUEUE_SLOTS } from "../../src/iommu/vtd/invalidation-queue.ts";
 import type { Arena } from "../../src/pagetable/index.ts";
-import { QUEUE_SLOTS, type VtdRegisters } from "../../src/platform/index.ts";
+import type { VtdRegisters } from "../../src/platform/index.ts";
 
 export class PromptVtdUnit implements VtdRegisters {
   readonly capability: bigint = 0xd2008c222f0606n;

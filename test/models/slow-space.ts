@@ -142,7 +142,7 @@ export class SlowSpace {
     }
   }
 
-  /** Per class what `IovaDomain.inspect` must say of the cache. */
+  /** Per class what `IovaAllocator.inspect` must say of the cache. */
   get cache(): { cpus: [number[], number[]][]; depot: number[][] }[] {
     return this.#classes.map(({ cpus, depot }) => ({
       cpus: cpus.map(({ loaded, previous }) => [loaded, previous]),

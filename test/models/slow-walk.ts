@@ -1,7 +1,7 @@
 /**
  * The slow walk: the tree allocator as one sorted array, looked at gap by gap.
  *
- * Idea: too simple to be wrong. It is the model that tests hold `IovaDomain` against, for addresses and for the number of
+ * Idea: too simple to be wrong. It is the model that tests hold `IovaAllocator` against, for addresses and for the number of
  * steps, and the peer in benchmarks. Not for: use, every operation is O(ranges).
  * Specified by: behaviour of Linux 7.2 IOVA tree allocation.
  */
@@ -81,7 +81,7 @@ export class SlowWalk {
     this.nodes.sort((a, b) => a.lo - b.lo);
   }
 
-  /** What `IovaDomain.inspect` must say, the cache left out. */
+  /** What `IovaAllocator.inspect` must say, the cache left out. */
   get state(): { ranges: [number, number][]; cached?: number; cached32?: number; max32AllocSize: number } {
     const place = ({ lo }: Node): number | undefined => (lo === 2 ** 53 ? undefined : lo);
     return {

@@ -118,8 +118,9 @@ function copyOf(trace: Trace, batch: EventBatch, row: number): Event {
 }
 
 const viewOf = (trace: Trace): Omit<Trace, "batches" | "strings"> => {
-  const { format, types, buffers, clock, cpus, system, timeBase, lost, damage } = trace;
-  return { format, types, buffers, clock, cpus, system, timeBase, lost, damage };
+  const { format, types, buffers, chains, clock, timing, cpus, longBytes, system, timeBase, lost, remarks, damage } =
+    trace;
+  return { format, types, buffers, chains, clock, timing, cpus, longBytes, system, timeBase, lost, remarks, damage };
 };
 
 function ofEvents(
@@ -152,11 +153,12 @@ function batchOf(types: readonly EventType[], events: readonly Event[]): EventBa
   }
   return {
     count: events.length,
-    type: Uint16Array.from(events, (event) => event.type),
+    type: Uint32Array.from(events, (event) => event.type),
     cpu: Uint16Array.from(events, (event) => event.cpu),
     pid: Int32Array.from(events, (event) => event.pid),
     task: Uint32Array.from(events, (event) => event.task),
-    buffer: new Uint8Array(events.length),
+    buffer: new Uint16Array(events.length),
+    chain: new Uint32Array(events.length),
     timeNs: Float64Array.from(events, (event) => event.timeNs),
     start,
     words,

@@ -1,7 +1,7 @@
 /** From a request to a data pointer behind an IOMMU: ranges, what is kept of them, and what a failure leaves. */
 import { describe, expect, test } from "vitest";
 import { KiB, PAGE_SIZE } from "../../src/base/index.ts";
-import { DmaDoor, OneShotDoor, type PeerRoute, ScatterlistDoor } from "../../src/consumers/block/index.ts";
+import { OneShotOps, type PeerRoute, ScatterlistOps, TwoStepOps } from "../../src/consumers/block/index.ts";
 import type { Dma } from "../../src/dma/index.ts";
 import { COMMAND, SGL_TYPE } from "../../src/layouts/nvme/index.ts";
 import { armLpae } from "../../src/layouts/pagetable/index.ts";
@@ -9,8 +9,8 @@ import { A, Bench, intended, joined, pages, type Run, requestOf, translated } fr
 
 describe("behind an IOMMU", () => {
   test("32 scattered pages are one run: one range, one sync, an inline descriptor, two words kept", () => {
-    const { dma, door, back, mapped } = translated();
-    const bench = new Bench(door, { sgls: true });
+    const { dma, ops, back, mapped } = translated();
+    const bench = new Bench(ops, { sgls: true });
     const before = dma.counters.snapshot();
     const request = requestOf(pages(32));
     expect(bench.map(request)).toBe("ok");
@@ -27,8 +27,8 @@ describe("behind an IOMMU", () => {
   });
 
   test("the same by PRPs has 31 of them in a small block", () => {
-    const { door, back } = translated();
-    const bench = new Bench(door);
+    const { ops, back } = translated();
+    const bench = new Bench(ops);
     const request = requestOf(pages(32));
     expect(bench.map(request)).toBe("ok");
     expect([bench.pools.small.inUse, bench.mapper.counters.listBytes]).toEqual([1, 248]);
@@ -36,8 +36,8 @@ describe("behind an IOMMU", () => {
   });
 
   test("a link that fails in the middle leaves nothing: no entry, no address, no descriptor", () => {
-    const { dma, door, mapped } = translated();
-    const bench = new Bench(door, { sgls: true });
+    const { dma, ops, mapped } = translated();
+    const bench = new Bench(ops, { sgls: true });
     const vecs = pages(32);
     vecs[20] = [2 ** 52 + A, PAGE_SIZE]; // beyond what the table can point to
     const before = dma.counters.snapshot();
@@ -48,9 +48,9 @@ describe("behind an IOMMU", () => {
   });
 
   test("without room for a range, each segment is mapped by itself if it can be", () => {
-    const { dma, door, mapped } = translated({ lastPage: 40 });
+    const { dma, ops, mapped } = translated({ lastPage: 40 });
     const held = [dma.tryReserveIova({ length: 16 * PAGE_SIZE })!, dma.tryReserveIova({ length: 8 * PAGE_SIZE })!];
-    const bench = new Bench(door, { sgls: true, sglThreshold: 1 });
+    const bench = new Bench(ops, { sgls: true, sglThreshold: 1 });
     expect(bench.map(requestOf(pages(32)))).toBe("resource"); // nor is there room for all of them one by one
     expect([mapped(), bench.inUse]).toEqual([0, 0]);
     for (const range of held) range.destroy();
@@ -60,19 +60,19 @@ describe("behind an IOMMU", () => {
   });
 
   /** One request of 128 KiB: allocations, entries, syncs, invalidations; bytes of lists, and of what is kept. */
-  const table: [way: string, Door: new (dma: Dma) => DmaDoor, sgl: boolean, cost: number[]][] = [
-    ["two steps, an SGL", DmaDoor, true, [1, 32, 1, 1, 0, 16]],
-    ["two steps, PRPs", DmaDoor, false, [1, 32, 1, 1, 248, 16]],
-    ["each segment by itself, an SGL", OneShotDoor, true, [32, 32, 32, 32, 512, 0]],
-    ["each segment by itself, PRPs", OneShotDoor, false, [32, 32, 32, 32, 248, 512]],
-    ["a scatterlist, an SGL", ScatterlistDoor, true, [1, 32, 1, 1, 0, 16 + 1024]],
-    ["a scatterlist, PRPs", ScatterlistDoor, false, [1, 32, 1, 1, 248, 16 + 1024]],
+  const table: [way: string, Ops: new (dma: Dma) => TwoStepOps, sgl: boolean, cost: number[]][] = [
+    ["two steps, an SGL", TwoStepOps, true, [1, 32, 1, 1, 0, 16]],
+    ["two steps, PRPs", TwoStepOps, false, [1, 32, 1, 1, 248, 16]],
+    ["each segment by itself, an SGL", OneShotOps, true, [32, 32, 32, 32, 512, 0]],
+    ["each segment by itself, PRPs", OneShotOps, false, [32, 32, 32, 32, 248, 512]],
+    ["a scatterlist, an SGL", ScatterlistOps, true, [1, 32, 1, 1, 0, 16 + 1024]],
+    ["a scatterlist, PRPs", ScatterlistOps, false, [1, 32, 1, 1, 248, 16 + 1024]],
   ];
-  for (const [way, Door, sgls, cost] of table)
+  for (const [way, Ops, sgls, cost] of table)
     test(`32 scattered pages cost, by ${way}: ${cost.join(", ")}`, () => {
       const { dma, back, mapped } = translated();
-      const door = new Door(dma);
-      const bench = new Bench(door, { sgls, sglThreshold: 4096 });
+      const ops = new Ops(dma);
+      const bench = new Bench(ops, { sgls, sglThreshold: 4096 });
       const request = requestOf(pages(32));
       const before = dma.counters.snapshot();
       expect(bench.map(request)).toBe("ok");
@@ -81,14 +81,14 @@ describe("behind an IOMMU", () => {
       const { iovaAllocations, iovaFrees, leavesWritten, leavesCleared, mapSyncs, rangeInvalidations } =
         dma.counters.since(before);
       const { listBytes, metadataBytes } = bench.mapper.counters;
-      const kept = metadataBytes + (door instanceof ScatterlistDoor ? door.tableBytes : 0);
+      const kept = metadataBytes + (ops instanceof ScatterlistOps ? ops.tableBytes : 0);
       expect([iovaAllocations, leavesWritten, mapSyncs, rangeInvalidations, listBytes, kept]).toEqual(cost);
       expect([iovaFrees, leavesCleared, mapped()]).toEqual([iovaAllocations, leavesWritten, 0]);
     });
 
   test("requests up to 128 KiB never search the address space once the caches are warm; larger ones do", () => {
-    const { dma, door } = translated({ countSteps: true });
-    const bench = new Bench(door, { sgls: true });
+    const { dma, ops } = translated({ countSteps: true });
+    const bench = new Bench(ops, { sgls: true });
     const searched = (count: number): number => {
       for (let i = 0; i < 40; i++) {
         expect(bench.map(requestOf(pages(count)))).toBe("ok");
@@ -107,10 +107,10 @@ describe("behind an IOMMU", () => {
 
   test("of 16 KiB pages, vectors are one range only if each junction lies on one of them", () => {
     const layout = armLpae({ stage: 1, pageSizes: 0x4000n | (1n << 25n), inputBits: 47, outputBits: 48 })!;
-    const { door, back, mapped } = translated({ layout });
-    expect(door.mergeBoundary).toBe(16_383);
+    const { ops, back, mapped } = translated({ layout });
+    expect(ops.mergeBoundary).toBe(16_383);
     const whole = (vecs: readonly Run[]): boolean => {
-      const bench = new Bench(door, { sgls: true, sglThreshold: 4096 });
+      const bench = new Bench(ops, { sgls: true, sglThreshold: 4096 });
       const request = requestOf(vecs);
       expect(bench.map(request)).toBe("ok");
       const found = bench.mapping.data.range !== undefined;
@@ -142,23 +142,23 @@ describe("behind an IOMMU", () => {
   });
 
   test("a request with nothing of the range left never looks as if it had one", () => {
-    const { door } = translated();
-    const bench = new Bench(door, { sgls: true });
+    const { ops } = translated();
+    const bench = new Bench(ops, { sgls: true });
     expect(bench.map(requestOf(pages(4)))).toBe("ok");
     expect(bench.mapping.data.range).toBeDefined();
     bench.mapper.unmap(bench.mapping);
-    class Peer extends DmaDoor {
+    class Peer extends TwoStepOps {
       override peerRoute(): PeerRoute {
         return { type: "bus-address", busOffset: 0x1_0000_0000 };
       }
     }
-    const peer = new Bench(new Peer(door.dma), { sgls: true });
+    const peer = new Bench(new Peer(ops.dma), { sgls: true });
     Object.assign(peer.mapping.data, { range: bench.mapping.data.range });
-    const before = door.dma.counters.snapshot();
+    const before = ops.dma.counters.snapshot();
     expect(peer.map(requestOf(pages(4), {}))).toBe("ok");
     expect([peer.mapping.data.range, peer.read(4 * PAGE_SIZE).runs.length]).toEqual([undefined, 4]);
     expect(peer.read(4 * PAGE_SIZE).runs[0]![0]).toBe(A + 0x1_0000_0000);
     peer.mapper.unmap(peer.mapping);
-    expect(door.dma.counters.since(before).iovaAllocations).toBe(0);
+    expect(ops.dma.counters.since(before).iovaAllocations).toBe(0);
   });
 });

@@ -5,11 +5,11 @@ import {
   Bio,
   BlockRequest,
   DEFAULT_LIMITS,
-  DmaDoor,
-  type MappingDoor,
+  type DmaOps,
   type PeerRoute,
   PhysicalVectors,
   type QueueLimits,
+  TwoStepOps,
   VectorList,
 } from "../../src/consumers/block/index.ts";
 import {
@@ -23,9 +23,9 @@ import {
   SMALL_BLOCK,
 } from "../../src/consumers/nvme/index.ts";
 import { Dma } from "../../src/dma/index.ts";
-import { DataRuns, readPrps, readSgl } from "../../src/hosts/simulated/devices/nvme-data.ts";
+import { DataRuns, readPrps, readSgl } from "../../src/hosts/simulated/devices/nvme/data.ts";
 import { SimulatedUnit, VirtualClock } from "../../src/hosts/simulated/index.ts";
-import { IommuDomain } from "../../src/iommu/index.ts";
+import { DmaDomain } from "../../src/iommu/index.ts";
 import { COMMAND, get64, POINTERS, viewOf } from "../../src/layouts/nvme/index.ts";
 import { type TableLayout, vtdSecondStage } from "../../src/layouts/pagetable/index.ts";
 
@@ -61,7 +61,7 @@ export class DescriptorMemory {
 }
 
 /** Every address is what it is; what is mapped is counted. */
-export class PlainDoor implements MappingDoor {
+export class PlainDoor implements DmaOps {
   readonly mergeBoundary = 0;
   readonly needsUnmap: boolean = true;
   readonly live: Map<string, number> = new Map();
@@ -111,8 +111,8 @@ export class Bench {
   readonly command: DataView = viewOf(new Uint8Array(64));
   readonly mapper: DataMapper;
 
-  constructor(door: MappingDoor, options: Partial<MapperOptions> = {}) {
-    this.mapper = new DataMapper(door, LIMITS, { ...OPTIONS, ...options }, this.pools, this.records);
+  constructor(ops: DmaOps, options: Partial<MapperOptions> = {}) {
+    this.mapper = new DataMapper(ops, LIMITS, { ...OPTIONS, ...options }, this.pools, this.records);
   }
 
   map(request: BlockRequest, passthrough = false): string {
@@ -179,7 +179,7 @@ export const pages = (count: number, at: number = A): Run[] =>
 /** An IOMMU, and a way back from its addresses. */
 export function translated(options: { lastPage?: number; layout?: TableLayout; countSteps?: boolean } = {}): {
   dma: Dma;
-  door: DmaDoor;
+  ops: TwoStepOps;
   /** Where the device's addresses lead. */
   back(runs: readonly Run[]): Run[];
   /** Entries in the page table. */
@@ -187,7 +187,7 @@ export function translated(options: { lastPage?: number; layout?: TableLayout; c
   unit: SimulatedUnit;
 } {
   const unit = new SimulatedUnit();
-  const domain = new IommuDomain({
+  const domain = new DmaDomain({
     layout: vtdSecondStage(),
     unit,
     clock: new VirtualClock(),
@@ -209,5 +209,5 @@ export function translated(options: { lastPage?: number; layout?: TableLayout; c
     return joined(found);
   };
   const mapped = (): number => dma.counters.leavesWritten - dma.counters.leavesCleared;
-  return { dma, door: new DmaDoor(dma), back, mapped, unit };
+  return { dma, ops: new TwoStepOps(dma), back, mapped, unit };
 }

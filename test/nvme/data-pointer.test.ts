@@ -7,7 +7,7 @@ import { describe, expect, test } from "vitest";
 import { hex, KiB, MiB, PAGE_SIZE, Random } from "../../src/base/index.ts";
 import { DmaIterator } from "../../src/consumers/block/index.ts";
 import { CommandMapping, LARGE_BLOCK, type MapperOptions, SMALL_BLOCK } from "../../src/consumers/nvme/index.ts";
-import { DataRuns, readSgl } from "../../src/hosts/simulated/devices/nvme-data.ts";
+import { DataRuns, readSgl } from "../../src/hosts/simulated/devices/nvme/data.ts";
 import { COMMAND, get64, NVME_STATUS, POINTERS, SGL_TYPE } from "../../src/layouts/nvme/index.ts";
 import {
   A,
@@ -148,8 +148,8 @@ describe("the choice between PRPs and SGLs", () => {
   });
 
   test("a request that PRPs cannot express is an error, and nothing stays mapped", () => {
-    const door = new PlainDoor();
-    const bench = new Bench(door);
+    const ops = new PlainDoor();
+    const bench = new Bench(ops);
     expect(
       bench.map(
         requestOf([
@@ -158,20 +158,20 @@ describe("the choice between PRPs and SGLs", () => {
         ]),
       ),
     ).toBe("io-error");
-    expect([bench.inUse, door.live.size]).toEqual([0, 0]);
+    expect([bench.inUse, ops.live.size]).toEqual([0, 0]);
   });
 });
 
 describe("descriptors that an untrusted device has written over", () => {
   for (const sgls of [false, true])
     test(`are not believed: what is unmapped is what was mapped (${sgls ? "SGL" : "PRPs"})`, () => {
-      const door = new PlainDoor();
-      const bench = new Bench(door, { sgls, sglThreshold: 4096, untrusted: true });
+      const ops = new PlainDoor();
+      const bench = new Bench(ops, { sgls, sglThreshold: 4096, untrusted: true });
       expect(bench.map(requestOf(pages(20)))).toBe("ok");
       for (const { view } of bench.mapping.blocks)
         for (let at = 0; at < view.byteLength; at += 4) view.setUint32(at, 0xdeadbeef);
       bench.mapper.unmap(bench.mapping);
-      expect([door.live.size, bench.inUse]).toEqual([0, 0]);
+      expect([ops.live.size, bench.inUse]).toEqual([0, 0]);
     });
 });
 
@@ -191,8 +191,8 @@ describe("metadata", () => {
   ];
 
   test("in three segments is a last segment of 48 bytes in slot 0 of a small block", () => {
-    const door = new PlainDoor();
-    const bench = new Bench(door, { sgls: true, metadataSgls: true });
+    const ops = new PlainDoor();
+    const bench = new Bench(ops, { sgls: true, metadataSgls: true });
     const request = requestOf(data, undefined, three);
     expect(bench.map(request)).toBe("ok");
     expect(bench.mapper.mapMetadata(bench.mapping, request, bench.command, 0)).toBe("ok");
@@ -208,12 +208,12 @@ describe("metadata", () => {
     expect(readSgl(bench.memory, block.view, 0, 512, runs, false)).toBe(NVME_STATUS.success);
     expect(runs.addresses).toEqual(three.map(([address]) => address));
     bench.mapper.unmap(bench.mapping);
-    expect([bench.inUse, door.live.size]).toEqual([0, 0]);
+    expect([bench.inUse, ops.live.size]).toEqual([0, 0]);
   });
 
   test("in one segment is a plain address", () => {
-    const door = new PlainDoor();
-    const bench = new Bench(door, { sgls: true, metadataSgls: true });
+    const ops = new PlainDoor();
+    const bench = new Bench(ops, { sgls: true, metadataSgls: true });
     const request = requestOf(data, undefined, [[0x900_0000, 512]]);
     expect(bench.map(request)).toBe("ok");
     expect(bench.mapper.mapMetadata(bench.mapping, request, bench.command, 0)).toBe("ok");
@@ -222,7 +222,7 @@ describe("metadata", () => {
       0x900_0000,
     ]);
     bench.mapper.unmap(bench.mapping);
-    expect(door.live.size).toBe(0);
+    expect(ops.live.size).toBe(0);
   });
 });
 
@@ -256,11 +256,11 @@ describe("any request", () => {
     test(`${way}: the controller reads exactly the bytes that were meant, and nothing is left (${cases} cases)`, () => {
       const random = Random.fromSeed(0x5eed);
       const plain = new PlainDoor();
-      const { door, back, mapped } = translated();
+      const { ops, back, mapped } = translated();
       for (let i = 0; i < cases; i++) {
         const sgls = random.chance(1, 2);
         const options = { sgls, sglThreshold: random.pick([0, 4096, 32_768]), untrusted: random.chance(1, 4) };
-        const bench = new Bench(way === "direct" ? plain : door, options);
+        const bench = new Bench(way === "direct" ? plain : ops, options);
         const vecs = randomRequest(random, !sgls, way === "direct" && random.chance(1, 20) ? 4 * MiB : 128 * KiB);
         const request = requestOf(vecs);
         expect([i, bench.map(request)]).toEqual([i, "ok"]);
@@ -277,21 +277,21 @@ describe("any request", () => {
     for (let i = 0; i < 200; i++) {
       const vecs = i === 0 ? pages(200).concat([[A + 2 ** 32, 2 * MiB]]) : randomRequest(random, true, 4 * MiB);
       for (let failAt = 1; ; failAt++) {
-        const door = new PlainDoor();
-        const bench = new Bench(door, { sgls: i % 2 === 1, sglThreshold: 1 });
+        const ops = new PlainDoor();
+        const bench = new Bench(ops, { sgls: i % 2 === 1, sglThreshold: 1 });
         bench.memory.failAt = failAt;
         const status = bench.map(requestOf(vecs));
         if (status === "ok" && bench.memory.asked < failAt) break;
-        expect([status, bench.inUse, door.live.size]).toEqual(["resource", 0, 0]);
+        expect([status, bench.inUse, ops.live.size]).toEqual(["resource", 0, 0]);
         expect(bench.map(requestOf(vecs))).toBe("ok");
       }
       for (let failAt = 1; ; failAt++) {
-        const door = new PlainDoor();
-        const bench = new Bench(door, { sgls: i % 2 === 1 });
-        door.failAt = failAt;
+        const ops = new PlainDoor();
+        const bench = new Bench(ops, { sgls: i % 2 === 1 });
+        ops.failAt = failAt;
         const status = bench.map(requestOf(vecs));
-        if (door.calls < failAt) break;
-        expect([status, bench.inUse, door.live.size]).toEqual(["resource", 0, 0]);
+        if (ops.calls < failAt) break;
+        expect([status, bench.inUse, ops.live.size]).toEqual(["resource", 0, 0]);
       }
     }
   });

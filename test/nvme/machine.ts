@@ -1,21 +1,19 @@
 /**
  * A machine for NVMe tests: one or more controllers in slots, an IOMMU or none, and virtual time.
  */
-import { Counters, MiB, type PhysAddr, type PhysPage } from "../../src/base/index.ts";
+import { Counters, MiB, type PhysAddr } from "../../src/base/index.ts";
 import { Nvme, type NvmeOptions } from "../../src/consumers/nvme/index.ts";
-import { Dma } from "../../src/dma/index.ts";
+import type { Dma } from "../../src/dma/index.ts";
 import {
   type BridgeDescription,
   NvmeController,
-  type NvmeControllerOptions,
-  SimulatedMachine,
+  type NvmeModelOptions,
+  SimulatedHost,
+  type SimulatedMachine,
   type SimulatedPciDevice,
-  SimulatedUnit,
+  type SimulatedUnit,
 } from "../../src/hosts/simulated/index.ts";
-import { SimulatedVtdUnit } from "../../src/hosts/simulated/vtd/index.ts";
-import { IommuDomain, VtdUnit } from "../../src/iommu/index.ts";
-import { vtdSecondStage } from "../../src/layouts/pagetable/index.ts";
-import { Arena } from "../../src/pagetable/index.ts";
+import type { DmaDomain } from "../../src/iommu/index.ts";
 import type { HostBuffer, HostMemory } from "../../src/platform/index.ts";
 
 export type Mode =
@@ -52,56 +50,48 @@ export interface Plugged {
   readonly controller: NvmeController;
   readonly device: SimulatedPciDevice;
   readonly dma: Dma;
-  readonly domain: IommuDomain | undefined;
+  readonly domain: DmaDomain | undefined;
 }
 
 export class TestMachine {
+  readonly host: SimulatedHost;
+  /** The hardware of {@link host}. */
   readonly machine: SimulatedMachine;
-  /** The IOMMU that is driven by calls. */
-  readonly unit: SimulatedUnit = new SimulatedUnit();
-  /** The one that is driven by registers and queues, and its driver. */
-  readonly vtd: { readonly hardware: SimulatedVtdUnit; readonly unit: VtdUnit; readonly memory: Arena } | undefined;
   readonly mode: Mode;
   /** Of the bounce pool. */
   readonly poolCounters: Counters = new Counters();
   readonly #untrusted: boolean;
-  #domains = 0;
 
   constructor(options: TestMachineOptions = {}) {
-    this.mode = options.mode ?? "strict";
-    this.#untrusted = options.untrusted ?? false;
-    this.machine = new SimulatedMachine({
+    const { mode = "strict", untrusted = false } = options;
+    this.mode = mode;
+    this.#untrusted = untrusted;
+    const isTranslated = mode.endsWith("lazy") || mode.endsWith("strict");
+    const needsPool = mode === "bounced" || mode === "confidential" || untrusted;
+    this.host = new SimulatedHost({
       seed: options.seed ?? 1,
       memoryBytes: 512 * MiB,
       scattered: true,
       counters: this.poolCounters,
+      coherent: !mode.startsWith("non-coherent"),
       ...(options.bridges && { bridges: options.bridges }),
-      ...((this.mode === "bounced" || this.mode === "confidential" || this.#untrusted) && { pool: { slots: 8192 } }),
-      ...(this.mode === "confidential" && { confidential: "refused" as const }),
-      coherent: this.#coherent,
-      ...(this.#translated && { translator: this.unit }),
+      ...(needsPool && { pool: { slots: 8192 } }),
+      ...(mode === "confidential" && { confidential: "refused" as const }),
+      ...(isTranslated && {
+        iommu: { mode: mode.endsWith("lazy") ? "lazy" : "strict", unit: mode.startsWith("VT-d") ? "vt-d" : "tables" },
+      }),
     });
-    if (this.mode.startsWith("VT-d")) {
-      const { clock } = this.machine;
-      const memory = new Arena({ basePage: (2 ** 35) as PhysPage });
-      const hardware = new SimulatedVtdUnit({ memory, clock });
-      this.vtd = { hardware, memory, unit: new VtdUnit({ registers: hardware, memory, clock }) };
-      this.machine.fabric.translator = hardware;
-    }
+    this.machine = this.host.machine;
+  }
+
+  /** The unit that is driven by calls. */
+  get unit(): SimulatedUnit {
+    return this.host.tablesUnit!;
   }
 
   /** Requests that an IOMMU has refused. */
   get faults(): number {
-    this.vtd?.unit.readFaults();
-    return this.unit.faults.length + (this.vtd?.unit.faults.length ?? 0);
-  }
-
-  get #translated(): boolean {
-    return this.mode.endsWith("lazy") || this.mode.endsWith("strict");
-  }
-
-  get #coherent(): boolean {
-    return !this.mode.startsWith("non-coherent");
+    return this.host.faults;
   }
 
   get clock(): SimulatedMachine["clock"] {
@@ -112,29 +102,11 @@ export class TestMachine {
     return this.clock.run(promise);
   }
 
-  plug(slot = "0.0", options: Partial<NvmeControllerOptions> = {}): Plugged {
+  plug(slot = "0.0", options: Partial<NvmeModelOptions> = {}): Plugged {
     const controller = new NvmeController({ namespaces: [{ blocks: 1 << 20 }], ...options });
-    const device = this.machine.plug(slot, controller)[0]!;
-    const domain = this.#translated
-      ? new IommuDomain({
-          layout: vtdSecondStage(),
-          unit: this.vtd?.unit ?? this.unit,
-          clock: this.clock,
-          mode: this.mode.endsWith("lazy") ? "lazy" : "strict",
-          ...(this.vtd && { tableMemory: this.vtd.memory }),
-          domainId: ++this.#domains,
-        })
-      : undefined;
-    if (domain) (this.vtd?.unit ?? this.unit).attach(device.requester, domain.tables);
-    const dma = new Dma({
-      name: device.name,
-      node: device.node,
-      machine: this.machine,
-      ...(domain && { domain }),
-      forceBounce: this.mode === "bounced",
-      coherent: this.#coherent,
-      untrusted: this.#untrusted,
-    });
+    const [plugged] = this.machine.plug(slot, controller);
+    const limits = { forceBounce: this.mode === "bounced", untrusted: this.#untrusted };
+    const { device, dma, domain } = this.host.openDevice(plugged!.name, { counters: new Counters(), limits });
     return { controller, device, dma, domain };
   }
 

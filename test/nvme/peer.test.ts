@@ -3,7 +3,7 @@ import { describe, expect, test } from "vitest";
 import { type DmaError, MiB, PAGE_SIZE } from "../../src/base/index.ts";
 import type { Nvme, PeerMemory } from "../../src/consumers/nvme/index.ts";
 import { CMB_BAR } from "../../src/hosts/simulated/index.ts";
-import { ACS } from "../../src/platform/index.ts";
+import { ACS } from "../../src/layouts/pci/index.ts";
 import { MODES, type Mode, type Plugged, TestMachine } from "./machine.ts";
 
 interface Two {
@@ -120,7 +120,7 @@ describe("a request", () => {
     const { machine, diskB, lent } = both;
     const vec = lent.vec(0, PAGE_SIZE);
     lent[Symbol.dispose]();
-    expect(machine.machine.peers.providers).toEqual([]);
+    expect(machine.host.peers.providers).toEqual([]);
     await expect(machine.run(diskB.write(0, [vec]))).rejects.toMatchObject({ code: "ERR_DMA_NVME_STATUS" });
   });
 });

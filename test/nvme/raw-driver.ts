@@ -2,7 +2,7 @@
 import { expect } from "vitest";
 import {
   NvmeController,
-  type NvmeControllerOptions,
+  type NvmeModelOptions,
   SimulatedMachine,
   type SimulatedPciDevice,
 } from "../../src/hosts/simulated/index.ts";
@@ -47,7 +47,7 @@ export class RawDriver {
   interrupts = 0;
   #id = 0;
 
-  constructor(options: Partial<NvmeControllerOptions> = {}) {
+  constructor(options: Partial<NvmeModelOptions> = {}) {
     this.controller = new NvmeController({
       namespaces: [{ blocks: 1024 }, { blocks: 64, blockBytes: 4096 }],
       ...options,

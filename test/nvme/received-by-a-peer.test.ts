@@ -6,9 +6,9 @@ import { describe, expect, test } from "vitest";
 import { MiB, PAGE_SIZE } from "../../src/base/index.ts";
 import { Dma } from "../../src/dma/index.ts";
 import { CMB_BAR, DmaEngine } from "../../src/hosts/simulated/index.ts";
-import { IommuDomain } from "../../src/iommu/index.ts";
+import { DmaDomain } from "../../src/iommu/index.ts";
 import { vtdSecondStage } from "../../src/layouts/pagetable/index.ts";
-import { ACS } from "../../src/platform/index.ts";
+import { ACS } from "../../src/layouts/pci/index.ts";
 import { type Mode, TestMachine } from "./machine.ts";
 
 const ADAPTER_DOMAIN = 100;
@@ -26,7 +26,7 @@ async function stand(mode: Mode, processor: { vendor: string; family: number }, 
   const lent = diskA.lendMemory(a.device.node.bars.find(({ index }) => index === CMB_BAR)!)!;
   const domain =
     mode === "strict" || mode === "lazy"
-      ? new IommuDomain({
+      ? new DmaDomain({
           layout: vtdSecondStage(),
           unit: machine.unit,
           clock: machine.clock,
@@ -38,7 +38,7 @@ async function stand(mode: Mode, processor: { vendor: string; family: number }, 
   const dma = new Dma({
     name: "adapter",
     node: device!.node,
-    machine: machine.machine,
+    machine: machine.host.dmaMachine,
     maxSegmentSize: MiB,
     ...(domain && { domain }),
     forceBounce: mode === "bounced",
@@ -57,7 +57,7 @@ type Stand = Awaited<ReturnType<typeof stand>>;
 
 /** The adapter receives, the host writes, and the second disk is read back. What it cost the adapter and the second disk. */
 async function receive({ machine, b, device, adapter, diskB, lent, dma }: Stand) {
-  const { peers } = machine.machine;
+  const { peers } = machine.host;
   expect(peers.nearest([device.node, b.device.node])).toBe(lent.provider.owner);
   const received = machine.machine.random.fork("received");
   const bytes = Uint8Array.from({ length: MiB }, () => received.below(256));

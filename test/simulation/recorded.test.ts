@@ -7,9 +7,9 @@ import { checkTrace, type Finding } from "../../src/analysis/index.ts";
 import { PhysAddr } from "../../src/base/index.ts";
 import { Dma } from "../../src/dma/index.ts";
 import { SimulatedMachine, SimulatedUnit } from "../../src/hosts/simulated/index.ts";
-import { IommuDomain } from "../../src/iommu/index.ts";
+import { DmaDomain } from "../../src/iommu/index.ts";
 import { vtdSecondStage } from "../../src/layouts/pagetable/index.ts";
-import { mapping } from "../../src/replay/index.ts";
+import { mapping } from "../../src/simulation/index.ts";
 import { openTrace, type Trace, TraceRecorder } from "../../src/trace/index.ts";
 
 const open = (bytes: Uint8Array): Promise<Trace> =>
@@ -50,7 +50,7 @@ function recorded(mode: "strict" | "lazy" = "strict"): {
     },
     callSite: callerOfDma,
   });
-  const domain = new IommuDomain({
+  const domain = new DmaDomain({
     layout: vtdSecondStage(),
     unit: new SimulatedUnit(),
     clock: machine.clock,

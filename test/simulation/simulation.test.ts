@@ -6,9 +6,9 @@
  */
 import { describe, expect, test } from "vitest";
 import type { PhysPage } from "../../src/base/index.ts";
-import type { IommuDomain } from "../../src/iommu/index.ts";
+import type { DmaDomain } from "../../src/iommu/index.ts";
 import type { TranslationUnit } from "../../src/platform/index.ts";
-import { FAULTS, mapping, nvme, type PlantedParts, shortestStory } from "../../src/replay/index.ts";
+import { FAULTS, mapping, nvme, type PlantedParts, shortestStory } from "../../src/simulation/index.ts";
 import type { BouncePool } from "../../src/swiotlb/index.ts";
 
 /** A part with some of its methods replaced; everything else is the part's own. */
@@ -79,7 +79,7 @@ const DEFECTS: readonly { name: string; parts: PlantedParts; oracles: readonly s
     oracles: ["teardown", "crash", "leak"],
     parts: {
       domain: (domain) =>
-        altered<IommuDomain>(domain, (real) => ({
+        altered<DmaDomain>(domain, (real) => ({
           release: (page, mapped, reserved) => real.release(page, Math.max(0, mapped - 1), reserved),
         })),
     },
@@ -89,7 +89,7 @@ const DEFECTS: readonly { name: string; parts: PlantedParts; oracles: readonly s
     oracles: ["teardown", "bytes", "crash", "leak"],
     parts: {
       domain: (domain) =>
-        altered<IommuDomain>(domain, (real) => ({
+        altered<DmaDomain>(domain, (real) => ({
           release: (page, _mapped, reserved) => real.release(page, 0, reserved),
         })),
     },
@@ -99,7 +99,7 @@ const DEFECTS: readonly { name: string; parts: PlantedParts; oracles: readonly s
     oracles: ["bytes"],
     parts: {
       domain: (domain) =>
-        altered<IommuDomain>(domain, (real) => ({
+        altered<DmaDomain>(domain, (real) => ({
           map: (page, phys, pages, prot, cursor) =>
             real.map(page, (page % 5 === 2 ? phys + 1 : phys) as PhysPage, pages, prot, cursor),
         })),

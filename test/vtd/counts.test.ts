@@ -2,8 +2,8 @@
 import { describe, expect, test } from "vitest";
 import type { PhysPage } from "../../src/base/index.ts";
 import { VirtualClock } from "../../src/hosts/simulated/index.ts";
-import { SimulatedVtdUnit, StaleWindows } from "../../src/hosts/simulated/vtd/index.ts";
-import { IommuDomain, VtdUnit, VtdUnits } from "../../src/iommu/index.ts";
+import { SimulatedVtdUnit, StaleWindows } from "../../src/hosts/simulated/units/vtd/index.ts";
+import { DmaDomain, VtdUnit, VtdUnits } from "../../src/iommu/index.ts";
 import { READ, vtdSecondStage, WRITE, x86_64 } from "../../src/layouts/pagetable/index.ts";
 import { Arena } from "../../src/pagetable/index.ts";
 import type { TranslationUnit } from "../../src/platform/index.ts";
@@ -34,7 +34,7 @@ function costs({ mode, ats, units = 1, erratum = false, cachingMode = false, sca
   const drivers = hardware.map((registers) => new VtdUnit({ registers, memory, clock, observer }));
   const all = new VtdUnits(drivers, (requester) => drivers[requester >>> 8]!);
   const unit: TranslationUnit = units === 1 ? drivers[0]! : all;
-  const domain = new IommuDomain({
+  const domain = new DmaDomain({
     layout: scalableMode ? x86_64() : vtdSecondStage(),
     unit,
     clock,
@@ -44,10 +44,10 @@ function costs({ mode, ats, units = 1, erratum = false, cachingMode = false, sca
     observer,
   });
   for (let i = 0; i < units; i++) {
-    all.attachDevice(i * 256, domain.tables); // one without a TLB behind every unit
+    all.attach(i * 256, domain.tables); // one without a TLB behind every unit
     for (let device = 1; device <= ats; device++) {
       hardware[i]!.addDeviceTlb(i * 256 + device);
-      all.attachDevice(i * 256 + device, domain.tables, { ats: { queueDepth: 0, stu: 0, twice: erratum } });
+      all.attach(i * 256 + device, domain.tables, { ats: { queueDepth: 0, stu: 0, twice: erratum } });
     }
   }
   const sums = (): [number, number] => {

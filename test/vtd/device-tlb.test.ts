@@ -13,7 +13,7 @@ for (const scalableMode of [false, true])
       const tlb = machine.hardware.addDeviceTlb(DEVICE);
       const domain = machine.tables(7);
       domain.table.map(page(5), frame(9), 4, RW);
-      machine.unit.attachDevice(DEVICE, domain.view, { ats: ATS });
+      machine.unit.attach(DEVICE, domain.view, { ats: ATS });
       return { ...machine, tlb, domain };
     }
 
@@ -53,7 +53,7 @@ for (const scalableMode of [false, true])
       const tlb = hardware.addDeviceTlb(DEVICE);
       const domain = tables(7);
       domain.table.map(page(5), frame(9), 1, RW);
-      unit.attachDevice(DEVICE, domain.view, { ats: ATS, trusted: false });
+      unit.attach(DEVICE, domain.view, { ats: ATS, trusted: false });
       expect([reach([5]), tlb.size]).toEqual([[9], 0]);
       domain.unmap(5, 1);
       expect([reach([5]), hardware.counts.descriptors[3]]).toEqual([[-1], 0]);
@@ -64,7 +64,7 @@ for (const scalableMode of [false, true])
       const tlb = hardware.addDeviceTlb(DEVICE);
       const domain = tables(7);
       domain.table.map(page(5), frame(9), 1, RW);
-      unit.attachDevice(DEVICE, domain.view, { ats: { ...ATS, twice: true } });
+      unit.attach(DEVICE, domain.view, { ats: { ...ATS, twice: true } });
       domain.unmap(5, 1);
       expect(tlb.invalidations).toBe(2);
       unit.detach(DEVICE);
@@ -73,14 +73,14 @@ for (const scalableMode of [false, true])
 
     test("with another smallest unit than a page is refused", () => {
       const { tables, unit } = vtdMachine({ deviceTlb: true, scalableMode });
-      const attach = () => unit.attachDevice(DEVICE, tables(7).view, { ats: { queueDepth: 0, stu: 1 } });
+      const attach = () => unit.attach(DEVICE, tables(7).view, { ats: { queueDepth: 0, stu: 1 } });
       expect(attach).toThrow(expect.objectContaining({ code: "ERR_DMA_VTD_ATS", errno: "EINVAL" }));
     });
 
     test("that left the bus is given up at its first time-out, and nobody else waits for it", () => {
       const { tlb, domain, unit, hardware, reach, tables } = attached({ isGone: (requester) => requester === DEVICE });
       const second = hardware.addDeviceTlb(OTHER);
-      unit.attachDevice(OTHER, domain.view, { ats: ATS });
+      unit.attach(OTHER, domain.view, { ats: ATS });
       reach([5, 6], OTHER);
       tlb.manners = "silent";
       domain.unmap(5, 1);
@@ -91,7 +91,7 @@ for (const scalableMode of [false, true])
       // back again, it is told again
       tlb.manners = "obeys";
       unit.detach(DEVICE);
-      unit.attachDevice(DEVICE, tables(8).view, { ats: ATS });
+      unit.attach(DEVICE, tables(8).view, { ats: ATS });
       unit.invalidateRange(8, page(1), page(2), true);
       expect([tlb.invalidations, second.invalidations]).toEqual([2, 3]); // the second was told of page 5 twice
     });
@@ -101,7 +101,7 @@ for (const scalableMode of [false, true])
         const { tlb, domain, unit, hardware, reach } = attached();
         hardware.misbehaviour.hideSource = hideSource;
         const second = hardware.addDeviceTlb(OTHER);
-        unit.attachDevice(OTHER, domain.view, { ats: ATS });
+        unit.attach(OTHER, domain.view, { ats: ATS });
         reach([5], OTHER);
         tlb.manners = "silent";
         domain.unmap(5, 1);
@@ -123,8 +123,8 @@ test("a device TLB of a PASID is told of that PASID alone", () => {
   const tlb = hardware.addDeviceTlb(DEVICE);
   const [own, other] = [tables(1, x86_64()), tables(2, x86_64())];
   for (const { table } of [own, other]) table.map(page(5), frame(9), 1, RW);
-  unit.attachDevice(DEVICE, own.view, { ats: ATS });
-  unit.attachDevice(DEVICE, other.view, { pasid: 3 });
+  unit.attach(DEVICE, own.view, { ats: ATS });
+  unit.attach(DEVICE, other.view, { pasid: 3 });
   expect([reach([5]), reach([5], DEVICE, 3), tlb.size]).toEqual([[9], [9], 2]);
   other.unmap(5, 1);
   expect([reach([5]), reach([5], DEVICE, 3), tlb.size]).toEqual([[9], [-1], 1]);
@@ -146,8 +146,8 @@ test("a unit that asks for it is told the physical function, any other is not", 
       },
     );
     const domain = tables(7);
-    unit.attachDevice(0x1234, domain.view, { ats: { queueDepth: 8, stu: 0 } });
-    unit.attachDevice(0x1235, domain.view, { ats: { queueDepth: 8, stu: 0, physicalFunction: 0x1234 } });
+    unit.attach(0x1234, domain.view, { ats: { queueDepth: 8, stu: 0 } });
+    unit.attach(0x1235, domain.view, { ats: { queueDepth: 8, stu: 0, physicalFunction: 0x1234 } });
     unit.invalidateRange(7, page(5), page(6), true);
     expect(sent).toEqual(needsPhysicalFunction ? ["12301234 84003", "12301235 84003"] : ["1234 80003", "1235 80003"]);
   }

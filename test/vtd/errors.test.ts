@@ -2,8 +2,8 @@
 import { describe, expect, test } from "vitest";
 import type { PhysPage } from "../../src/base/index.ts";
 import { VirtualClock } from "../../src/hosts/simulated/index.ts";
-import { SimulatedVtdUnit } from "../../src/hosts/simulated/vtd/index.ts";
-import { IommuDomain, VtdUnit } from "../../src/iommu/index.ts";
+import { SimulatedVtdUnit } from "../../src/hosts/simulated/units/vtd/index.ts";
+import { DmaDomain, VtdUnit } from "../../src/iommu/index.ts";
 import { READ, riscv, vtdSecondStage, WRITE, x86_64 } from "../../src/layouts/pagetable/index.ts";
 import { Arena } from "../../src/pagetable/index.ts";
 import { DEVICE, frame, page, Tables, vtdMachine } from "./machine.ts";
@@ -112,7 +112,7 @@ for (const scalableMode of [false, true]) {
         unit = new VtdUnit({ registers: hardware, memory, clock });
         const failAt = memory.failAt;
         memory.failAt = 0;
-        const domain = new IommuDomain({
+        const domain = new DmaDomain({
           layout: scalableMode ? x86_64() : vtdSecondStage(),
           unit,
           clock,
@@ -122,9 +122,9 @@ for (const scalableMode of [false, true]) {
         });
         inUse = memory.framesInUse;
         memory.failAt = failAt;
-        unit.attachDevice(DEVICE, domain.tables, scalableMode ? { pasid: 0x777 } : {});
+        unit.attach(DEVICE, domain.tables, scalableMode ? { pasid: 0x777 } : {});
         inUse = memory.framesInUse;
-        if (scalableMode) unit.attachDevice(DEVICE, domain.tables, { pasid: 0xfffff });
+        if (scalableMode) unit.attach(DEVICE, domain.tables, { pasid: 0xfffff });
       } catch (error) {
         expect(error).toMatchObject({ code: "ERR_DMA_VTD_MEMORY", errno: "ENOMEM" });
         expect(memory.framesInUse).toBe(inUse);

@@ -1,8 +1,8 @@
 /** Fault records: what the unit writes about a refused request, and what the stack reads there. */
 import { describe, expect, test } from "vitest";
 import { READ, vtdSecondStage, x86_64 } from "../../src/layouts/pagetable/index.ts";
+import { FAULT_STATUS } from "../../src/layouts/vtd/index.ts";
 import type { Arena } from "../../src/pagetable/index.ts";
-import { FAULT_STATUS } from "../../src/platform/index.ts";
 import { DEVICE, frame, page, vtdMachine } from "./machine.ts";
 
 /** The reasons of the faults so far. */
@@ -16,7 +16,7 @@ describe("a refused request", () => {
     const machine = vtdMachine({ scalableMode: true, pasidBits: 20, faultRecords: 8 });
     const { unit, hardware, tables, clock } = machine;
     const domain = tables(1);
-    unit.attachDevice(DEVICE, domain.view, { pasid: 0xabcde });
+    unit.attach(DEVICE, domain.view, { pasid: 0xabcde });
     clock.advance(3);
     hardware.translate(DEVICE, page(0x3_4567_89ab), "write", 0xabcde);
     expect(unit.readFaults()).toBe(1);
@@ -58,8 +58,8 @@ describe("a refused request", () => {
     first.table.map(page(5), frame(9), 1, READ);
     second.table.map(page(5), frame(9), 1, READ);
     unit.attach(DEVICE, first.view);
-    unit.attachDevice(DEVICE, second.view, { pasid: 2 });
-    unit.attachDevice(DEVICE + 2, first.view, { pasidBits: 0 });
+    unit.attach(DEVICE, second.view, { pasid: 2 });
+    unit.attach(DEVICE + 2, first.view, { pasidBits: 0 });
     hardware.translate(DEVICE + 1, page(5), "read");
     hardware.translate(DEVICE + 2, page(5), "read", 2);
     hardware.translate(DEVICE, page(5), "read", 64);

@@ -1,7 +1,7 @@
 /** A machine with a VT-d unit for tests: the stack's driver, the simulated unit, and the table memory between them. */
 import { Counters, type IovaPage, type PhysPage } from "../../src/base/index.ts";
 import { VirtualClock } from "../../src/hosts/simulated/index.ts";
-import { type SimulatedVtdOptions, SimulatedVtdUnit } from "../../src/hosts/simulated/vtd/index.ts";
+import { type SimulatedVtdOptions, SimulatedVtdUnit } from "../../src/hosts/simulated/units/vtd/index.ts";
 import { VtdUnit, type VtdUnitOptions } from "../../src/iommu/index.ts";
 import { type TableLayout, vtdSecondStage, x86_64 } from "../../src/layouts/pagetable/index.ts";
 import { Arena, Gather, PageTable } from "../../src/pagetable/index.ts";

@@ -5,7 +5,7 @@
  */
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { IommuDomain } from "../../src/iommu/index.ts";
+import { DmaDomain } from "../../src/iommu/index.ts";
 import { READ, vtdSecondStage, WRITE, x86_64 } from "../../src/layouts/pagetable/index.ts";
 import { frame, page, vtdMachine } from "./machine.ts";
 
@@ -72,10 +72,10 @@ function play({ steps: todo, mode, traits, descriptorMs }: Run): number {
   const layout = traits.scalableMode ? x86_64() : vtdSecondStage();
   const stale = new Map<number, number>();
   const observer = { domainInvalidated: () => stale.clear() };
-  const domain = new IommuDomain({ layout, unit, clock, mode, domainId: 5, tableMemory: memory, observer });
+  const domain = new DmaDomain({ layout, unit, clock, mode, domainId: 5, tableMemory: memory, observer });
   hardware.addDeviceTlb(DEVICES[0]!);
   const attach = (i: number) =>
-    unit.attachDevice(DEVICES[i]!, domain.tables, i === 0 ? { ats: { queueDepth: 0, stu: 0 } } : {});
+    unit.attach(DEVICES[i]!, domain.tables, i === 0 ? { ats: { queueDepth: 0, stu: 0 } } : {});
   const attached = DEVICES.map(() => true);
   for (let i = 0; i < DEVICES.length; i++) attach(i);
 

@@ -41,7 +41,7 @@ test("legacy mode: hidden, context cache, IOTLB, device TLB, and only then clear
     const context = pageOf(arena, ROOT, 2);
     return stateOf(arena.low(frame(context), 0), arena.low(frame(context), 1));
   });
-  unit.attachDevice(DEVICE, tables(7).view, { ats: { queueDepth: 0, stu: 0 } });
+  unit.attach(DEVICE, tables(7).view, { ats: { queueDepth: 0, stu: 0 } });
   log.length = 0;
   unit.detach(DEVICE);
   expect(log).toEqual(["context: hidden", "iotlb: hidden", "device: hidden"]);
@@ -60,8 +60,8 @@ test("scalable mode: the same for each PASID, then for the context", () => {
     );
     return `${own} ${other} ${ofContext}`;
   });
-  unit.attachDevice(DEVICE, tables(7).view, { ats: { queueDepth: 0, stu: 0 } });
-  unit.attachDevice(DEVICE, tables(8).view, { pasid: 3 });
+  unit.attach(DEVICE, tables(7).view, { ats: { queueDepth: 0, stu: 0 } });
+  unit.attach(DEVICE, tables(8).view, { pasid: 3 });
   hardware.translate(DEVICE, page(1), "read", 3);
   directory = pageOf(memory, pageOf(memory, ROOT, 2), 0);
   log.length = 0;

@@ -1,8 +1,8 @@
 /** Devices that ask for pages: groups, answers, queues that run over, and ends without a late answer. */
 import { describe, expect, test } from "vitest";
-import type { PageResponse, SimulatedPageRequest } from "../../src/hosts/simulated/vtd/index.ts";
-import type { PageRequestGroup } from "../../src/iommu/index.ts";
+import type { PageResponse, SimulatedPageRequest } from "../../src/hosts/simulated/units/vtd/index.ts";
 import { READ, WRITE } from "../../src/layouts/pagetable/index.ts";
+import type { PageRequestGroup } from "../../src/platform/index.ts";
 import { DEVICE, frame, OTHER, page, vtdMachine } from "./machine.ts";
 
 const OPTIONS = { ats: { queueDepth: 0, stu: 0 }, pageRequests: true };
@@ -13,8 +13,8 @@ function machine(traits: object = {}) {
   const { unit, hardware } = given;
   hardware.addDeviceTlb(DEVICE);
   const domain = given.tables(1);
-  unit.attachDevice(DEVICE, domain.view, OPTIONS);
-  unit.attachDevice(DEVICE, domain.view, { pasid: 5 });
+  unit.attach(DEVICE, domain.view, OPTIONS);
+  unit.attach(DEVICE, domain.view, { pasid: 5 });
   const answers: PageResponse[] = [];
   hardware.onPageResponse = (answer) => answers.push(answer);
   const groups: PageRequestGroup[] = [];
@@ -154,7 +154,7 @@ describe("a page request", () => {
 
   test("of a device that may not ask is answered by the unit, with a fault", () => {
     const { hardware, unit, tables, ask, answered, queue } = machine();
-    unit.attachDevice(OTHER, tables(2).view);
+    unit.attach(OTHER, tables(2).view);
     ask({ requester: OTHER, group: 3 });
     expect([queue.process(), answered()]).toEqual([0, [[1, 3]]]);
     unit.readFaults();
@@ -227,7 +227,7 @@ describe("the page-request queue", () => {
       },
     );
     hardware.addDeviceTlb(DEVICE);
-    unit.attachDevice(DEVICE, tables(7).view, OPTIONS);
+    unit.attach(DEVICE, tables(7).view, OPTIONS);
     submissions.length = 0;
     unit.detach(DEVICE);
     expect(submissions).toEqual([

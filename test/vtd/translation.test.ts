@@ -2,7 +2,7 @@
 import { describe, expect, test } from "vitest";
 import { type DmaAddr, PhysAddr } from "../../src/base/index.ts";
 import { DmaEngine, SimulatedMemory } from "../../src/hosts/simulated/index.ts";
-import { IommuDomain } from "../../src/iommu/index.ts";
+import { DmaDomain } from "../../src/iommu/index.ts";
 import { READ, vtdSecondStage, WRITE, x86_64 } from "../../src/layouts/pagetable/index.ts";
 import type { Arena } from "../../src/pagetable/index.ts";
 import { DEVICE, frame, OTHER, page, vtdMachine } from "./machine.ts";
@@ -104,7 +104,7 @@ for (const { name, traits, layout } of MODES)
     test("forgets the table that a large leaf takes the place of, before the table is anybody else's", () => {
       for (const mode of ["strict", "lazy"] as const) {
         const { unit, hardware, memory, clock, reach } = vtdMachine(traits);
-        const domain = new IommuDomain({ layout: layout(), unit, clock, mode, domainId: 3, tableMemory: memory });
+        const domain = new DmaDomain({ layout: layout(), unit, clock, mode, domainId: 3, tableMemory: memory });
         unit.attach(DEVICE, domain.tables);
         domain.map(page(0x200), frame(0x3000), 511, RW);
         expect(reach([0x200])).toEqual([0x3000]);
@@ -117,7 +117,7 @@ for (const { name, traits, layout } of MODES)
     test("works under an IOMMU domain and a device, strict and lazy", () => {
       for (const mode of ["strict", "lazy"] as const) {
         const { unit, hardware, memory, clock } = vtdMachine(traits);
-        const domain = new IommuDomain({
+        const domain = new DmaDomain({
           layout: layout(),
           unit,
           clock,
@@ -180,8 +180,8 @@ describe("requests with a PASID", () => {
       domain.table.map(page(5), frame(10 + i), 1, RW);
     });
     unit.attach(DEVICE, own.view);
-    unit.attachDevice(DEVICE, first.view, { pasid: 1 });
-    unit.attachDevice(DEVICE, second.view, { pasid: 0xfffff });
+    unit.attach(DEVICE, first.view, { pasid: 1 });
+    unit.attach(DEVICE, second.view, { pasid: 0xfffff });
     expect([reach([5]), reach([5], DEVICE, 1), reach([5], DEVICE, 0xfffff), reach([5], DEVICE, 2)]).toEqual([
       [10],
       [11],
@@ -198,12 +198,12 @@ describe("requests with a PASID", () => {
     const { unit, tables, reach, hardware } = vtdMachine(traits);
     const domain = tables(1);
     domain.table.map(page(5), frame(10), 1, RW);
-    unit.attachDevice(DEVICE, domain.view, { pasid: 1 });
-    unit.attachDevice(DEVICE, domain.view, { pasid: 2 });
+    unit.attach(DEVICE, domain.view, { pasid: 1 });
+    unit.attach(DEVICE, domain.view, { pasid: 2 });
     expect([reach([5], DEVICE, 1), reach([5], DEVICE, 2)]).toEqual([[10], [10]]);
     unit.detachPasid(DEVICE, 1);
     expect(hardware.cached).toBe(1); // the other PASID's stays
-    unit.attachDevice(DEVICE, domain.view, { pasid: 1 });
+    unit.attach(DEVICE, domain.view, { pasid: 1 });
     reach([5], DEVICE, 1);
     domain.unmap(5, 1);
     expect([reach([5], DEVICE, 1), reach([5], DEVICE, 2)]).toEqual([[-1], [-1]]);
@@ -219,9 +219,9 @@ describe("requests with a PASID", () => {
   ] as const)("%s are not attached, and nothing is left behind", (_what, given, options, errno) => {
     const { unit, tables, memory } = vtdMachine(given);
     const domain = tables(1);
-    if (errno === "EBUSY") unit.attachDevice(DEVICE, domain.view, options);
+    if (errno === "EBUSY") unit.attach(DEVICE, domain.view, options);
     const before = memory.framesInUse;
-    expect(() => unit.attachDevice(DEVICE, domain.view, options)).toThrow(expect.objectContaining({ errno }));
+    expect(() => unit.attach(DEVICE, domain.view, options)).toThrow(expect.objectContaining({ errno }));
     expect(memory.framesInUse).toBe(before);
   });
 });
@@ -333,6 +333,17 @@ describe("caching mode", () => {
     }
   });
 
+  test("may also remember none, and ask for the invalidations all the same, as an emulated unit does", () => {
+    const { unit, tables, reach } = vtdMachine({ cachingMode: true, cachesAbsent: false });
+    const domain = tables(7);
+    expect(reach([5])).toEqual([-1]);
+    unit.attach(DEVICE, domain.view);
+    expect(reach([5])).toEqual([-1]);
+    domain.table.map(page(5), frame(9), 1, RW);
+    expect(reach([5])).toEqual([9]);
+    expect(unit.syncMap(7, page(5), page(6))).toBe(true);
+  });
+
   test("remembers absent contexts and PASIDs, so attaching tells it", () => {
     for (const scalableMode of [false, true]) {
       const { unit, tables, reach } = vtdMachine({ cachingMode: true, scalableMode, pasidBits: scalableMode ? 20 : 0 });
@@ -343,7 +354,7 @@ describe("caching mode", () => {
       expect(reach([5])).toEqual([9]);
       if (!scalableMode) continue;
       expect(reach([5], DEVICE, 3)).toEqual([-1]);
-      unit.attachDevice(DEVICE, domain.view, { pasid: 3 });
+      unit.attach(DEVICE, domain.view, { pasid: 3 });
       expect(reach([5], DEVICE, 3)).toEqual([9]);
     }
   });
@@ -386,7 +397,7 @@ describe("entries are those of a real machine", () => {
     const { unit, memory, tables } = vtdMachine({ deviceTlb: true });
     const domain = tables(3);
     unit.attach(0x0110, domain.view);
-    unit.attachDevice(0x0111, domain.view, { ats: { queueDepth: 0, stu: 0 } });
+    unit.attach(0x0111, domain.view, { ats: { queueDepth: 0, stu: 0 } });
     unit.attachPassThrough(0x0112, 4);
     const [rootEntry] = words(memory, root, 2, 1);
     const table = BigInt(domain.table.root) << 12n;

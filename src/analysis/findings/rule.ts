@@ -5,11 +5,14 @@
  * has not costs nothing. A rule decides alone; it never changes the table.
  * To add one: a file beside this one, a line in rules.ts, a test with a trace of a few lines.
  */
+import type { KernelFact } from "../../trace/index.ts";
+import type { AddressHistory } from "../faults/address-history.ts";
+import type { Told } from "../faults/told.ts";
 import type { Place } from "../lifetimes/history.ts";
 import type { IommuMatcher } from "../lifetimes/iommu-matcher.ts";
 import type { LifetimeTable } from "../lifetimes/table.ts";
 import type { Watcher } from "../lifetimes/watcher.ts";
-import type { Confidence, Evidence, Severity } from "./finding.ts";
+import type { Confidence, Evidence, FaultFacts, MappingFacts, Severity } from "./finding.ts";
 
 export interface Rule {
   readonly name: string;
@@ -50,7 +53,19 @@ export interface RuleContext {
   overdue(row: number): { readonly confidence: Confidence; readonly why: string } | undefined;
   /** Another device's unmap that this mapping's pages would fit, if it is found not to have ended itself. */
   suspicionOf(row: number): { readonly by: number; readonly event: Evidence } | undefined;
+  /** Who had an address, when: what is live, and what has ended. */
+  readonly addresses: AddressHistory;
+  /** Widths that the caller knows, address bits by device. */
+  readonly deviceBits: ReadonlyMap<string, number>;
+  /** The input is a kernel's log: it has no mappings. */
+  isLog(): boolean;
+  /** The recording began in the midst of things, and what was mapped then is not known. */
+  startUnknown(): boolean;
+  /** Index of a device that the recording names; `undefined`: it names no such. */
+  deviceIndex(name: string): number | undefined;
   evidence(what: string, place: Place, iova?: number, length?: number): Evidence;
+  /** What the kernel told, as an event that shows it. */
+  told(what: string, at: Told, text: string, iova?: number): Evidence;
   /** The event that `row` began with. */
   begun(row: number, what?: string): Evidence;
   /** The event at hand. */
@@ -65,6 +80,8 @@ export interface Draft {
   readonly confidence?: Confidence;
   /** Index into the table's devices. */
   readonly device: number;
+  /** Its name, where the table may not have it. */
+  readonly deviceName?: string;
   readonly iova?: number;
   readonly length?: number;
   /** Default: the event at hand. */
@@ -74,4 +91,7 @@ export interface Draft {
   readonly evidence: readonly Evidence[];
   /** One event proves it: lost events do not take it back. */
   readonly selfEvident?: boolean;
+  readonly fault?: FaultFacts;
+  readonly mapping?: MappingFacts;
+  readonly hypotheses?: readonly MappingFacts[];
 }

@@ -71,6 +71,30 @@ export class History {
     return -1;
   }
 
+  /** Ends that are remembered have the indices [0, count). */
+  get count(): number {
+    return this.#used;
+  }
+
+  /** The space of an end, as it was given. */
+  spaceOf(index: number): number {
+    return this.#numbers[index * NUMBERS + 1]!;
+  }
+
+  iovaOf(index: number): number {
+    return this.#numbers[index * NUMBERS]!;
+  }
+
+  /** When it had begun, nanoseconds; -1: not in this recording. */
+  startNsOf(index: number): number {
+    return this.#numbers[index * NUMBERS + 3]!;
+  }
+
+  /** When it ended, nanoseconds. */
+  endNsOf(index: number): number {
+    return this.#numbers[index * NUMBERS + 7]!;
+  }
+
   lengthOf(index: number): number {
     return this.#numbers[index * NUMBERS]!;
   }

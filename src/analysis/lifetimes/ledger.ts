@@ -117,6 +117,7 @@ export class Ledger {
     tookBack: [],
     flushed: [],
     faulted: [],
+    said: [],
     bounced: [],
     freed: [],
     finish: [],

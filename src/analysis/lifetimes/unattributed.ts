@@ -68,6 +68,11 @@ export class Unattributed {
     return this.#waiting.length;
   }
 
+  /** Pieces that ever waited have numbers below this. */
+  get used(): number {
+    return this.#numbers.used;
+  }
+
   /** There are too many: the oldest run is to go. */
   get isFull(): boolean {
     return this.#waiting.length > MOST_PIECES;

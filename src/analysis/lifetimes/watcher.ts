@@ -4,6 +4,8 @@
  * Idea: the ledger (ledger.ts) follows every mapping once and calls the steps that a watcher has; one that it has not costs
  * nothing. Not for: changing what is followed. A watcher only looks.
  */
+import type { KernelFact } from "../../trace/index.ts";
+import type { Told } from "../faults/told.ts";
 import type { Place } from "./history.ts";
 
 /** The event at hand that ends a mapping, or tries to. The object is reused. */
@@ -78,6 +80,8 @@ export interface Watcher {
   /** Invalidation of pages [page, end). */
   flushed?(page: number, end: number): void;
   faulted?(device: number, iova: number): void;
+  /** The kernel told something: a fault, a verdict of its own. Up to two batches late: its own time counts. */
+  said?(fact: KernelFact<Told>): void;
   bounced?(device: number, mask: number, address: number, length: number, forced: boolean): void;
   /** Pages of memory were freed. */
   freed?(page: number, pages: number): void;

@@ -12,6 +12,7 @@ import { combineGaps, gapOf, junctionBits, junctionGap, NO_GAP } from "./gap.ts"
 import { type QueueLimits, segmentRoom } from "./limits.ts";
 import type { VectorList } from "./vectors.ts";
 
+/** What is done with blocks. */
 export type BlockOperation = "read" | "write" | "flush" | "write-zeroes" | "discard" | "compare";
 
 /** Where a run of bytes begins in a list of vectors, and how many there are. */
@@ -58,6 +59,7 @@ export class VectorWindow {
   }
 }
 
+/** One piece of block I/O: an operation, a place on the disk, and memory in physical vectors. */
 export class Bio {
   operation: BlockOperation = "read";
   /** First logical block. */

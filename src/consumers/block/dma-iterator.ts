@@ -13,9 +13,9 @@ import { type Direction, type DmaAddr, PAGE_SIZE, type PhysAddr } from "../../ba
 import type { DmaAttributes } from "../../dma/index.ts";
 import type { P2pMapType } from "../../p2p/index.ts";
 import type { Bio } from "./bio.ts";
+import type { DmaOps, RequestRange } from "./dma-ops.ts";
 import { gapMask } from "./gap.ts";
 import type { QueueLimits } from "./limits.ts";
-import type { MappingDoor, RequestRange } from "./mapping-door.ts";
 import { PhysicalVectors } from "./physical-vectors.ts";
 import { type BlockStatus, statusOfError } from "./status.ts";
 
@@ -32,9 +32,13 @@ export interface MappedRequest {
 const MMIO: DmaAttributes = { mmio: true };
 
 /** Attributes of memory that is reached so. */
-export const attributesOf = (peer: P2pMapType): DmaAttributes | undefined =>
+export const attributesOfRoute = (peer: P2pMapType): DmaAttributes | undefined =>
   peer === "through-host-bridge" ? MMIO : undefined;
 
+/**
+ * Maps a request and goes over what the device is told, segment by segment: by one IOVA range where the pieces join,
+ * each by itself where not.
+ */
 export class DmaIterator {
   /** The run that {@link start} or {@link next} found. */
   address: DmaAddr = 0 as DmaAddr;
@@ -43,7 +47,7 @@ export class DmaIterator {
   /** What the mapping call said, where it is one that failed; whoever has told it takes it out. */
   cause: unknown = undefined;
   #busOffset = 0;
-  #door: MappingDoor | undefined = undefined;
+  #ops: DmaOps | undefined = undefined;
   #direction: Direction = "from-device";
   #peer: P2pMapType = "none";
   readonly #vectors = new PhysicalVectors();
@@ -56,7 +60,7 @@ export class DmaIterator {
    * Cost: one reservation, one link a piece and one sync; or one one-shot mapping.
    */
   start(
-    door: MappingDoor,
+    ops: DmaOps,
     first: Bio | undefined,
     what: "data" | "integrity",
     bytes: number,
@@ -68,14 +72,14 @@ export class DmaIterator {
     this.status = "ok";
     mapped.range = undefined;
     mapped.peer = "none";
-    this.#door = door;
+    this.#ops = ops;
     this.#direction = direction;
     const vectors = this.#vectors;
     vectors.start(first, limits, what);
     if (!vectors.next()) return false;
     this.#peer = "none";
     if (first![what].vecs!.provider !== undefined) {
-      const route = door.peerRoute(vectors.phys as PhysAddr);
+      const route = ops.peerRoute(vectors.phys as PhysAddr);
       if (route.type === "not-supported") return this.#fail("invalid");
       this.#peer = route.type;
       this.#busOffset = route.busOffset;
@@ -83,7 +87,7 @@ export class DmaIterator {
     mapped.peer = this.#peer;
     if (this.#peer === "bus-address") return this.#busRun();
     if (this.#joins(gap, first, what, limits)) {
-      const range = door.tryReserveIova(bytes, vectors.phys, mapped.spare);
+      const range = ops.tryReserveIova(bytes, vectors.phys, mapped.spare);
       if (range) return this.#linkAll(range, mapped);
     }
     return this.#mapOne();
@@ -102,7 +106,7 @@ export class DmaIterator {
 
   /** Does everything fit into one range without holes? */
   #joins(gap: number, first: Bio | undefined, what: "data" | "integrity", limits: QueueLimits): boolean {
-    const { mergeBoundary } = this.#door!;
+    const { mergeBoundary } = this.#ops!;
     if (mergeBoundary < PAGE_SIZE) return (gapMask(gap) & mergeBoundary) === 0;
     // The gap tells places inside pages of 4 KiB only; larger granules need a look at every junction.
     const each = this.#ahead;
@@ -121,7 +125,7 @@ export class DmaIterator {
 
   #linkAll(range: RequestRange, mapped: MappedRequest): boolean {
     const vectors = this.#vectors;
-    const attributes = attributesOf(this.#peer);
+    const attributes = attributesOfRoute(this.#peer);
     let at = 0;
     try {
       do {
@@ -142,7 +146,7 @@ export class DmaIterator {
   #mapOne(): boolean {
     const { phys, length } = this.#vectors;
     try {
-      this.address = this.#door!.mapPhys(phys as PhysAddr, length, this.#direction, attributesOf(this.#peer));
+      this.address = this.#ops!.mapPhys(phys as PhysAddr, length, this.#direction, attributesOfRoute(this.#peer));
     } catch (error) {
       return this.#fail(statusOfError(error), error);
     }
@@ -162,7 +166,7 @@ export class DmaIterator {
  *
  * Cannot fail. Only after the device has said that it is done.
  */
-export function unmapRequest(door: MappingDoor, mapped: MappedRequest): boolean {
+export function unmapRequest(ops: DmaOps, mapped: MappedRequest): boolean {
   const { range } = mapped;
   if (mapped.peer === "bus-address") return true;
   if (range) {
@@ -171,5 +175,5 @@ export function unmapRequest(door: MappingDoor, mapped: MappedRequest): boolean 
     mapped.spare = range;
     return true;
   }
-  return !door.needsUnmap;
+  return !ops.needsUnmap;
 }

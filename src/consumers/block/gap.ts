@@ -23,6 +23,7 @@ export const junctionBits = (phys: number, length: number, nextPhys: number): nu
 /** The OR of junctions as it is kept. */
 export const gapOf = (bits: number): number => (bits === 0 ? NO_GAP : 32 - Math.clz32(bits & -bits));
 
+/** The bits at which two neighbouring vectors fail to join. */
 export const junctionGap = (phys: number, length: number, nextPhys: number): number =>
   gapOf(junctionBits(phys, length, nextPhys));
 

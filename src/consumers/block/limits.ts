@@ -8,6 +8,7 @@
  */
 import { MiB } from "../../base/index.ts";
 
+/** What a disk takes in one request: sizes, counts, boundaries. Bytes. */
 export interface QueueLimits {
   /** Longest request, bytes. */
   readonly maxBytes: number;
@@ -28,8 +29,10 @@ export interface QueueLimits {
 
 /** No limit of its own. */
 export const UNLIMITED_SEGMENT = 0xffff_ffff;
+/** No boundary that a segment must not cross. */
 export const UNLIMITED_BOUNDARY: number = Number.MAX_SAFE_INTEGER;
 
+/** Limits of a queue that has said nothing: those of Linux. */
 export const DEFAULT_LIMITS: QueueLimits = {
   maxBytes: 8 * MiB,
   maxSegments: 256,

@@ -9,6 +9,7 @@
 import type { Bio, VectorWindow } from "./bio.ts";
 import { type QueueLimits, segmentRoom, UNLIMITED_BOUNDARY } from "./limits.ts";
 
+/** The memory of a request, vector by vector, cut by the limits of its queue. */
 export class PhysicalVectors {
   /** The piece that {@link next} found. */
   phys = 0;

@@ -10,9 +10,10 @@ import { combineGaps, junctionGap, NO_GAP } from "./gap.ts";
 import type { QueueLimits } from "./limits.ts";
 
 /** Which way the data of an operation go. */
-export const directionOf = (operation: BlockOperation): Direction =>
+export const directionOfOperation = (operation: BlockOperation): Direction =>
   operation === "read" ? "from-device" : "to-device";
 
+/** Bios that go to the disk as one command. */
 export class BlockRequest {
   operation: BlockOperation = "read";
   firstBlock = 0;

@@ -23,6 +23,7 @@ export const BLOCK_STATUS = {
   invalid: 19,
 } as const;
 
+/** How a request ended, in the block layer's words. */
 export type BlockStatus = keyof typeof BLOCK_STATUS;
 
 const BY_ERRNO: { readonly [E in Errno]?: BlockStatus } = {

@@ -11,6 +11,7 @@ import { badVector, mixedProviders } from "./errors.ts";
 /** Who lends the memory: RAM, or a peer's memory by an identity of the caller's choice (compared with `===`). */
 export type Provider = object | undefined;
 
+/** Physical vectors as columns of numbers: no object for each. */
 export class VectorList {
   phys: Float64Array = new Float64Array(16);
   length: Float64Array = new Float64Array(16);

@@ -23,7 +23,7 @@ import type { QueuePair } from "./queue-pair.ts";
 
 export const ADMIN_ENTRIES = 32;
 /** The deadline of a command that may take as long as it likes. */
-export const FOREVER: number = Number.MAX_SAFE_INTEGER;
+const FOREVER: number = Number.MAX_SAFE_INTEGER;
 /** Of the log pages that events name, as much as is the same for all. */
 const LOG_BYTES = 512;
 const ALL_NAMESPACES = 0xffff_ffff;
@@ -33,7 +33,7 @@ interface Answer {
   readonly result: number;
 }
 
-export interface AdminHost {
+interface AdminHost {
   /** Memory that CPU and device share. */
   share(length: number): SharedMemory;
   /** When a command that is sent now has run out of time. */

@@ -6,9 +6,11 @@
  * Specified by: NVM Express base specification 2.0, 8.5; behaviour of Linux 7.2 NVMe driver.
  */
 import { CMB_CONTROL, COMMAND_BYTES, decodeCmb, REGISTER, write64 } from "../../layouts/nvme/index.ts";
-import { barBusAddress, type PciDevice, type Registers } from "../../platform/index.ts";
+import { barBusAddress } from "../../layouts/pci/index.ts";
+import type { PciDevice, Registers } from "../../platform/index.ts";
 import type { CommandRing } from "./queue-pair.ts";
 
+/** A controller memory buffer: where it lies, and what it may hold (NVM Express base specification 2.0, 3.1.4.11). */
 export interface Cmb {
   /** The BAR it is in, and where in that. */
   readonly bar: number;

@@ -15,6 +15,7 @@ class Mapped implements MappedRequest {
   peer: P2pMapType = "none";
 }
 
+/** What the mapping of one command needs until it is undone; made once for each slot. */
 export class CommandMapping {
   direction: Direction = "from-device";
 

@@ -7,13 +7,23 @@
 import { commandId } from "../../layouts/nvme/index.ts";
 import { Bio, BlockRequest } from "../block/index.ts";
 import { CommandMapping } from "./command-mapping.ts";
-import type { QueuePair } from "./queue-pair.ts";
 
 /** Called when a command is over: its status (type << 8 | code, and the do-not-retry bit), and dword 0. */
-export type CommandEnd = (slot: CommandSlot, status: number, result: number) => void;
+type CommandEnd = (slot: CommandSlot, status: number, result: number) => void;
+
+/** The queue that a slot belongs to, as far as the slot's users ask it. */
+interface SlotOwner {
+  readonly id: number;
+  /** Where the next command is written before it is pushed. */
+  readonly command: DataView;
+  /** The command of the slot goes to the controller, which has until `deadlineMs`. */
+  push(slot: CommandSlot, deadlineMs: number): void;
+  /** The slot's command is over: its tag may be used again. */
+  release(slot: CommandSlot): void;
+}
 
 export class CommandSlot {
-  readonly queue: QueuePair;
+  readonly queue: SlotOwner;
   readonly tag: number;
   #generation = 0;
   inFlight = false;
@@ -34,7 +44,7 @@ export class CommandSlot {
   readonly request: BlockRequest = new BlockRequest();
   readonly bio: Bio = new Bio();
 
-  constructor(queue: QueuePair, tag: number) {
+  constructor(queue: SlotOwner, tag: number) {
     this.queue = queue;
     this.tag = tag;
   }

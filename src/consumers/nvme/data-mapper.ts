@@ -23,13 +23,13 @@ import {
   SGL_TYPE,
 } from "../../layouts/nvme/index.ts";
 import {
-  attributesOf,
+  attributesOfRoute,
   type BlockRequest,
   type BlockStatus,
   DmaIterator,
-  directionOf,
+  type DmaOps,
+  directionOfOperation,
   gapMask,
-  type MappingDoor,
   type QueueLimits,
   statusOfError,
   unmapRequest,
@@ -41,9 +41,10 @@ import { MetadataMapper } from "./metadata-mapper.ts";
 import { RECORD_BYTES, type RecordPool } from "./segment-records.ts";
 import { unmapDescriptors } from "./sgl-list.ts";
 
+/** Maps a command's data, and writes its data pointer: PRP or SGL, whichever is right for it. */
 export class DataMapper {
   readonly counters: MapperCounters = new MapperCounters();
-  readonly #door: MappingDoor;
+  readonly #ops: DmaOps;
   readonly #limits: QueueLimits;
   readonly #options: MapperOptions;
   readonly #pools: DescriptorPools;
@@ -51,19 +52,13 @@ export class DataMapper {
   readonly #metadata: MetadataMapper;
   readonly #iterator = new DmaIterator();
 
-  constructor(
-    door: MappingDoor,
-    limits: QueueLimits,
-    options: MapperOptions,
-    pools: DescriptorPools,
-    records: RecordPool,
-  ) {
-    this.#door = door;
+  constructor(ops: DmaOps, limits: QueueLimits, options: MapperOptions, pools: DescriptorPools, records: RecordPool) {
+    this.#ops = ops;
     this.#limits = limits;
     this.#options = options;
     this.#pools = pools;
     this.#records = records;
-    this.#metadata = new MetadataMapper(door, limits, options, pools.small, this.counters);
+    this.#metadata = new MetadataMapper(ops, limits, options, pools.small, this.counters);
   }
 
   /** Why the last request that could not be mapped could not be, as the mapping call said it; once. */
@@ -90,7 +85,7 @@ export class DataMapper {
     mapping.data.peer = "none";
     mapping.bytes = request.bytes;
     mapping.sglEntries = 0;
-    mapping.direction = directionOf(request.operation);
+    mapping.direction = directionOfOperation(request.operation);
     this.counters.requests++;
     const forced = this.#sglForced(request, passthrough);
     if (request.segments === 1 && request.first!.data.vecs!.provider === undefined) {
@@ -99,7 +94,7 @@ export class DataMapper {
     }
     const iterator = this.#iterator;
     const { bytes, gap, first } = request;
-    if (!iterator.start(this.#door, first, "data", bytes, gap, this.#limits, mapping.direction, mapping.data))
+    if (!iterator.start(this.#ops, first, "data", bytes, gap, this.#limits, mapping.direction, mapping.data))
       return iterator.failure;
     const { counters } = this;
     if (mapping.data.range) {
@@ -137,18 +132,18 @@ export class DataMapper {
     mapping.form = "none";
     if (form === "none") return;
     if (form === "single") {
-      this.#door.unmapPhys(mapping.address as DmaAddr, mapping.length, direction);
+      this.#ops.unmapPhys(mapping.address as DmaAddr, mapping.length, direction);
       return;
     }
     const { records } = mapping;
-    if (!unmapRequest(this.#door, data)) {
-      const attributes = attributesOf(data.peer);
+    if (!unmapRequest(this.#ops, data)) {
+      const attributes = attributesOfRoute(data.peer);
       if (records)
         for (let i = 0; i < records.count; i++)
-          this.#door.unmapPhys(records.addresses[i]! as DmaAddr, records.lengths[i]!, direction, attributes);
+          this.#ops.unmapPhys(records.addresses[i]! as DmaAddr, records.lengths[i]!, direction, attributes);
       else if (form === "sgl" && mapping.blockCount > 0)
-        unmapDescriptors(this.#door, mapping.blocks[0]!.view, 0, mapping.sglEntries, direction, data);
-      else if (form === "sgl") this.#door.unmapPhys(mapping.address as DmaAddr, mapping.length, direction, attributes);
+        unmapDescriptors(this.#ops, mapping.blocks[0]!.view, 0, mapping.sglEntries, direction, data);
+      else if (form === "sgl") this.#ops.unmapPhys(mapping.address as DmaAddr, mapping.length, direction, attributes);
     }
     if (records) {
       mapping.records = undefined;
@@ -184,7 +179,7 @@ export class DataMapper {
     if (!fitsPrps && !this.#options.sgls) return undefined;
     let address: number;
     try {
-      address = this.#door.mapPhys(phys as PhysAddr, bytes, mapping.direction);
+      address = this.#ops.mapPhys(phys as PhysAddr, bytes, mapping.direction);
     } catch (error) {
       this.#iterator.cause = error;
       return statusOfError(error);
@@ -289,7 +284,7 @@ export class DataMapper {
 
   /** Keeps the run that the iterator is at, if it has to be unmapped by itself. */
   #record(mapping: CommandMapping): void {
-    if (mapping.data.range || mapping.data.peer === "bus-address" || !this.#door.needsUnmap) return;
+    if (mapping.data.range || mapping.data.peer === "bus-address" || !this.#ops.needsUnmap) return;
     mapping.records ??= this.#records.take();
     mapping.records.add(this.#iterator.address, this.#iterator.length);
     this.counters.metadataBytes += RECORD_BYTES;

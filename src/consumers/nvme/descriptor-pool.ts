@@ -17,14 +17,18 @@ export interface SharedMemory {
   free(): void;
 }
 
+/** Memory for a list of descriptors. */
 export interface DescriptorBlock {
   readonly address: number;
   readonly view: DataView;
 }
 
+/** Bytes of a block for short lists. */
 export const SMALL_BLOCK = 256;
+/** Bytes of a block for long lists. */
 export const LARGE_BLOCK: number = CONTROLLER_PAGE;
 
+/** Blocks of one size for descriptors, mapped once and used again. */
 export class DescriptorPool {
   readonly blockBytes: number;
   inUse = 0;

@@ -11,6 +11,7 @@ export interface MapperOptions {
   readonly untrusted: boolean;
 }
 
+/** Average bytes of a segment from which an SGL is used: 32 KiB, as in Linux. */
 export const DEFAULT_SGL_THRESHOLD = 32_768;
 /** Two words: the reference to the range, and how memory is reached. */
 export const RANGE_STATE_BYTES = 16;

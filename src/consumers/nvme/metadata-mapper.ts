@@ -9,11 +9,11 @@
 import type { DmaAddr, PhysAddr } from "../../base/index.ts";
 import { COMMAND, POINTERS, PRP_BYTES, put64, putSgl, SGL_BYTES, SGL_TYPE } from "../../layouts/nvme/index.ts";
 import {
-  attributesOf,
+  attributesOfRoute,
   type BlockRequest,
   type BlockStatus,
   DmaIterator,
-  type MappingDoor,
+  type DmaOps,
   type QueueLimits,
   statusOfError,
   unmapRequest,
@@ -24,7 +24,7 @@ import { type MapperCounters, type MapperOptions, RANGE_STATE_BYTES } from "./ma
 import { unmapDescriptors } from "./sgl-list.ts";
 
 export class MetadataMapper {
-  readonly #door: MappingDoor;
+  readonly #ops: DmaOps;
   readonly #limits: QueueLimits;
   readonly #options: MapperOptions;
   readonly #pool: DescriptorPool;
@@ -33,13 +33,13 @@ export class MetadataMapper {
 
   /** @param pool of small blocks */
   constructor(
-    door: MappingDoor,
+    ops: DmaOps,
     limits: QueueLimits,
     options: MapperOptions,
     pool: DescriptorPool,
     counters: MapperCounters,
   ) {
-    this.#door = door;
+    this.#ops = ops;
     this.#limits = limits;
     this.#options = options;
     this.#pool = pool;
@@ -66,12 +66,12 @@ export class MetadataMapper {
     const { metadataForm, metadata, direction, metadataBlock } = mapping;
     mapping.metadataForm = "none";
     if (metadataForm === "none") return;
-    if (!unmapRequest(this.#door, metadata)) {
+    if (!unmapRequest(this.#ops, metadata)) {
       if (metadataForm === "sgl")
-        unmapDescriptors(this.#door, metadataBlock!.view, 1, mapping.metadataEntries + 1, direction, metadata);
+        unmapDescriptors(this.#ops, metadataBlock!.view, 1, mapping.metadataEntries + 1, direction, metadata);
       else {
-        const attributes = attributesOf(metadata.peer);
-        this.#door.unmapPhys(mapping.metadataAddress as DmaAddr, mapping.metadataLength, direction, attributes);
+        const attributes = attributesOfRoute(metadata.peer);
+        this.#ops.unmapPhys(mapping.metadataAddress as DmaAddr, mapping.metadataLength, direction, attributes);
       }
     }
     if (metadataBlock) this.#pool.give(metadataBlock);
@@ -88,7 +88,7 @@ export class MetadataMapper {
       address = this.iterator.address;
     } else
       try {
-        address = this.#door.mapPhys(window.phys as PhysAddr, request.integrityBytes, mapping.direction);
+        address = this.#ops.mapPhys(window.phys as PhysAddr, request.integrityBytes, mapping.direction);
       } catch (error) {
         this.iterator.cause = error;
         return statusOfError(error);
@@ -131,7 +131,7 @@ export class MetadataMapper {
     const iterator = this.iterator;
     const { first, integrityBytes: bytes, integrityGap: gap } = request;
     const { direction, metadata } = mapping;
-    if (!iterator.start(this.#door, first, "integrity", bytes, gap, this.#limits, direction, metadata))
+    if (!iterator.start(this.#ops, first, "integrity", bytes, gap, this.#limits, direction, metadata))
       return iterator.failure;
     if (metadata.range) this.#counters.metadataBytes += RANGE_STATE_BYTES;
     return "ok";

@@ -21,7 +21,7 @@ import {
   viewOf,
 } from "../../layouts/nvme/index.ts";
 import type { HostBuffer, HostMemory } from "../../platform/index.ts";
-import type { BlockOperation, MappingDoor, QueueLimits, VectorList } from "../block/index.ts";
+import type { BlockOperation, DmaOps, QueueLimits, VectorList } from "../block/index.ts";
 import type { Dispatcher } from "./dispatcher.ts";
 import { outOfRange, unsupported } from "./errors.ts";
 import { FreeStack } from "./free-stack.ts";
@@ -33,6 +33,7 @@ export interface BlockRange {
   readonly blocks: number;
 }
 
+/** How one transfer differs from a plain one. */
 export interface TransferOptions {
   /** Gives the transfer up: it rejects with the signal's reason when the device has let go of the memory. */
   readonly signal?: AbortSignal;
@@ -43,9 +44,9 @@ export interface TransferOptions {
 }
 
 /** What a namespace needs of its controller. */
-export interface NamespaceHost {
+interface NamespaceHost {
   readonly dispatcher: Dispatcher;
-  readonly door: MappingDoor;
+  readonly ops: DmaOps;
   readonly memory: HostMemory;
   /** Bits of ONCS. */
   readonly optionalCommands: number;
@@ -53,6 +54,7 @@ export interface NamespaceHost {
   checkOpen(): void;
 }
 
+/** A disk of a controller, for reads, writes, compares and more. */
 export class NvmeNamespace {
   readonly id: number;
   readonly blocks: number;
@@ -251,7 +253,7 @@ export class NvmeNamespace {
   #fill(list: VectorList, buffers: readonly PhysVec[]): void {
     for (let i = 0; i < buffers.length; i++) {
       const { phys, length } = buffers[i]!;
-      list.add(phys, length, this.#host.door.providerOf(phys));
+      list.add(phys, length, this.#host.ops.providerOf(phys));
     }
   }
 

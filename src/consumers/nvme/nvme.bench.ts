@@ -3,22 +3,22 @@
  * KiB. And whole requests, from `read` to the end of the promise, with the simulated controller in between.
  *
  * All contenders map the same vectors for the same device and give them back. One-shot and scatterlist are what drivers did before,
- * through the same door (block/strategies.ts).
+ * through the same interface (block/older-ops.ts).
  */
 import { type Bench, type Contender, fold, HASH } from "../../../bench/bench.ts";
 import { MiB, PhysAddr, type Random } from "../../base/index.ts";
 import { Dma } from "../../dma/index.ts";
-import { NvmeController, SimulatedMachine, SimulatedUnit, VirtualClock } from "../../hosts/simulated/index.ts";
-import { IommuDomain } from "../../iommu/index.ts";
+import { NvmeController, SimulatedHost, SimulatedUnit, VirtualClock } from "../../hosts/simulated/index.ts";
+import { DmaDomain } from "../../iommu/index.ts";
 import { viewOf } from "../../layouts/nvme/index.ts";
 import { vtdSecondStage } from "../../layouts/pagetable/index.ts";
 import {
   Bio,
   BlockRequest,
   DEFAULT_LIMITS,
-  DmaDoor,
-  OneShotDoor,
-  ScatterlistDoor,
+  OneShotOps,
+  ScatterlistOps,
+  TwoStepOps,
   VectorList,
 } from "../block/index.ts";
 import {
@@ -34,7 +34,7 @@ import {
 
 function scene(pages: number, random: Random) {
   const unit = new SimulatedUnit();
-  const domain = new IommuDomain({ layout: vtdSecondStage(), unit, clock: new VirtualClock(), mode: "strict" });
+  const domain = new DmaDomain({ layout: vtdSecondStage(), unit, clock: new VirtualClock(), mode: "strict" });
   const dma = new Dma({ domain, maxSegmentSize: 2 ** 32 - 1 });
   const frames = random.shuffle(Array.from({ length: pages }, (_, i) => i * 2));
   const vecs = frames.map((frame) => ({ phys: PhysAddr((0x40000 + frame) * 4096), length: 4096 }));
@@ -50,13 +50,13 @@ const pools = (): DescriptorPools => {
   return new DescriptorPools(new DescriptorPool(SMALL_BLOCK, allocate), new DescriptorPool(LARGE_BLOCK, allocate));
 };
 
-function mapping(name: string, pages: number, Door: new (dma: Dma) => DmaDoor): Contender {
+function mapping(name: string, pages: number, Ops: new (dma: Dma) => TwoStepOps): Contender {
   return {
     name,
     prepare: (random) => {
       const { dma, vecs } = scene(pages, random);
       const options = { sgls: true, metadataSgls: false, sglThreshold: 32_768, untrusted: false };
-      const mapper = new DataMapper(new Door(dma), DEFAULT_LIMITS, options, pools(), new RecordPool());
+      const mapper = new DataMapper(new Ops(dma), DEFAULT_LIMITS, options, pools(), new RecordPool());
       const held = new CommandMapping();
       const [bio, front, request, list] = [new Bio(), new Bio(), new BlockRequest(), new VectorList()];
       const command = viewOf(new Uint8Array(64));
@@ -79,20 +79,17 @@ function mapping(name: string, pages: number, Door: new (dma: Dma) => DmaDoor): 
 }
 
 /** Requests of `pages` pages on a disk that answers at once, `depth` at a time. */
-const whole = (name: string, pages: number, depth: number, Door: new (dma: Dma) => DmaDoor): Contender => ({
+const whole = (name: string, pages: number, depth: number, Ops: new (dma: Dma) => TwoStepOps): Contender => ({
   name,
   prepare: (random) => {
-    const unit = new SimulatedUnit();
-    const machine = new SimulatedMachine({ memoryBytes: 64 * MiB, translator: unit });
-    const { clock } = machine;
-    const device = machine.plug("0.0", new NvmeController({ namespaces: [{ blocks: 1 << 20 }], serviceMs: 0 }))[0]!;
-    const domain = new IommuDomain({ layout: vtdSecondStage(), unit, clock, mode: "strict" });
-    unit.attach(device.requester, domain.tables);
-    const dma = new Dma({ domain, machine, node: device.node });
-    const buffer = machine.ram.allocate(2 * pages * 4096);
+    const host = new SimulatedHost({ memoryBytes: 64 * MiB, iommu: {} });
+    const { clock } = host;
+    const [disk] = host.plug("0.0", new NvmeController({ namespaces: [{ blocks: 1 << 20 }], serviceMs: 0 }));
+    const { device, dma } = host.openDevice(disk!.name);
+    const buffer = host.memory.allocate(2 * pages * 4096);
     const order = random.shuffle(Array.from({ length: pages }, (_, i) => i));
     const vecs = order.map((i) => ({ phys: PhysAddr(buffer.phys + i * 8192), length: 4096 }));
-    const opening = clock.run(Nvme.open(device, dma, { clock, queues: 1, door: new Door(dma) }));
+    const opening = clock.run(Nvme.open(device, dma, { clock, queues: 1, ops: new Ops(dma) }));
     return async (units) => {
       const nvme = await opening;
       let hash = HASH;
@@ -108,9 +105,9 @@ const whole = (name: string, pages: number, depth: number, Door: new (dma: Dma) 
 });
 
 const WAYS = [
-  ["two-step", DmaDoor],
-  ["scatterlist", ScatterlistDoor],
-  ["one-shot for each segment", OneShotDoor],
+  ["two-step", TwoStepOps],
+  ["scatterlist", ScatterlistOps],
+  ["one-shot for each segment", OneShotOps],
 ] as const;
 
 export const benches: readonly Bench[] = [
@@ -119,7 +116,7 @@ export const benches: readonly Bench[] = [
     unit: "request",
     smoke: 64,
     full: 50_000,
-    contenders: WAYS.map(([name, Door]) => mapping(name, 32, Door)),
+    contenders: WAYS.map(([name, Ops]) => mapping(name, 32, Ops)),
     sameHash: false, // the first address of a scatterlist is that of a range; one by one, each page has its own
   },
   {
@@ -127,14 +124,14 @@ export const benches: readonly Bench[] = [
     unit: "request",
     smoke: 64,
     full: 400_000,
-    contenders: [mapping("one segment, whatever the way", 1, DmaDoor)],
+    contenders: [mapping("one segment, whatever the way", 1, TwoStepOps)],
   },
   {
     name: "NVMe: whole requests of 128 KiB in sequence, driver and simulated controller, depth 8",
     unit: "request",
     smoke: 16,
     full: 2048,
-    contenders: WAYS.map(([name, Door]) => whole(name, 32, 8, Door)),
+    contenders: WAYS.map(([name, Ops]) => whole(name, 32, 8, Ops)),
     sameHash: false,
   },
   {
@@ -142,6 +139,6 @@ export const benches: readonly Bench[] = [
     unit: "request",
     smoke: 32,
     full: 16_384,
-    contenders: [whole("one segment, whatever the way", 1, 32, DmaDoor)],
+    contenders: [whole("one segment, whatever the way", 1, 32, TwoStepOps)],
   },
 ];

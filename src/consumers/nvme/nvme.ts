@@ -17,7 +17,7 @@ import {
   SGL_SUPPORT,
 } from "../../layouts/nvme/index.ts";
 import type { PciBar, PciDevice } from "../../platform/index.ts";
-import { DEFAULT_LIMITS, DmaDoor, type MappingDoor, type QueueLimits, requestLimit } from "../block/index.ts";
+import { DEFAULT_LIMITS, type DmaOps, type QueueLimits, requestLimit, TwoStepOps } from "../block/index.ts";
 import type { Cmb } from "./cmb.ts";
 import { Controller } from "./controller.ts";
 import { DataMapper } from "./data-mapper.ts";
@@ -36,6 +36,10 @@ const MOST_BYTES = 8 * MiB;
 const MOST_METADATA_SEGMENTS = 15;
 const CONTROLLER_PAGE_MASK = 4095;
 
+/**
+ * A driver for one NVMe controller: {@link Nvme.open} brings it up, reads and writes go to its namespaces, {@link
+ * Nvme.close} lets it go. Requests that a reset interrupts are sent again. NVM Express base specification 2.0.
+ */
 export class Nvme {
   readonly device: PciDevice;
   readonly identity: ControllerIdentity;
@@ -43,7 +47,7 @@ export class Nvme {
   readonly namespaces: readonly NvmeNamespace[] = [];
   readonly #controller: Controller;
   readonly #dma: Dma;
-  readonly #door: MappingDoor;
+  readonly #ops: DmaOps;
   readonly #settings: MapperOptions;
   readonly #mapper: DataMapper;
   readonly #pools: DescriptorPools;
@@ -56,7 +60,7 @@ export class Nvme {
     this.#dma = dma;
     this.device = controller.device;
     this.identity = controller.identity;
-    this.#door = options.door ?? new DmaDoor(dma);
+    this.#ops = options.ops ?? new TwoStepOps(dma);
     const { descriptorLimit } = options;
     const share = (length: number) => controller.share(length);
     this.#pools = new DescriptorPools(
@@ -75,7 +79,7 @@ export class Nvme {
       untrusted,
     };
     // Segment limits are the same for all namespaces: the mapper needs no others.
-    this.#mapper = new DataMapper(this.#door, DEFAULT_LIMITS, this.#settings, this.#pools, this.#records);
+    this.#mapper = new DataMapper(this.#ops, DEFAULT_LIMITS, this.#settings, this.#pools, this.#records);
     this.#dispatcher = new Dispatcher(controller, this.#mapper, options.retries ?? 5);
   }
 
@@ -105,7 +109,7 @@ export class Nvme {
     const ids = decodeNamespaceList(await controller.identify(IDENTIFY.activeNamespaces, 0));
     const host = {
       dispatcher: this.#dispatcher,
-      door: this.#door,
+      ops: this.#ops,
       memory: this.device.memory,
       optionalCommands: this.identity.optionalCommands,
       checkOpen: () => {

@@ -1,7 +1,8 @@
 /** What a caller may say when it opens a controller, and what it is told. */
 import type { Clock } from "../../platform/index.ts";
-import type { MappingDoor } from "../block/index.ts";
+import type { DmaOps } from "../block/index.ts";
 
+/** How a controller is driven. */
 export interface NvmeOptions {
   /** Time: for waiting, time-outs and polling. */
   readonly clock: Clock;
@@ -23,8 +24,8 @@ export interface NvmeOptions {
   readonly descriptorLimit?: number;
   /** How often to look for completions if the device has no interrupts; 0.05 ms unless said. */
   readonly pollMs?: number;
-  /** Another way to memory than two steps: for comparing (`consumers/block/strategies.ts`). */
-  readonly door?: MappingDoor;
+  /** Another way to memory than two steps: for comparing (`consumers/block/older-ops.ts`). */
+  readonly ops?: DmaOps;
   /** Called for each asynchronous event of the controller. */
   readonly onEvent?: (event: NvmeEvent) => void;
 }

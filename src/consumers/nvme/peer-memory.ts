@@ -15,6 +15,7 @@ import type { Cmb } from "./cmb.ts";
 /** Start and length must be multiples of this: memory is added to a machine in such pieces. */
 const GRANULE: number = 2 * MiB;
 
+/** Memory of a controller that others transfer to and from, given out in pieces. */
 export class PeerMemory implements Disposable {
   readonly provider: P2pProvider;
   readonly #router: P2pRouter;

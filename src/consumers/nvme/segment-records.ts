@@ -9,8 +9,10 @@ import { FreeStack } from "./free-stack.ts";
 
 /** As many data segments as one request may have. */
 export const MAX_SEGMENTS = 256;
+/** Bytes that are kept for a segment that is unmapped by itself. */
 export const RECORD_BYTES = 16;
 
+/** Addresses and lengths of segments that are unmapped one by one. */
 export class SegmentRecords {
   readonly addresses: Float64Array = new Float64Array(MAX_SEGMENTS);
   readonly lengths: Float64Array = new Float64Array(MAX_SEGMENTS);
@@ -22,6 +24,7 @@ export class SegmentRecords {
   }
 }
 
+/** Records that serve one request after the other. */
 export class RecordPool {
   inUse = 0;
   readonly #free = new FreeStack<SegmentRecords>();

@@ -5,18 +5,18 @@
  */
 import type { Direction, DmaAddr } from "../../base/index.ts";
 import { get64, SGL, SGL_BYTES } from "../../layouts/nvme/index.ts";
-import { attributesOf, type MappedRequest, type MappingDoor } from "../block/index.ts";
+import { attributesOfRoute, type DmaOps, type MappedRequest } from "../block/index.ts";
 
 /** Takes the memory of descriptors [first, end) of a list away from the device, which must be done with it. */
 export function unmapDescriptors(
-  door: MappingDoor,
+  ops: DmaOps,
   list: DataView,
   first: number,
   end: number,
   direction: Direction,
   { peer }: MappedRequest,
 ): void {
-  const attributes = attributesOf(peer);
+  const attributes = attributesOfRoute(peer);
   for (let at = first * SGL_BYTES; at < end * SGL_BYTES; at += SGL_BYTES)
-    door.unmapPhys(get64(list, at) as DmaAddr, list.getUint32(at + SGL.length, true), direction, attributes);
+    ops.unmapPhys(get64(list, at) as DmaAddr, list.getUint32(at + SGL.length, true), direction, attributes);
 }

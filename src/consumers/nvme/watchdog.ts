@@ -6,7 +6,7 @@
  */
 import type { Clock, Timer } from "../../platform/index.ts";
 
-export interface WatchdogOptions {
+interface WatchdogOptions {
   readonly clock: Clock;
   readonly timeoutMs: number;
   /** How often to look for completions; undefined if the device has interrupts. */

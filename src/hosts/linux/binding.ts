@@ -16,6 +16,7 @@ const VFIO_PCI = "vfio-pci";
 /** One file a device, with the name of the driver that had it. */
 const KEPT = "/run/dmalink/bound";
 
+/** What became of a device: its driver before and now. */
 export interface Binding {
   readonly name: string;
   /** The driver before, and after; undefined: none. */

@@ -1,6 +1,7 @@
 /** The machine's own clock: monotonic time, and timers of Node. */
 import type { Clock, Timer } from "../../platform/index.ts";
 
+/** Real time, milliseconds since some moment. */
 export class MonotonicClock implements Clock {
   nowMs(): number {
     return performance.now();

@@ -6,7 +6,7 @@
  * Not for: the container (type1), which maps such memory by its address.
  * Specified by: Linux 7.2 uAPI, VFIO_DEVICE_FEATURE_DMA_BUF and IOMMU_IOAS_MAP_FILE.
  */
-import type { Fd } from "./sys.ts";
+import type { Fd } from "./syscalls.ts";
 
 interface Lent {
   readonly address: number;

@@ -7,24 +7,10 @@
  * Specified by: Linux 7.2 uAPI, vfio.h; docs/real-hardware.md.
  */
 import type { PhysAddr } from "../../base/index.ts";
-import {
-  barBusAddress,
-  type HostMemory,
-  type PciBar,
-  type PciDevice,
-  type PciNode,
-  type Registers,
-  requesterId,
-} from "../../platform/index.ts";
-import type { DeviceMemory } from "./device-memory.ts";
-import type { LinuxDomain } from "./domain.ts";
-import { badVector, noReset } from "./errors.ts";
-import type { InterruptSource, Interrupts } from "./interrupts.ts";
-import { CalledRegisters, type ClosableRegisters, MappedRegisters } from "./registers.ts";
-import { StructureValue } from "./structure.ts";
-import type { Fd, Sys } from "./sys.ts";
+import { barBusAddress, requesterId } from "../../layouts/pci/index.ts";
 import {
   CONSTANTS,
+  CStructValue,
   DEVICE_INFO,
   FEATURE,
   FEATURE_DMA_BUF,
@@ -34,7 +20,14 @@ import {
   REGION_INFO,
   REQUESTS,
   type RequestName,
-} from "./uapi.ts";
+} from "../../layouts/uapi/index.ts";
+import type { HostMemory, PciBar, PciDevice, PciNode, Registers } from "../../platform/index.ts";
+import type { DeviceMemory } from "./device-memory.ts";
+import type { LinuxDomain } from "./domain.ts";
+import { badVector, noReset } from "./errors.ts";
+import type { InterruptSource, Interrupts } from "./interrupts.ts";
+import { CalledRegisters, type ClosableRegisters, MappedRegisters } from "./registers.ts";
+import type { Fd, Syscalls } from "./syscalls.ts";
 
 const COMMAND = 4;
 const COMMAND_MEMORY = 2;
@@ -46,10 +39,10 @@ const READ_WRITE_CLOEXEC = 0o2000002;
 /** Vectors that are set up; a device may have 2048, and each is a file and a kernel interrupt. */
 const MOST_VECTORS = 64;
 
-export interface LinuxDeviceParts {
+interface LinuxDeviceParts {
   readonly name: string;
   readonly fd: Fd;
-  readonly sys: Sys;
+  readonly sys: Syscalls;
   readonly domain: LinuxDomain;
   /** It leaves its address space, which closes `fd`. Cannot fail. */
   readonly leave: () => void;
@@ -60,6 +53,7 @@ export interface LinuxDeviceParts {
   readonly interrupts: Interrupts | undefined;
 }
 
+/** A real PCI device, through vfio-pci. Closing stops it before it lets go of what is mapped. */
 export class LinuxDevice implements PciDevice, Disposable {
   readonly name: string;
   readonly requester: number;
@@ -76,7 +70,7 @@ export class LinuxDevice implements PciDevice, Disposable {
   readonly canReset: boolean;
   readonly #fd: Fd;
   readonly #leave: () => void;
-  readonly #sys: Sys;
+  readonly #sys: Syscalls;
   readonly #interrupts: Interrupts | undefined;
   readonly #config: { offset: number; size: number };
   readonly #bars = new Map<number, ClosableRegisters | undefined>();
@@ -106,7 +100,7 @@ export class LinuxDevice implements PciDevice, Disposable {
     this.#interrupts = interrupts;
     this.requester = requesterId(name);
     this.node = alone(this);
-    const info = new StructureValue(DEVICE_INFO, { argsz: DEVICE_INFO.bytes });
+    const info = new CStructValue(DEVICE_INFO, { argsz: DEVICE_INFO.bytes });
     this.#call("VFIO_DEVICE_GET_INFO", info.bytes, "ask what the device is");
     this.canReset = (info.get("flags") & CONSTANTS.VFIO_DEVICE_FLAGS_RESET) !== 0;
     this.#config = this.#region(CONSTANTS.VFIO_PCI_CONFIG_REGION_INDEX);
@@ -258,9 +252,9 @@ export class LinuxDevice implements PciDevice, Disposable {
     const flags = CONSTANTS.VFIO_DEVICE_FEATURE_GET | CONSTANTS.VFIO_DEVICE_FEATURE_DMA_BUF;
     const what = { region_index: index, open_flags: READ_WRITE_CLOEXEC, nr_ranges: 1 };
     const extra = FEATURE_DMA_BUF.bytes + REGION_DMA_RANGE.bytes;
-    const { bytes } = new StructureValue(FEATURE, { argsz: FEATURE.bytes + extra, flags }, extra);
-    bytes.set(new StructureValue(FEATURE_DMA_BUF, what).bytes, FEATURE.bytes);
-    const all = new StructureValue(REGION_DMA_RANGE, { offset: 0, length });
+    const { bytes } = new CStructValue(FEATURE, { argsz: FEATURE.bytes + extra, flags }, extra);
+    bytes.set(new CStructValue(FEATURE_DMA_BUF, what).bytes, FEATURE.bytes);
+    const all = new CStructValue(REGION_DMA_RANGE, { offset: 0, length });
     bytes.set(all.bytes, FEATURE.bytes + FEATURE_DMA_BUF.bytes);
     let fd: Fd;
     try {
@@ -284,13 +278,13 @@ export class LinuxDevice implements PciDevice, Disposable {
   }
 
   #region(index: number): { offset: number; size: number; flags: number } {
-    const info = new StructureValue(REGION_INFO, { argsz: REGION_INFO.bytes, index });
+    const info = new CStructValue(REGION_INFO, { argsz: REGION_INFO.bytes, index });
     this.#call("VFIO_DEVICE_GET_REGION_INFO", info.bytes, `ask for region ${index}`);
     return { offset: info.get("offset"), size: info.get("size"), flags: info.get("flags") };
   }
 
   #countOf(index: number): number {
-    const info = new StructureValue(IRQ_INFO, { argsz: IRQ_INFO.bytes, index });
+    const info = new CStructValue(IRQ_INFO, { argsz: IRQ_INFO.bytes, index });
     try {
       this.#call("VFIO_DEVICE_GET_IRQ_INFO", info.bytes, `ask for interrupts of kind ${index}`);
     } catch {
@@ -335,7 +329,7 @@ export class LinuxDevice implements PciDevice, Disposable {
     const data = fds.length === 0 ? CONSTANTS.VFIO_IRQ_SET_DATA_NONE : CONSTANTS.VFIO_IRQ_SET_DATA_EVENTFD;
     const length = IRQ_SET.bytes + fds.length * 4;
     const flags = data | CONSTANTS.VFIO_IRQ_SET_ACTION_TRIGGER;
-    const set = new StructureValue(IRQ_SET, { argsz: length, flags, index, start, count: fds.length }, fds.length * 4);
+    const set = new CStructValue(IRQ_SET, { argsz: length, flags, index, start, count: fds.length }, fds.length * 4);
     const view = new DataView(set.bytes.buffer);
     fds.forEach((fd, i) => {
       view.setInt32(IRQ_SET.bytes + i * 4, fd, true);

@@ -1,7 +1,7 @@
 /**
  * A device's address space on Linux: addresses by our own allocator, translations by the kernel.
  *
- * Idea: the same reserve, map, sync and release as a domain with tables of its own ({@link IommuDomain}), so the DMA API runs
+ * Idea: the same reserve, map, sync and release as a domain with tables of its own ({@link DmaDomain}), so the DMA API runs
  * unchanged. "Physical" addresses are addresses of this process. Each map is one call to the kernel; with `coalesce`, links
  * wait for their sync, and those that continue each other become one call.
  * Promises: a failed map leaves nothing; when an unmap returns, the device cannot reach the memory, and it is unpinned; an unmap
@@ -9,15 +9,14 @@
  * Not for: unmapping part of what was mapped together: Linux does not (ERR_DMA_SPLIT, EOPNOTSUPP).
  * Specified by: docs/real-hardware.md; uAPI of Linux 7.2.
  */
-import { Counters, ERRNO, hex, type IovaPage, PAGE_SIZE, type PhysPage } from "../../base/index.ts";
-import type { AddressSpace, AddressTable } from "../../iommu/index.ts";
-import { type IovaDevice, IovaDomain, IovaSpace, type PfnRange } from "../../iova/index.ts";
-import type { Gather, LeafCursor } from "../../pagetable/index.ts";
-import type { Observer } from "../../trace/index.ts";
+import { Counters, hex, type IovaPage, type Observer, PAGE_SIZE, type PhysPage } from "../../base/index.ts";
+import type { AddressSpace, LinkCursor } from "../../iommu/index.ts";
+import { type GranuleRange, IovaAllocator, type IovaDevice, IovaSpace } from "../../iova/index.ts";
 import { type Area, Areas } from "./areas.ts";
 import { noMappings, overlaps, shortUnmap, splitRefused } from "./errors.ts";
-import type { AddressRange, KernelSpace } from "./kernel-space.ts";
+import type { AddressRange, IoAddressSpace } from "./ioas.ts";
 
+/** How maps are issued, and what is kept out. */
 export interface LinuxDomainOptions {
   /** Links wait for their sync, and adjacent ones become one call. False unless said. */
   readonly coalesce?: boolean;
@@ -37,13 +36,17 @@ export interface KernelCalls {
 /** Addresses of a process: 57 bits at most. */
 const ADDRESS_BITS = 57;
 
+/**
+ * A device's address space over the kernel's: addresses are chosen here, tables are the kernel's. Memory is this
+ * process's, by its own addresses; the kernel pins it.
+ */
 export class LinuxDomain implements AddressSpace {
   readonly counters: Counters;
   readonly mode = "strict";
   readonly granule: number;
-  readonly table: AddressTable;
+  readonly outputBits: number = ADDRESS_BITS;
   readonly calls: KernelCalls = { maps: 0, unmaps: 0 };
-  readonly #kernel: KernelSpace;
+  readonly #kernel: IoAddressSpace;
   readonly #granulePages: number;
   readonly #space: IovaSpace;
   readonly #areas = new Areas();
@@ -53,20 +56,19 @@ export class LinuxDomain implements AddressSpace {
   #waiting = 0;
   #closed = false;
 
-  constructor(kernel: KernelSpace, options: LinuxDomainOptions = {}) {
+  constructor(kernel: IoAddressSpace, options: LinuxDomainOptions = {}) {
     this.#kernel = kernel;
     this.counters = options.counters ?? new Counters();
     this.granule = kernel.granule;
     this.#granulePages = kernel.granule / PAGE_SIZE;
     this.#coalesce = options.coalesce ?? false;
     this.#observer = options.observer;
-    this.table = new KernelTable(this);
-    const domain = new IovaDomain({ granule: this.granule, startPfn: 1, counters: this.counters });
+    const domain = new IovaAllocator({ granule: this.granule, firstGranule: 1, counters: this.counters });
     const end = kernel.ranges.at(-1)?.end ?? 0;
-    this.#space = new IovaSpace(domain, { aperturePfn: end / this.granule - 1, observer: options.observer });
+    this.#space = new IovaSpace(domain, { lastGranule: end / this.granule - 1, observer: options.observer });
     const kept = (options.keepOut ?? []).map(({ start, end }) => ({
-      lo: Math.floor(start / this.granule),
-      hi: Math.ceil(end / this.granule) - 1,
+      first: Math.floor(start / this.granule),
+      last: Math.ceil(end / this.granule) - 1,
     }));
     this.#space.join([...holes(kernel, this.granule), ...kept]);
   }
@@ -94,18 +96,23 @@ export class LinuxDomain implements AddressSpace {
     return (this.#space.allocate(pages / per, Math.floor(limitPage / per), device) * per) as IovaPage;
   }
 
+  /** Links go where every map goes; with `coalesce` they wait for their sync. */
+  openLinks(): LinkCursor {
+    return new KernelLinks(this, this.#coalesce);
+  }
+
   /**
-   * Makes `pages` from `page` reach memory from `phys` on; at once, or at the sync (a link, with `coalesce`).
+   * Makes `pages` from `page` reach memory from `phys` on; at once, or at the sync if it `waits`.
    *
    * Cost: one call to the kernel, which pins the pages.
    * @throws DmaError ERR_DMA_MAP (EADDRINUSE), ERR_DMA_SYSCALL (ENOMEM: locked memory; EFAULT, ENOSPC), ERR_DMA_LINUX_CLOSED
    */
-  map(page: IovaPage, phys: PhysPage, pages: number, prot: number, cursor?: LeafCursor): void {
+  map(page: IovaPage, phys: PhysPage, pages: number, prot: number, waits: boolean = false): void {
     if (this.#closed) throw noMappings();
     const place = this.#areas.from(page);
     const next = this.#areas.at(place);
     if (next !== undefined && next.page < page + pages) throw overlaps(page * PAGE_SIZE, pages * PAGE_SIZE);
-    if (this.#coalesce && cursor !== undefined) {
+    if (waits) {
       const before = this.#areas.at(place - 1);
       const goesOn = before !== undefined && continues(before, page, phys, prot);
       if (goesOn && this.#kernel.joins(phys * PAGE_SIZE)) before.pages += pages;
@@ -117,27 +124,6 @@ export class LinuxDomain implements AddressSpace {
     }
     this.#issue(page, phys, pages, prot);
     this.#areas.insert(place, { page, pages, frame: phys, prot, issued: true });
-  }
-
-  mapRuns(
-    page: IovaPage,
-    physPages: Float64Array,
-    pages: Int32Array,
-    count: number,
-    prot: number,
-    cursor?: LeafCursor,
-  ): number {
-    let mapped = 0;
-    try {
-      for (let i = 0; i < count; i++) {
-        this.map((page + mapped) as IovaPage, physPages[i] as PhysPage, pages[i]!, prot, cursor);
-        mapped += pages[i]!;
-      }
-    } catch (error) {
-      if (mapped > 0) this.unmapNow(page, mapped);
-      throw error;
-    }
-    return mapped;
   }
 
   /**
@@ -206,14 +192,6 @@ export class LinuxDomain implements AddressSpace {
     this.counters.rangeInvalidations++;
     return issued + dropped;
   }
-
-  /** The kernel invalidates at once: there is nothing to gather. */
-  unmapLater(page: IovaPage, pages: number, _gather: Gather): number {
-    return this.unmapNow(page, pages);
-  }
-
-  /** Nothing was gathered. */
-  invalidate(_gather: Gather): void {}
 
   /** Unmaps [`page`, + `mapped`) and gives [`page`, + `reserved`) back. @throws DmaError ERR_DMA_LINUX_SHORT_UNMAP */
   release(page: IovaPage, mapped: number, reserved: number): number {
@@ -291,17 +269,14 @@ export class LinuxDomain implements AddressSpace {
   }
 }
 
-/** The kernel's tables: what is in them is known, and they cannot be written. */
-class KernelTable implements AddressTable {
-  readonly layout = { outputBits: ADDRESS_BITS };
+/** The links of one range: the kernel's tables cannot be written, and it invalidates at once. */
+class KernelLinks implements LinkCursor {
   readonly #domain: LinuxDomain;
+  readonly #wait: boolean;
 
-  constructor(domain: LinuxDomain) {
+  constructor(domain: LinuxDomain, wait: boolean) {
     this.#domain = domain;
-  }
-
-  lookup(page: IovaPage): PhysPage | -1 {
-    return this.#domain.lookup(page);
+    this.#wait = wait;
   }
 
   mapPage(): boolean {
@@ -312,8 +287,31 @@ class KernelTable implements AddressTable {
     return 0;
   }
 
-  map(): number {
-    return -ERRNO.EOPNOTSUPP;
+  map(page: IovaPage, phys: PhysPage, pages: number, prot: number): void {
+    this.#domain.map(page, phys, pages, prot, this.#wait);
+  }
+
+  mapRuns(page: IovaPage, physPages: Float64Array, pages: Int32Array, count: number, prot: number): number {
+    let mapped = 0;
+    try {
+      for (let i = 0; i < count; i++) {
+        this.map((page + mapped) as IovaPage, physPages[i] as PhysPage, pages[i]!, prot);
+        mapped += pages[i]!;
+      }
+    } catch (error) {
+      if (mapped > 0) this.#domain.unmapNow(page, mapped);
+      throw error;
+    }
+    return mapped;
+  }
+
+  unmapLater(page: IovaPage, pages: number): number {
+    return this.#domain.unmapNow(page, pages);
+  }
+
+  /** Nothing waits. */
+  flush(): boolean {
+    return false;
   }
 }
 
@@ -333,11 +331,11 @@ const inBytes = ({ page, pages }: Area): { iova: number; length: number } => ({
 });
 
 /** What lies between the ranges that may be used: granules, inclusive. */
-function holes({ ranges }: KernelSpace, granule: number): PfnRange[] {
-  const found: PfnRange[] = [];
+function holes({ ranges }: IoAddressSpace, granule: number): GranuleRange[] {
+  const found: GranuleRange[] = [];
   let at = 0;
   for (const { start, end } of ranges) {
-    if (start > at) found.push({ lo: at / granule, hi: start / granule - 1 });
+    if (start > at) found.push({ first: at / granule, last: start / granule - 1 });
     at = end;
   }
   return found;

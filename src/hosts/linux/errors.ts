@@ -1,14 +1,14 @@
 /**
  * What a Linux host refuses: one function per error.
  *
- * A system call that fails is one kind; what to do about it depends on the call, and is in `cures.ts`.
+ * A system call that fails is one kind; what to do about it depends on the call, and is in `advice.ts`.
  */
 import { DmaError, ERRNO, type Errno, given, hex } from "../../base/index.ts";
-import { cureOf } from "./cures.ts";
-import type { Purpose } from "./sys.ts";
+import { adviceFor } from "./advice.ts";
+import type { Purpose } from "./syscalls.ts";
 
 /** Errno numbers by name, and back. */
-export function errnoName(number: number): Errno {
+function errnoName(number: number): Errno {
   return (Object.keys(ERRNO) as Errno[]).find((name) => ERRNO[name] === number) ?? "EIO";
 }
 
@@ -17,7 +17,7 @@ export function callFailed(syscall: string, number: number, purpose: Purpose): D
   const errno = errnoName(number);
   const said = ERRNO[errno] === number ? errno : `errno ${number}`;
   const what = typeof purpose === "string" ? purpose : purpose();
-  const cure = cureOf(syscall, errno);
+  const cure = adviceFor(syscall, errno);
   return new DmaError(
     "ERR_DMA_SYSCALL",
     errno,

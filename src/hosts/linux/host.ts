@@ -7,9 +7,15 @@
  * process, however it comes. Nothing is bound or unbound here.
  * Specified by: docs/real-hardware.md.
  */
-import type { Counters } from "../../base/index.ts";
-import type { DmaMachine } from "../../dma/index.ts";
-import type { Observer } from "../../trace/index.ts";
+import {
+  Dma,
+  type DmaMachine,
+  type Host,
+  type HostCapabilities,
+  type OpenDevice,
+  type OpenDeviceOptions,
+} from "../../dma/index.ts";
+import { P2pRouter } from "../../p2p/index.ts";
 import { closeAtExit } from "./cleanup.ts";
 import { MonotonicClock } from "./clock.ts";
 import { LinuxDevice } from "./device.ts";
@@ -17,49 +23,40 @@ import { DeviceMemory } from "./device-memory.ts";
 import { LinuxDomain } from "./domain.ts";
 import { hostClosed, noBackEnd, noIommu, noSuchDevice, openAlready, openedOtherwise, wrongDriver } from "./errors.ts";
 import { Interrupts } from "./interrupts.ts";
+import type { AddressRange, BackEnd, IoAddressSpace } from "./ioas.ts";
 import { IOMMU_NODE, IommufdSpace } from "./iommufd.ts";
-import type { AddressRange, BackEnd, KernelSpace } from "./kernel-space.ts";
-import { systemCalls } from "./koffi-sys.ts";
+import { systemCalls } from "./koffi-syscalls.ts";
 import { LinuxMemory } from "./memory.ts";
-import type { Fd, Sys } from "./sys.ts";
+import type { Fd, Syscalls } from "./syscalls.ts";
 import { fullName, groupObstacles, type PciFunction, Sysfs } from "./sysfs.ts";
 import { CONTAINER_NODE, Type1Space } from "./type1.ts";
 
+/** Where system calls and the kernel's files come from. */
 export interface LinuxHostOptions {
   /** System calls; this process's own unless said. */
-  readonly sys?: Sys;
+  readonly sys?: Syscalls;
   /** Where /sys, /proc and /dev are. */
   readonly sysfs?: Sysfs;
 }
 
-export interface OpenDeviceOptions {
+/** How a device is opened. */
+export interface LinuxOpenOptions extends OpenDeviceOptions {
   /** iommufd where there is one, else type1, unless said. */
   readonly backEnd?: BackEnd;
   /** Links wait for their sync; those that continue each other become one call. False unless said. */
   readonly coalesce?: boolean;
   /** No interrupts: the driver must poll. Costs a processor, and is the quickest. False unless said. */
   readonly polled?: boolean;
-  readonly counters?: Counters;
-  /** Told of every mapping that the kernel was given or lost. */
-  readonly observer?: Observer;
 }
 
-/** What a host can and cannot do, for suites that run on any. */
-export interface HostCapabilities {
-  /** Memory that a device cannot reach goes through a bounce pool. */
-  readonly bounce: boolean;
-  /** CPU caches can be maintained for devices that do not look into them. */
-  readonly cacheControl: boolean;
-  /** The DMA API's peer routes; without them a peer's memory is mapped like RAM, or not at all. */
-  readonly peerRoutes: boolean;
-  /** Invalidations can wait in a flush queue. */
-  readonly lazy: boolean;
-  /** A part of what was mapped together can be unmapped. */
-  readonly splits: boolean;
-  /** What mapping calls take are addresses of the machine's memory, not of this process. */
-  readonly physicalAddresses: boolean;
+/** A device of this machine, opened. */
+export interface LinuxOpenDevice extends OpenDevice {
+  readonly device: LinuxDevice;
+  /** Its address space, or that of its IOMMU group. */
+  readonly domain: LinuxDomain;
 }
 
+/** What a Linux host can and cannot do. */
 export const LINUX_CAPABILITIES: HostCapabilities = {
   bounce: false,
   cacheControl: false,
@@ -71,9 +68,9 @@ export const LINUX_CAPABILITIES: HostCapabilities = {
 
 /** Devices that the IOMMU cannot tell apart: one address space for all of them. */
 interface OpenGroup {
-  readonly space: KernelSpace;
+  readonly space: IoAddressSpace;
   readonly domain: LinuxDomain;
-  readonly options: OpenDeviceOptions;
+  readonly options: LinuxOpenOptions;
   /** Those that are open, by name. */
   readonly members: Set<string>;
 }
@@ -81,13 +78,14 @@ interface OpenGroup {
 /** Of an address space, so the same for all that share it. */
 const SHARED_OPTIONS = ["backEnd", "coalesce", "counters", "observer"] as const;
 
-export class LinuxHost implements Disposable {
+/** This machine. */
+export class LinuxHost implements Host {
   readonly memory: LinuxMemory;
   readonly clock: MonotonicClock = new MonotonicClock();
   /** What a {@link Dma} is made with. */
-  readonly machine: DmaMachine;
+  readonly dmaMachine: DmaMachine;
   readonly capabilities: HostCapabilities = LINUX_CAPABILITIES;
-  readonly #sys: Sys;
+  readonly #sys: Syscalls;
   readonly #sysfs: Sysfs;
   readonly #interrupts: Interrupts;
   readonly #deviceMemory = new DeviceMemory();
@@ -102,7 +100,7 @@ export class LinuxHost implements Disposable {
     this.#sys = options.sys ?? systemCalls();
     this.#sysfs = options.sysfs ?? new Sysfs();
     this.memory = new LinuxMemory(this.#sys);
-    this.machine = { memory: this.memory, pages: this.memory };
+    this.dmaMachine = { memory: this.memory, pages: this.memory };
     this.#interrupts = new Interrupts(this.#sys);
     this.#keepClosing = closeAtExit(() => this.close());
   }
@@ -115,7 +113,7 @@ export class LinuxHost implements Disposable {
    * @throws DmaError ERR_DMA_LINUX_CLOSED, ERR_DMA_LINUX_DEVICE, ERR_DMA_LINUX_DRIVER, ERR_DMA_LINUX_IOMMU, ERR_DMA_LINUX_VFIO,
    * ERR_DMA_LINUX_GROUP, ERR_DMA_LINUX_SHARED, ERR_DMA_SYSCALL: each says what to do
    */
-  openDevice(name: string, options: OpenDeviceOptions = {}): LinuxDevice {
+  openDevice(name: string, options: LinuxOpenOptions = {}): LinuxOpenDevice {
     if (this.#closed) throw hostClosed(name);
     const pci = this.#sysfs.pciFunction(fullName(name));
     if (pci === undefined) throw noSuchDevice(name);
@@ -140,7 +138,23 @@ export class LinuxHost implements Disposable {
       throw error;
     }
     this.#devices.add(device);
-    return device;
+    const { domain } = group;
+    const dma = new Dma({
+      ...options.limits,
+      domain,
+      name: device.name,
+      node: device.node,
+      machine: { ...this.dmaMachine, peers: new P2pRouter() }, // its own memory, by bus addresses
+      ...(options.observer && { observer: options.observer }),
+      ...(options.counters && { counters: options.counters }),
+      ...(options.debug && { debug: options.debug }),
+    });
+    return { device, dma, domain, barMemory: (index) => device.barMemory(index) };
+  }
+
+  /** Real time passes by itself. */
+  run<T>(work: Promise<T>): Promise<T> {
+    return work;
   }
 
   /**
@@ -162,7 +176,7 @@ export class LinuxHost implements Disposable {
   }
 
   /** Makes the group's address space for its first device, and lets others in. */
-  #enterGroup(pci: PciFunction, options: OpenDeviceOptions): { group: OpenGroup; fd: Fd } {
+  #enterGroup(pci: PciFunction, options: LinuxOpenOptions): { group: OpenGroup; fd: Fd } {
     const open = this.#groups.get(pci.group!);
     if (open === undefined) {
       const space = this.#openSpace(pci, options.backEnd);
@@ -199,7 +213,7 @@ export class LinuxHost implements Disposable {
     return [...members].flatMap((member) => this.#sysfs.memoryOf(member));
   }
 
-  #openSpace({ name, node, group }: PciFunction, asked: BackEnd | undefined): KernelSpace {
+  #openSpace({ name, node, group }: PciFunction, asked: BackEnd | undefined): IoAddressSpace {
     const sysfs = this.#sysfs;
     const reasons: string[] = [];
     if (asked !== "type1") {

@@ -4,14 +4,14 @@ export { MonotonicClock } from "./clock.ts";
 export { LinuxDevice } from "./device.ts";
 export { type KernelCalls, LinuxDomain, type LinuxDomainOptions } from "./domain.ts";
 export {
-  type HostCapabilities,
   LINUX_CAPABILITIES,
   LinuxHost,
   type LinuxHostOptions,
-  type OpenDeviceOptions,
+  type LinuxOpenDevice,
+  type LinuxOpenOptions,
 } from "./host.ts";
-export type { AddressRange, BackEnd, KernelSpace } from "./kernel-space.ts";
-export { systemCalls } from "./koffi-sys.ts";
+export type { AddressRange, BackEnd, IoAddressSpace } from "./ioas.ts";
+export { systemCalls } from "./koffi-syscalls.ts";
 export { type AllocateOptions, LinuxBuffer, LinuxMemory } from "./memory.ts";
 export {
   type Problem,
@@ -22,5 +22,5 @@ export {
   type SurveyedUnit,
   survey,
 } from "./survey.ts";
-export type { Fd, HugePage, MapOptions, Purpose, Sys } from "./sys.ts";
+export type { Fd, HugePage, MapOptions, Purpose, Syscalls } from "./syscalls.ts";
 export { fullName, groupObstacles, IOMMU_GROUPS, PCI_DEVICES, type PciFunction, Sysfs } from "./sysfs.ts";

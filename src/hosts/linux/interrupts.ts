@@ -7,7 +7,7 @@
  */
 import { MessageChannel, type MessagePort, Worker } from "node:worker_threads";
 import { INTERRUPT_WORKER } from "./interrupt-worker.ts";
-import type { Fd, Sys } from "./sys.ts";
+import type { Fd, Syscalls } from "./syscalls.ts";
 
 /** Eventfds that one worker waits for. */
 const SLOTS = 1024;
@@ -36,7 +36,7 @@ export interface InterruptSource {
 }
 
 export class Interrupts {
-  readonly #sys: Sys;
+  readonly #sys: Syscalls;
   readonly #words = new Int32Array(new SharedArrayBuffer((BEFORE + SLOTS + AFTER) * 4));
   readonly #watches = new Map<number, Watch>();
   /** To be closed when the worker has read the message of that number. */
@@ -47,7 +47,7 @@ export class Interrupts {
   #messages = 0;
   #lastSlot = 0;
 
-  constructor(sys: Sys) {
+  constructor(sys: Syscalls) {
     this.#sys = sys;
   }
 

@@ -6,14 +6,11 @@
  */
 import { hex, PAGE_SIZE } from "../../base/index.ts";
 import { READ, WRITE } from "../../layouts/pagetable/index.ts";
-import type { DeviceMemory } from "./device-memory.ts";
-import { type AddressRange, type KernelSpace, usableRanges } from "./kernel-space.ts";
-import { StructureValue } from "./structure.ts";
-import type { Fd, Sys } from "./sys.ts";
 import {
   ATTACH,
   BIND,
   CONSTANTS,
+  CStructValue,
   DESTROY,
   DETACH,
   IOAS_ALLOC,
@@ -24,14 +21,17 @@ import {
   IOVA_RANGE,
   REQUESTS,
   type RequestName,
-} from "./uapi.ts";
+} from "../../layouts/uapi/index.ts";
+import type { DeviceMemory } from "./device-memory.ts";
+import { type AddressRange, type IoAddressSpace, usableRanges } from "./ioas.ts";
+import type { Fd, Syscalls } from "./syscalls.ts";
 
 export const IOMMU_NODE = "/dev/iommu";
 
 /** More ranges than any machine has: holes are made by interrupts and by firmware, one each. */
 const RANGES = 256;
 
-export class IommufdSpace implements KernelSpace {
+export class IommufdSpace implements IoAddressSpace {
   readonly kind = "iommufd";
   readonly granule: number;
   readonly ranges: readonly AddressRange[];
@@ -39,24 +39,24 @@ export class IommufdSpace implements KernelSpace {
   readonly device: Fd;
   /** Every device that is in the space. */
   readonly #devices = new Set<Fd>();
-  readonly #sys: Sys;
+  readonly #sys: Syscalls;
   readonly #iommu: Fd;
   readonly #ioas: number;
   readonly #deviceMemory: DeviceMemory;
-  readonly #map: StructureValue<keyof typeof IOAS_MAP.fields>;
-  readonly #unmap: StructureValue<keyof typeof IOAS_UNMAP.fields>;
+  readonly #map: CStructValue<keyof typeof IOAS_MAP.fields>;
+  readonly #unmap: CStructValue<keyof typeof IOAS_UNMAP.fields>;
   #open = true;
 
   /**
    * @param node the device's own, such as /dev/vfio/devices/vfio0
    * @throws DmaError ERR_DMA_SYSCALL; everything opened is closed again
    */
-  constructor(sys: Sys, node: string, name: string, deviceMemory: DeviceMemory) {
+  constructor(sys: Syscalls, node: string, name: string, deviceMemory: DeviceMemory) {
     this.#sys = sys;
     this.#deviceMemory = deviceMemory;
     this.#iommu = sys.open(IOMMU_NODE, `open ${IOMMU_NODE}`);
     try {
-      const ioas = new StructureValue(IOAS_ALLOC, { size: IOAS_ALLOC.bytes });
+      const ioas = new CStructValue(IOAS_ALLOC, { size: IOAS_ALLOC.bytes });
       this.#call(this.#iommu, "IOMMU_IOAS_ALLOC", ioas.bytes, "make an I/O address space");
       this.#ioas = ioas.get("out_ioas_id");
       this.device = this.attach(name, node);
@@ -68,16 +68,16 @@ export class IommufdSpace implements KernelSpace {
       sys.close(this.#iommu);
       throw error;
     }
-    this.#map = new StructureValue(IOAS_MAP, { size: IOAS_MAP.bytes, ioas_id: this.#ioas });
-    this.#unmap = new StructureValue(IOAS_UNMAP, { size: IOAS_UNMAP.bytes, ioas_id: this.#ioas });
+    this.#map = new CStructValue(IOAS_MAP, { size: IOAS_MAP.bytes, ioas_id: this.#ioas });
+    this.#unmap = new CStructValue(IOAS_UNMAP, { size: IOAS_UNMAP.bytes, ioas_id: this.#ioas });
   }
 
   attach(name: string, node: string): Fd {
     const device = this.#sys.open(node, `open ${node}, the node of ${name}`);
     try {
-      const bind = new StructureValue(BIND, { argsz: BIND.bytes, iommufd: this.#iommu });
+      const bind = new CStructValue(BIND, { argsz: BIND.bytes, iommufd: this.#iommu });
       this.#call(device, "VFIO_DEVICE_BIND_IOMMUFD", bind.bytes, `bind ${name} to iommufd`);
-      const attach = new StructureValue(ATTACH, { argsz: ATTACH.bytes, pt_id: this.#ioas });
+      const attach = new CStructValue(ATTACH, { argsz: ATTACH.bytes, pt_id: this.#ioas });
       this.#call(device, "VFIO_DEVICE_ATTACH_IOMMUFD_PT", attach.bytes, `attach ${name} to its address space`);
     } catch (error) {
       this.#sys.close(device);
@@ -89,7 +89,7 @@ export class IommufdSpace implements KernelSpace {
 
   detach(device: Fd): void {
     if (!this.#devices.delete(device)) return;
-    const detach = new StructureValue(DETACH, { argsz: DETACH.bytes });
+    const detach = new CStructValue(DETACH, { argsz: DETACH.bytes });
     try {
       this.#call(device, "VFIO_DEVICE_DETACH_IOMMUFD_PT", detach.bytes, "detach the device");
     } catch {
@@ -111,7 +111,7 @@ export class IommufdSpace implements KernelSpace {
     if (file !== undefined) {
       const { fd, offset } = file;
       const values = { size: IOAS_MAP_FILE.bytes, flags, ioas_id: this.#ioas, fd, start: offset, length, iova };
-      const { bytes } = new StructureValue(IOAS_MAP_FILE, values);
+      const { bytes } = new CStructValue(IOAS_MAP_FILE, values);
       const purpose = `map ${length} bytes of a device's memory, from byte ${offset} on, to IOVA ${hex(iova)}`;
       this.#call(this.#iommu, "IOMMU_IOAS_MAP_FILE", bytes, purpose);
       return;
@@ -148,9 +148,9 @@ export class IommufdSpace implements KernelSpace {
     if (!this.#open) return;
     this.#open = false;
     // Each step is tried whatever became of the one before: closing the files ends everything anyway.
-    const everything = new StructureValue(IOAS_UNMAP, { size: IOAS_UNMAP.bytes, ioas_id: this.#ioas });
+    const everything = new CStructValue(IOAS_UNMAP, { size: IOAS_UNMAP.bytes, ioas_id: this.#ioas });
     everything.setBig("length", 2n ** 64n - 1n);
-    const destroy = new StructureValue(DESTROY, { size: DESTROY.bytes, id: this.#ioas });
+    const destroy = new CStructValue(DESTROY, { size: DESTROY.bytes, id: this.#ioas });
     for (const step of [
       () => this.#call(this.#iommu, "IOMMU_IOAS_UNMAP", everything.bytes, "unmap everything"),
       () => {
@@ -168,7 +168,7 @@ export class IommufdSpace implements KernelSpace {
 
   #readRanges(): { granule: number; ranges: AddressRange[] } {
     const entries = new Uint8Array(RANGES * IOVA_RANGE.bytes);
-    const ask = new StructureValue(IOAS_RANGES, {
+    const ask = new CStructValue(IOAS_RANGES, {
       size: IOAS_RANGES.bytes,
       ioas_id: this.#ioas,
       num_iovas: RANGES,

@@ -10,8 +10,9 @@
 import { PAGE_SIZE, type PhysAddr, type PhysPage, pagesOf } from "../../base/index.ts";
 import type { HostBuffer, HostMemory, PageAllocator, PhysicalMemory } from "../../platform/index.ts";
 import { badHugePage, badLength, bufferFreed, memoryClosed } from "./errors.ts";
-import type { Fd, HugePage, Sys } from "./sys.ts";
+import type { Fd, HugePage, Syscalls } from "./syscalls.ts";
 
+/** Which kind of pages a buffer is made of. */
 export interface AllocateOptions {
   /** Of huge pages, which somebody must have set aside: fewer page-table entries, and fewer misses of the IOTLB. */
   readonly hugePage?: HugePage;
@@ -32,8 +33,9 @@ interface Region {
   readonly bytes: Uint8Array;
 }
 
+/** Memory of this process that devices can be given: page aligned, never moved, huge pages where asked. */
 export class LinuxMemory implements HostMemory, PageAllocator, PhysicalMemory {
-  readonly #sys: Sys;
+  readonly #sys: Syscalls;
   /** By address, in order. */
   readonly #regions: Region[] = [];
   /** Free pages of the blocks: first page and number, in order, never adjacent. */
@@ -43,7 +45,7 @@ export class LinuxMemory implements HostMemory, PageAllocator, PhysicalMemory {
 
   #closed = false;
 
-  constructor(sys: Sys) {
+  constructor(sys: Syscalls) {
     this.#sys = sys;
     this.#collected = new FinalizationRegistry(({ address, length }) => sys.munmap(address, length));
   }

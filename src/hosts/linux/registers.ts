@@ -5,7 +5,7 @@
  */
 import { assert } from "../../base/index.ts";
 import type { Registers } from "../../platform/index.ts";
-import type { Fd, Sys } from "./sys.ts";
+import type { Fd, Syscalls } from "./syscalls.ts";
 
 const ALL_ONES = 0xffff_ffff;
 
@@ -16,12 +16,12 @@ export interface ClosableRegisters extends Registers {
 
 export class MappedRegisters implements ClosableRegisters {
   readonly length: number;
-  readonly #sys: Sys;
+  readonly #sys: Syscalls;
   readonly #address: number;
   #words: Uint32Array | undefined;
 
   /** @throws DmaError ERR_DMA_SYSCALL */
-  constructor(sys: Sys, device: Fd, region: { offset: number; size: number }, name: string) {
+  constructor(sys: Syscalls, device: Fd, region: { offset: number; size: number }, name: string) {
     this.length = region.size;
     this.#sys = sys;
     const purpose = `map ${region.size} bytes of registers of ${name}`;
@@ -57,14 +57,14 @@ export class MappedRegisters implements ClosableRegisters {
 
 export class CalledRegisters implements ClosableRegisters {
   readonly length: number;
-  readonly #sys: Sys;
+  readonly #sys: Syscalls;
   readonly #device: Fd;
   readonly #offset: number;
   readonly #bytes = new Uint8Array(4);
   readonly #view = new DataView(this.#bytes.buffer);
   #open = true;
 
-  constructor(sys: Sys, device: Fd, region: { offset: number; size: number }) {
+  constructor(sys: Syscalls, device: Fd, region: { offset: number; size: number }) {
     this.length = region.size;
     this.#sys = sys;
     this.#device = device;

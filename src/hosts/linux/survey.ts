@@ -11,6 +11,7 @@ import { PCI_BRIDGE, pciClassName } from "./pci-classes.ts";
 import { groupObstacles, IOMMU_GROUPS, type Sysfs } from "./sysfs.ts";
 import { CONTAINER_NODE } from "./type1.ts";
 
+/** An IOMMU, as the kernel shows it. */
 export interface SurveyedUnit {
   readonly name: string;
   readonly kind: "intel" | "amd" | "other";
@@ -26,6 +27,7 @@ export interface ReservedRegion {
   readonly kind: string;
 }
 
+/** A PCI device, and whether it can be opened. */
 export interface SurveyedDevice {
   readonly name: string;
   readonly vendor: number;
@@ -42,17 +44,20 @@ export interface SurveyedDevice {
   readonly commands: readonly string[];
 }
 
+/** One of the kernel's two interfaces, and whether it can be used. */
 export interface SurveyedBackEnd {
   readonly available: boolean;
   /** Why not, and what to do. */
   readonly reason: string | undefined;
 }
 
+/** What is missing, and the command that cures it. */
 export interface Problem {
   readonly what: string;
   readonly cure: string;
 }
 
+/** What this machine has for driving devices from user space, and what is missing. */
 export interface Survey {
   readonly kernel: string;
   readonly units: readonly SurveyedUnit[];

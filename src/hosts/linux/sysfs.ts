@@ -22,6 +22,7 @@ export interface PciFunction {
   readonly node: string | undefined;
 }
 
+/** What the kernel says of devices in /sys, /proc and /dev. What cannot be read is undefined or empty. */
 export class Sysfs {
   readonly root: string;
 

@@ -7,21 +7,21 @@
  */
 import { hex, PAGE_SIZE } from "../../base/index.ts";
 import { READ, WRITE } from "../../layouts/pagetable/index.ts";
-import { groupNotViable, noType1v2, wrongVersion } from "./errors.ts";
-import { readRanges } from "./iommufd.ts";
-import { type AddressRange, type KernelSpace, usableRanges } from "./kernel-space.ts";
-import { StructureValue } from "./structure.ts";
-import type { Fd, Sys } from "./sys.ts";
 import {
   CAPABILITY,
   CONSTANTS,
+  CStructValue,
   GROUP_STATUS,
   REQUESTS,
   type RequestName,
   TYPE1_INFO,
   TYPE1_MAP,
   TYPE1_UNMAP,
-} from "./uapi.ts";
+} from "../../layouts/uapi/index.ts";
+import { groupNotViable, noType1v2, wrongVersion } from "./errors.ts";
+import { type AddressRange, type IoAddressSpace, usableRanges } from "./ioas.ts";
+import { readRanges } from "./iommufd.ts";
+import type { Fd, Syscalls } from "./syscalls.ts";
 
 export const CONTAINER_NODE = "/dev/vfio/vfio";
 
@@ -31,7 +31,7 @@ const USUAL_RANGES: readonly { start: number; last: number }[] = [
   { start: 0xfef0_0000, last: 2 ** 48 - 1 },
 ];
 
-export class Type1Space implements KernelSpace {
+export class Type1Space implements IoAddressSpace {
   readonly kind = "type1";
   readonly granule: number;
   readonly ranges: readonly AddressRange[];
@@ -39,12 +39,12 @@ export class Type1Space implements KernelSpace {
   readonly device: Fd;
   /** Every device that is in the space. */
   readonly #devices = new Set<Fd>();
-  readonly #sys: Sys;
+  readonly #sys: Syscalls;
   readonly #container: Fd;
   readonly #groupName: string;
   readonly #group: Fd;
-  readonly #map: StructureValue<keyof typeof TYPE1_MAP.fields>;
-  readonly #unmap: StructureValue<keyof typeof TYPE1_UNMAP.fields>;
+  readonly #map: CStructValue<keyof typeof TYPE1_MAP.fields>;
+  readonly #unmap: CStructValue<keyof typeof TYPE1_UNMAP.fields>;
   #open = true;
 
   /**
@@ -53,7 +53,7 @@ export class Type1Space implements KernelSpace {
    * @throws DmaError ERR_DMA_SYSCALL, ERR_DMA_LINUX_GROUP, ERR_DMA_LINUX_TYPE1, ERR_DMA_LINUX_VERSION; everything opened
    * is closed again
    */
-  constructor(sys: Sys, group: string, name: string, others: readonly string[]) {
+  constructor(sys: Syscalls, group: string, name: string, others: readonly string[]) {
     this.#sys = sys;
     this.#groupName = group;
     this.#container = sys.open(CONTAINER_NODE, `open ${CONTAINER_NODE}`);
@@ -66,7 +66,7 @@ export class Type1Space implements KernelSpace {
       if (this.#call(container, "VFIO_CHECK_EXTENSION", VFIO_TYPE1v2_IOMMU, "ask for type1 v2") === 0)
         throw noType1v2();
       groupFd = sys.open(`/dev/vfio/${group}`, `open /dev/vfio/${group}, the IOMMU group of ${name}`);
-      const status = new StructureValue(GROUP_STATUS, { argsz: GROUP_STATUS.bytes });
+      const status = new CStructValue(GROUP_STATUS, { argsz: GROUP_STATUS.bytes });
       this.#call(groupFd, "VFIO_GROUP_GET_STATUS", status.bytes, `ask whether group ${group} can be used`);
       if (!(status.get("flags") & CONSTANTS.VFIO_GROUP_FLAGS_VIABLE)) throw groupNotViable(group, others);
       const fd = new Uint8Array(new Int32Array([container]).buffer);
@@ -84,8 +84,8 @@ export class Type1Space implements KernelSpace {
       sys.close(this.#container);
       throw error;
     }
-    this.#map = new StructureValue(TYPE1_MAP, { argsz: TYPE1_MAP.bytes });
-    this.#unmap = new StructureValue(TYPE1_UNMAP, { argsz: TYPE1_UNMAP.bytes });
+    this.#map = new CStructValue(TYPE1_MAP, { argsz: TYPE1_MAP.bytes });
+    this.#unmap = new CStructValue(TYPE1_UNMAP, { argsz: TYPE1_UNMAP.bytes });
   }
 
   attach(name: string): Fd {
@@ -150,10 +150,10 @@ export class Type1Space implements KernelSpace {
 
   #readInfo(): { granule: number; ranges: AddressRange[]; entries: number | undefined } {
     const ask = "ask what the IOMMU can translate";
-    const first = new StructureValue(TYPE1_INFO, { argsz: TYPE1_INFO.bytes });
+    const first = new CStructValue(TYPE1_INFO, { argsz: TYPE1_INFO.bytes });
     this.#call(this.#container, "VFIO_IOMMU_GET_INFO", first.bytes, ask);
     const length = Math.max(first.get("argsz"), TYPE1_INFO.bytes);
-    const info = new StructureValue(TYPE1_INFO, { argsz: length }, length - TYPE1_INFO.bytes);
+    const info = new CStructValue(TYPE1_INFO, { argsz: length }, length - TYPE1_INFO.bytes);
     this.#call(this.#container, "VFIO_IOMMU_GET_INFO", info.bytes, ask);
     const sizes = info.get("iova_pgsizes");
     const smallest = sizes === 0 ? PAGE_SIZE : 2 ** trailingZeros(sizes);

@@ -9,11 +9,19 @@
  * Promises: what the CPU wrote it reads back until it gives the line up; lines are written back whole, so that whoever
  * shares a line with a device's buffer loses bytes, as on hardware.
  */
-import { type Direction, PAGE_SIZE, PhysAddr, PhysPage, pagesTouched, type Random } from "../../base/index.ts";
+import {
+  type Direction,
+  eachPage,
+  PAGE_SIZE,
+  PhysAddr,
+  PhysPage,
+  pagesTouched,
+  type Random,
+} from "../../base/index.ts";
 import type { CacheMaintenance, PhysicalMemory } from "../../platform/index.ts";
-import { eachPage } from "./each-page.ts";
 import type { BufferViews } from "./ram.ts";
 
+/** What the caches lie over. */
 export interface CpuCachesOptions {
   readonly memory: PhysicalMemory;
   /** Is there memory to cache at this page? Registers are never cached. Everywhere, unless said. */
@@ -41,6 +49,10 @@ interface Queued {
   readonly length: number;
 }
 
+/**
+ * The CPU's caches over memory, for devices that do not look into them: lines are stale until they are maintained, as
+ * on hardware.
+ */
 export class CpuCaches implements PhysicalMemory, CacheMaintenance, BufferViews {
   readonly #memory: PhysicalMemory;
   readonly #isCacheable: (page: PhysPage) => boolean;

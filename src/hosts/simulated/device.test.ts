@@ -1,7 +1,7 @@
 /** A device as its driver sees it: registers, configuration, interrupts, and what is left when it is gone. */
 import { describe, expect, test } from "vitest";
 import { MiB, PhysAddr } from "../../base/index.ts";
-import { requesterId } from "../../platform/index.ts";
+import { requesterId } from "../../layouts/pci/index.ts";
 import { type DeviceModel, type DevicePort, memoryTarget, registerTarget, SimulatedMachine } from "./index.ts";
 
 function model(): DeviceModel & { port?: DevicePort; readonly written: number[][]; resets: number } {

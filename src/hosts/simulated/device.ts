@@ -32,6 +32,10 @@ export interface DeviceModel {
   plugged(port: DevicePort): void;
   /** Function-level reset: no transfer of before may follow. */
   reset(): void;
+  /** No transfer is under way, and none begins by itself. Default: always so. */
+  isQuiet?(): boolean;
+  /** Reset, and what anybody brought into the memory of the device is gone. Default: {@link DeviceModel.reset}. */
+  scrub?(): void;
 }
 
 /** What a device can do. */
@@ -83,6 +87,7 @@ const COMMAND = 0x04;
 const MEMORY_DECODE = 0x02;
 const BUS_MASTER = 0x04;
 
+/** A model, and the machine it is plugged into. Made by {@link SimulatedMachine.plug}. */
 export interface SimulatedPciDeviceOptions {
   readonly node: SimulatedPciNode;
   readonly model: DeviceModel;
@@ -90,8 +95,11 @@ export interface SimulatedPciDeviceOptions {
   readonly memory: HostMemory;
   readonly clock: Clock;
   readonly random: Random;
+  /** Puts a BAR to another address on the bus. */
+  readonly moveBar?: (index: number, busAddress: number) => void;
 }
 
+/** A device in a slot, as its driver sees it. */
 export class SimulatedPciDevice implements PciDevice {
   readonly node: SimulatedPciNode;
   readonly model: DeviceModel;
@@ -100,6 +108,9 @@ export class SimulatedPciDevice implements PciDevice {
   readonly #config = new DataView(new ArrayBuffer(256));
   readonly #interrupts = new Map<number, Set<() => void>>();
   readonly #onRemoved = new Set<() => void>();
+  readonly #moveBar: ((index: number, busAddress: number) => void) | undefined;
+  /** Told after each write to configuration space, and after each reset of the function: for who watches the device. */
+  onConfigured: ((what: "written" | "reset") => void) | undefined;
 
   constructor(options: SimulatedPciDeviceOptions) {
     const { node, model, fabric, clock, random } = options;
@@ -107,6 +118,7 @@ export class SimulatedPciDevice implements PciDevice {
     this.model = model;
     this.memory = options.memory;
     this.vectors = model.vectors;
+    this.#moveBar = options.moveBar;
     this.#config.setUint16(0x00, model.vendorId, true);
     this.#config.setUint16(0x02, model.deviceId, true);
     this.#config.setUint16(COMMAND, MEMORY_DECODE, true);
@@ -166,12 +178,29 @@ export class SimulatedPciDevice implements PciDevice {
     return bytes === 2 ? this.#config.getUint16(offset, true) : this.#config.getUint32(offset, true);
   }
 
-  /** Only the command register can be written. */
+  /** Only the command register and the BARs can be written. */
   writeConfig(offset: number, bytes: 1 | 2 | 4, value: number): void {
-    if (this.removed || offset !== COMMAND || bytes === 1) return;
-    this.#config.setUint16(COMMAND, value & (MEMORY_DECODE | BUS_MASTER), true);
-    this.node.busMaster = (value & BUS_MASTER) !== 0;
-    this.node.decodesMemory = (value & MEMORY_DECODE) !== 0;
+    if (this.removed || bytes === 1) return;
+    if (offset === COMMAND) {
+      this.#config.setUint16(COMMAND, value & (MEMORY_DECODE | BUS_MASTER), true);
+      this.node.busMaster = (value & BUS_MASTER) !== 0;
+      this.node.decodesMemory = (value & MEMORY_DECODE) !== 0;
+    } else if (bytes !== 4 || !this.#writeBar(offset, value)) return;
+    this.onConfigured?.("written");
+  }
+
+  /** One word of a BAR, whose low bits are fixed by its size. False if there is none. */
+  #writeBar(offset: number, value: number): boolean {
+    const bar = this.node.bars.find(({ index }) => offset === 0x10 + 4 * index || offset === 0x14 + 4 * index);
+    if (!bar) return false;
+    const at = 0x10 + 4 * bar.index;
+    const mask = (2 ** 32 - Math.min(bar.length, 2 ** 32)) >>> 0;
+    const low = offset === at ? ((value & mask) >>> 0) + 0xc : this.#config.getUint32(at, true);
+    const high = offset === at ? this.#config.getUint32(at + 4, true) : value >>> 0;
+    this.#config.setUint32(at, low, true);
+    this.#config.setUint32(at + 4, high, true);
+    this.#moveBar?.(bar.index, high * 2 ** 32 + low - 0xc);
+    return true;
   }
 
   setBusMaster(on: boolean): void {
@@ -192,7 +221,10 @@ export class SimulatedPciDevice implements PciDevice {
 
   /** Configuration stays as it was: hosts put it back. */
   reset(): Promise<void> {
-    if (!this.removed) this.model.reset();
+    if (!this.removed) {
+      this.model.reset();
+      this.onConfigured?.("reset");
+    }
     return Promise.resolve();
   }
 

@@ -10,6 +10,7 @@
 import { PAGE_SIZE, type PhysPage } from "../../base/index.ts";
 import type { MemoryEncryption } from "../../platform/index.ts";
 
+/** What memory there is, and what outsiders see of private pages. */
 export interface SimulatedEncryptionOptions {
   /** Is there RAM at this page, and not the memory of a device? */
   readonly isRam: (page: PhysPage) => boolean;
@@ -28,6 +29,7 @@ export interface PrivateTouch {
   readonly access: "read" | "write";
 }
 
+/** Private and shared pages of a confidential guest, and what devices outside the trust boundary meet there. */
 export class SimulatedEncryption implements MemoryEncryption {
   readonly outside: "refused" | "ciphertext";
   /** Oldest first. */

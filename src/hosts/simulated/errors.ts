@@ -73,3 +73,11 @@ export const stuckInTime = (nowMs: number): DmaError =>
     `at ${nowMs} ms no timer is left, and what was waited for has not happened: is an interrupt or a timer missing?`,
     { nowMs },
   );
+
+export const noDevice = (name: string, plugged: readonly string[]): DmaError =>
+  new DmaError(
+    "ERR_DMA_SIM_DEVICE",
+    "ENODEV",
+    `no device is called ${name}: ${plugged.length === 0 ? "nothing is plugged in" : `there are ${plugged.join(", ")}`}`,
+    { name },
+  );

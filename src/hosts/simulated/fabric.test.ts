@@ -1,8 +1,8 @@
 /** The way of a request: turned around, translated, passed on, refused. And privacy. */
 import { describe, expect, test } from "vitest";
 import { DmaAddr, MiB, PhysAddr, type PhysPage } from "../../base/index.ts";
+import { ACS } from "../../layouts/pci/index.ts";
 import { routeBetween } from "../../p2p/index.ts";
-import { ACS } from "../../platform/index.ts";
 import {
   type BridgeDescription,
   DmaEngine,

@@ -10,8 +10,8 @@
  * Specified by: PCI Express base specification, 6.12 (access control services).
  */
 import { type DmaAddr, IovaPage, PAGE_SIZE, PhysAddr, PhysPage } from "../../base/index.ts";
-import type { DeviceAccess } from "../../dma/index.ts";
-import { ACS, type PciBar, type PhysicalMemory, type Requester } from "../../platform/index.ts";
+import { ACS } from "../../layouts/pci/index.ts";
+import type { DeviceAccess, PciBar, PhysicalMemory, Requester } from "../../platform/index.ts";
 import type { SimulatedEncryption } from "./encryption.ts";
 import type { SimulatedHostBridge, SimulatedPciNode } from "./pci.ts";
 
@@ -21,6 +21,7 @@ export interface RequestTranslator {
   translate(requester: Requester, page: IovaPage, access: "read" | "write", pasid?: number): PhysPage | -1;
 }
 
+/** Why a request did not get through. */
 export type RefusalReason =
   /** The device was pulled out, or may not start requests. */
   | "removed"
@@ -32,7 +33,55 @@ export type RefusalReason =
   /** The memory of a peer, which this root complex does not pass requests on to. */
   | "no-route"
   /** Nothing is at that address. */
-  | "nothing-there";
+  | "nothing-there"
+  /** The interface of the device, or of the peer, does not let it pass. */
+  | "interface"
+  /** There is no secure stream for it. */
+  | "stream"
+  /** Memory of another guest, or not accepted by its own. */
+  | "owner"
+  /** Private memory reached as shared, or shared memory as private. */
+  | "sharing";
+
+/** Where a request with the T bit goes: a page, and how its guest maps it. */
+export interface TrustedPage {
+  readonly page: PhysPage;
+  readonly shared: boolean;
+}
+
+/** How a request leaves its device. */
+export interface Departure {
+  /** The T bit. */
+  readonly trusted: boolean;
+  /** Its address on the bus. */
+  readonly address: DmaAddr;
+}
+
+/** A request that has arrived at memory. */
+export interface Arrival {
+  readonly node: SimulatedPciNode;
+  readonly trusted: boolean;
+  /** The guest's table says that the page is shared; undefined where no table of a guest was asked. */
+  readonly shared: boolean | undefined;
+  readonly phys: PhysAddr;
+  readonly access: "read" | "write";
+  /** Whose memory it is, if it is a device's, and of which BAR. */
+  readonly peer: { readonly owner: SimulatedPciNode; readonly bar: PciBar } | undefined;
+}
+
+/**
+ * What a machine with trusted devices asks of every request, besides its way: with which T bit it leaves, whether it may reach
+ * what it found, and what the wire shows of it.
+ */
+export interface RequestGate {
+  depart(node: SimulatedPciNode, address: DmaAddr, access: "read" | "write"): Departure | RefusalReason;
+  /** Through the tables of the guest that the device is bound to; undefined if they do not have the page. */
+  translate(node: SimulatedPciNode, page: IovaPage, access: "read" | "write"): TrustedPage | undefined;
+  /** May it? */
+  arrive(arrival: Arrival): RefusalReason | undefined;
+  /** Takes the bytes over the wire around `move`, which moves them from or to memory. */
+  carry(arrival: Arrival, bytes: Uint8Array, move: (bytes: Uint8Array) => void): RefusalReason | undefined;
+}
 
 /** A request that came to nothing. */
 export interface Refusal {
@@ -43,8 +92,9 @@ export interface Refusal {
 }
 
 /** Refusals that are kept until somebody reads them. */
-export const REFUSAL_LIMIT = 1024;
+const REFUSAL_LIMIT = 1024;
 
+/** What lies at the end of the way. */
 export interface FabricOptions {
   /** Memory as devices see it. */
   readonly memory: PhysicalMemory;
@@ -62,6 +112,10 @@ interface Window {
 type Access = "read" | "write";
 const REDIRECTS = ACS.requestRedirect | ACS.completionRedirect | ACS.egressControl;
 
+/**
+ * The way of a request: up the PCI tree, turned around by a switch where access control lets it, through the IOMMU, to
+ * memory or to a peer. What is refused is noted, never thrown.
+ */
 export class Fabric {
   /** Oldest first. */
   readonly refusals: Refusal[] = [];
@@ -76,6 +130,8 @@ export class Fabric {
   readonly translators: Map<SimulatedHostBridge, RequestTranslator> = new Map();
   /** For the others. */
   translator: RequestTranslator | undefined;
+  /** The rules of trusted devices, on a machine that has them. */
+  gate: RequestGate | undefined;
   readonly #memory: PhysicalMemory;
   readonly #isRam: (page: PhysPage) => boolean;
   readonly #encryption: SimulatedEncryption | undefined;
@@ -137,6 +193,7 @@ export class Fabric {
   ): RefusalReason | undefined {
     if (!node.present) return "removed";
     if (!node.busMaster) return "not-master";
+    if (this.gate) return this.#throughGate(this.gate, node, address, bytes, access);
     // A request with a PASID carries an address that only the IOMMU can know.
     const peer = pasid < 0 ? this.#windowOnBus(node.hostBridge, address) : undefined;
     if (peer && turnsAround(node, peer.owner)) {
@@ -153,6 +210,50 @@ export class Fabric {
     return this.#atRoot(node, page, address % PAGE_SIZE, bytes, access);
   }
 
+  /** The same way, with a T bit, and with the rules that come with it. */
+  #throughGate(
+    gate: RequestGate,
+    node: SimulatedPciNode,
+    from: DmaAddr,
+    bytes: Uint8Array,
+    access: Access,
+  ): RefusalReason | undefined {
+    const departure = gate.depart(node, from, access);
+    if (typeof departure === "string") return departure;
+    const { trusted, address } = departure;
+    const below = this.#windowOnBus(node.hostBridge, address);
+    if (below && turnsAround(node, below.owner)) {
+      this.turnedAround++;
+      const phys = PhysAddr(below.bar.phys + address - below.bar.busAddress);
+      return this.#pass(gate, { node, trusted, shared: undefined, phys, access, peer: below }, bytes);
+    }
+    let page = PhysPage.of(address as unknown as PhysAddr);
+    let shared: boolean | undefined;
+    const translator = this.translators.get(node.hostBridge) ?? this.translator;
+    if (trusted) {
+      const found = gate.translate(node, IovaPage.of(address), access);
+      if (!found) return "translation";
+      ({ page, shared } = found);
+    } else if (translator) {
+      const found = translator.translate(node.requester, IovaPage.of(address), access);
+      if (found < 0) return "translation";
+      page = found as PhysPage;
+    }
+    const phys = PhysAddr(page * PAGE_SIZE + (address % PAGE_SIZE));
+    const peer = this.#isRam(page) ? undefined : this.#windowAt(phys);
+    if (!this.#isRam(page)) {
+      if (!peer) return "nothing-there";
+      if (!node.hostBridge.routesPeers || !peer.owner.hostBridge.routesPeers) return "no-route";
+      this.passedOn++;
+    }
+    return this.#pass(gate, { node, trusted, shared, phys, access, peer }, bytes);
+  }
+
+  #pass(gate: RequestGate, arrival: Arrival, bytes: Uint8Array): RefusalReason | undefined {
+    const { phys, access } = arrival;
+    return gate.arrive(arrival) ?? gate.carry(arrival, bytes, (moved) => this.#move(phys, moved, access));
+  }
+
   /** The root complex has a physical address. */
   #atRoot(
     node: SimulatedPciNode,
@@ -163,7 +264,7 @@ export class Fabric {
   ): RefusalReason | undefined {
     const phys = PhysAddr(page * PAGE_SIZE + offset);
     if (!this.#isRam(page)) {
-      const window = this.#windows.find(({ bar }) => phys >= bar.phys && phys < bar.phys + bar.length);
+      const window = this.#windowAt(phys);
       if (!window) return "nothing-there";
       if (!node.hostBridge.routesPeers || !window.owner.hostBridge.routesPeers) return "no-route";
       this.passedOn++;
@@ -190,6 +291,10 @@ export class Fabric {
   #move(phys: PhysAddr, bytes: Uint8Array, access: Access): void {
     if (access === "read") this.#memory.read(phys, bytes);
     else this.#memory.write(phys, bytes);
+  }
+
+  #windowAt(phys: PhysAddr): Window | undefined {
+    return this.#windows.find(({ bar }) => phys >= bar.phys && phys < bar.phys + bar.length);
   }
 
   #windowOnBus(hostBridge: SimulatedHostBridge, address: number): Window | undefined {

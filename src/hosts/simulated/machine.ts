@@ -1,28 +1,27 @@
 /**
  * A whole simulated machine from one description and one seed: memory, a PCI tree, caches, privacy, devices, and time.
  *
- * Idea: what the stack asks of a machine (memory as the CPU sees it, pages, caches, encryption, a bounce pool, peers) stands
- * here under the names that mapping uses, and each part is the simulated one or absent. Devices are plugged into the slots
+ * Idea: hardware only. What the stack asks of a machine (memory as the CPU sees it, pages, caches, encryption) stands here
+ * under the names that mapping uses, and each part is the simulated one or absent. Devices are plugged into the slots
  * of the tree and may be pulled out at any moment. Two machines of one description and seed behave alike, byte for byte.
  * Promises: address space costs nothing until touched; {@link leaks} says what is not back as it was at the start.
- * Not for: the IOMMU itself: any unit that translates requests can be given, at the start or later (`fabric.translator`).
+ * Not for: what an operating system owns (bounce pool, peers' routes, address spaces): that is {@link SimulatedHost}'s; nor
+ * the IOMMU itself: any unit that translates requests can be given, at the start or later (`fabric.translator`).
  */
-import { type Counters, GiB, PAGE_SIZE, type PhysAddr, PhysPage, pagesOf, Random } from "../../base/index.ts";
-import { P2pRouter, type P2pRouterOptions } from "../../p2p/index.ts";
+import { GiB, PAGE_SIZE, PhysAddr, PhysPage, pagesOf, Random } from "../../base/index.ts";
 import type { PageAllocator, PhysicalMemory } from "../../platform/index.ts";
-import { BOUNCE_SLOT, BouncePool } from "../../swiotlb/index.ts";
-import type { Observer } from "../../trace/index.ts";
 import { CpuCaches } from "./caches.ts";
 import { VirtualClock } from "./clock.ts";
 import { type DeviceModel, SimulatedPciDevice } from "./device.ts";
 import { SimulatedEncryption } from "./encryption.ts";
 import { badBar, outOfMemory } from "./errors.ts";
+import { Extents } from "./extents.ts";
 import { Fabric, type RequestTranslator } from "./fabric.ts";
-import { FreeRuns } from "./free-runs.ts";
 import { type RegionTarget, SimulatedMemory } from "./memory.ts";
 import { type BridgeDescription, type SimulatedHostBridge, type SimulatedPciNode, SimulatedPciTree } from "./pci.ts";
-import { HOLE_START, isRam, ramEnd, SimulatedRam } from "./ram.ts";
+import { isRam, ramEnd, SimulatedRam } from "./ram.ts";
 
+/** A machine to build: memory, PCI tree, caches, privacy. */
 export interface MachineOptions {
   /** Any safe integer. 1 unless said. */
   readonly seed?: number;
@@ -36,15 +35,9 @@ export interface MachineOptions {
   readonly coherent?: boolean;
   /** Memory is private until it is shared, and devices outside the trust boundary meet this on private pages. */
   readonly confidential?: "refused" | "ciphertext";
-  /** A bounce pool below 3 GiB: its slots, areas, and whether it may grow. None unless said. */
-  readonly pool?: { readonly slots: number; readonly areas?: number; readonly grows?: boolean };
   /** Pages are given out at places that chance picks, and not the lowest first. */
   readonly scattered?: boolean;
   readonly translator?: RequestTranslator;
-  readonly peers?: P2pRouterOptions;
-  /** For the bounce pool. */
-  readonly counters?: Counters;
-  readonly observer?: Observer;
 }
 
 /** What can be counted of a machine. */
@@ -59,6 +52,16 @@ interface Plugged {
   readonly takeAway: () => void;
 }
 
+/** The BARs of a device in its bridge's window. */
+interface PlacedBars {
+  readonly takeAway: () => void;
+  readonly move: (index: number, busAddress: number) => void;
+}
+
+/**
+ * A whole machine from one description and one seed, hardware only. Two machines of one description and seed behave
+ * alike, byte for byte. {@link SimulatedHost} adds what drivers need.
+ */
 export class SimulatedMachine {
   readonly clock: VirtualClock = new VirtualClock();
   readonly random: Random;
@@ -72,11 +75,9 @@ export class SimulatedMachine {
   readonly ramEnd: PhysAddr;
   readonly caches?: CpuCaches;
   readonly encryption?: SimulatedEncryption;
-  readonly pool?: BouncePool;
-  readonly peers: P2pRouter;
   readonly tree: SimulatedPciTree;
   readonly fabric: Fabric;
-  readonly #windows = new Map<SimulatedHostBridge, FreeRuns>();
+  readonly #windows = new Map<SimulatedHostBridge, Extents>();
   readonly #plugged = new Map<SimulatedPciNode, Plugged>();
   readonly #watched = new Map<string, () => number>();
   #plugs = 0;
@@ -109,12 +110,11 @@ export class SimulatedMachine {
           caches?.zeroed(first, pages);
         },
       });
-    this.peers = new P2pRouter(options.peers);
     this.tree = new SimulatedPciTree(bridges);
     const base = Math.max(LOWEST_WINDOW, 2 ** Math.ceil(Math.log2(ramEnd(memoryBytes))));
     this.tree.hostBridges.forEach((bridge, i) => {
       const first = (base + i * WINDOW_BYTES) / PAGE_SIZE;
-      this.#windows.set(bridge, new FreeRuns([[first, first + WINDOW_BYTES / PAGE_SIZE]]));
+      this.#windows.set(bridge, new Extents([[first, first + WINDOW_BYTES / PAGE_SIZE]]));
     });
     this.fabric = new Fabric({
       memory: this.dram,
@@ -122,7 +122,6 @@ export class SimulatedMachine {
       ...(options.translator && { translator: options.translator }),
       ...(this.encryption && { encryption: this.encryption }),
     });
-    if (options.pool) this.pool = this.#buildPool(options.pool, options);
     this.#start = this.snapshot();
   }
 
@@ -135,21 +134,23 @@ export class SimulatedMachine {
   plug(slot: string, ...models: readonly [DeviceModel, ...DeviceModel[]]): SimulatedPciDevice[] {
     for (const model of models) checkBars(model);
     const nodes = this.tree.plug(slot, models.length);
-    const placed: (() => void)[] = [];
+    const placed: PlacedBars[] = [];
     try {
       nodes.forEach((node, i) => {
         placed.push(this.#placeBars(node, models[i]!));
       });
     } catch (error) {
-      for (const takeAway of placed) takeAway();
+      for (const { takeAway } of placed) takeAway();
       this.tree.unplug(nodes[0]!);
       throw error;
     }
     return nodes.map((node, i) => {
       const random = this.random.fork(`device ${this.#plugs++} ${slot}`);
       const { fabric, clock } = this;
-      const device = new SimulatedPciDevice({ node, model: models[i]!, fabric, memory: this.ram, clock, random });
-      this.#plugged.set(node, { device, takeAway: placed[i]! });
+      const { takeAway, move: moveBar } = placed[i]!;
+      const model = models[i]!;
+      const device = new SimulatedPciDevice({ node, model, fabric, memory: this.ram, clock, random, moveBar });
+      this.#plugged.set(node, { device, takeAway });
       return device;
     });
   }
@@ -178,14 +179,17 @@ export class SimulatedMachine {
     this.#start = { ...this.#start, [name]: count() };
   }
 
+  /** What is in use from now on counts as the start: for who sets a machine up before drivers come. */
+  rebase(): void {
+    this.#start = this.snapshot();
+  }
+
   /** What is in use now. */
   snapshot(): MachineState {
     const state: Record<string, number> = {
       "pages of RAM": this.ram.pagesInUse,
-      "peer providers": this.peers.providers.length,
       timers: this.clock.pending,
     };
-    if (this.pool) state["bounce slots"] = this.pool.used;
     if (this.caches) state["maintenance without a barrier"] = this.caches.pending;
     if (this.encryption) {
       state["shared pages"] = this.encryption.sharedPages;
@@ -203,13 +207,15 @@ export class SimulatedMachine {
       .map(([name, count]) => `${name}: ${count}, at the start ${before[name] ?? 0}`);
   }
 
-  /** Puts the BARs of a device into its bridge's window. The returned function takes them out. */
-  #placeBars(node: SimulatedPciNode, model: DeviceModel): () => void {
+  /** Puts the BARs of a device into its bridge's window. */
+  #placeBars(node: SimulatedPciNode, model: DeviceModel): PlacedBars {
     const window = this.#windows.get(node.hostBridge)!;
-    const undo: (() => void)[] = [];
+    const given: (() => void)[] = [];
+    const regions = new Map<number, () => void>();
     const takeAway = (): void => {
       this.fabric.removeWindows(node);
-      for (const each of undo) each();
+      for (const remove of regions.values()) remove();
+      for (const give of given) give();
     };
     for (const { index, length, target } of model.bars) {
       const pages = pagesOf(length);
@@ -218,48 +224,27 @@ export class SimulatedMachine {
         takeAway();
         throw outOfMemory(length, window.free, window.largest);
       }
+      given.push(() => window.give(page, pages));
       const phys = PhysPage.start(page as PhysPage);
-      const remove = this.dram.addRegion(phys, length, decodedBy(node, target));
-      undo.push(remove, () => window.give(page, pages));
+      regions.set(index, this.dram.addRegion(phys, length, decodedBy(node, target)));
       const bar = { index, phys, length, busAddress: phys + node.hostBridge.busOffset };
       node.bars.push(bar);
       this.fabric.addWindow(node, bar);
     }
-    return takeAway;
-  }
-
-  #buildPool(pool: NonNullable<MachineOptions["pool"]>, options: MachineOptions): BouncePool {
-    const { clock } = this;
-    const pages = pagesOf(pool.slots * BOUNCE_SLOT);
-    const reachable = this.#sharedPages();
-    const lastPage = HOLE_START / PAGE_SIZE - 1;
-    const page = reachable.allocatePages(pages, lastPage);
-    if (page === undefined) throw outOfMemory(pages * PAGE_SIZE, this.ram.free, this.ram.largestRun);
-    return new BouncePool({
-      memory: this.memory,
-      start: PhysPage.start(page),
-      slots: pool.slots,
-      ...(pool.areas && { areas: pool.areas }),
-      ...(options.counters && { counters: options.counters }),
-      ...(options.observer && { observer: options.observer }),
-      ...(pool.grows && { grow: { pages: reachable, lastPage, later: (work) => void clock.after(0, work) } }),
-    });
-  }
-
-  /** Pages that every device may see. */
-  #sharedPages(): PageAllocator {
-    const { ram, encryption } = this;
-    if (!encryption) return ram;
-    return {
-      allocatePages(pages, lastPage) {
-        const page = ram.allocatePages(pages, lastPage);
-        // A page that could not be converted is lost: nobody knows what it is now.
-        return page !== undefined && encryption.convert(page, pages, "shared") ? page : undefined;
-      },
-      freePages(page, pages) {
-        if (encryption.convert(page, pages, "private")) ram.freePages(page, pages);
-      },
+    const move = (index: number, busAddress: number): void => {
+      const at = node.bars.findIndex((bar) => bar.index === index);
+      const { length } = node.bars[at]!;
+      const phys = PhysAddr(busAddress - node.hostBridge.busOffset);
+      regions.get(index)?.();
+      regions.delete(index);
+      node.bars[at] = { index, phys, length, busAddress };
+      // Where something else answers already, nobody can say who does: the device is heard nowhere then.
+      if (this.dram.isFree(phys, length))
+        regions.set(index, this.dram.addRegion(phys, length, decodedBy(node, model.bars[at]!.target)));
+      this.fabric.removeWindows(node);
+      for (const bar of node.bars) if (regions.has(bar.index)) this.fabric.addWindow(node, bar);
     };
+    return { takeAway, move };
   }
 }
 

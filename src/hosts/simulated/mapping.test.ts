@@ -14,14 +14,12 @@ import {
   PhysPage,
   Random,
 } from "../../base/index.ts";
-import { Dma, type DmaOptions } from "../../dma/index.ts";
-import { IommuDomain } from "../../iommu/index.ts";
-import { vtdSecondStage } from "../../layouts/pagetable/index.ts";
-import { DmaEngine, type MachineOptions, SimulatedMachine, SimulatedUnit } from "./index.ts";
+import type { DmaOptions } from "../../dma/index.ts";
+import { DmaEngine, SimulatedHost, type SimulatedHostOptions } from "./index.ts";
 
 interface Way {
   readonly name: string;
-  readonly machine: MachineOptions;
+  readonly machine: Omit<SimulatedHostOptions, "iommu">;
   readonly device?: Partial<DmaOptions>;
   readonly iommu?: "strict" | "lazy";
 }
@@ -70,26 +68,21 @@ const WAYS: readonly Way[] = [
 ];
 
 function build(way: Way, seed: number) {
-  const machine = new SimulatedMachine({ memoryBytes: 8 * GiB, scattered: true, seed, ...way.machine });
+  const { iommu } = way;
+  const host = new SimulatedHost({
+    memoryBytes: 8 * GiB,
+    scattered: true,
+    seed,
+    ...way.machine,
+    ...(iommu && { iommu: { mode: iommu } }),
+  });
+  const { machine } = host;
   const engine = new DmaEngine();
   const [device] = machine.plug("0.0", engine);
   device!.setBusMaster(true);
   device!.node.trusted = way.device?.tdi === "run";
-  let domain: IommuDomain | undefined;
-  if (way.iommu) {
-    const unit = new SimulatedUnit();
-    machine.fabric.translator = unit;
-    domain = new IommuDomain({ layout: vtdSecondStage(), unit, clock: machine.clock, mode: way.iommu });
-    unit.attach(device!.requester, domain.tables);
-  }
-  const dma = new Dma({
-    ...(domain && { domain }),
-    machine,
-    node: device!.node,
-    coherent: way.machine.coherent ?? true,
-    ...way.device,
-  });
-  return { machine, engine, device: device!, dma, domain };
+  const { dma, domain } = host.openDevice(device!.name, { limits: way.device ?? {} });
+  return { host, machine, engine, device: device!, dma, domain };
 }
 
 /** Bytes are equal; deep comparison of large arrays takes far longer. */
@@ -269,27 +262,22 @@ describe("peer memory on a whole machine", () => {
     for (const redirect of [false, true])
       for (const routesPeers of [false, true])
         test(`${iommu ?? "no"} IOMMU, ${redirect ? "redirected" : "not redirected"}, root complex ${routesPeers ? "routes" : "does not route"}: every byte arrives, or the list is refused`, () => {
-          const machine = new SimulatedMachine({
+          const host = new SimulatedHost({
             memoryBytes: 64 * MiB,
+            iommu: iommu && { mode: iommu },
             bridges: [{ ...(routesPeers && routing), busOffset: -(2 ** 38), rootPorts: [{ switch: [{}, {}] }, {}] }],
           });
+          const { machine } = host;
           const plug = (slot: string) => {
             const engine = new DmaEngine({ memoryBytes: 0x1_0000 });
             const [device] = machine.plug(slot, engine);
             device!.setBusMaster(true);
-            machine.peers.add(device!.node, device!.node.bars[0]!);
+            host.peers.add(device!.node, device!.node.bars[0]!);
             return { engine, node: device!.node, bar: device!.node.bars[0]! };
           };
           const [client, near, far] = [plug("0.0.0"), plug("0.0.1"), plug("0.1")];
           if (redirect) near.node.parent!.acsControl = 0x04;
-          let domain: IommuDomain | undefined;
-          if (iommu) {
-            const unit = new SimulatedUnit();
-            machine.fabric.translator = unit;
-            domain = new IommuDomain({ layout: vtdSecondStage(), unit, clock: machine.clock, mode: iommu });
-            unit.attach(client.node.requester, domain.tables);
-          }
-          const dma = new Dma({ ...(domain && { domain }), machine, node: client.node, maxSegmentSize: 8192 });
+          const { dma } = host.openDevice(client.node.name, { limits: { maxSegmentSize: 8192 } });
           const ram = machine.ram.allocate(8192);
           const list = [
             { phys: ram.phys, length: 4096 },

@@ -2,7 +2,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { GiB, MiB, PhysAddr, PhysPage, Random, TiB } from "../../base/index.ts";
-import { FreeRuns } from "./free-runs.ts";
+import { Extents } from "./extents.ts";
 import { isRam, memoryTarget, ramEnd, SimulatedMemory, SimulatedRam } from "./index.ts";
 
 const bytesAt = (memory: { read(address: PhysAddr, into: Uint8Array): void }, address: number, length: number) => {
@@ -114,7 +114,7 @@ describe("free runs", () => {
         ),
         fc.option(fc.nat()),
         (steps, seed) => {
-          const runs = new FreeRuns([
+          const runs = new Extents([
             [3, 40],
             [50, 100],
           ]);

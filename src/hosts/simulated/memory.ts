@@ -6,9 +6,8 @@
  * are what answers by itself: the registers and memory of devices.
  * Promises: what was written is read back; reads touch nothing; where nothing is, reads give all ones and writes nothing.
  */
-import { PAGE_SIZE, type PhysAddr, type PhysPage } from "../../base/index.ts";
+import { eachPage, PAGE_SIZE, type PhysAddr, type PhysPage } from "../../base/index.ts";
 import type { PhysicalMemory } from "../../platform/index.ts";
-import { eachPage } from "./each-page.ts";
 import { overlappingRegion } from "./errors.ts";
 
 /** What answers for a region; offsets are in the region. */
@@ -23,11 +22,13 @@ interface Region {
   readonly target: RegionTarget;
 }
 
+/** Where there is RAM. */
 export interface SimulatedMemoryOptions {
   /** Is there RAM at this page? Everywhere, unless said. */
   readonly isRam?: (page: PhysPage) => boolean;
 }
 
+/** Physical memory of a machine: RAM that costs nothing until touched, and devices' windows. */
 export class SimulatedMemory implements PhysicalMemory {
   readonly #isRam: ((page: PhysPage) => boolean) | undefined;
   readonly #pages = new Map<PhysPage, Uint8Array>();
@@ -136,6 +137,15 @@ export class SimulatedMemory implements PhysicalMemory {
       if (at >= 0) this.#regions.splice(at, 1);
       this.#sortRegions();
     };
+  }
+
+  /** Neither RAM nor a region has a byte of [start, + length). */
+  isFree(start: PhysAddr, length: number): boolean {
+    const end = start + length;
+    if (start % PAGE_SIZE !== 0 || end > Number.MAX_SAFE_INTEGER) return false;
+    for (let page = start / PAGE_SIZE; page < end / PAGE_SIZE; page++)
+      if (this.#isRam === undefined || this.#isRam(page as PhysPage)) return false;
+    return !this.#regions.some((region) => region.start < end && start < region.end);
   }
 
   /** Pages that hold bytes of their own. */

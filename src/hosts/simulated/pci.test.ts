@@ -1,6 +1,6 @@
 /** The PCI tree: numbering, slots, access control, removal. */
 import { describe, expect, test } from "vitest";
-import { ACS } from "../../platform/index.ts";
+import { ACS } from "../../layouts/pci/index.ts";
 import { SimulatedPciTree } from "./index.ts";
 
 /** A slot, a switch with two slots and a switch below, and a second root complex with one slot. */

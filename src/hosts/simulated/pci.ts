@@ -7,7 +7,9 @@
  * Promises: writes to an access control register keep only the bits that the port has.
  * Not for: moving data (fabric.ts) or BAR addresses (machine.ts).
  */
-import { type HostBridge, type PciBar, type PciNode, requesterName } from "../../platform/index.ts";
+
+import { requesterName } from "../../layouts/pci/index.ts";
+import type { HostBridge, PciBar, PciNode } from "../../platform/index.ts";
 import { slotTaken, unknownSlot } from "./errors.ts";
 
 /** Every bit that the ACS control register has. */
@@ -38,6 +40,7 @@ export interface BridgeDescription {
   readonly rootPorts?: readonly PortDescription[];
 }
 
+/** A root complex: where the PCI tree ends and the processor begins. */
 export class SimulatedHostBridge implements HostBridge {
   readonly segment: number;
   readonly vendorId: number;
@@ -60,6 +63,7 @@ export class SimulatedHostBridge implements HostBridge {
   }
 }
 
+/** A place in the simulated PCI tree. Bits may change, devices may go. */
 export class SimulatedPciNode implements PciNode {
   readonly requester: number;
   readonly kind: PciNode["kind"];
@@ -138,6 +142,7 @@ interface Slot {
   readonly bus: number;
 }
 
+/** Root complexes, ports, switches and slots. */
 export class SimulatedPciTree {
   readonly hostBridges: SimulatedHostBridge[] = [];
   /** Ports of root buses, and devices on them. */

@@ -8,7 +8,7 @@
 import { GiB, MiB, PAGE_SIZE, PhysAddr, PhysPage, pagesOf, type Random } from "../../base/index.ts";
 import type { HostBuffer, HostMemory, PageAllocator } from "../../platform/index.ts";
 import { badLength, badMemorySize, outOfMemory } from "./errors.ts";
-import { FreeRuns } from "./free-runs.ts";
+import { Extents } from "./extents.ts";
 import type { SimulatedMemory } from "./memory.ts";
 
 /** RAM from here on lies above 4 GiB: the hole is for devices that know 32 bits only. */
@@ -24,6 +24,7 @@ export interface BufferViews {
   forget(first: PhysPage, pages: number): void;
 }
 
+/** How much, and in which order pages are given out. */
 export interface SimulatedRamOptions {
   readonly memory: SimulatedMemory;
   /** Whole pages, 1 MiB to 2^51. */
@@ -34,11 +35,12 @@ export interface SimulatedRamOptions {
   readonly views?: BufferViews;
 }
 
+/** Pages of RAM, given out and taken back; and buffers, as drivers allocate them. */
 export class SimulatedRam implements HostMemory, PageAllocator {
   /** End of the highest RAM. */
   readonly end: PhysAddr;
   readonly #memory: SimulatedMemory;
-  readonly #runs: FreeRuns;
+  readonly #runs: Extents;
   readonly #random: Random | undefined;
   readonly #views: BufferViews | undefined;
   readonly #total: number;
@@ -54,7 +56,7 @@ export class SimulatedRam implements HostMemory, PageAllocator {
     this.end = ramEnd(bytes);
     const runs: [number, number][] = [[pagesOf(RESERVED), pagesOf(Math.min(bytes, HOLE_START))]];
     if (bytes > HOLE_START) runs.push([HOLE_END / PAGE_SIZE, this.end / PAGE_SIZE]);
-    this.#runs = new FreeRuns(runs);
+    this.#runs = new Extents(runs);
     this.#total = this.#runs.free;
   }
 

@@ -1,7 +1,7 @@
 /** A whole machine from one description and one seed. */
 import { describe, expect, test } from "vitest";
 import { DmaAddr, GiB, MiB, PhysAddr, TiB } from "../../base/index.ts";
-import { DmaEngine, type MachineOptions, SimulatedMachine } from "./index.ts";
+import { DmaEngine, type MachineOptions, SimulatedHost, type SimulatedHostOptions, SimulatedMachine } from "./index.ts";
 
 const fill = (value: number, length: number): Uint8Array => new Uint8Array(length).fill(value);
 
@@ -50,9 +50,10 @@ describe("a simulated machine", () => {
   });
 
   test("is what mapping asks of a machine, each part there or absent as described", () => {
-    const parts = (options: MachineOptions): unknown[] => {
-      const { memory, dram, pool, caches, encryption } = new SimulatedMachine({ memoryBytes: 64 * MiB, ...options });
-      return [memory === dram, pool?.slots, caches !== undefined, encryption?.outside];
+    const parts = (options: SimulatedHostOptions): unknown[] => {
+      const { machine, dmaMachine } = new SimulatedHost({ memoryBytes: 64 * MiB, ...options });
+      const { memory, pool, caches } = dmaMachine;
+      return [memory === machine.dram, pool?.slots, caches !== undefined, machine.encryption?.outside];
     };
     expect(parts({})).toEqual([true, undefined, false, undefined]);
     expect(parts({ coherent: false, pool: { slots: 512 }, confidential: "refused" })).toEqual([
@@ -64,13 +65,14 @@ describe("a simulated machine", () => {
   });
 
   test("a bounce pool of a confidential guest is shared, below 3 GiB, and grows by shared memory", () => {
-    const machine = new SimulatedMachine({
+    const host = new SimulatedHost({
       memoryBytes: 8 * GiB,
       scattered: true,
       confidential: "refused",
       pool: { slots: 128, grows: true },
     });
-    const pool = machine.pool!;
+    const { machine } = host;
+    const pool = host.pool!;
     const engine = new DmaEngine();
     machine.plug("0.0", engine)[0]!.setBusMaster(true);
     expect(pool.start + 262_144).toBeLessThanOrEqual(3 * GiB);
@@ -92,7 +94,7 @@ describe("a simulated machine", () => {
   });
 
   test("says what leaked, by name", () => {
-    const machine = new SimulatedMachine({ memoryBytes: 64 * MiB, pool: { slots: 128 }, coherent: false });
+    const { machine, pool } = new SimulatedHost({ memoryBytes: 64 * MiB, pool: { slots: 128 }, coherent: false });
     let frames = 5;
     machine.watch("table frames", () => frames);
     expect(machine.leaks()).toEqual([]);
@@ -100,14 +102,14 @@ describe("a simulated machine", () => {
     const buffer = machine.ram.allocate(8192);
     machine.clock.after(1, () => {});
     machine.caches!.forDevice(buffer.phys, 64, "to-device");
-    machine.pool!.map(buffer.phys, 100, 0, { minAlignMask: 0, segmentBoundaryMask: 2 ** 64 });
+    pool!.map(buffer.phys, 100, 0, { minAlignMask: 0, segmentBoundaryMask: 2 ** 64 });
     frames = 6;
     const pages = before["pages of RAM"]!;
     expect(machine.leaks()).toEqual([
       `pages of RAM: ${pages + 2}, at the start ${pages}`,
       "timers: 1, at the start 0",
-      "bounce slots: 1, at the start 0",
       "maintenance without a barrier: 1, at the start 0",
+      "bounce slots: 1, at the start 0",
       "table frames: 6, at the start 5",
     ]);
     expect(machine.leaks(machine.snapshot())).toEqual([]);

@@ -7,7 +7,7 @@
  * Promises: forgetting neither throws nor allocates.
  * Specified by: behaviour of Linux 7.2 (drivers/iommu/intel/cache.c); judged by test/golden/dma-api.
  */
-import { type IovaPage, PAGE_SIZE } from "../../base/index.ts";
+import { type IovaPage, type Observer, PAGE_SIZE } from "../../base/index.ts";
 import {
   blockPages,
   blockStart,
@@ -21,7 +21,6 @@ import {
   writeFirstStageRange,
   writeSecondStageRange,
 } from "../../layouts/invalidation/index.ts";
-import type { Observer } from "../../trace/index.ts";
 import type { InvalidationQueue } from "./invalidation-queue.ts";
 
 interface Counted {

@@ -5,6 +5,7 @@
  */
 import type { VtdInvalidationTraits } from "../../layouts/invalidation/index.ts";
 
+/** What a VT-d unit can do, read from its capability registers (VT-d specification, 11.4.2 and 11.4.3). */
 export interface VtdCapabilities {
   /** CM: entries that were absent are remembered, so new ones need an invalidation too. */
   readonly cachingMode: boolean;

@@ -29,35 +29,6 @@ export const outOfRange = (what: string, value: number, first: number, limit: nu
     { what, value, first, limit },
   );
 
-/** The entry of this device and PASID is in use, or the device is not ready. */
-export const pasidBusy = (requester: number, pasid: number, why: "attached" | "being recovered"): DmaError =>
-  new DmaError(
-    "ERR_DMA_PASID_BUSY",
-    "EBUSY",
-    `PASID ${pasid} of device ${hex(requester)} is ${why}: ${why === "attached" ? "detach it first" : "try again later"}`,
-    { requester, pasid },
-  );
-
-/** This PASID of this device can never be attached. */
-export const pasidRefused = (requester: number, pasid: number, errno: "ENODEV" | "EINVAL", why: string): DmaError =>
-  new DmaError("ERR_DMA_PASID", errno, `PASID ${pasid} of device ${hex(requester)} cannot be attached: ${why}`, {
-    requester,
-    pasid,
-  });
-
-/** The unit attaches no PASIDs, in this mode or at all. */
-export const pasidUnsupported = (requester: number, pasid: number): DmaError =>
-  new DmaError(
-    "ERR_DMA_PASID",
-    "EOPNOTSUPP",
-    `PASID ${pasid} of device ${hex(requester)} cannot be attached: a unit with PASIDs, in scalable mode, is needed`,
-    { requester, pasid },
-  );
-
-/** All are given out. */
-export const noPasidLeft = (limit: number): DmaError =>
-  new DmaError("ERR_DMA_PASID_EXHAUSTED", "ENOSPC", `no PASID below ${limit} is free: free one first`, { limit });
-
 /** The unit does not answer. */
 export const unitBroken = (why: string): DmaError =>
   new DmaError("ERR_DMA_VTD_BROKEN", "EIO", `the unit does not work any more (${why}): nothing can be attached to it`, {

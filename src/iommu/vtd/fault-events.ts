@@ -1,10 +1,7 @@
-/**
- * Fault events: what devices and the unit itself did wrong, in a queue for whoever looks. Never an exception.
- *
- * Promises: bounded; when it is full the newest are dropped and counted.
- */
+/** What can go wrong at a VT-d unit, as events. */
 import type { TranslationFault } from "./fault-record.ts";
 
+/** One event of a VT-d unit. */
 export type VtdFault =
   /** A device's request was refused. */
   | ({ readonly kind: "translation"; readonly timeMs: number } & TranslationFault)
@@ -21,26 +18,3 @@ export type VtdFault =
   | { readonly kind: "unexpected-completion"; readonly timeMs: number }
   /** The unit does not answer: from now on nothing is known to be forgotten. */
   | { readonly kind: "unit-broken"; readonly timeMs: number; readonly reason: string };
-
-/** Events that are kept until somebody reads them. */
-export const FAULT_EVENT_LIMIT = 1024;
-
-export class FaultEvents {
-  readonly #events: VtdFault[] = [];
-  /** Events dropped because nobody read. */
-  dropped = 0;
-
-  push(event: VtdFault): void {
-    if (this.#events.length < FAULT_EVENT_LIMIT) this.#events.push(event);
-    else this.dropped++;
-  }
-
-  get length(): number {
-    return this.#events.length;
-  }
-
-  /** Everything so far, oldest first; the queue is empty then. */
-  drain(): VtdFault[] {
-    return this.#events.splice(0);
-  }
-}

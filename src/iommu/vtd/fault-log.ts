@@ -6,17 +6,20 @@
  * Promises: never throws; every record is given back, also when nobody has room for its event.
  * Specified by: VT-d specification, 7.3 and 11.4.14; behaviour of Linux 7.2 (drivers/iommu/intel/dmar.c).
  */
-import { type Clock, FAULT_STATUS, type VtdRegisters } from "../../platform/index.ts";
-import type { FaultEvents } from "./fault-events.ts";
+
+import { FAULT_STATUS } from "../../layouts/vtd/index.ts";
+import type { Clock, VtdRegisters } from "../../platform/index.ts";
+import type { FaultEvents } from "../fault-events.ts";
+import type { VtdFault } from "./fault-events.ts";
 import { decodeFaultRecord, isFault } from "./fault-record.ts";
 
 export class FaultLog {
   readonly #registers: VtdRegisters;
   readonly #records: number;
-  readonly #events: FaultEvents;
+  readonly #events: FaultEvents<VtdFault>;
   readonly #clock: Clock;
 
-  constructor(registers: VtdRegisters, records: number, events: FaultEvents, clock: Clock) {
+  constructor(registers: VtdRegisters, records: number, events: FaultEvents<VtdFault>, clock: Clock) {
     this.#registers = registers;
     this.#records = records;
     this.#events = events;

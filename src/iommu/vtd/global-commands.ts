@@ -4,7 +4,9 @@
  * Promises: a command has taken effect when its call returns, unless the unit does not follow: then `onSilence` is called.
  * Specified by: VT-d specification, 11.4.4.
  */
-import { GLOBAL, type VtdRegisters } from "../../platform/index.ts";
+
+import { GLOBAL } from "../../layouts/vtd/index.ts";
+import type { VtdRegisters } from "../../platform/index.ts";
 
 const isSet = (bits: number, bit: number): boolean => Math.floor(bits / bit) % 2 === 1; // bit 31 is no int32
 

@@ -11,22 +11,19 @@
  * Not for: which descriptors a range needs (cache-tags.ts).
  * Specified by: VT-d specification, 6.5.2; behaviour of Linux 7.2 (drivers/iommu/intel/dmar.c).
  */
-import { PAGE_SIZE, type PhysAddr } from "../../base/index.ts";
+import { type Observer, PAGE_SIZE, type PhysAddr } from "../../base/index.ts";
 import { VTD_TYPE, writeWait } from "../../layouts/invalidation/index.ts";
+import { FAULT_STATUS, QUEUE_WIDE_DESCRIPTORS } from "../../layouts/vtd/index.ts";
 import type { Arena } from "../../pagetable/index.ts";
-import {
-  type Clock,
-  FAULT_STATUS,
-  QUEUE_SLOTS,
-  QUEUE_WIDE_DESCRIPTORS,
-  type VtdRegisters,
-} from "../../platform/index.ts";
-import type { Observer } from "../../trace/index.ts";
+import type { Clock, VtdRegisters } from "../../platform/index.ts";
+import type { FaultEvents } from "../fault-events.ts";
 import { noMemory } from "./errors.ts";
-import type { FaultEvents } from "./fault-events.ts";
+import type { VtdFault } from "./fault-events.ts";
 
+/** Slots of the queue, as Linux makes it. */
+export const QUEUE_SLOTS = 256;
 /** Descriptors in one submission, the wait not counted. */
-export const BATCH = 16;
+const BATCH = 16;
 /** Turns of the polling loop before the unit counts as broken, unless said otherwise. */
 export const POLL_LIMIT = 100_000;
 /** Times that a submission is tried as a whole when a device does not answer, though it is still there. */
@@ -56,12 +53,12 @@ export interface InvalidationCounts {
   wholeInvalidations: number;
 }
 
-export interface InvalidationQueueOptions {
+interface InvalidationQueueOptions {
   readonly registers: VtdRegisters;
   readonly memory: Arena;
   readonly clock: Clock;
   readonly slotWords: 4 | 8;
-  readonly faults: FaultEvents;
+  readonly faults: FaultEvents<VtdFault>;
   readonly observer: Observer | undefined;
   readonly pollLimit: number;
   /** Has this device left the bus? */
@@ -86,7 +83,7 @@ export class InvalidationQueue {
   readonly #memory: Arena;
   readonly #clock: Clock;
   readonly #slotWords: 4 | 8;
-  readonly #faults: FaultEvents;
+  readonly #faults: FaultEvents<VtdFault>;
   readonly #observer: Observer | undefined;
   readonly #pollLimit: number;
   readonly #isGone: (requester: number) => boolean;

@@ -1,9 +1,8 @@
 /**
- * Page requests: devices that ask for pages they cannot reach yet, and the answers.
+ * VT-d's page-request queue: requests as the unit puts them into memory, and answers as descriptors.
  *
- * Idea: the unit puts requests into a queue in memory; they are gathered into groups, and each group goes to the handler
- * of its device and PASID, which answers once, now or later. A group ends with the request that says so. What nobody can
- * handle is answered at once, so that no device waits for ever.
+ * Idea: entries are read and judged here; gathering them into groups and who handles those is the same for every unit
+ * (`iommu/page-request-groups.ts`).
  * Promises: nothing throws for what a device sends; every group that ended is answered exactly once; after
  * {@link PageRequestQueue.drain} no request of that device and PASID is under way or will be answered late.
  * Specified by: VT-d specification, 7.4 to 7.9; PCIe 6.0, 10.4; behaviour of Linux 7.2 (drivers/iommu/intel/prq.c,
@@ -11,39 +10,20 @@
  */
 import { type IovaPage, PAGE_SIZE, type PhysPage } from "../../base/index.ts";
 import { PAGE_RESPONSE, writePageGroupResponse } from "../../layouts/invalidation/index.ts";
+import { PAGE_REQUEST_STATUS } from "../../layouts/vtd/index.ts";
 import type { Arena } from "../../pagetable/index.ts";
-import { PAGE_REQUEST_STATUS, type VtdRegisters } from "../../platform/index.ts";
+import type {
+  PageRequest,
+  PageRequestHandler,
+  PageRequests,
+  PageResponseCode,
+  VtdRegisters,
+} from "../../platform/index.ts";
+import { PageRequestGroups } from "../page-request-groups.ts";
 import { noMemory } from "./errors.ts";
 import type { InvalidationQueue } from "./invalidation-queue.ts";
 
-/** One request, as it was read. `pasid` is undefined for requests without. */
-export interface PageRequest {
-  readonly requester: number;
-  readonly pasid: number | undefined;
-  readonly page: IovaPage;
-  readonly read: boolean;
-  readonly write: boolean;
-  readonly execute: boolean;
-  readonly privileged: boolean;
-}
-
-export type PageResponseCode = keyof typeof PAGE_RESPONSE;
-
-/** Requests that the device wants answered together. */
-export interface PageRequestGroup {
-  readonly requester: number;
-  readonly pasid: number | undefined;
-  /** The device's number for the group, 0 to 511. */
-  readonly index: number;
-  readonly requests: readonly PageRequest[];
-  /** Answers the device. Only the first answer counts; after a drain none does. */
-  respond(code: PageResponseCode): void;
-}
-
-/** Makes the pages reachable, or not, and answers; may take its time. */
-export type PageRequestHandler = (group: PageRequestGroup) => void;
-
-export interface PageRequestQueueOptions {
+interface PageRequestQueueOptions {
   readonly registers: VtdRegisters;
   readonly memory: Arena;
   readonly queue: InvalidationQueue;
@@ -64,20 +44,17 @@ interface Entry {
   readonly index: number;
 }
 
-const keyOf = (requester: number, pasid: number | undefined): number => requester * 2 ** 21 + (pasid ?? -1) + 1;
-
-export class PageRequestQueue {
+/** The page-request queue of one unit. */
+export class PageRequestQueue implements PageRequests {
   /** Groups answered, by code; requests that were not well-formed; times that requests were lost because of no room. */
   readonly answered: Record<PageResponseCode, number> = { success: 0, invalid: 0, failure: 0 };
   malformed = 0;
   overflows = 0;
   readonly #options: PageRequestQueueOptions;
   readonly #frame: number;
-  readonly #handlers = new Map<number, PageRequestHandler>();
-  /** By device: requests whose group has not ended. */
-  readonly #partial = new Map<number, { readonly index: number; readonly request: PageRequest }[]>();
-  /** Groups that a handler has and did not answer yet. */
-  readonly #open = new Set<PageRequestGroup>();
+  readonly #groups = new PageRequestGroups((requester, pasid, index, code) =>
+    this.#answer(requester, pasid, index, code),
+  );
 
   /** @throws DmaError ERR_DMA_VTD_MEMORY (ENOMEM) */
   constructor(options: PageRequestQueueOptions) {
@@ -91,16 +68,12 @@ export class PageRequestQueue {
 
   /** Requests that wait for the last one of their group. */
   get partial(): number {
-    let count = 0;
-    for (const requests of this.#partial.values()) count += requests.length;
-    return count;
+    return this.#groups.partial;
   }
 
   /** From now on `handler` gets the groups of this device and PASID; undefined: nobody does. */
   setHandler(requester: number, pasid: number | undefined, handler: PageRequestHandler | undefined): void {
-    const key = keyOf(requester, pasid);
-    if (handler) this.#handlers.set(key, handler);
-    else this.#handlers.delete(key);
+    this.#groups.setHandler(requester, pasid, handler);
   }
 
   /** Takes every request out of the queue: how many. To be called at the unit's page-request interrupt, or at any time. */
@@ -118,7 +91,7 @@ export class PageRequestQueue {
     }
     if ((registers.readPageRequestStatus() & PAGE_REQUEST_STATUS.overflow) !== 0) {
       this.overflows++; // the lost ones may have been part of any group
-      this.#partial.clear();
+      this.#groups.forgetPartial();
       registers.clearPageRequestStatus(PAGE_REQUEST_STATUS.overflow);
     }
     return count;
@@ -137,15 +110,12 @@ export class PageRequestQueue {
       queue.submit(true);
     } while ((registers.readPageRequestStatus() & PAGE_REQUEST_STATUS.overflow) !== 0 && queue.broken === undefined);
     this.process();
-    const waiting = this.#partial.get(requester)?.filter(({ request }) => request.pasid !== pasid);
-    if (waiting) this.#partial.set(requester, waiting);
-    for (const group of this.#open)
-      if (group.requester === requester && group.pasid === pasid) group.respond("invalid");
+    this.#groups.drop(requester, pasid);
   }
 
   destroy(): void {
     const { registers, memory } = this.#options;
-    for (const group of this.#open) group.respond("invalid");
+    this.#groups.destroy();
     registers.writePageRequestAddress(0n);
     memory.release(this.#frame, QUEUE_ORDER);
   }
@@ -179,45 +149,7 @@ export class PageRequestQueue {
       if (last) this.#answer(requester, pasid, index, "invalid");
       return;
     }
-    const parked = this.#partial.get(requester) ?? [];
-    if (!last) {
-      parked.push({ index, request });
-      this.#partial.set(requester, parked);
-      return;
-    }
-    const earlier = parked.filter((other) => other.index === index);
-    if (earlier.length > 0)
-      this.#partial.set(
-        requester,
-        parked.filter((other) => other.index !== index),
-      );
-    this.#handOver([...earlier.map((other) => other.request), request], index);
-  }
-
-  /** A group is whole. */
-  #handOver(requests: readonly PageRequest[], index: number): void {
-    const { requester, pasid } = requests[0]!;
-    const handler = this.#handlers.get(keyOf(requester, pasid));
-    if (!handler) {
-      this.#answer(requester, pasid, index, "invalid");
-      return;
-    }
-    const group: PageRequestGroup = {
-      requester,
-      pasid,
-      index,
-      requests,
-      respond: (code) => {
-        if (this.#open.delete(group)) this.#answer(requester, pasid, index, code);
-      },
-    };
-    this.#open.add(group);
-    try {
-      handler(group);
-    } catch (error) {
-      group.respond("failure"); // the device must not wait for a handler that is gone
-      throw error;
-    }
+    this.#groups.take(request, index, last);
   }
 
   #answer(requester: number, pasid: number | undefined, index: number, code: PageResponseCode): void {

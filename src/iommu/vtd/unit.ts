@@ -7,36 +7,37 @@
  * event, and {@link VtdUnit.broken} says when the unit is not to be trusted any more. Invalidating allocates nothing.
  * The order of steps when something goes: the entry becomes not present, then context or PASID cache, IOTLB and device
  * TLB forget, each after the one before has finished, and only then is the entry cleared and its memory given back.
- * Not for: page tables, and when to invalidate (iommu/domain.ts).
+ * Not for: page tables, and when to invalidate (iommu/paging-domain.ts).
  * Specified by: VT-d specification, 6.5.3 and 9; behaviour of Linux 7.2 (drivers/iommu/intel/iommu.c, pasid.c).
  */
-import type { IovaPage } from "../../base/index.ts";
+import type { IovaPage, Observer } from "../../base/index.ts";
 import { END_OF_PAGES, type VtdCacheTag } from "../../layouts/invalidation/index.ts";
-import { encodeRootTableAddress, TABLE_MODE } from "../../layouts/vtd/index.ts";
+import { encodeRootTableAddress, GLOBAL, TABLE_MODE } from "../../layouts/vtd/index.ts";
 import type { Arena } from "../../pagetable/index.ts";
-import {
-  type Clock,
-  GLOBAL,
-  type Requester,
-  type TranslationTables,
-  type TranslationUnit,
-  type VtdRegisters,
+import type {
+  AttachOptions,
+  Clock,
+  NestedTables,
+  Requester,
+  TranslationTables,
+  TranslationUnit,
+  VtdRegisters,
 } from "../../platform/index.ts";
-import type { Observer } from "../../trace/index.ts";
-import type { AttachOptions } from "./attach-options.ts";
+import { FaultEvents } from "../fault-events.ts";
+import { type PasidGroup, refusePasid } from "../pasids.ts";
+import { AttachmentInvalidation, type DeviceTlbOwner } from "./attachment-invalidation.ts";
 import { CacheTags } from "./cache-tags.ts";
 import { readCapabilities, type VtdCapabilities } from "./capabilities.ts";
 import { badTranslationUnit, outOfRange, unitBroken, unitLacks } from "./errors.ts";
-import { FaultEvents } from "./fault-events.ts";
+import type { VtdFault } from "./fault-events.ts";
 import { FaultLog } from "./fault-log.ts";
-import { Forgetting, type Holder } from "./forgetting.ts";
 import { GlobalCommands } from "./global-commands.ts";
 import { type InvalidationCounts, InvalidationQueue, POLL_LIMIT } from "./invalidation-queue.ts";
 import { PageRequestQueue } from "./page-requests.ts";
-import { type PasidGroup, refusePasid } from "./pasids.ts";
 import { type PasidDirectory, RootTables } from "./root-tables.ts";
-import { type FirstStage, nestedTarget, passThroughTarget, type Target, tablesTarget } from "./targets.ts";
+import { nestedSetup, passThroughSetup, type TranslationSetup, tablesSetup } from "./translation-setup.ts";
 
+/** A unit to drive, and the memory that it reads. */
 export interface VtdUnitOptions {
   readonly registers: VtdRegisters;
   /** Where the unit's structures go, and where the tables of every attached domain must be: the unit reads no other. */
@@ -53,12 +54,12 @@ export interface VtdUnitOptions {
 
 interface Attachment {
   readonly pasid: number;
-  readonly target: Target;
+  readonly target: TranslationSetup;
   /** Domain ids, and the cache tags that they have because of it. */
   readonly tags: readonly (readonly [number, VtdCacheTag])[];
 }
 
-interface Device extends Holder {
+interface Device extends DeviceTlbOwner {
   readonly pasidBits: number;
   readonly pageRequests: boolean;
   readonly directory: PasidDirectory | undefined;
@@ -70,16 +71,20 @@ const REQUESTERS = 0x10000;
 /** Groups are judged above, where they are known. */
 const ALONE: PasidGroup = { devices: 1, pasidIsolated: true, owned: true, recovering: false };
 
+/**
+ * A VT-d unit, driven by its registers, its structures in memory and its invalidation queue. Attaching changes nothing
+ * when it fails; detaching and invalidating cannot fail. VT-d specification, 6.5 and 9.
+ */
 export class VtdUnit implements TranslationUnit {
   readonly capabilities: VtdCapabilities;
   readonly scalable: boolean;
   /** What devices and the unit did wrong. */
-  readonly faults: FaultEvents = new FaultEvents();
+  readonly faults: FaultEvents<VtdFault> = new FaultEvents();
   readonly #registers: VtdRegisters;
   readonly #memory: Arena;
   readonly #observer: Observer | undefined;
   readonly #queue: InvalidationQueue;
-  readonly #forgetting: Forgetting;
+  readonly #invalidation: AttachmentInvalidation;
   readonly #commands: GlobalCommands;
   readonly #roots: RootTables;
   readonly #devices = new Map<Requester, Device>();
@@ -117,7 +122,7 @@ export class VtdUnit implements TranslationUnit {
       this.#roots.destroy();
       throw error;
     }
-    this.#forgetting = new Forgetting(this.#queue, this.capabilities.invalidation);
+    this.#invalidation = new AttachmentInvalidation(this.#queue, this.capabilities.invalidation);
     this.#commands = new GlobalCommands(registers, pollLimit, () =>
       this.#queue.break("its global status does not follow a command"),
     );
@@ -126,6 +131,11 @@ export class VtdUnit implements TranslationUnit {
     this.#queue.destroy();
     this.#roots.destroy();
     throw unitBroken(this.broken);
+  }
+
+  /** Bits of the PASIDs that it translates by; 0 in legacy mode. */
+  get pasidBits(): number {
+    return this.capabilities.pasidBits;
   }
 
   /** Why the unit counts as broken; undefined while it works. Then nothing is known to be forgotten. */
@@ -148,11 +158,6 @@ export class VtdUnit implements TranslationUnit {
     return this.#log.read();
   }
 
-  /** {@link attachDevice} of a trusted device without device TLB; what it was attached to before is detached. */
-  attach(requester: Requester, tables: TranslationTables): void {
-    this.attachDevice(requester, tables);
-  }
-
   /**
    * From now on requests of `requester`, with the PASID of the options, are translated by `tables`. Requests without PASID
    * may be attached anew while they are attached.
@@ -161,27 +166,27 @@ export class VtdUnit implements TranslationUnit {
    *   (EINVAL, EOPNOTSUPP), ERR_DMA_PASID_BUSY (EBUSY): nothing has changed then. ERR_DMA_VTD_BROKEN (EIO): nor then, but if
    *   the unit breaks during the call the PASID is attached to nothing
    */
-  attachDevice(requester: Requester, tables: TranslationTables, options: AttachOptions = {}): void {
-    this.#attach(requester, tablesTarget(tables, this.#memory, this.capabilities, this.scalable), options);
+  attach(requester: Requester, tables: TranslationTables, options: AttachOptions = {}): void {
+    this.#attach(requester, tablesSetup(tables, this.#memory, this.capabilities, this.scalable), options);
   }
 
-  /** From now on requests of `requester` reach physical memory as they are. @throws as {@link attachDevice} */
+  /** From now on requests of `requester` reach physical memory as they are. @throws as {@link attach} */
   attachPassThrough(requester: Requester, domainId: number, options: AttachOptions = {}): void {
-    this.#attach(requester, passThroughTarget(domainId, this.capabilities, this.scalable), options);
+    this.#attach(requester, passThroughSetup(domainId, this.capabilities, this.scalable), options);
   }
 
   /**
    * From now on requests of `requester` are translated by a guest's first stage, whose pointers and results `parent`
-   * translates. What is unmapped in the parent is forgotten here too. @throws as {@link attachDevice}
+   * translates. What is unmapped in the parent is forgotten here too. @throws as {@link attach}
    */
   attachNested(
     requester: Requester,
     domainId: number,
-    first: FirstStage,
+    nested: NestedTables,
     parent: TranslationTables,
     options: AttachOptions = {},
   ): void {
-    const target = nestedTarget(domainId, first, parent, this.#memory, this.capabilities, this.scalable);
+    const target = nestedSetup(domainId, nested, parent, this.#memory, this.capabilities, this.scalable);
     this.#attach(requester, target, options);
   }
 
@@ -233,11 +238,11 @@ export class VtdUnit implements TranslationUnit {
     this.#commands.switch(GLOBAL.queuedInvalidation, true);
     const mode = this.scalable ? TABLE_MODE.scalable : TABLE_MODE.legacy;
     this.#commands.setRootTable(encodeRootTableAddress({ mode, rootTable: this.#roots.root }));
-    this.#forgetting.everything(this.scalable);
+    this.#invalidation.everything(this.scalable);
     this.#commands.switch(GLOBAL.translation, true);
   }
 
-  #attach(requester: Requester, target: Target, options: AttachOptions): void {
+  #attach(requester: Requester, target: TranslationSetup, options: AttachOptions): void {
     const pasid = options.pasid ?? 0;
     const known = this.#devices.get(requester);
     const before = known?.attachments.get(pasid);
@@ -264,7 +269,7 @@ export class VtdUnit implements TranslationUnit {
 
   #check(
     requester: Requester,
-    target: Target,
+    target: TranslationSetup,
     pasid: number,
     isAttached: boolean,
     knownBits: number | undefined,
@@ -316,7 +321,7 @@ export class VtdUnit implements TranslationUnit {
   }
 
   /** Which domain's changes concern which caches. Those of a parent concern what is nested in it. */
-  #tagsOf({ ats, twice }: Device, pasid: number, { domainId, parentId, iotlb }: Target): Attachment["tags"] {
+  #tagsOf({ ats, twice }: Device, pasid: number, { domainId, parentId, iotlb }: TranslationSetup): Attachment["tags"] {
     if (iotlb === undefined) return [];
     const deviceTlb = (whole: boolean): VtdCacheTag[] =>
       ats ? [{ cache: "device-tlb", device: ats, pasid, whole, twice }] : [];
@@ -359,9 +364,9 @@ export class VtdUnit implements TranslationUnit {
       this.#flushWriteBuffer();
       return;
     }
-    if (!directory || isNew) this.#forgetting.context(requester, 0);
-    if (directory) this.#forgetting.pasid(target, pasid);
-    this.#forgetting.iotlb(target, pasid);
+    if (!directory || isNew) this.#invalidation.context(requester, 0);
+    if (directory) this.#invalidation.pasid(target, pasid);
+    this.#invalidation.iotlb(target, pasid);
   }
 
   /** Takes the entry of an attachment away, in the order that leaves nobody a stale way in. */
@@ -369,20 +374,20 @@ export class VtdUnit implements TranslationUnit {
     const { requester, directory } = device;
     if (directory) {
       this.#roots.hidePasid(directory, pasid);
-      this.#forgetting.pasid(target, pasid);
+      this.#invalidation.pasid(target, pasid);
     } else {
       this.#roots.hideContext(requester);
-      this.#forgetting.context(requester, target.domainId);
+      this.#invalidation.context(requester, target.domainId);
     }
-    this.#forgetting.iotlb(target, pasid);
-    this.#forgetting.deviceTlb(device, pasid);
+    this.#invalidation.iotlb(target, pasid);
+    this.#invalidation.deviceTlb(device, pasid);
     if (directory) this.#roots.clearPasid(directory, pasid);
     else this.#roots.clearContext(requester);
     if (device.pageRequests)
       this.#pageRequests?.drain(requester, pasid === 0 ? undefined : pasid, () => {
-        this.#forgetting.stageFence();
-        this.#forgetting.stageIotlb(target, pasid);
-        this.#forgetting.stageDeviceTlb(device, pasid);
+        this.#invalidation.stageFence();
+        this.#invalidation.stageIotlb(target, pasid);
+        this.#invalidation.stageDeviceTlb(device, pasid);
       });
     for (const [id, tag] of tags) {
       const domain = this.#tags(id);
@@ -397,7 +402,7 @@ export class VtdUnit implements TranslationUnit {
     this.#devices.delete(requester);
     if (!directory) return;
     this.#roots.hideContext(requester);
-    this.#forgetting.context(requester, 0);
+    this.#invalidation.context(requester, 0);
     this.#roots.clearContext(requester);
     this.#roots.freeDirectory(directory);
   }

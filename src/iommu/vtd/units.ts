@@ -5,10 +5,16 @@
  * Specified by: VT-d specification, 8.3 (which devices a unit has); behaviour of Linux 7.2.
  */
 import type { IovaPage } from "../../base/index.ts";
-import type { Requester, TranslationTables, TranslationUnit } from "../../platform/index.ts";
-import type { AttachOptions } from "./attach-options.ts";
+import type {
+  AttachOptions,
+  NestedTables,
+  Requester,
+  TranslationTables,
+  TranslationUnit,
+} from "../../platform/index.ts";
 import type { VtdUnit } from "./unit.ts";
 
+/** Several VT-d units as one: each device is behind one of them, and a domain is told of to all. */
 export class VtdUnits implements TranslationUnit {
   readonly units: readonly VtdUnit[];
   readonly #unitOf: (requester: Requester) => VtdUnit;
@@ -19,17 +25,38 @@ export class VtdUnits implements TranslationUnit {
     this.#unitOf = unitOf;
   }
 
-  attach(requester: Requester, tables: TranslationTables): void {
-    this.attachDevice(requester, tables);
+  /** Bits that the PASIDs of every unit have. */
+  get pasidBits(): number {
+    return Math.min(...this.units.map(({ pasidBits }) => pasidBits));
   }
 
-  /** @throws as {@link VtdUnit.attachDevice} */
-  attachDevice(requester: Requester, tables: TranslationTables, options?: AttachOptions): void {
-    this.#unitOf(requester).attachDevice(requester, tables, options);
+  /** @throws as {@link VtdUnit.attach} */
+  attach(requester: Requester, tables: TranslationTables, options?: AttachOptions): void {
+    this.#unitOf(requester).attach(requester, tables, options);
+  }
+
+  /** @throws as {@link VtdUnit.attach} */
+  attachPassThrough(requester: Requester, domainId: number, options?: AttachOptions): void {
+    this.#unitOf(requester).attachPassThrough(requester, domainId, options);
+  }
+
+  /** @throws as {@link VtdUnit.attach} */
+  attachNested(
+    requester: Requester,
+    domainId: number,
+    nested: NestedTables,
+    parent: TranslationTables,
+    options?: AttachOptions,
+  ): void {
+    this.#unitOf(requester).attachNested(requester, domainId, nested, parent, options);
   }
 
   detach(requester: Requester): void {
     this.#unitOf(requester).detach(requester);
+  }
+
+  detachPasid(requester: Requester, pasid: number): void {
+    this.#unitOf(requester).detachPasid(requester, pasid);
   }
 
   invalidateRange(domainId: number, start: IovaPage, end: IovaPage, leavesOnly: boolean): void {

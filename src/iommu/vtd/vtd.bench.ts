@@ -10,8 +10,8 @@ import { Counters, type IovaPage, type PhysPage, type Random } from "../../base/
 import { writeSecondStageRange, writeWait } from "../../layouts/invalidation/index.ts";
 import { vtdSecondStage } from "../../layouts/pagetable/index.ts";
 import { Arena, PageTable } from "../../pagetable/index.ts";
-import { QUEUE_SLOTS } from "../../platform/index.ts";
 import { VtdUnit } from "./index.ts";
+import { QUEUE_SLOTS } from "./invalidation-queue.ts";
 
 const BASE = (2 ** 35) as PhysPage;
 const CLOCK = { nowMs: () => 0, after: () => ({ cancel: () => {} }) };

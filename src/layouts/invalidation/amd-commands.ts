@@ -21,7 +21,7 @@ import {
   putWords,
   reservedBits,
   WORD,
-} from "./words.ts";
+} from "./le-words.ts";
 
 /** Bits 31:28 of word 1. */
 export const AMD_OPCODE = {

@@ -22,7 +22,7 @@ import {
   putWords,
   reservedBits,
   WORD,
-} from "./words.ts";
+} from "./le-words.ts";
 
 /** Bits 7:0 of word 0. `page...` name addresses; the others forget everything of an ASID, a VMID or the SMMU. */
 export const SMMU_OPCODE = {

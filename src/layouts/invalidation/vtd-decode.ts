@@ -9,6 +9,7 @@
  */
 import type { IovaPage } from "../../base/index.ts";
 import { encodedOrder, encodedStart } from "./blocks.ts";
+import { addressOf, type FieldMasks, pageOf, reservedBits, WORD } from "./le-words.ts";
 import {
   type ContextGranularity,
   type DeviceTlb,
@@ -18,7 +19,6 @@ import {
   VTD_TYPE,
   type VtdDescriptor,
 } from "./vtd-descriptors.ts";
-import { addressOf, type FieldMasks, pageOf, reservedBits, WORD } from "./words.ts";
 
 /** What a unit refuses, and why. */
 export interface InvalidDescriptor {

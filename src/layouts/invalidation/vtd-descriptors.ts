@@ -10,7 +10,7 @@
  */
 import type { IovaPage, PhysAddr } from "../../base/index.ts";
 import { encodeBlock } from "./blocks.ts";
-import { addressHigh, checkField, flagAt, pageHigh, pageLow, putWords } from "./words.ts";
+import { addressHigh, checkField, flagAt, pageHigh, pageLow, putWords } from "./le-words.ts";
 
 /** Bits 3:0 of word 0. */
 export const VTD_TYPE = {

@@ -5,7 +5,7 @@
  * Specified by: NVM Express base specification 2.0, 3.3.3 (submission queue entry) and chapter 5 (admin command set); NVM
  * command set specification 1.0, chapter 3.
  */
-import { put64 } from "./words.ts";
+import { put64 } from "./le-words.ts";
 
 export const COMMAND_BYTES = 64;
 

@@ -51,7 +51,7 @@ export const NVME_STATUS = {
   hostAborted: 0x371,
 } as const;
 
-export type NvmeStatusName = keyof typeof NVME_STATUS;
+type NvmeStatusName = keyof typeof NVME_STATUS;
 
 const NAMES = new Map<number, NvmeStatusName>(
   (Object.keys(NVME_STATUS) as NvmeStatusName[]).map((name) => [NVME_STATUS[name], name]),

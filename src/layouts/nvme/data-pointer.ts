@@ -5,7 +5,7 @@
  * and the second may point to a list of more. An SGL descriptor is an address and a length of any size.
  * Specified by: NVM Express base specification 2.0, 4.1.1 (physical region page) and 4.1.2 (scatter gather list).
  */
-import { put64 } from "./words.ts";
+import { put64 } from "./le-words.ts";
 
 /** The controller's page, whatever the CPU's is. */
 export const CONTROLLER_PAGE = 4096;

@@ -5,7 +5,7 @@
  * Specified by: NVM Express base specification 2.0, figure 275 (identify controller); NVM command set specification 1.0, figure
  * 97 (identify namespace).
  */
-import { get64, put64, viewOf } from "./words.ts";
+import { get64, put64, viewOf } from "./le-words.ts";
 
 export const IDENTIFY_BYTES = 4096;
 
@@ -34,7 +34,7 @@ export const OPTIONAL_COMMAND = { compare: 1, datasetManagement: 4, writeZeroes:
 /** SGLS: bits 1:0 say whether and with which alignment, bit 19 that the metadata pointer may point at a descriptor. */
 export const SGL_SUPPORT = { byteAligned: 1, dwordAligned: 2, mask: 3, metadata: 0x8_0000 } as const;
 
-export interface BlockFormat {
+interface BlockFormat {
   /** Bytes of metadata for each block. */
   readonly metadataBytes: number;
   /** Bytes of data of a block, a power of two. */

@@ -3,5 +3,5 @@ export * from "./commands.ts";
 export * from "./completion.ts";
 export * from "./data-pointer.ts";
 export * from "./identify.ts";
+export * from "./le-words.ts";
 export * from "./registers.ts";
-export * from "./words.ts";

@@ -5,7 +5,7 @@
  * written by 32 bits, so that a 64-bit one is a pair.
  * Specified by: NVM Express base specification 2.0, 3.1 (controller properties).
  */
-import { high32 } from "./words.ts";
+import { high32 } from "./le-words.ts";
 
 /** Byte offsets in the first memory BAR. */
 export const REGISTER = {
@@ -102,7 +102,7 @@ export const STATUS_REGISTER = {
 export const adminQueueSizes = (entries: number): number => (entries - 1) | ((entries - 1) << 16);
 
 /** CMBSZ and CMBLOC together. */
-export interface ControllerMemoryBuffer {
+interface ControllerMemoryBuffer {
   readonly bar: number;
   /** In units of {@link unitBytes}, as the fields have them. */
   readonly offsetUnits: number;

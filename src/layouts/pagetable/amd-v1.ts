@@ -8,6 +8,7 @@
 import { ERRNO } from "../../base/index.ts";
 import { allowedSizes, MMIO, READ, type TableLayout, WRITE } from "./layout.ts";
 
+/** Variants of the AMD v1 format. */
 export interface AmdV1Options {
   /** Level of the first top table: 2 (three levels) unless said. */
   readonly topLevel?: number;
@@ -42,6 +43,7 @@ function encodedSize(low: number, high: number): number {
   return 52 - Math.clz32(above & -above);
 }
 
+/** AMD IOMMU page tables, version 1 (AMD I/O virtualisation specification, 2.2.3). The tree grows at its top. */
 export function amdV1(options: AmdV1Options = {}): TableLayout {
   const inputBits = options.inputBits ?? 64;
   const outputBits = options.outputBits ?? 52;

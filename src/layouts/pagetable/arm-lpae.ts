@@ -9,6 +9,7 @@
 import { ERRNO } from "../../base/index.ts";
 import { CACHE, MMIO, NOEXEC, PRIVILEGED, READ, sizesOfBitmap, type TableLayout, WRITE } from "./layout.ts";
 
+/** Stage, page sizes and address widths of an Arm table. */
 export interface ArmOptions {
   readonly stage: 1 | 2;
   /** Bytes, a bitmap of what the unit can do. */
@@ -24,6 +25,7 @@ export interface ArmOptions {
   readonly forcedWriteBack?: boolean;
 }
 
+/** How an Arm table is cut: levels, start level, pages of the top. */
 export interface ArmGeometry {
   readonly pageSizes: bigint;
   readonly inputBits: number;

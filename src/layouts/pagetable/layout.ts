@@ -11,10 +11,15 @@ import type { PhysPage } from "../../base/index.ts";
 
 /** What a mapping allows and how it behaves: a set of bits. */
 export const READ = 1;
+/** Permission: the device may write. */
 export const WRITE = 2;
+/** The device's accesses look into the CPU's caches. */
 export const CACHE = 4;
+/** Permission: no instruction fetches. */
 export const NOEXEC = 8;
+/** The target is a device's memory. */
 export const MMIO = 16;
+/** Permission: privileged accesses alone. */
 export const PRIVILEGED = 32;
 /** How many different sets there are. */
 export const PROT_COUNT = 64;
@@ -80,6 +85,7 @@ export interface TableLayout {
   readonly machineLow: number;
 }
 
+/** Which bits of an entry say that the device wrote there. */
 export interface DirtyRule {
   /** A leaf is dirty when `(low & mask) === match` and, if given, `high & highMask` is set. */
   readonly mask: number;

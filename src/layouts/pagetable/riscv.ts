@@ -7,6 +7,7 @@
 import { ERRNO } from "../../base/index.ts";
 import { allowedSizes, CACHE, MMIO, NOEXEC, READ, type TableLayout, WRITE } from "./layout.ts";
 
+/** Mode and extensions of a RISC-V table. */
 export interface RiscvOptions {
   readonly mode?: "Sv39" | "Sv48" | "Sv57";
   /** Sign-extended addresses: both halves are accepted. */
@@ -29,6 +30,10 @@ const IO = 1 << 30;
 const NON_CACHED = 1 << 29;
 const LEVELS = { Sv39: 3, Sv48: 4, Sv57: 5 } as const;
 
+/**
+ * RISC-V Sv39, Sv48 and Sv57 page tables, with Svnapot and Svpbmt where asked (RISC-V privileged specification, 10.4 to
+ * 10.6).
+ */
 export function riscv(options: RiscvOptions = {}): TableLayout {
   const levels = LEVELS[options.mode ?? "Sv48"];
   const inputBits = 12 + 9 * levels;

@@ -7,6 +7,7 @@
 import { ERRNO } from "../../base/index.ts";
 import { allowedSizes, READ, type TableLayout, WRITE } from "./layout.ts";
 
+/** Levels and snooping of a second-stage table. */
 export interface VtdSecondStageOptions {
   readonly levels?: 3 | 4 | 5;
   readonly outputBits?: number;
@@ -23,6 +24,10 @@ const D = 1 << 9;
 const FLUSHED = 1 << 10;
 const SNP = 1 << 11;
 
+/**
+ * Intel VT-d second-stage page tables (VT-d specification, 9.8): 4 KiB, 2 MiB and 1 GiB, dirty bits where the unit has
+ * them.
+ */
 export function vtdSecondStage(options: VtdSecondStageOptions = {}): TableLayout {
   const levels = options.levels ?? 4;
   const outputBits = options.outputBits ?? 52;

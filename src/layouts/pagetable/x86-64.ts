@@ -8,6 +8,7 @@
 import { ERRNO } from "../../base/index.ts";
 import { allowedSizes, MMIO, READ, type TableLayout, WRITE } from "./layout.ts";
 
+/** Levels, page sizes and encryption bit of an x86-64 table. */
 export interface X86Options {
   readonly levels?: 4 | 5;
   /** Sign-extended addresses: both halves are accepted. Otherwise only the lower half, which is the DMA aperture. */
@@ -28,6 +29,10 @@ const PS = 128;
 /** Software mark: this pointer has been written back for a walker that does not snoop. */
 const FLUSHED = 1 << 9;
 
+/**
+ * x86-64 page tables, which VT-d's first stage and AMD's second version walk (Intel SDM volume 3, 4.5; VT-d
+ * specification, 9.7).
+ */
 export function x86_64(options: X86Options = {}): TableLayout {
   const levels = options.levels ?? 4;
   const outputBits = options.outputBits ?? 52;

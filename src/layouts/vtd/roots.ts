@@ -11,7 +11,7 @@ import type { PhysPage } from "../../base/index.ts";
 import { decodeEntry, encodeEntry, flag, number, pointer, type Structure } from "./structure.ts";
 
 /** One bus in legacy mode. */
-export interface RootEntry {
+interface RootEntry {
   readonly present: boolean;
   readonly contextTable: PhysPage;
 }
@@ -24,7 +24,7 @@ export const ROOT_ENTRY: Structure<RootEntry> = {
 };
 
 /** One bus in scalable mode: devices 0 to 15 in the lower context table, 16 to 31 in the upper one. */
-export interface ScalableRootEntry {
+interface ScalableRootEntry {
   readonly lowerPresent: boolean;
   readonly lowerContextTable: PhysPage;
   readonly upperPresent: boolean;
@@ -118,7 +118,7 @@ export const pasidDirectoryEntries = (context: ScalableContextEntry): number => 
 export const PASID_TABLE_ENTRIES = 64;
 
 /** 64 PASIDs. */
-export interface PasidDirectoryEntry {
+interface PasidDirectoryEntry {
   readonly present: boolean;
   readonly faultProcessingDisable: boolean;
   readonly pasidTable: PhysPage;
@@ -213,7 +213,7 @@ export const ABSENT_PASID_ENTRY: PasidEntry = decodeEntry(PASID_ENTRY, new Array
 export const TABLE_MODE = { legacy: 0, scalable: 1, reserved: 2, abort: 3 } as const;
 
 /** Root Table Address Register: where a unit's tables begin, and which kind they are. */
-export interface RootTableAddress {
+interface RootTableAddress {
   /** TTM: one of {@link TABLE_MODE}. */
   readonly mode: number;
   readonly rootTable: PhysPage;

@@ -11,7 +11,7 @@ import type { PhysPage } from "../../base/index.ts";
 import { fieldOverflow, wordCount } from "./errors.ts";
 
 /** A field, and how its bits are shown. */
-export interface Field<V> {
+interface Field<V> {
   /** Lowest bit, counted over the whole structure, and number of bits; a field lies in one word. */
   readonly position: number;
   readonly width: number;

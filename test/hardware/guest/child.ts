@@ -50,8 +50,8 @@ export async function playRole(role: Role, name: string, backEnd: BackEnd, uid: 
   const say = (answer: ChildAnswer): void => void process.stdout.write(`${JSON.stringify(answer)}\n`);
   try {
     using host = new LinuxHost();
-    const device = host.openDevice(name, { backEnd });
-    const dma = new Dma({ domain: device.domain, name, machine: host.machine });
+    const { device } = host.openDevice(name, { backEnd });
+    const dma = new Dma({ domain: device.domain, name, machine: host.dmaMachine });
     const buffer = host.memory.allocate(2 ** 20);
     if (role === "map") {
       using _mapping = dma.map(buffer.phys, buffer.length, "to-device");

@@ -16,7 +16,12 @@ export async function conformanceCases(
 ): Promise<void> {
   const missesLast = missesLastBytes(sysfs);
   const on = (coalesce: boolean, cases: readonly Case[]): Promise<void> =>
-    casesOn(report, host, host.openDevice(name, { backEnd, coalesce }), { backEnd, coalesce, cases, missesLast });
+    casesOn(report, host, host.openDevice(name, { backEnd, coalesce }).device, {
+      backEnd,
+      coalesce,
+      cases,
+      missesLast,
+    });
   await on(false, anyHostCases);
   await on(true, twoStepCases); // one-shot mappings never wait
 }

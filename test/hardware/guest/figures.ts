@@ -4,7 +4,7 @@
  */
 import { spawnSync } from "node:child_process";
 import { DmaAddr, type Iova, KiB, PhysAddr } from "../../../src/base/index.ts";
-import { DmaDoor, type MappingDoor, type RequestRange } from "../../../src/consumers/block/index.ts";
+import { type DmaOps, type RequestRange, TwoStepOps } from "../../../src/consumers/block/index.ts";
 import { Nvme } from "../../../src/consumers/nvme/index.ts";
 import { Dma } from "../../../src/dma/index.ts";
 import { DeviceMemory } from "../../../src/hosts/linux/device-memory.ts";
@@ -28,7 +28,7 @@ export function kernelFigures(report: Report): void {
 }
 
 /** One mapping for the whole run: addresses are arithmetic. For requests of contiguous memory inside it. */
-class LongLivedDoor extends DmaDoor {
+class LongLivedDoor extends TwoStepOps {
   readonly #phys: number;
   readonly #address: number;
 
@@ -56,7 +56,7 @@ export async function figures(report: Report, host: LinuxHost, name: string, bac
   const ways: Way[] = ["mapping for each request", "one mapping for long", "one mapping for long, polled"];
   for (const way of ways)
     for (const depth of DEPTHS) {
-      const device = host.openDevice(name, { backEnd, polled: way.endsWith("polled") });
+      const { device } = host.openDevice(name, { backEnd, polled: way.endsWith("polled") });
       try {
         await reads(report, host, device, way, depth, `${backEnd}, ${way}`);
       } finally {
@@ -64,7 +64,7 @@ export async function figures(report: Report, host: LinuxHost, name: string, bac
       }
     }
   for (const coalesce of [false, true]) {
-    const device = host.openDevice(name, { backEnd, coalesce });
+    const { device } = host.openDevice(name, { backEnd, coalesce });
     linksOfARequest(report, host, device, `${backEnd}${coalesce ? ", coalesced" : ""}`);
     device.close();
   }
@@ -79,9 +79,9 @@ async function reads(
   depth: number,
   what: string,
 ): Promise<void> {
-  const dma = new Dma({ domain: device.domain, name: device.name, machine: host.machine });
+  const dma = new Dma({ domain: device.domain, name: device.name, machine: host.dmaMachine });
   using buffer = host.memory.allocate(depth * BLOCK);
-  const door: MappingDoor | undefined = way.startsWith("one mapping")
+  const door: DmaOps | undefined = way.startsWith("one mapping")
     ? new LongLivedDoor(dma, buffer.phys, buffer.length)
     : undefined;
   const nvme = await Nvme.open(device, dma, { clock: host.clock, ...(door && { door }) });
@@ -105,7 +105,7 @@ async function reads(
 
 /** Calls for a request of 128 KiB that comes as 32 pages in a row. */
 function linksOfARequest(report: Report, host: LinuxHost, { domain, name }: LinuxDevice, what: string): void {
-  const dma = new Dma({ domain, name, machine: host.machine });
+  const dma = new Dma({ domain, name, machine: host.dmaMachine });
   using buffer = host.memory.allocate(128 * KiB);
   const before = { ...domain.calls };
   using range = dma.tryReserveIova({ length: 128 * KiB })!;
@@ -118,8 +118,8 @@ function linksOfARequest(report: Report, host: LinuxHost, { domain, name }: Linu
 
 /** A page mapped and unmapped through the DMA API, and by the two calls alone. */
 function overRawCalls(report: Report, host: LinuxHost, name: string): void {
-  const device = host.openDevice(name, { backEnd: "iommufd" });
-  const dma = new Dma({ domain: device.domain, name, machine: host.machine });
+  const { device } = host.openDevice(name, { backEnd: "iommufd" });
+  const dma = new Dma({ domain: device.domain, name, machine: host.dmaMachine });
   using buffer = host.memory.allocate(4096);
   const rounds = 3000;
   const nsOf = (work: () => void): number => {

@@ -1,8 +1,7 @@
 /** The DMA API on a real kernel, with a real device (QEMU's edu) that reads and writes what is mapped, and tries what is not. */
-import { MiB, PAGE_SIZE, PhysAddr, Random } from "../../../src/base/index.ts";
+import { MiB, type Observer, PAGE_SIZE, PhysAddr, Random } from "../../../src/base/index.ts";
 import { Dma } from "../../../src/dma/index.ts";
 import type { BackEnd, LinuxDevice, LinuxHost, Sysfs } from "../../../src/hosts/linux/index.ts";
-import type { Observer } from "../../../src/trace/index.ts";
 import { EDU_MASK, Edu } from "./edu.ts";
 import { hasKernelEvents, joined, type KernelEvent, kernelEvents } from "./kernel-events.ts";
 import { checkPageTables, whyNoPageTables } from "./page-tables.ts";
@@ -20,10 +19,10 @@ export async function mappingCases(
     mapped: (iova, _phys, length) => issued.push({ kind: "map", iova, length }),
     unmapped: (iova, length) => issued.push({ kind: "unmap", iova, length }),
   };
-  const device = host.openDevice(name, { backEnd, observer });
+  const { device } = host.openDevice(name, { backEnd, observer });
   const test = (what: string, work: () => unknown): Promise<void> => report.test(`${backEnd}: ${what}`, work);
   try {
-    const dma = new Dma({ domain: device.domain, name, machine: host.machine });
+    const dma = new Dma({ domain: device.domain, name, machine: host.dmaMachine });
     dma.setMask(EDU_MASK);
     dma.setCoherentMask(EDU_MASK);
     const edu = new Edu(device);
@@ -39,7 +38,7 @@ export async function mappingCases(
     device.close();
   }
   await test("a second process-wide owner can open the device once it is closed", () =>
-    host.openDevice(name, { backEnd }).close());
+    host.openDevice(name, { backEnd }).device.close());
   await coalescing(test, host, name, backEnd);
 }
 
@@ -243,9 +242,9 @@ function pageTables(host: LinuxHost, sysfs: Sysfs, device: LinuxDevice, dma: Dma
 }
 
 async function coalescing(test: Test, host: LinuxHost, name: string, backEnd: BackEnd): Promise<void> {
-  const device = host.openDevice(name, { backEnd, coalesce: true });
+  const { device } = host.openDevice(name, { backEnd, coalesce: true });
   try {
-    const dma = new Dma({ domain: device.domain, name, machine: host.machine });
+    const dma = new Dma({ domain: device.domain, name, machine: host.dmaMachine });
     dma.setMask(EDU_MASK);
     const edu = new Edu(device);
     using memory = host.memory.allocate(256 * PAGE_SIZE);

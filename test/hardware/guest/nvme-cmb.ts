@@ -32,9 +32,9 @@ export async function cmbCases(
   backEnd: BackEnd,
 ): Promise<void> {
   const titled = (what: string): string => `${backEnd}: NVMe memory buffer: ${what}`;
-  const device = host.openDevice(name, { backEnd });
+  const { device } = host.openDevice(name, { backEnd });
   const peers = new P2pRouter();
-  const dma = new Dma({ domain: device.domain, name, node: device.node, machine: { ...host.machine, peers } });
+  const dma = new Dma({ domain: device.domain, name, node: device.node, machine: { ...host.dmaMachine, peers } });
   try {
     const nvme = await Nvme.open(device, dma, { clock: host.clock, submissionQueuesInCmb: true });
     const { cmb } = nvme;
@@ -130,7 +130,7 @@ async function peerCases(report: Report, titled: (what: string) => string, peers
   else
     await report.test(what, () =>
       withOther(peers, (device) =>
-        diskToDisk(device, new Dma({ domain: device.domain, name: other, machine: host.machine }), peers),
+        diskToDisk(device, new Dma({ domain: device.domain, name: other, machine: host.dmaMachine }), peers),
       ),
     );
 }
@@ -141,7 +141,7 @@ async function withOther(
   work: (device: LinuxDevice) => Promise<void>,
 ): Promise<void> {
   const had = bindToVfio(sysfs, other).before;
-  const device = host.openDevice(other, { backEnd });
+  const { device } = host.openDevice(other, { backEnd });
   try {
     await work(device);
   } finally {
@@ -151,7 +151,7 @@ async function withOther(
 }
 
 async function ownerGone(host: LinuxHost, owner: LinuxDevice, phys: PhysAddr, device: LinuxDevice): Promise<void> {
-  const dma = new Dma({ domain: device.domain, name: device.name, machine: host.machine });
+  const dma = new Dma({ domain: device.domain, name: device.name, machine: host.dmaMachine });
   dma.map(phys, LENGTH, "bidirectional").unmap();
   const acrossReset = dma.map(phys, LENGTH, "bidirectional");
   await owner.reset();

@@ -19,8 +19,8 @@ const LOADS: readonly (readonly [length: number, depth: number])[] = [
 
 export async function nvmeCases(report: Report, host: LinuxHost, name: string, backEnd: BackEnd): Promise<void> {
   const test = (what: string, work: () => unknown): Promise<void> => report.test(`${backEnd}: NVMe: ${what}`, work);
-  const device = host.openDevice(name, { backEnd });
-  const dma = new Dma({ domain: device.domain, name, machine: host.machine });
+  const { device } = host.openDevice(name, { backEnd });
+  const dma = new Dma({ domain: device.domain, name, machine: host.dmaMachine });
   let nvme: Nvme | undefined;
   try {
     await test("the controller comes up and says who it is", async () => {
@@ -76,9 +76,9 @@ export async function nvmeCases(report: Report, host: LinuxHost, name: string, b
       for (let wait = 0; wait < 50 && pinnedPages() !== before; wait++)
         await new Promise((resolve) => setTimeout(resolve, 100));
       equal(pinnedPages() - before, 0, "pages still pinned");
-      const again = host.openDevice(name, { backEnd });
+      const { device: again } = host.openDevice(name, { backEnd });
       try {
-        const next = await Nvme.open(again, new Dma({ domain: again.domain, name, machine: host.machine }), {
+        const next = await Nvme.open(again, new Dma({ domain: again.domain, name, machine: host.dmaMachine }), {
           clock: host.clock,
         });
         using buffer = host.memory.allocate(4 * KiB);

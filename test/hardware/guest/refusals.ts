@@ -41,7 +41,7 @@ export async function refusalCases(
     for (const path of nodes) chmodSync(path, 0o600);
   });
   await test("a device that somebody has is refused, and its owner keeps it", async () => {
-    const device = host.openDevice(name, { backEnd });
+    const { device } = host.openDevice(name, { backEnd });
     const { code, message } = await ask({});
     expect(code === "ERR_DMA_SYSCALL" && /Another process|Somebody else|bound already/.test(message!), `${message}`);
     equal(device.readConfig(0, 2), 0x1234, "vendor of the edu device");

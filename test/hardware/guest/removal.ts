@@ -13,7 +13,7 @@ export async function removalCase(
   backEnd: BackEnd,
 ): Promise<void> {
   await report.test(`${backEnd}: a device that is taken away is said to be gone, and comes back whole`, async () => {
-    const device = host.openDevice(name, { backEnd });
+    const { device } = host.openDevice(name, { backEnd });
     let told = 0;
     device.onRemoved(() => told++);
     const registers = device.bar(0)!;
@@ -28,7 +28,7 @@ export async function removalCase(
     expect(sysfs.pciFunction(name) === undefined, "the device is still there");
     sysfs.write("/sys/bus/pci/rescan", "1");
     bindToVfio(sysfs, name);
-    const again = host.openDevice(name, { backEnd });
+    const { device: again } = host.openDevice(name, { backEnd });
     equal(new Edu(again).identity & 0xff, 0xed, "identity");
     again.close();
   });

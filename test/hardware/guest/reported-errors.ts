@@ -23,7 +23,7 @@ export async function errorCase(report: Report, host: LinuxHost, sysfs: Sysfs, b
   }
   await report.test(what, async () => {
     const had = bindToVfio(sysfs, name).before;
-    const device = host.openDevice(name, { backEnd });
+    const { device } = host.openDevice(name, { backEnd });
     try {
       const identity = device.readConfig(0, 4);
       equal(device.reportedErrors, 0, "errors at first");

@@ -24,7 +24,11 @@ export async function sharingCase(report: Report, host: LinuxHost, sysfs: Sysfs,
   await report.test(what, async () => {
     bindToVfio(sysfs, FUNCTIONS[0]);
     bindToVfio(sysfs, FUNCTIONS[1]);
-    await share(host, host.openDevice(FUNCTIONS[0], { backEnd }), host.openDevice(FUNCTIONS[1], { backEnd }));
+    await share(
+      host,
+      host.openDevice(FUNCTIONS[0], { backEnd }).device,
+      host.openDevice(FUNCTIONS[1], { backEnd }).device,
+    );
     for (const name of FUNCTIONS) unbindFromVfio(sysfs, name);
   });
 }
@@ -33,7 +37,7 @@ async function share(host: LinuxHost, first: LinuxDevice, second: LinuxDevice): 
   using memory = host.memory.allocate(2 * PAGE_SIZE);
   memory.bytes.fill(7, 0, PAGE_SIZE);
   const open = (device: LinuxDevice): Dma => {
-    const dma = new Dma({ domain: device.domain, name: device.name, machine: host.machine });
+    const dma = new Dma({ domain: device.domain, name: device.name, machine: host.dmaMachine });
     dma.setMask(EDU_MASK);
     return dma;
   };

@@ -1,6 +1,8 @@
 /** Devices of the simulated machine. */
 export * from "./block-store.ts";
-export { NvmeController, type NvmeOptions as NvmeControllerOptions } from "./nvme.ts";
-export { CMB_BAR, type CmbUses } from "./nvme-cmb.ts";
-export * from "./nvme-faults.ts";
-export type { NamespaceOptions } from "./nvme-namespace.ts";
+export * from "./migratable/index.ts";
+export { CMB_BAR, type CmbUses } from "./nvme/cmb.ts";
+export * from "./nvme/faults.ts";
+export type { NamespaceOptions } from "./nvme/namespace.ts";
+export { NvmeController } from "./nvme/nvme.ts";
+export type { NvmeModelOptions } from "./nvme/options.ts";

@@ -1,0 +1,119 @@
+/** `dmalink compare`: what each mapping strategy would cost for a recorded load. */
+import { readFileSync } from "node:fs";
+import { DmaError, hex, plural } from "../../../base/index.ts";
+import { FORMAT_NAMES } from "../../../layouts/pagetable/index.ts";
+import type { CompareOptions, CostModel, NvmeReplay, ReplayProgress } from "../../../replay/index.ts";
+import type { WhatIf } from "../../../report/index.ts";
+import { type Command, command } from "../command.ts";
+import {
+  BEST_EFFORT,
+  file,
+  flag,
+  JSON_ANSWER,
+  oneOf,
+  PART,
+  size,
+  TRACE,
+  wholeNumber,
+  withDefault,
+} from "../options.ts";
+import { answerStyle, print, printJson, say } from "../terminal/print.ts";
+import type { Progress } from "../terminal/progress.ts";
+
+/** Every question there is: the compiler says when one is missing here. */
+const QUESTIONS = Object.keys({ "huge-pages": 0, "iova-cache": 0, lazy: 0 } satisfies Record<WhatIf, 0>) as WhatIf[];
+
+export const compare: Command = command({
+  name: "compare",
+  summary: "the same load under each mapping strategy: what each costs",
+  description:
+    "Takes the requests of a recorded load and maps them by every strategy on the whole stack, moves bytes through the device's " +
+    "translations and checks each, and prints what each strategy costs. Exit code 1 if a byte came out wrong.",
+  arguments: [TRACE],
+  options: {
+    iommu: withDefault(FORMAT_NAMES[0]!, oneOf("FORMAT", "page tables", FORMAT_NAMES)),
+    mode: withDefault("strict", oneOf("MODE", "invalidation", ["strict", "lazy"])),
+    cachingMode: flag("an IOMMU that caches absent entries, as those of virtual machines do"),
+    requestCap: size("map longer requests in pieces of this, such as 128K"),
+    whatIf: oneOf("QUESTION", "the same load with that changed", QUESTIONS),
+    as: oneOf("DEVICE", "the same load as commands too, by the driver on a simulated controller", ["nvme"]),
+    cost: file("prices for the predicted time, JSON: invalidationNs, pteWriteNs, iovaOpNs, iovaStepNs, callNs"),
+    seed: withDefault("1", wholeNumber("seed of the bytes that are moved and checked", 0)),
+    json: JSON_ANSWER,
+    ...PART,
+    bestEffort: BEST_EFFORT,
+  },
+  examples: [
+    "dmalink compare trace.dat.gz --mode lazy",
+    "dmalink compare trace.dat.gz --what-if huge-pages",
+    "dmalink compare trace.dat.gz --as nvme",
+  ],
+  async run({ arguments: [path], options }) {
+    const { readRequests } = await import("../../../analysis/index.ts");
+    const replay = await import("../../../replay/index.ts");
+    const { compareJson, compareText, kernelCheck, WHAT_IF } = await import("../../../report/index.ts");
+    const { sayDamage, withTrace } = await import("../files/with-trace.ts");
+    const { iommu, mode, cachingMode, seed, requestCap, whatIf } = options;
+    const how = { iommu, mode, cachingMode, seed, ...(requestCap !== undefined && { requestCap }) };
+    replay.checkReplayOptions(how);
+    const cost = options.cost === undefined ? undefined : readCost(options.cost, replay.costOf);
+    return withTrace(path!, options, async (trace, progress) => {
+      const requests = await readRequests(trace);
+      const asked: CompareOptions = { ...how, ...(cost && { cost }), progress: told(progress) };
+      const result = replay.compare(requests, { ...asked, nowNs: () => performance.now() * 1e6 });
+      const changed = whatIf && replay.compare(requests, { ...asked, ...WHAT_IF[whatIf].change });
+      const nvme = options.as === "nvme" ? await replay.replayAsNvme(requests, asked) : undefined;
+      progress.done();
+      sayDamage(path!, trace);
+      const report = {
+        path: path!,
+        result,
+        requests,
+        kernel: kernelCheck(requests, result, how),
+        options: { ...how, ...(whatIf && { whatIf }) },
+        damage: trace.damage,
+        changed,
+        nvme,
+      };
+      if (options.json) printJson(compareJson(report));
+      else print(compareText(report, answerStyle()));
+      const wrong = result.firstMismatch ?? changed?.firstMismatch;
+      if (wrong) say(`mismatch under ${wrong.strategy}: ${replay.describeMismatch(wrong)}\n`);
+      const broken = nvme && brokenNvme(nvme);
+      if (broken !== undefined) say(`as NVMe: ${broken}\n`);
+      return wrong || broken !== undefined ? 1 : trace.damage ? 2 : 0;
+    });
+  },
+});
+
+/** A stage of the replay is one of the line. */
+function told(progress: Progress): ReplayProgress {
+  let now = "";
+  return (stage, share, detail) => {
+    if (stage !== now || share === 0) progress.say(stage);
+    now = stage;
+    progress.reached(share, detail);
+  };
+}
+
+function readCost(path: string, parse: (text: string, name: string) => CostModel): CostModel {
+  let text: string;
+  try {
+    text = readFileSync(path, "utf8");
+  } catch (error) {
+    throw new DmaError("ERR_DMA_INPUT", "EIO", `cannot read ${path}: ${(error as Error).message}`, { file: path });
+  }
+  return parse(text, path);
+}
+
+/** What went wrong first, in words. */
+function brokenNvme({ firstMismatch, failed, firstFailure, leaks }: NvmeReplay): string | undefined {
+  if (firstMismatch) {
+    const { command, request, phys, expected, found } = firstMismatch;
+    return found === undefined
+      ? `a ${command} of what is no part of request ${request}`
+      : `mismatch in the ${command} of request ${request}, physical address ${hex(phys)}: expected ${hex(expected)}, found ${hex(found)}`;
+  }
+  if (failed > 0) return `${plural(failed, "request")} failed, the first with: ${firstFailure}`;
+  return leaks[0] === undefined ? undefined : `not given back: ${leaks.join("; ")}`;
+}

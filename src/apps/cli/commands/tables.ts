@@ -1,0 +1,46 @@
+/** `dmalink tables`: what every device of a VT-d unit could reach when the snapshot of its tables was taken. */
+import { DmaError } from "../../../base/index.ts";
+import { type Command, command } from "../command.ts";
+import { flag, JSON_ANSWER, text } from "../options.ts";
+import { answerStyle, print, sayError } from "../terminal/print.ts";
+
+export const tables: Command = command({
+  name: "tables",
+  summary: "decode page tables dumped from a machine, from the VT-d root pointer down",
+  description:
+    "Follows root, context and PASID tables and page tables of both stages in a snapshot of memory, and says for each device " +
+    "what it could reach, in which page sizes, and where larger ones would fit. The root table register comes from NAME.json " +
+    "beside NAME.snap[.gz], or from --root.",
+  arguments: [{ name: "SNAPSHOT", meaning: "pages of memory: NAME.snap or NAME.snap.gz", completes: "file" }],
+  options: {
+    root: text("ADDRESS", "root table address or RTADDR register, if no NAME.json lies beside the snapshot"),
+    device: text("BDF", "this device only: 0000:00:04.0"),
+    tree: flag("draw the tree"),
+    json: JSON_ANSWER,
+  },
+  examples: ["dmalink tables machine.snap.gz --tree"],
+  async run({ arguments: [path], options }) {
+    const { readUnitTables, Snapshot } = await import("../../../analysis/index.ts");
+    const { pageTablesText, writePageTablesJson } = await import("../../../report/index.ts");
+    const { parsePciAddress, parseRoot, readRegisters, readWhole } = await import("../files/snapshot.ts");
+    const file = path!;
+    try {
+      const device = options.device === undefined ? undefined : parsePciAddress("--device", options.device);
+      const root = options.root === undefined ? undefined : parseRoot(options.root);
+      const snapshot = Snapshot.parse(await readWhole(file)); // its damage is told with the offset
+      const registers = root === undefined ? await readRegisters(file) : { root };
+      const unit = readUnitTables(snapshot, {
+        ...registers,
+        ...(device && { device: { bus: device.bus, function: device.function }, segment: device.segment }),
+      });
+      if (options.json) writePageTablesJson(file, unit, (text) => process.stdout.write(text));
+      else print(pageTablesText({ file, pages: snapshot.pageCount, ...registers }, unit, options.tree, answerStyle()));
+      return 0;
+    } catch (error) {
+      if (!(error instanceof DmaError)) throw error;
+      const named = error.message.startsWith(file) || !/SNAPSHOT|TABLES_ROOT/.test(error.code);
+      sayError(`${named ? "" : `${file}: `}${error.message}`);
+      return 2;
+    }
+  },
+});

@@ -1,0 +1,44 @@
+/** Opens a trace for a command, and names the file in whatever goes wrong with it. */
+import { DmaError, hex } from "../../../base/index.ts";
+import { openTrace, type Trace } from "../../../trace/index.ts";
+import { say } from "../terminal/print.ts";
+import { type Progress, progressLine } from "../terminal/progress.ts";
+import { NODE_CODECS } from "./codecs.ts";
+import { openInput } from "./input.ts";
+import { type TimeWindow, windowed } from "./time-window.ts";
+
+/** How a trace is read, and which part of it. */
+export interface ReadOptions extends TimeWindow {
+  readonly bestEffort?: boolean;
+}
+
+/** Runs `command` on the trace at `path` and closes everything, however it ends. */
+export async function withTrace(
+  path: string,
+  options: ReadOptions,
+  command: (trace: Trace, progress: Progress) => Promise<number>,
+): Promise<number> {
+  const { bestEffort = false } = options;
+  const progress = progressLine();
+  progress.say(`reading ${path}`);
+  const source = await openInput(path, { bestEffort, progress });
+  try {
+    const trace = await openTrace(source.input, { bestEffort, codecs: NODE_CODECS });
+    return await command(windowed(trace, options), progress);
+  } catch (error) {
+    if (!(error instanceof DmaError) || !error.code.startsWith("ERR_DMA_TRACE")) throw error;
+    const hint =
+      error.code === "ERR_DMA_TRACE_DAMAGED" && !bestEffort ? "; --best-effort reads what is before that" : "";
+    throw new DmaError(error.code, error.errno, `${path}: ${error.message}${hint}`, error.details);
+  } finally {
+    progress.done();
+    await source.close();
+  }
+}
+
+/** What is said of a damaged trace, on stderr. */
+export function sayDamage(path: string, trace: Trace): void {
+  if (!trace.damage) return;
+  const { offset, message } = trace.damage;
+  say(`${path}: damaged at offset ${offset} (${hex(offset)}): ${message}; what was read before that is reported\n`);
+}

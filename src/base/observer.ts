@@ -1,0 +1,119 @@
+/**
+ * What happens in the stack, step by step, for whoever wants to look: a recorder, a judge, a picture.
+ *
+ * Idea: each part calls the one method that names its step, right after the step. All are optional, and a part whose
+ * observer is `undefined` pays one comparison. Addresses are bytes where they are called iova, phys or address, and
+ * pages (4 KiB) where they are called page; ranges are [start, last] where hardware has it so.
+ * Promises nothing about what the observer does; it must not call back into the stack, nor throw.
+ */
+import type { Direction } from "./direction.ts";
+
+/**
+ * Hears of each step, right after it. Every method is optional; it must not call back into the stack, nor throw.
+ * Addresses are bytes; what is called page is a page number.
+ */
+export interface Observer {
+  // The address space of a device.
+  /** `page` is 0 if there was no room below `limitPage`. */
+  iovaAllocated?(pages: number, limitPage: number, page: number): void;
+  iovaFreed?(page: number, pages: number): void;
+  /** Lazy mode: the range waits for a flush. */
+  flushQueued?(page: number, pages: number): void;
+
+  // The page table of a domain.
+  mapped?(iova: number, phys: number, bytes: number, prot: number): void;
+  unmapped?(iova: number, length: number, bytes: number): void;
+  lookedUp?(iova: number): void;
+
+  // Invalidation.
+  /** New entries are made visible to the unit. */
+  mapSynced?(iova: number, length: number): void;
+  /** The gather of an unmap is issued. */
+  iotlbSynced?(start: number, last: number, leavesOnly: boolean): void;
+  /** The range for one cache of the unit, widened to the block [`address`, 2^order pages). */
+  cacheInvalidated?(why: "unmap" | "map", start: number, last: number, address: number, order: number): void;
+  domainInvalidated?(): void;
+  /** `words` from `at` on: `count` descriptors of `slotWords` 32-bit words each, as written to the queue, without the wait. */
+  descriptorsSubmitted?(words: Uint32Array, at: number, count: number, slotWords: number): void;
+
+  // Requests to a unit that keeps the mappings itself: `count` pages of `pageBytes` from `iova` on.
+  mapRequested?(iova: number, phys: number, pageBytes: number, count: number): void;
+  unmapRequested?(iova: number, pageBytes: number, count: number): void;
+
+  // Bounce buffers. `offset` is in the pool.
+  /** A mapping is going to be bounced; `address` is that of the memory. */
+  bounceAsked?(address: number, size: number): void;
+  slotsTaken?(phys: number, size: number, alignMask: number, offset: number | undefined): void;
+  bounceCopied?(offset: number, size: number, way: "in" | "out"): void;
+  slotsFreed?(offset: number): void;
+
+  // The calls of the DMA API themselves, as the kernel's own events name them. Announced where the kernel does.
+  dmaCalled?(event: DmaEvent): void;
+  /** Two-step calls, for which the kernel has no event. */
+  twoStepCalled?(event: TwoStepEvent): void;
+
+  // Caches of the CPU, for devices that do not look into them.
+  cacheForDevice?(phys: number, length: number, direction: Direction): void;
+  cacheForCpu?(phys: number, length: number, direction: Direction): void;
+  cacheBarrier?(): void;
+}
+
+/** One event of `dma:*`. Fields that an event does not have are left out; an address is undefined if the call failed. */
+export interface DmaEvent {
+  readonly name: DmaEventName;
+  readonly device: string;
+  readonly direction: Direction;
+  /** Attribute bits as Linux numbers them. */
+  readonly attributes: number;
+  readonly address?: number | undefined;
+  readonly length?: number;
+  readonly phys?: number;
+  /** Scatterlists: physical addresses of the input, addresses and lengths of the output. */
+  readonly physAddresses?: readonly number[];
+  readonly addresses?: readonly number[];
+  readonly lengths?: readonly number[];
+  readonly errno?: string;
+}
+
+/** Events of the DMA API, as the kernel names them. */
+export type DmaEventName =
+  | "dma_map_phys"
+  | "dma_unmap_phys"
+  | "dma_map_sg"
+  | "dma_map_sg_err"
+  | "dma_unmap_sg"
+  | "dma_sync_single_for_cpu"
+  | "dma_sync_single_for_device"
+  | "dma_sync_sg_for_cpu"
+  | "dma_sync_sg_for_device"
+  | "dma_alloc"
+  | "dma_free"
+  | "dma_alloc_pages"
+  | "dma_free_pages"
+  | "dma_alloc_sgt"
+  | "dma_free_sgt";
+
+/** One two-step call. `address` is that of the range; `offset` counts from it. */
+export interface TwoStepEvent {
+  readonly name:
+    | "dma_iova_try_alloc"
+    | "dma_iova_link"
+    | "dma_iova_sync"
+    | "dma_iova_unlink"
+    | "dma_iova_free"
+    | "dma_iova_destroy";
+  readonly device: string;
+  readonly address: number;
+  /** Bytes reserved. */
+  readonly reserved: number;
+  readonly offset?: number;
+  readonly length?: number;
+  readonly phys?: number;
+  readonly direction?: Direction;
+  readonly attributes?: number;
+  /**
+   * `dma_iova_try_alloc`: false if there was no room. The others are announced before they do anything; a link that then
+   * fails is announced once more, with false.
+   */
+  readonly ok?: boolean;
+}

@@ -1,0 +1,2 @@
+/** VFIO: devices in the hands of programs. */
+export * from "./migration/index.ts";

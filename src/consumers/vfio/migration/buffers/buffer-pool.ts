@@ -1,0 +1,97 @@
+/**
+ * Buffers of one device: made when needed, kept when done with, used again.
+ *
+ * Idea: a request takes the first kept buffer of its direction that is large enough; smaller ones that it meets are given up, for
+ * the next request will hardly be smaller. What buffers cost is counted, now and at the most.
+ * Promises: {@link BufferPool.free} leaves no page, no address and no key of buffers that were given back.
+ * Specified by: behaviour of Linux 7.2 VFIO for mlx5 (available buffers).
+ */
+import type { BufferDirection, BufferHost } from "./data-buffer.ts";
+import { DataBuffer } from "./data-buffer.ts";
+
+/** What buffers did and cost. */
+export class BufferCounters {
+  built = 0;
+  reused = 0;
+  freed = 0;
+  /** Bytes of bookkeeping of all buffers that are there, and the most they ever were. */
+  metadataBytes = 0;
+  metadataPeakBytes = 0;
+}
+
+export class BufferPool {
+  readonly counters: BufferCounters = new BufferCounters();
+  readonly #host: BufferHost;
+  #kept: DataBuffer[] = [];
+  #inUse = 0;
+
+  constructor(host: BufferHost) {
+    this.#host = host;
+  }
+
+  /** Buffers that wait for a request. */
+  get kept(): number {
+    return this.#kept.length;
+  }
+
+  /** Buffers that were taken and not given back. */
+  get inUse(): number {
+    return this.#inUse;
+  }
+
+  /**
+   * A buffer for `bytes` bytes or more, registered if it has a direction.
+   *
+   * @throws DmaError as making and registering one does
+   */
+  take(bytes: number, direction: BufferDirection): DataBuffer {
+    const smaller: DataBuffer[] = [];
+    let found: DataBuffer | undefined;
+    this.#kept = this.#kept.filter((buffer) => {
+      if (found || buffer.direction !== direction) return true;
+      if (buffer.capacityBytes >= bytes) found = buffer;
+      else smaller.push(buffer);
+      return false;
+    });
+    for (const buffer of smaller) this.#end(buffer);
+    if (found) {
+      found.filledBytes = 0;
+      this.counters.reused++;
+    } else found = this.#build(bytes, direction);
+    this.#inUse++;
+    return found;
+  }
+
+  /** A buffer that was taken is done with. */
+  giveBack(buffer: DataBuffer): void {
+    this.#inUse--;
+    this.#kept.push(buffer);
+  }
+
+  /** Frees all that wait. Cannot fail. */
+  free(): void {
+    for (const buffer of this.#kept) this.#end(buffer);
+    this.#kept = [];
+  }
+
+  #build(bytes: number, direction: BufferDirection): DataBuffer {
+    const buffer = new DataBuffer(this.#host, bytes, direction);
+    try {
+      if (direction !== "none") buffer.register();
+    } catch (error) {
+      buffer.free();
+      throw error;
+    }
+    const { counters } = this;
+    counters.built++;
+    counters.metadataBytes += buffer.metadataBytes;
+    counters.metadataPeakBytes = Math.max(counters.metadataPeakBytes, counters.metadataBytes);
+    return buffer;
+  }
+
+  #end(buffer: DataBuffer): void {
+    this.counters.metadataBytes -= buffer.metadataBytes;
+    this.counters.freed++;
+    buffer.free();
+  }
+}

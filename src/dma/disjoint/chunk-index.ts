@@ -1,0 +1,141 @@
+/**
+ * What a range holds, by chunks: a chunk is a run of the range that goes on in one place, in one way.
+ *
+ * Idea: a sorted list cut into blocks of a bounded size. A change touches the blocks it falls into and no others, so
+ * replacing one page of a mix of millions costs what it costs in a mix of ten. Chunks that go on from one another are one.
+ * Promises: memory is O(chunks), never O(pages); the chunks never overlap; `set` over something replaces it.
+ * Asked for on the Linux mailing lists, for memory regions that mix RAM and peers, and never built there.
+ */
+
+/** A run of bytes of a range. `kind` is whatever tells the ways apart: a provider, a direction, private or shared. */
+export interface Chunk<Kind> {
+  readonly offset: number;
+  readonly length: number;
+  readonly phys: number;
+  readonly kind: Kind;
+}
+
+/** Chunks in a block at most; half of it after a block was cut in two. */
+const BLOCK = 64;
+
+/**
+ * Which runs of an address range lie in which kind of memory: O(chunks) of memory, and a change of one chunk touches
+ * its neighbours only.
+ */
+export class ChunkIndex<Kind> {
+  readonly #blocks: Chunk<Kind>[][] = [];
+  #count = 0;
+
+  /** Chunks there are. */
+  get count(): number {
+    return this.#count;
+  }
+
+  /** The chunk that `offset` lies in. O(log chunks). */
+  at(offset: number): Chunk<Kind> | undefined {
+    const block = this.#blocks[this.#blockOf(offset)];
+    const chunk = block?.[indexIn(block, offset)];
+    return chunk && offset < chunk.offset + chunk.length ? chunk : undefined;
+  }
+
+  /** [offset, + length) is at `phys` now, whatever was there before. */
+  set(offset: number, length: number, phys: number, kind: Kind): void {
+    this.clear(offset, length);
+    let chunk: Chunk<Kind> = { offset, length, phys, kind };
+    const before = this.at(offset - 1);
+    if (before && goesOn(before, chunk)) {
+      this.#remove(before.offset);
+      chunk = { ...before, length: before.length + length };
+    }
+    const after = this.at(offset + length);
+    if (after && goesOn(chunk, after)) {
+      this.#remove(after.offset);
+      chunk = { ...chunk, length: chunk.length + after.length };
+    }
+    this.#insert(chunk);
+  }
+
+  /** Nothing is at [offset, + length) any more; a chunk that reaches in is cut. */
+  clear(offset: number, length: number): void {
+    const end = offset + length;
+    const first = this.at(offset);
+    if (first && first.offset < offset) {
+      this.#remove(first.offset);
+      this.#insert({ ...first, length: offset - first.offset });
+      const over = first.offset + first.length - end;
+      if (over > 0) {
+        this.#insert({ ...first, offset: end, length: over, phys: first.phys + end - first.offset });
+        return;
+      }
+    }
+    for (let chunk = this.#from(offset); chunk && chunk.offset < end; chunk = this.#from(offset)) {
+      this.#remove(chunk.offset);
+      const over = chunk.offset + chunk.length - end;
+      if (over > 0) this.#insert({ ...chunk, offset: end, length: over, phys: chunk.phys + chunk.length - over });
+    }
+  }
+
+  /** The chunks in order. */
+  *[Symbol.iterator](): Generator<Chunk<Kind>> {
+    for (const block of this.#blocks) yield* block;
+  }
+
+  /** The first chunk that starts at `offset` or later. */
+  #from(offset: number): Chunk<Kind> | undefined {
+    const number = this.#blockOf(offset);
+    const block = this.#blocks[number];
+    if (!block) return undefined;
+    const index = indexIn(block, offset);
+    if (index >= 0 && block[index]!.offset === offset) return block[index];
+    return block[index + 1] ?? this.#blocks[number + 1]?.[0];
+  }
+
+  #insert(chunk: Chunk<Kind>): void {
+    this.#count++;
+    if (this.#blocks.length === 0) {
+      this.#blocks.push([chunk]);
+      return;
+    }
+    const number = this.#blockOf(chunk.offset);
+    const block = this.#blocks[number]!;
+    block.splice(indexIn(block, chunk.offset) + 1, 0, chunk);
+    if (block.length > BLOCK) this.#blocks.splice(number + 1, 0, block.splice(BLOCK / 2));
+  }
+
+  #remove(offset: number): void {
+    this.#count--;
+    const number = this.#blockOf(offset);
+    const block = this.#blocks[number]!;
+    block.splice(indexIn(block, offset), 1);
+    if (block.length === 0) this.#blocks.splice(number, 1);
+  }
+
+  /** The block in which a chunk at `offset` is or would be: the last one that starts at or before it. */
+  #blockOf(offset: number): number {
+    let low = 0;
+    let high = this.#blocks.length;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if (this.#blocks[middle]![0]!.offset <= offset) low = middle + 1;
+      else high = middle;
+    }
+    return Math.max(0, low - 1);
+  }
+}
+
+/** The last chunk of a block that starts at or before `offset`; -1 if none does. */
+function indexIn(block: readonly Chunk<unknown>[], offset: number): number {
+  let low = 0;
+  let high = block.length;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if (block[middle]!.offset <= offset) low = middle + 1;
+    else high = middle;
+  }
+  return low - 1;
+}
+
+const goesOn = (before: Chunk<unknown>, after: Chunk<unknown>): boolean =>
+  before.kind === after.kind &&
+  before.offset + before.length === after.offset &&
+  before.phys + before.length === after.phys;

@@ -1,0 +1,29 @@
+/**
+ * Fault events: what devices and a unit did wrong, in a queue for whoever looks. Never an exception.
+ *
+ * Promises: bounded; when it is full the newest are dropped and counted.
+ */
+
+/** Events that are kept until somebody reads them. */
+export const FAULT_EVENT_LIMIT = 1024;
+
+/** A bounded queue of one unit's events. */
+export class FaultEvents<Fault> {
+  readonly #events: Fault[] = [];
+  /** Events dropped because nobody read. */
+  dropped = 0;
+
+  push(event: Fault): void {
+    if (this.#events.length < FAULT_EVENT_LIMIT) this.#events.push(event);
+    else this.dropped++;
+  }
+
+  get length(): number {
+    return this.#events.length;
+  }
+
+  /** Everything so far, oldest first; the queue is empty then. */
+  drain(): Fault[] {
+    return this.#events.splice(0);
+  }
+}

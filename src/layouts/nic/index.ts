@@ -1,0 +1,2 @@
+/** The simulated network card, as its driver and the card share it. */
+export * from "./registers.ts";

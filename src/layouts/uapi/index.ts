@@ -1,0 +1,4 @@
+/** The kernel's own interface to user space: VFIO and iommufd. */
+export * from "./c-struct.ts";
+export * from "./vfio-iommufd.ts";
+export * from "./vfio-migration.ts";

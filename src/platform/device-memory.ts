@@ -1,0 +1,26 @@
+/** Memory of a device that processes have pages in, and what its driver does when the CPU needs one. */
+import type { PhysPage } from "../base/index.ts";
+import type { Steps } from "./steps.ts";
+import type { MemoryOwner, UserAddr } from "./user-address.ts";
+import type { FaultOutcome, UserMemory } from "./user-memory.ts";
+
+/** Memory of a device that processes can have pages in. */
+export interface DeviceMemoryPool {
+  readonly kind: "device-private" | "device-coherent";
+  readonly owner: MemoryOwner;
+  /** A page, or 512 of them (order 9); undefined if there is none. For a destination. */
+  allocate(order: 0 | 9): PhysPage | undefined;
+  /** As the device sees its own memory. */
+  read(page: PhysPage, offset: number, into: Uint8Array): void;
+  write(page: PhysPage, offset: number, from: Uint8Array): void;
+}
+
+/** What a driver does when the CPU needs a page of its device. */
+export interface DeviceMemoryDriver {
+  /**
+   * Brings the page at `address` back, or all 512 around it.
+   *
+   * @returns `done`, or why not: `out-of-memory` (the process tries again) or `no-page` (it gets a signal)
+   */
+  bringBack(memory: UserMemory, address: UserAddr, page: PhysPage, order: number): Steps<FaultOutcome>;
+}

@@ -1,0 +1,51 @@
+/**
+ * A process, as those see it who are asked by one: who it is, what it may, what its descriptors name.
+ *
+ * Idea: three things that are often mixed up stand apart. The *user* is charged over all its processes, the *address space*
+ * (user-memory.ts) may change hands or outlive its process, and the *process* has the limit and the capabilities.
+ * Not for: threads, signals to others, scheduling.
+ */
+import type { OpenFile } from "./memory-file.ts";
+import type { PageAccount, UserMemory } from "./user-memory.ts";
+
+/** Whom pages are charged to over all processes. */
+export interface ProcessUser {
+  readonly name: string;
+  /** Pages locked for devices by any process of this user (iommufd's usual account). */
+  readonly locked: PageAccount;
+}
+
+/** Privileges that consumers ask for: locking past the limit, and changing limits. */
+export type Capability = "IPC_LOCK" | "SYS_RESOURCE" | "SYS_ADMIN";
+
+export interface UserProcess {
+  readonly pid: number;
+  readonly user: ProcessUser;
+  /** Its address space now. Another one after exec. */
+  readonly memory: UserMemory;
+  /** RLIMIT_MEMLOCK, bytes; infinite without a limit. */
+  readonly memlockBytes: number;
+  has(capability: Capability): boolean;
+  readonly descriptors: Descriptors;
+  readonly hasEnded: boolean;
+}
+
+/** The open files of a process, by number. */
+export interface Descriptors {
+  /** What `fd` names; undefined: it is not open (EBADF). */
+  get(fd: number): Descriptor | undefined;
+  /** Puts a file at the lowest free number. */
+  install(file: OpenFile, access?: FileAccess): number;
+  /** False: it was not open. The file hears of it when nobody holds it any more. */
+  close(fd: number): boolean;
+}
+
+/** What the opener may do with an open file. */
+export interface FileAccess {
+  readonly readable: boolean;
+  readonly writable: boolean;
+}
+
+export interface Descriptor extends FileAccess {
+  readonly file: OpenFile;
+}

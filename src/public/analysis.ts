@@ -1,0 +1,2 @@
+/** @module dmalink/analysis */
+export * from "../analysis/index.ts";

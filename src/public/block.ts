@@ -1,0 +1,42 @@
+/**
+ * The block layer without scatterlists: requests over physical vectors, split by limits, mapped by two steps.
+ *
+ * @module dmalink/block
+ */
+export {
+  Bio,
+  BLOCK_STATUS,
+  type BlockOperation,
+  BlockRequest,
+  type BlockStatus,
+  combineGaps,
+  DEFAULT_LIMITS,
+  DmaIterator,
+  type DmaOps,
+  gapMask,
+  gapOf,
+  hasGap,
+  isRetryable,
+  junctionBits,
+  junctionGap,
+  type MappedRequest,
+  NO_GAP,
+  OneShotOps,
+  type PeerRoute,
+  PhysicalVectors,
+  type Provider,
+  type QueueLimits,
+  type RequestRange,
+  requestLimit,
+  SCATTER_ENTRY_BYTES,
+  ScatterlistOps,
+  segmentRoom,
+  statusOfErrno,
+  statusOfError,
+  TwoStepOps,
+  UNLIMITED_BOUNDARY,
+  UNLIMITED_SEGMENT,
+  unmapRequest,
+  VectorList,
+  type VectorWindow,
+} from "../consumers/block/index.ts";

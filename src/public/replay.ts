@@ -1,0 +1,2 @@
+/** @module dmalink/replay */
+export * from "../replay/index.ts";

@@ -1,0 +1,2 @@
+/** @module dmalink/report */
+export * from "../report/index.ts";

@@ -1,0 +1,2 @@
+/** @module dmalink/simulation */
+export * from "../simulation/index.ts";

@@ -1,0 +1,2 @@
+/** @module dmalink/trace */
+export * from "../trace/index.ts";

@@ -1,0 +1,214 @@
+/** A check for people: what is wrong, where, and what to do, in lines that fit. */
+import {
+  type CheckResult,
+  type Evidence,
+  type Finding,
+  type KernelSummary,
+  RULES,
+  SEVERITIES,
+  type Severity,
+} from "../../analysis/index.ts";
+import { bytes, count, duration, hex, plural } from "../../base/index.ts";
+import { type Emphasis, PLAIN, type Style } from "../text/style.ts";
+import { paragraph } from "../text/text-table.ts";
+import { endNotRecordedNote, lostWords, NOTHING_RECORDED } from "../wording.ts";
+import { secondsOf } from "./check-json.ts";
+
+/** Findings of one rule that are printed; the others are counted. */
+const SHOWN = 5;
+const TO_DO = "What to do:";
+
+/** What is needed of a trace after it is closed. */
+export interface CheckedTrace {
+  readonly file: string;
+  readonly format: string;
+  readonly timeBase: bigint;
+  /** What its times count: of a kernel's log "dmesg", "wall" or "none". */
+  readonly clock: string | undefined;
+  readonly damage: { readonly message: string } | undefined;
+  readonly result: CheckResult;
+}
+
+/** The whole answer for one file. */
+export function checkText(checked: CheckedTrace, style: Style = PLAIN): string {
+  const { width } = style;
+  const { file, format, result } = checked;
+  const { findings, summary } = result;
+  const lines = [
+    ...paragraph(`${file}: ${format}, ${extent(checked)}`, width),
+    ...paragraph(followed(checked), width),
+    ...paragraph(isEmpty(result) ? nothing(checked) : headline(findings, summary), width).map((line) =>
+      style.paint(verdictOf(checked), line),
+    ),
+  ];
+  for (const rule of RULES) {
+    const own = findings.filter((finding) => finding.rule === rule.name);
+    if (own.length > 0) lines.push("", ...ruleText(own, summary[rule.name] ?? own.length, checked, style));
+  }
+  const notes = [...notesOf(result), ...kernelNotes(result.kernel, format)].flatMap((note) => paragraph(note, width));
+  if (notes.length > 0) lines.push("", ...notes);
+  return `${lines.join("\n")}\n`;
+}
+
+/** How much was read, and whether that is all. */
+function extent({ format, clock, damage, result }: CheckedTrace): string {
+  if (format === LOG) {
+    const over = clock === "none" ? "without times" : `over ${duration(result.durationNs)}`;
+    return `${plural(result.kernel.messages, "message")} ${over}`;
+  }
+  const lost = damage ? "the rest is damaged" : lostWords(result.lost);
+  return `${plural(result.eventTotal, "event")} over ${duration(result.durationNs)}, ${lost}`;
+}
+
+/** What was followed: mappings, or what the kernel told. */
+function followed({ format, result }: CheckedTrace): string {
+  const of = (devices: readonly string[]): string =>
+    devices.length === 0 ? "" : ` of ${plural(devices.length, "device")}`;
+  if (format === LOG)
+    return `${plural(result.kernel.faults, "fault")}${of(result.kernel.devices)} told; a log has no mappings`;
+  return `${plural(result.mappings, "mapping")}${of(result.devices)} followed, ${count(result.liveAtEnd)} live at the end`;
+}
+
+const nothing = ({ format }: CheckedTrace): string =>
+  format === LOG ? "No line of this log tells of a DMA fault, or of another misuse of DMA." : NOTHING_RECORDED;
+
+/** The format of a kernel's log. */
+const LOG = "kernel log";
+
+/** How the verdict on one trace stands out: as its worst finding, or as good where it was whole. */
+function verdictOf({ damage, result }: CheckedTrace): Emphasis {
+  const worst = SEVERITIES.find((severity) => result.findings.some((finding) => finding.severity === severity));
+  return worst ?? (damage || isEmpty(result) || result.lost !== 0 ? "strong" : "good");
+}
+
+/** Nothing was followed and nothing was found. */
+export const isEmpty = ({ mappings, ambiguous, unknownStart, findings }: CheckResult): boolean =>
+  mappings + ambiguous + unknownStart + findings.length === 0;
+
+/** "2 errors, no warnings, 1 piece of advice". */
+export function headline(findings: readonly Finding[], summary: Readonly<Record<string, number>>): string {
+  const total: Record<Severity, number> = { error: 0, warning: 0, advice: 0 };
+  for (const { severity } of findings) total[severity]++;
+  // What was counted but not kept has the severity of its rule.
+  for (const { name, severity } of RULES)
+    total[severity] += (summary[name] ?? 0) - findings.filter((finding) => finding.rule === name).length;
+  const say = (severity: Severity, one: string, many: string): string =>
+    `${total[severity] === 0 ? "no" : count(total[severity])} ${total[severity] === 1 ? one : many}`;
+  const advice = total.advice === 0 ? "no advice" : say("advice", "piece of advice", "pieces of advice");
+  return `${say("error", "error", "errors")}, ${say("warning", "warning", "warnings")}, ${advice}`;
+}
+
+function ruleText(
+  findings: readonly Finding[],
+  total: number,
+  { timeBase, clock }: CheckedTrace,
+  style: Style,
+): string[] {
+  const [first] = findings;
+  const worst = SEVERITIES.find((severity) => findings.some((finding) => finding.severity === severity))!;
+  const lines = [style.paint(worst, `${worst} ${first!.rule}${total > 1 ? ` (${count(total)})` : ""}`)];
+  for (const finding of findings.slice(0, SHOWN)) lines.push(...findingText(finding, timeBase, style, clock));
+  if (total > SHOWN) lines.push(`  ... and ${count(total - SHOWN)} more; --json lists them`);
+  // Of faults each may need something else.
+  for (const advice of new Set(findings.slice(0, SHOWN).map((finding) => finding.advice))) {
+    const [label, ...rest] = paragraph(`${TO_DO} ${advice}`, style.width, "  ");
+    lines.push(label!.replace(TO_DO, style.paint("strong", TO_DO)), ...rest);
+  }
+  return lines;
+}
+
+/** What happened and the events that show it; `clock` as in {@link CheckedTrace}. */
+export function findingText(
+  finding: Finding,
+  timeBase: bigint,
+  { width }: Style = PLAIN,
+  clock?: string | undefined,
+): string[] {
+  const sure = finding.confidence === "certain" ? "" : ` (${finding.confidence})`;
+  const lines = paragraph(`- ${finding.message}${sure}`, width, "  ", "    ");
+  const rows = finding.evidence.map((event) => placeOf(event, timeBase, clock));
+  const widths = [0, 1, 2, 3, 4].map((column) => Math.max(0, ...rows.map((row) => row[column]?.length ?? 0)));
+  for (const [i, row] of rows.entries()) {
+    const { iova, length, site, text } = finding.evidence[i]!;
+    const more = [
+      ...(iova === undefined || iova === finding.iova ? [] : [hex(iova)]),
+      ...(length === undefined || length === finding.length ? [] : [bytes(length)]),
+      ...(site === undefined ? [] : [`from ${site}`]),
+    ];
+    const cells = [...row.map((cell, column) => cell.padEnd(widths[column]!)), ...more];
+    lines.push(...inColumns(cells, width, widths[0]! + 6));
+    if (text !== undefined) lines.push(...paragraph(text, width, "      | "));
+  }
+  return lines;
+}
+
+/** What it means here, when, on which CPU, in which task, and the event; of a line of a log, which line. */
+function placeOf(evidence: Evidence, timeBase: bigint, clock: string | undefined): string[] {
+  const { what, event, timeNs, cpu, pid, task, line } = evidence;
+  const at = `${secondsOf(timeNs, timeBase).toFixed(6)} s`;
+  if (line !== undefined) {
+    // A date is told by the line itself; without a clock in common there is no time.
+    const timed = timeNs >= 0 && clock !== "wall" && clock !== "none";
+    return timed ? [what, at, `line ${count(line)}`] : [what, `line ${count(line)}`];
+  }
+  if (timeNs < 0) return [what, "before the recording"];
+  return [what, at, `CPU ${cpu}`, `${task}-${pid}`, event];
+}
+
+/** `cells` side by side; those that do not fit go to a line below, indented. */
+function inColumns(cells: readonly string[], width: number, indent: number): string[] {
+  const lines = ["   "];
+  for (const cell of cells) {
+    const line = lines.at(-1)!;
+    const gap = line.trim() === "" ? " " : "  ";
+    if (line.length + gap.length + cell.trimEnd().length <= width) lines[lines.length - 1] = `${line}${gap}${cell}`;
+    else lines.push(`${" ".repeat(indent)}${cell}`);
+  }
+  return lines.map((line) => line.trimEnd());
+}
+
+function notesOf(result: CheckResult): string[] {
+  const notes: string[] = [];
+  if (result.ambiguous > 0)
+    notes.push(
+      `${plural(result.ambiguous, "mapping")} ambiguous: no event names the device (two-step without probes, or user space); they are judged only where that needs no device.`,
+    );
+  if (result.mapsOverLive > 0)
+    notes.push(
+      `${plural(result.mapsOverLive, "time")} such a mapping was made over a live one: of another device that uses the same address, or an unmap is missing. Probe events tell which (dmalink record --probes).`,
+    );
+  if (result.endNotRecorded > 0) notes.push(endNotRecordedNote(result.endNotRecorded));
+  if (result.lost !== 0)
+    notes.push("Events were lost: what would rest on an event that is not there was not concluded.");
+  return notes;
+}
+
+/** What the kernel's lines held besides the findings: what it kept back, what is not understood, whose clock they are on. */
+function kernelNotes({ suppressed, unknown, unkept, clock }: KernelSummary, format: string): string[] {
+  const notes: string[] = [];
+  for (const [by, lines] of Object.entries(suppressed))
+    notes.push(
+      `The kernel kept ${plural(lines, "line")} of ${by} back (its rate limit): there were more faults than are told.`,
+    );
+  if (unknown.count > 0) {
+    const [first] = unknown.first;
+    const where = first!.line === undefined ? "" : ` (line ${count(first!.line)})`;
+    notes.push(
+      `${plural(unknown.count, "line")} about an IOMMU ${unknown.count === 1 ? "is" : "are"} not understood; the first${where}: ${first!.text}`,
+    );
+  }
+  if (unkept > 0) notes.push(`${plural(unkept, "line")} of the log told of more than can be kept: not looked at.`);
+  if (format === LOG || !clock) return notes;
+  if (clock.how === "found")
+    notes.push(
+      `The log's clock is ${offsetWords(clock.offsetNs)} the trace's, found from ${plural(clock.lines, "line")} in both.`,
+    );
+  else if (clock.how === "unknown")
+    notes.push(
+      "The log's times cannot be compared with the trace's: no line is in both. Record printk:console too (dmalink record does), or give the difference with --kernel-log-offset.",
+    );
+  return notes;
+}
+
+const offsetWords = (offsetNs: number): string =>
+  `${(Math.abs(offsetNs) / 1e9).toFixed(6)} s ${offsetNs >= 0 ? "behind" : "ahead of"}`;

@@ -1,0 +1,96 @@
+/**
+ * A check as SARIF 2.1.0, for the tools that show findings beside code.
+ *
+ * Idea: a finding has no line of code: its place is the trace, and the device and address in it. Promises: what was not read,
+ * or is damaged, is told as a notification, and the run is then no successful one. Specified by: SARIF 2.1.0 (OASIS).
+ */
+import { type Finding, RULES } from "../../analysis/index.ts";
+import { hex } from "../../base/index.ts";
+import { evidenceJson, secondsOf } from "./check-json.ts";
+import { faultJson } from "./fault-json.ts";
+
+const LEVELS = { error: "error", warning: "warning", advice: "note" } as const;
+
+/** One checked file. */
+export interface CheckedFile {
+  readonly file: string;
+  readonly timeBase: bigint;
+  readonly result: { readonly findings: readonly Finding[] };
+  /** Where it is damaged; the findings are of what lies before. */
+  readonly damage?: { readonly message: string } | undefined;
+}
+
+/** One that could not be read at all. */
+export interface UnreadFile {
+  readonly file: string;
+  readonly message: string;
+}
+
+const uriOf = (file: string): string => file.split("/").map(encodeURIComponent).join("/");
+
+/** That it was not all read: a run without results is no clean one then. */
+function invocationOf(files: readonly CheckedFile[], unread: readonly UnreadFile[]): object {
+  const damaged = files.flatMap(({ file, damage }) => (damage ? [{ file, message: damage.message }] : []));
+  const notifications = [...unread, ...damaged].map(({ file, message }) => ({
+    level: "error",
+    message: { text: message },
+    locations: [{ physicalLocation: { artifactLocation: { uri: uriOf(file) } } }],
+  }));
+  return {
+    executionSuccessful: notifications.length === 0,
+    ...(notifications.length > 0 && { toolExecutionNotifications: notifications }),
+  };
+}
+
+/** All findings of all `files` as one SARIF run of dmalink `version`; `unread` are the files that could not be opened. */
+export function checkSarif(files: readonly CheckedFile[], version: string, unread: readonly UnreadFile[] = []): object {
+  return {
+    $schema: "https://json.schemastore.org/sarif-2.1.0.json",
+    version: "2.1.0",
+    runs: [
+      {
+        tool: {
+          driver: {
+            name: "dmalink",
+            version,
+            rules: RULES.map(({ name, severity, summary, advice }) => ({
+              id: name,
+              shortDescription: { text: summary },
+              help: { text: advice },
+              defaultConfiguration: { level: LEVELS[severity] },
+            })),
+          },
+        },
+        invocations: [invocationOf(files, unread)],
+        results: files.flatMap(({ file, timeBase, result }) =>
+          result.findings.map((finding) => ({
+            ruleId: finding.rule,
+            ruleIndex: RULES.findIndex(({ name }) => name === finding.rule),
+            level: LEVELS[finding.severity],
+            message: { text: `${finding.message} ${finding.advice}` },
+            locations: [
+              {
+                physicalLocation: { artifactLocation: { uri: uriOf(file) } },
+                logicalLocations: [
+                  {
+                    name: finding.device ?? "unknown device",
+                    kind: "resource",
+                    ...(finding.iova !== undefined && {
+                      fullyQualifiedName: `${finding.device ?? "unknown"}/${hex(finding.iova)}`,
+                    }),
+                  },
+                ],
+              },
+            ],
+            properties: {
+              time: finding.timeNs < 0 ? null : secondsOf(finding.timeNs, timeBase),
+              confidence: finding.confidence,
+              ...faultJson(finding, timeBase),
+              evidence: finding.evidence.map((event) => evidenceJson(event, timeBase)),
+            },
+          })),
+        ),
+      },
+    ],
+  };
+}

@@ -1,0 +1,66 @@
+/**
+ * A whole trace in memory, as columns: its mappings, and what the rules found. For pictures and tables.
+ *
+ * Idea: one pass over the trace; the analysis shows every mapping once, and it is copied into columns that grow.
+ * Not for: events, which are handed on one by one (`visit`) and not kept.
+ */
+import {
+  type CheckResult,
+  checkTrace,
+  type EventVisitor,
+  KINDS,
+  NO_DEVICE,
+  REACHED,
+  RequestColumns,
+  Requests,
+} from "../analysis/index.ts";
+import type { Trace } from "../trace/index.ts";
+
+export { KINDS, NO_DEVICE, REACHED };
+
+/** Every mapping of a trace, in the order of their ends, live ones last. */
+export type Mappings = RequestColumns;
+
+/** What the events call the directions, by the kernel's number. */
+const DIRECTIONS: readonly string[] = ["bidirectional", "to-device", "from-device", "none"];
+export const directionWord = (direction: number): string | undefined => DIRECTIONS[direction];
+
+/** A trace that was read whole. */
+export interface Recording {
+  readonly trace: Trace;
+  readonly result: CheckResult;
+  /** The same mappings, as columns and in the order of their beginning. */
+  readonly mappings: Mappings;
+  readonly requests: Requests;
+  /** Times of the first and last event, nanoseconds since the trace's time base; 0 and 0 for an empty trace. */
+  readonly firstNs: number;
+  readonly lastNs: number;
+}
+
+/**
+ * Reads all of `trace`.
+ *
+ * @throws DmaError ERR_DMA_TRACE_DAMAGED (EINVAL), unless the trace was opened for best effort
+ */
+export async function readRecording(trace: Trace, visit?: EventVisitor): Promise<Recording> {
+  const mappings = new RequestColumns();
+  let firstNs = Number.POSITIVE_INFINITY;
+  let lastNs = 0;
+  const result = await checkTrace(trace, {
+    sinks: [mappings],
+    visit(batch, row) {
+      const time = batch.timeNs[row]!;
+      if (time < firstNs) firstNs = time;
+      if (time > lastNs) lastNs = time;
+      visit?.(batch, row);
+    },
+  });
+  return {
+    trace,
+    result,
+    mappings,
+    requests: new Requests(mappings, result),
+    firstNs: Number.isFinite(firstNs) ? firstNs : 0,
+    lastNs,
+  };
+}

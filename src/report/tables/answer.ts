@@ -1,0 +1,79 @@
+/** The answer to a question in SQL, and what can be asked: for people, as CSV, and as data (`dmalink.query/1`, `dmalink.tables/1`). */
+import type { Trace } from "../../trace/index.ts";
+import { visibleInLine } from "../text/escape.ts";
+import { textTable } from "../text/text-table.ts";
+import { TABLE_NAMES, TABLES } from "./columns.ts";
+
+/** What a database answered. */
+export interface Answer {
+  readonly columns: readonly { readonly name: string; readonly type: string }[];
+  readonly rows: readonly (readonly unknown[])[];
+}
+
+/** Addresses are unsigned in the tables, and shown in hex. */
+const isAddress = (type: string): boolean => type === "UBIGINT";
+
+function shown(value: unknown, type: string): string {
+  if (value === null || value === undefined) return "";
+  if (typeof value === "bigint" && isAddress(type)) return `0x${value.toString(16)}`;
+  if (typeof value === "number" && !Number.isInteger(value)) return value.toFixed(3);
+  return String(value);
+}
+
+/** As a table that lines up. */
+export function answerText({ columns, rows }: Answer): string {
+  const header = columns.map(({ name }) => visibleInLine(name));
+  const lines = rows.map((row) => row.map((value, i) => visibleInLine(shown(value, columns[i]!.type))));
+  return `${textTable(header, lines)}\n`;
+}
+
+/** As data; numbers that are not exact in JSON are strings. */
+export function answerJson(file: string, sql: string, { columns, rows }: Answer, damage: Trace["damage"]): object {
+  const plain = (value: unknown, type: string): unknown => {
+    if (typeof value === "bigint" && !isAddress(type))
+      return value <= BigInt(Number.MAX_SAFE_INTEGER) && value >= BigInt(Number.MIN_SAFE_INTEGER)
+        ? Number(value)
+        : `${value}`;
+    if (value === null || typeof value === "number" || typeof value === "boolean") return value;
+    return shown(value, type);
+  };
+  return {
+    schema: "dmalink.query/1",
+    file,
+    sql,
+    ...(damage && { damage }),
+    columns,
+    rows: rows.map((row) =>
+      Object.fromEntries(row.map((value, i) => [columns[i]!.name, plain(value, columns[i]!.type)])),
+    ),
+  };
+}
+
+/** As CSV, with a line of names: for spreadsheets and other tools. Nulls are empty; numbers are whole. Specified by: RFC 4180, but for its line ends. */
+export function answerCsv({ columns, rows }: Answer): string {
+  const cell = (value: unknown, type: string): string => {
+    const text = typeof value === "number" ? String(value) : shown(value, type);
+    return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+  };
+  const lines = [
+    columns.map(({ name }) => cell(name, "VARCHAR")),
+    ...rows.map((row) => row.map((value, i) => cell(value, columns[i]!.type))),
+  ];
+  return lines.map((line) => `${line.join(",")}\n`).join("");
+}
+
+/** The tables and their columns, for people. */
+export function schemaText(): string {
+  return TABLE_NAMES.map((name) => {
+    const rows = TABLES[name].map((column) => [
+      `  ${column.name}`,
+      column.nullable ? `${column.type}?` : column.type,
+      column.meaning,
+    ]);
+    const width = Math.max(...rows.map(([first]) => first!.length));
+    return `${name}\n${rows.map(([a, b, c]) => `${a!.padEnd(width)}  ${b!.padEnd(8)}  ${c}`).join("\n")}\n`;
+  }).join("\n");
+}
+
+/** The tables and their columns, as data. */
+export const schemaJson = (): object => ({ schema: "dmalink.tables/1", tables: TABLES });

@@ -1,0 +1,81 @@
+/**
+ * A scenario: what random runs of one kind are, behind one face, so that running seeds, cutting failures short and telling
+ * their stories is the same work for all.
+ */
+
+import type { Observer } from "../base/index.ts";
+import type { DmaMachine } from "../dma/index.ts";
+import type { TeeMachine } from "../hosts/simulated/tee/index.ts";
+import type { DmaDomain } from "../iommu/index.ts";
+import type { TranslationUnit } from "../platform/index.ts";
+import type { BouncePool } from "../swiotlb/index.ts";
+
+/** What a run will do: drawn from its seed before anything happens. Any subset of the steps is a run too. */
+export interface SimulationPlan<Config = unknown, Step = unknown> {
+  readonly scenario: string;
+  readonly seed: number;
+  readonly config: Config;
+  readonly steps: readonly Step[];
+}
+
+/** A promise that was broken. */
+export interface Violation {
+  /** Which oracle found it. */
+  readonly oracle: "bytes" | "teardown" | "leak" | "poison" | "secret" | "trust" | "crash";
+  readonly message: string;
+  /** Index of the step; the number of steps if it was found at the end. */
+  readonly step: number;
+}
+
+/** What a run did, and the promise that it found broken. */
+export interface RunResult {
+  /** Steps that did something. */
+  readonly events: number;
+  readonly violation: Violation | undefined;
+  /** Bytes that devices moved. */
+  readonly bytesMoved: number;
+}
+
+/** Parts that a test may replace by defective ones. A scenario that has no such part leaves it out. */
+export interface PlantedParts {
+  readonly unit?: (unit: TranslationUnit) => TranslationUnit;
+  readonly domain?: (domain: DmaDomain) => DmaDomain;
+  readonly pool?: (pool: BouncePool) => BouncePool;
+  readonly machine?: (machine: DmaMachine) => DmaMachine;
+  /** Changes hardware, firmware or hosts of a machine with trusted devices, before it begins. */
+  readonly trust?: (world: { readonly tee: TeeMachine }) => void;
+}
+
+/** What is planted into a run, and who watches it. */
+export interface RunOptions {
+  /** Hears everything that the stack announces. */
+  readonly observer?: Observer;
+  /** Defects, for the tests of the tests. */
+  readonly parts?: PlantedParts;
+}
+
+/** A kind of run: plans drawn from a seed, and how one is run. */
+export interface Scenario<Config = unknown, Step = unknown> {
+  readonly name: string;
+  readonly summary: string;
+  plan(seed: number): SimulationPlan<Config, Step>;
+  run(plan: SimulationPlan<Config, Step>, options?: RunOptions): Promise<RunResult>;
+  machineInWords(config: Config): string;
+  stepInWords(step: Step): string;
+}
+
+/** A broken promise on its way up. */
+export class Broken extends Error {
+  readonly oracle: Violation["oracle"];
+
+  constructor(oracle: Violation["oracle"], message: string) {
+    super(message);
+    this.oracle = oracle;
+  }
+}
+
+/** What stopped a run, as a violation. */
+export function violationOf(error: unknown, step: number): Violation {
+  if (error instanceof Broken) return { oracle: error.oracle, message: error.message, step };
+  return { oracle: "crash", message: (error as Error).stack ?? String(error), step };
+}

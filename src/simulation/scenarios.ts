@@ -1,0 +1,49 @@
+/** The scenarios there are. */
+import {
+  type MappingConfig,
+  machineInWords,
+  mappingPlan,
+  runMapping,
+  type Step,
+  stepInWords,
+} from "./mapping/index.ts";
+import { type NvmeConfig, type NvmeStep, nvmeInWords, nvmePlan, nvmeStepInWords, runNvme } from "./nvme/index.ts";
+import type { Scenario } from "./scenario.ts";
+import { runTee, type TeeConfig, type TeeStep, teeInWords, teePlan, teeStepInWords } from "./tee/index.ts";
+
+/** Mapping on random machines: every byte compared with a shadow, every access after teardown caught. */
+export const mapping: Scenario<MappingConfig, Step> = {
+  name: "mapping",
+  summary: "devices map memory in every way there is, on every kind of machine",
+  plan: (seed) => mappingPlan(seed),
+  run: (plan, options) => Promise.resolve(runMapping(plan, options)),
+  machineInWords,
+  stepInWords,
+};
+
+/** Disks under random loads, pulled out and put back, with faults. */
+export const nvme: Scenario<NvmeConfig, NvmeStep> = {
+  name: "nvme",
+  summary: "NVMe disks under load, with resets, removals, lost and late completions, and copies from disk to disk",
+  plan: (seed) => nvmePlan(seed),
+  run: (plan, options) => runNvme(plan, options),
+  machineInWords: nvmeInWords,
+  stepInWords: nvmeStepInWords,
+};
+
+/** Devices that enter the trust of confidential guests, under attack. */
+export const tee: Scenario<TeeConfig, TeeStep> = {
+  name: "tee",
+  summary: "devices enter and leave the trust of confidential guests, while hosts, boards and rogue functions attack",
+  plan: (seed) => teePlan(seed),
+  run: (plan, options) => runTee(plan, options),
+  machineInWords: teeInWords,
+  stepInWords: teeStepInWords,
+};
+
+/** By name. */
+export const SCENARIOS: Readonly<Record<string, Scenario<unknown, unknown>>> = {
+  mapping: mapping as Scenario<unknown, unknown>,
+  nvme: nvme as Scenario<unknown, unknown>,
+  tee: tee as Scenario<unknown, unknown>,
+};
