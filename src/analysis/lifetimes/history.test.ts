@@ -26,10 +26,19 @@ test("gives the last end of every address, whole", () => {
   );
 });
 
-test("forgets what was entered first when it is full, and never grows past that", () => {
+test("forgets what ended long ago when it is full, and never what ended last", () => {
   const history = new History();
-  for (let i = 0; i <= HISTORY_LIMIT; i++) history.ended(0, i * 4096, 1, undefined, place(i));
-  expect(history.find(0, 0)).toBe(-1);
-  expect(history.find(0, 4096)).toBeGreaterThanOrEqual(0);
-  expect(history.find(0, HISTORY_LIMIT * 4096)).toBeGreaterThanOrEqual(0);
+  const many = HISTORY_LIMIT * 3;
+  for (let i = 1; i <= many; i++) {
+    history.ended(0, i * 4096, i, undefined, place(i));
+    expect(history.lengthOf(history.find(0, i * 4096))).toBe(i);
+  }
+  let [kept, late] = [0, 0];
+  for (let i = 1; i <= many; i++) {
+    if (history.find(0, i * 4096) < 0) continue;
+    kept++;
+    if (i > many - HISTORY_LIMIT / 4) late++;
+  }
+  expect(kept).toBeLessThanOrEqual(HISTORY_LIMIT);
+  expect(late).toBeGreaterThan((HISTORY_LIMIT / 4) * 0.97);
 });

@@ -3,14 +3,17 @@
  * mapping that was never seen.
  *
  * Idea: one place per (space, address), overwritten when it is used again. A space is a device's addresses, or its states or
- * lists. Memory is bounded: past {@link HISTORY_LIMIT} addresses the one that was entered first is forgotten, and a second
- * end of it is then unknown.
+ * lists. Memory is bounded, and an end costs the same however many there were: an address has four places that it may stand in,
+ * and where all are others' the one that ended first is forgotten; a second end of that is then unknown.
  */
-import { ChainedIndex, hashOf } from "./chained-index.ts";
-import { FIRST_ROWS, widened } from "./columns.ts";
+import { hashOf } from "./chained-index.ts";
+import type { LifetimeTable } from "./table.ts";
 
-/** Addresses that are remembered. */
+/** Addresses that are remembered at most. */
 export const HISTORY_LIMIT: number = 1 << 18;
+/** Places that an address may stand in. */
+const WAYS = 4;
+const SETS = HISTORY_LIMIT / WAYS;
 
 /** One place in time: when, where, who. */
 export interface Place {
@@ -25,40 +28,47 @@ export interface Place {
   readonly site: number;
 }
 
-/** Columns per end. */
-const NUMBERS = 12;
+/** Numbers that say which end it is: address, and space + 1; 0: none. */
+const KEYS = 2;
+/** Numbers of an end: length; time, CPU and type, pid, task of the beginning; the same of the end; both call sites. */
+const NUMBERS = 10;
 
 export class History {
-  #numbers = new Float64Array(FIRST_ROWS * NUMBERS);
-  readonly #index = new ChainedIndex();
-  #used = 0;
-  /** The place that is overwritten next once all are in use. */
-  #hand = 0;
+  /** Touched only where something ended: pages of it that are not cost nothing. */
+  readonly #keys = new Float64Array(HISTORY_LIMIT * KEYS);
+  readonly #numbers = new Float64Array(HISTORY_LIMIT * NUMBERS);
 
   /** Remembers that the mapping of `space` at `iova` ended; `start`: where it had begun, if that was seen. */
   ended(space: number, iova: number, length: number, start: Place | undefined, end: Place): void {
-    let index = this.find(space, iova);
-    if (index < 0) {
-      index = this.#used < HISTORY_LIMIT ? this.#unused() : this.#oldest();
-      this.#numbers[index * NUMBERS] = iova;
-      this.#numbers[index * NUMBERS + 1] = space;
-      this.#index.add(index, this.#hash(index));
-    }
-    const at = index * NUMBERS;
+    const at = this.#place(space, iova) * NUMBERS;
     const numbers = this.#numbers;
-    numbers[at + 2] = length;
-    write(numbers, at + 3, start);
-    write(numbers, at + 7, end);
-    numbers[at + 11] = end.site * 2 ** 20 + (start?.site ?? 0); // call sites are few
+    numbers[at] = length;
+    numbers[at + 1] = start?.timeNs ?? -1;
+    numbers[at + 2] = start ? start.cpu * 65536 + start.type : 0;
+    numbers[at + 3] = start?.pid ?? 0;
+    numbers[at + 4] = start?.task ?? 0;
+    this.#end(at, end, start?.site ?? 0);
+  }
+
+  /** The same of a mapping that is in the table still. */
+  endedRow(table: LifetimeTable, row: number, end: Place): void {
+    const at = this.#place(table.device[row]!, table.iova[row]!) * NUMBERS;
+    const numbers = this.#numbers;
+    numbers[at] = table.length[row]!;
+    numbers[at + 1] = table.startNs[row]!;
+    numbers[at + 2] = table.cpu[row]! * 65536 + table.type[row]!;
+    numbers[at + 3] = table.pid[row]!;
+    numbers[at + 4] = table.task[row]!;
+    this.#end(at, end, table.site[row]!);
   }
 
   /** Index of the end at exactly `iova`; -1: none is remembered. */
   find(space: number, iova: number): number {
-    const numbers = this.#numbers;
-    let index = this.#index.first(hashOf(iova, space));
-    while (index >= 0 && (numbers[index * NUMBERS] !== iova || numbers[index * NUMBERS + 1] !== space))
-      index = this.#index.next(index);
-    return index;
+    const keys = this.#keys;
+    const first = setOf(space, iova);
+    for (let index = first; index < first + WAYS; index++)
+      if (keys[index * KEYS] === iova && keys[index * KEYS + 1] === space + 1) return index;
+    return -1;
   }
 
   /** Ends that are remembered have the indices [0, count). */
@@ -86,57 +96,61 @@ export class History {
   }
 
   lengthOf(index: number): number {
-    return this.#numbers[index * NUMBERS + 2]!;
+    return this.#numbers[index * NUMBERS]!;
   }
 
   /** Where it had begun; `undefined`: not in this recording. */
   startOf(index: number): Place | undefined {
-    const place = read(this.#numbers, index * NUMBERS + 3, this.#numbers[index * NUMBERS + 11]! % 2 ** 20);
+    const place = this.#placeAt(index * NUMBERS + 1, this.#numbers[index * NUMBERS + 9]! % MOST_SITES);
     return place.timeNs < 0 ? undefined : place;
   }
 
   endOf(index: number): Place {
-    return read(this.#numbers, index * NUMBERS + 7, Math.floor(this.#numbers[index * NUMBERS + 11]! / 2 ** 20));
+    return this.#placeAt(index * NUMBERS + 5, Math.floor(this.#numbers[index * NUMBERS + 9]! / MOST_SITES));
   }
 
-  #hash(index: number): number {
-    return hashOf(this.#numbers[index * NUMBERS]!, this.#numbers[index * NUMBERS + 1]!);
+  #end(at: number, end: Place, startSite: number): void {
+    const numbers = this.#numbers;
+    numbers[at + 5] = end.timeNs;
+    numbers[at + 6] = end.cpu * 65536 + end.type;
+    numbers[at + 7] = end.pid;
+    numbers[at + 8] = end.task;
+    numbers[at + 9] = end.site * MOST_SITES + startSite;
   }
 
-  #unused(): number {
-    const rows = this.#numbers.length / NUMBERS;
-    if (this.#used === rows) {
-      this.#numbers = widened(this.#numbers, rows * 2 * NUMBERS);
-      this.#index.grow(rows * 2, (index) => this.#hash(index));
+  /** The index for an end at `iova`: its own, a free one, or that of the end that is longest ago. */
+  #place(space: number, iova: number): number {
+    const keys = this.#keys;
+    const first = setOf(space, iova);
+    let oldest = -1;
+    let oldestNs = Number.POSITIVE_INFINITY;
+    for (let index = first; index < first + WAYS; index++) {
+      const other = keys[index * KEYS + 1]!;
+      if (other === space + 1 && keys[index * KEYS] === iova) return index;
+      const timeNs = other === 0 ? Number.NEGATIVE_INFINITY : this.#numbers[index * NUMBERS + 5]!;
+      if (timeNs >= oldestNs) continue;
+      [oldest, oldestNs] = [index, timeNs];
     }
-    return this.#used++;
+    keys[oldest * KEYS] = iova;
+    keys[oldest * KEYS + 1] = space + 1;
+    return oldest;
   }
 
-  /** Forgets the one that was entered first. */
-  #oldest(): number {
-    const index = this.#hand;
-    this.#hand = (index + 1) % HISTORY_LIMIT;
-    this.#index.remove(index, this.#hash(index));
-    return index;
+  #placeAt(at: number, site: number): Place {
+    const numbers = this.#numbers;
+    const packed = numbers[at + 1]!;
+    return {
+      timeNs: numbers[at]!,
+      cpu: Math.floor(packed / 65536),
+      type: packed % 65536,
+      pid: numbers[at + 2]!,
+      task: numbers[at + 3]!,
+      site,
+    };
   }
 }
 
-/** Time, CPU and type, pid, task: four numbers. */
-function write(numbers: Float64Array, at: number, place: Place | undefined): void {
-  numbers[at] = place?.timeNs ?? -1;
-  numbers[at + 1] = place ? place.cpu * 65536 + place.type : 0;
-  numbers[at + 2] = place?.pid ?? 0;
-  numbers[at + 3] = place?.task ?? 0;
-}
+/** Call sites are few: two of them fit into a number. */
+const MOST_SITES = 2 ** 20;
 
-function read(numbers: Float64Array, at: number, site: number): Place {
-  const packed = numbers[at + 1]!;
-  return {
-    timeNs: numbers[at]!,
-    cpu: Math.floor(packed / 65536),
-    type: packed % 65536,
-    pid: numbers[at + 2]!,
-    task: numbers[at + 3]!,
-    site,
-  };
-}
+const setOf = (space: number, iova: number): number => (hashOf(iova, space) & (SETS - 1)) * WAYS;

@@ -418,7 +418,6 @@ export class IommuMatcher {
   claim(iova: number, length: number, phys: number): readonly number[] {
     const { waiting } = this;
     const claimed = this.#claimed;
-    claimed.length = 0;
     if (waiting.live === 0) return claimed;
     const { cpu, pid } = this.#ledger.now;
     const from = this.#ledger.firstPage(iova);
@@ -446,6 +445,7 @@ export class IommuMatcher {
   }
 
   releaseClaimed(): void {
+    if (this.#claimed.length === 0) return;
     for (const piece of this.#claimed) this.waiting.release(piece);
     this.#claimed.length = 0;
   }
@@ -453,7 +453,6 @@ export class IommuMatcher {
   /** Takes what this CPU mapped since `order`, for the list at hand, of which the event does not show all. Like {@link claim}. */
   claimSince(order: number): readonly number[] {
     const claimed = this.#claimed;
-    claimed.length = 0;
     for (const piece of this.waiting.since(order, this.#ledger.now.cpu)) {
       this.waiting.take(piece);
       claimed.push(piece);

@@ -241,7 +241,7 @@ export class Ledger {
     table.endNs[row] = now.timeNs;
     table.endOrder[row] = this.#steps++;
     for (const hook of this.hooks.closed) hook(row, end);
-    this.history.ended(table.device[row]!, table.iova[row]!, table.length[row]!, this.startOf(row), now);
+    this.history.endedRow(table, row, now);
     this.#release(row);
   }
 

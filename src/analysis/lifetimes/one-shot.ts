@@ -277,7 +277,7 @@ export class OneShot {
   #endElsewhere(row: number): void {
     const ledger = this.#ledger;
     const { table } = ledger;
-    ledger.history.ended(table.device[row]!, table.iova[row]!, table.length[row]!, ledger.startOf(row), ledger.now);
+    ledger.history.endedRow(table, row, ledger.now);
     ledger.drop(row);
   }
 }

@@ -49,8 +49,8 @@ export class Unattributed {
   readonly #numbers = new RowNumbers();
   /** By first page. */
   readonly #index = new ChainedIndex();
-  /** By CPU: the piece that it mapped last, if it waits still; -1: it does not. */
-  readonly #last: number[] = [];
+  /** By task: the piece that it mapped last, if that waits still. */
+  readonly #last = new Map<number, number>();
   /** The last pieces of other runs, by the page behind them and their task. */
   readonly #ends = new ChainedIndex();
   /** 1: in {@link #ends}. */
@@ -95,14 +95,22 @@ export class Unattributed {
     this.pid[piece] = now.pid;
     this.task[piece] = now.task;
     this.type[piece] = now.type;
-    this.overLive[piece] = this.firstAt(page) >= 0 ? 1 : 0;
+    this.overLive[piece] = this.#waitsAt(page) ? 1 : 0;
     this.#next[piece] = NONE;
     this.#previous[piece] = NONE;
     this.#isEnd[piece] = 0;
     this.#state[piece] = WAITS;
     this.#index.add(piece, hashOf(page));
     this.#waiting.push(piece);
-    this.#continue(piece, page, now.cpu);
+    this.#continue(piece, page);
+  }
+
+  /** Whether a piece at `page` waits that no unmap speaks for. */
+  #waitsAt(page: number): boolean {
+    let most = MOST_AT_ONCE;
+    for (let piece = this.firstAt(page); piece >= 0 && most > 0; piece = this.nextAt(piece), most--)
+      if (this.#state[piece] === WAITS) return true;
+    return false;
   }
 
   /** The newest piece that begins at `page`; -1: none. */
@@ -163,11 +171,11 @@ export class Unattributed {
 
   /** `piece` was the last of its run, and goes: what is left of it may go on where it began. */
   #notLast(piece: number, previous: number): void {
-    const cpu = this.cpu[piece]!;
-    if (this.#last[cpu] === piece) {
-      const own = previous >= 0 && this.cpu[previous] === cpu;
-      this.#last[cpu] = own ? previous : NONE;
-      if (own) return;
+    const task = this.#task(piece);
+    if (this.#last.get(task) === piece) {
+      if (previous >= 0) this.#last.set(task, previous);
+      else this.#last.delete(task);
+      return;
     }
     if (this.#isEnd[piece] === 1) {
       this.#ends.remove(piece, this.#endHash(piece));
@@ -314,13 +322,13 @@ export class Unattributed {
     return own >= 0 ? own : oldest;
   }
 
-  /** Joins `piece` to the run of its task that ends where it begins, if there is one. The task may have gone to another CPU. */
-  #continue(piece: number, page: number, cpu: number): void {
+  /** Joins `piece` to the run of its task that ends where it begins, if there is one; on whatever CPU. */
+  #continue(piece: number, page: number): void {
     const task = this.#task(piece);
-    const last = this.#last[cpu] ?? NONE;
-    this.#last[cpu] = piece;
-    if (last >= 0) {
-      if (this.page[last]! + this.pages[last]! === page && this.#task(last) === task) {
+    const last = this.#last.get(task);
+    this.#last.set(task, piece);
+    if (last !== undefined) {
+      if (this.page[last]! + this.pages[last]! === page) {
         this.#next[last] = piece;
         this.#previous[piece] = last;
         return;
