@@ -71,28 +71,28 @@ export class History {
     return -1;
   }
 
-  /** Ends that are remembered have the indices [0, count). */
+  /** Ends that are remembered have indices in [0, count); not every index has one. */
   get count(): number {
-    return this.#used;
+    return HISTORY_LIMIT;
   }
 
-  /** The space of an end, as it was given. */
+  /** The space of an end, as it was given; -1: nothing is remembered at this index. */
   spaceOf(index: number): number {
-    return this.#numbers[index * NUMBERS + 1]!;
+    return this.#keys[index * KEYS + 1]! - 1;
   }
 
   iovaOf(index: number): number {
-    return this.#numbers[index * NUMBERS]!;
+    return this.#keys[index * KEYS]!;
   }
 
   /** When it had begun, nanoseconds; -1: not in this recording. */
   startNsOf(index: number): number {
-    return this.#numbers[index * NUMBERS + 3]!;
+    return this.#numbers[index * NUMBERS + 1]!;
   }
 
   /** When it ended, nanoseconds. */
   endNsOf(index: number): number {
-    return this.#numbers[index * NUMBERS + 7]!;
+    return this.#numbers[index * NUMBERS + 5]!;
   }
 
   lengthOf(index: number): number {
