@@ -46,7 +46,12 @@ export function evidenceJson(
 /** The whole answer for one file. */
 export function checkJson(
   file: string,
-  trace: { readonly timeBase: bigint; readonly damage?: object | undefined },
+  trace: {
+    readonly timeBase: bigint;
+    readonly damage?: object | undefined;
+    readonly remarks?: readonly object[];
+    readonly timing?: object;
+  },
   result: CheckResult,
 ): object {
   const { summary, findings, ambiguous, unknownStart, liveAtEnd, endUnsaid, eventTotal, lost } = result;
@@ -62,5 +67,7 @@ export function checkJson(
     events: eventTotal,
     lost,
     ...(trace.damage && { damage: trace.damage }),
+    ...(trace.remarks?.length && { remarks: trace.remarks }),
+    ...(trace.timing && { timing: trace.timing }),
   };
 }

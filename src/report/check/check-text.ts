@@ -8,6 +8,7 @@ import {
   type Severity,
 } from "../../analysis/index.ts";
 import { bytes, count, duration, hex, plural } from "../../base/index.ts";
+import type { Remark, Timing } from "../../trace/index.ts";
 import { type Emphasis, PLAIN, type Style } from "../text/style.ts";
 import { paragraph } from "../text/text-table.ts";
 import { endUnsaidNote, lostWords, NOTHING_RECORDED } from "../wording.ts";
@@ -23,6 +24,9 @@ export interface CheckedTrace {
   readonly format: string;
   readonly timeBase: bigint;
   readonly damage: { readonly message: string } | undefined;
+  /** What was not understood, and what the stamps are; a verdict never stands without it. */
+  readonly remarks?: readonly Remark[];
+  readonly timing?: Timing;
   readonly result: CheckResult;
 }
 
@@ -32,33 +36,42 @@ export function checkText(checked: CheckedTrace, style: Style = PLAIN): string {
   const { file, format, damage, result } = checked;
   const { findings, summary } = result;
   const lost = damage ? "the rest is damaged" : lostWords(result.lost);
+  const isTimed = (checked.timing?.kind ?? "time") === "time";
   const lines = [
     ...paragraph(
-      `${file}: ${format}, ${plural(result.eventTotal, "event")} over ${duration(result.durationNs)}, ${lost}`,
+      `${file}: ${format}, ${plural(result.eventTotal, "event")}${isTimed ? ` over ${duration(result.durationNs)}` : " without times"}, ${lost}`,
       width,
     ),
     ...paragraph(
       `${plural(result.mappings, "mapping")}${result.devices.length === 0 ? "" : ` of ${plural(result.devices.length, "device")}`} followed, ${count(result.liveAtEnd)} live at the end`,
       width,
     ),
-    ...paragraph(isEmpty(result) ? NOTHING_RECORDED : headline(findings, summary), width).map((line) =>
-      style.paint(verdictOf(checked), line),
-    ),
+    ...paragraph(
+      isEmpty(result) ? NOTHING_RECORDED : `${headline(findings, summary)}${notUnderstood(checked.remarks)}`,
+      width,
+    ).map((line) => style.paint(verdictOf(checked), line)),
   ];
   for (const rule of RULES) {
     const own = findings.filter((finding) => finding.rule === rule.name);
     if (own.length > 0) lines.push("", ...ruleText(own, summary[rule.name] ?? own.length, checked.timeBase, style));
   }
-  const notes = notesOf(result, style);
+  const remarks = (checked.remarks ?? []).flatMap(({ message }) => paragraph(`Note: ${message}`, width));
+  const notes = [...remarks, ...notesOf(result, style)];
   if (notes.length > 0) lines.push("", ...notes);
   return `${lines.join("\n")}\n`;
 }
 
 /** How the verdict on one trace stands out: as its worst finding, or as good where it was whole. */
-function verdictOf({ damage, result }: CheckedTrace): Emphasis {
+function verdictOf({ damage, result, remarks = [] }: CheckedTrace): Emphasis {
   const worst = SEVERITIES.find((severity) => result.findings.some((finding) => finding.severity === severity));
-  return worst ?? (damage || isEmpty(result) || result.lost !== 0 ? "strong" : "good");
+  return worst ?? (damage || isEmpty(result) || result.lost !== 0 || remarks.length > 0 ? "strong" : "good");
 }
+
+/** Behind a headline: that not all of the file went into it. */
+const notUnderstood = (remarks: readonly Remark[] = []): string =>
+  remarks.some(({ code }) => code === "unknown-line" || code === "unknown-form")
+    ? " in what was understood: not all of the file was"
+    : "";
 
 /** Nothing was followed and nothing was found. */
 export const isEmpty = ({ mappings, ambiguous, unknownStart, findings }: CheckResult): boolean =>

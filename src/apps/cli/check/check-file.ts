@@ -44,7 +44,8 @@ export async function checkFile(path: string, settings: CheckSettings): Promise<
     });
     progress.done();
     sayDamage(path, trace);
-    checked = { file: path, format: trace.format, timeBase: trace.timeBase, damage: trace.damage, result };
+    const { format, timeBase, damage, remarks, timing } = trace;
+    checked = { file: path, format, timeBase, damage, remarks, timing, result };
     return 0;
   });
   return checked!;
