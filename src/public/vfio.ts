@@ -82,3 +82,12 @@ export {
   stateOfCode,
   stopAll,
 } from "../consumers/vfio/index.ts";
+export type {
+  DmaLogger,
+  LoadStream,
+  LoggedRange,
+  LoggingLimits,
+  MigratableDevice,
+  PreCopyInfo,
+  SaveStream,
+} from "../platform/index.ts";

@@ -5,6 +5,7 @@
 
 import type { Observer } from "../base/index.ts";
 import type { DmaMachine } from "../dma/index.ts";
+import type { TeeMachine } from "../hosts/simulated/tee/index.ts";
 import type { DmaDomain } from "../iommu/index.ts";
 import type { TranslationUnit } from "../platform/index.ts";
 import type { BouncePool } from "../swiotlb/index.ts";
@@ -20,7 +21,7 @@ export interface SimulationPlan<Config = unknown, Step = unknown> {
 /** A promise that was broken. */
 export interface Violation {
   /** Which oracle found it. */
-  readonly oracle: "bytes" | "teardown" | "leak" | "poison" | "crash";
+  readonly oracle: "bytes" | "teardown" | "leak" | "poison" | "secret" | "trust" | "crash";
   readonly message: string;
   /** Index of the step; the number of steps if it was found at the end. */
   readonly step: number;
@@ -41,6 +42,8 @@ export interface PlantedParts {
   readonly domain?: (domain: DmaDomain) => DmaDomain;
   readonly pool?: (pool: BouncePool) => BouncePool;
   readonly machine?: (machine: DmaMachine) => DmaMachine;
+  /** Changes hardware, firmware or hosts of a machine with trusted devices, before it begins. */
+  readonly trust?: (world: { readonly tee: TeeMachine }) => void;
 }
 
 /** What is planted into a run, and who watches it. */

@@ -9,6 +9,7 @@ import {
 } from "./mapping/index.ts";
 import { type NvmeConfig, type NvmeStep, nvmeInWords, nvmePlan, nvmeStepInWords, runNvme } from "./nvme/index.ts";
 import type { Scenario } from "./scenario.ts";
+import { runTee, type TeeConfig, type TeeStep, teeInWords, teePlan, teeStepInWords } from "./tee/index.ts";
 
 /** Mapping on random machines: every byte compared with a shadow, every access after teardown caught. */
 export const mapping: Scenario<MappingConfig, Step> = {
@@ -30,8 +31,19 @@ export const nvme: Scenario<NvmeConfig, NvmeStep> = {
   stepInWords: nvmeStepInWords,
 };
 
+/** Devices that enter the trust of confidential guests, under attack. */
+export const tee: Scenario<TeeConfig, TeeStep> = {
+  name: "tee",
+  summary: "devices enter and leave the trust of confidential guests, while hosts, boards and rogue functions attack",
+  plan: (seed) => teePlan(seed),
+  run: (plan, options) => runTee(plan, options),
+  machineInWords: teeInWords,
+  stepInWords: teeStepInWords,
+};
+
 /** By name. */
 export const SCENARIOS: Readonly<Record<string, Scenario<unknown, unknown>>> = {
   mapping: mapping as Scenario<unknown, unknown>,
   nvme: nvme as Scenario<unknown, unknown>,
+  tee: tee as Scenario<unknown, unknown>,
 };

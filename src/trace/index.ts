@@ -15,6 +15,7 @@ export {
   type StreamInput,
   type TraceInput,
 } from "./input.ts";
+export * from "./kernel-log/index.ts";
 export { type OpenOptions, openTrace } from "./open.ts";
 export { isPerfData } from "./perf/perf-file.ts";
 export { pagePadding, type RecordedPages, recordedHead } from "./recorded-pages.ts";

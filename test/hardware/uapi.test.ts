@@ -4,7 +4,13 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "no
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { CONSTANTS, REQUESTS, STRUCTURES } from "../../src/layouts/uapi/vfio-iommufd.ts";
+import {
+  CONSTANTS,
+  MIGRATION_CONSTANTS,
+  MIGRATION_STRUCTURES,
+  REQUESTS,
+  STRUCTURES,
+} from "../../src/layouts/uapi/index.ts";
 
 /** Headers newer than the system's may be named: those of Debian's linux-libc-dev, unpacked. */
 const include = process.env.DMALINK_UAPI_INCLUDE ?? "/usr/include";
@@ -13,8 +19,9 @@ const HEADERS = ["linux/vfio.h", "linux/iommufd.h"] as const;
 /** In the headers' words VFIO_IOMMU_... alone is ambiguous: these are not of vfio.h. */
 const headerOf = (name: string): string => (/^IOMMU_|^iommu_/.test(name) ? "linux/iommufd.h" : "linux/vfio.h");
 
-/** What older headers may lack: device nodes, which came with iommufd, and device memory as a file. */
-const isNewer = (name: string): boolean => /iommufd|dma_buf|region_dma_range|map_file/i.test(name);
+/** What older headers may lack: device nodes, which came with iommufd, device memory as a file, and parts of migration. */
+const isNewer = (name: string): boolean =>
+  /iommufd|dma_buf|region_dma_range|map_file|mig_|migration|precopy|pre_copy|logging/i.test(name);
 
 describe.each(HEADERS)("what we say of %s", (header) => {
   const missing =
@@ -32,12 +39,12 @@ describe.each(HEADERS)("what we say of %s", (header) => {
     const expected = new Map<string, number>();
     const text = readFileSync(join(include, header), "utf8");
     const isAsked = (name: string): boolean => headerOf(name) === header && (!isNewer(name) || text.includes(name));
-    for (const [name, number] of [...Object.entries(REQUESTS), ...Object.entries(CONSTANTS)]) {
+    for (const [name, number] of Object.entries({ ...REQUESTS, ...CONSTANTS, ...MIGRATION_CONSTANTS })) {
       if (!isAsked(name)) continue;
       say(name, name);
       expected.set(name, number);
     }
-    for (const { name, bytes, fields } of STRUCTURES) {
+    for (const { name, bytes, fields } of [...STRUCTURES, ...MIGRATION_STRUCTURES]) {
       if (!isAsked(name)) continue;
       say(`${name} fits`, `sizeof(struct ${name}) >= ${bytes}`);
       expected.set(`${name} fits`, 1);

@@ -51,7 +51,9 @@ export class Processors implements GuestProcessors {
     }
   }
 
+  /** The last thing they do is a write: nobody stops between two moments. */
   stop(): void {
+    this.work(3);
     this.isRunning = false;
   }
 
@@ -105,7 +107,7 @@ export function guestOf(place: Stand, isNew: boolean, sources: readonly DirtySou
   const processors = new Processors(ram, RING_PAGES);
   const { first } = place;
   if (isNew) startReceiving(first, 0, RING_PAGES);
-  return {
+  const guest: Guest = {
     place,
     ram,
     processors,
@@ -132,9 +134,16 @@ export function guestOf(place: Stand, isNew: boolean, sources: readonly DirtySou
     },
     work(pages, packets) {
       processors.work(pages);
-      for (let i = 0; i < packets; i++) first.model.receive(packet(this.packets++, PAGE_SIZE));
+      for (let i = 0; i < packets; i++) first.model.receive(packet(guest.packets++, PAGE_SIZE));
     },
   };
+  // The network does not wait until somebody looks: a packet comes with every step of the device.
+  const take = first.driver.takeArc.bind(first.driver);
+  first.driver.takeArc = (from, to) => {
+    guest.work(0, 1);
+    return take(from, to);
+  };
+  return guest;
 }
 
 /** What goes wrong on a link: it is cut before a byte, or a bit of a byte is changed. */

@@ -3,8 +3,9 @@ import fc from "fast-check";
 import { expect, test } from "vitest";
 import { CStructValue } from "./c-struct.ts";
 import { STRUCTURES } from "./vfio-iommufd.ts";
+import { MIGRATION_STRUCTURES } from "./vfio-migration.ts";
 
-test.each(STRUCTURES.map((layout) => [layout.name, layout] as const))(
+test.each([...STRUCTURES, ...MIGRATION_STRUCTURES].map((layout) => [layout.name, layout] as const))(
   "%s: fields do not overlap, lie inside, and keep their values",
   (_name, layout) => {
     const used = new Uint8Array(layout.bytes);

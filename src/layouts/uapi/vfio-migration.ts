@@ -102,6 +102,24 @@ export const MIGRATION_STRUCTURES: readonly CStruct[] = [
   PRECOPY_INFO,
 ];
 
+/** Every number of this file by the header's name, for tests. */
+export const MIGRATION_CONSTANTS: Readonly<Record<string, number>> = {
+  ...named("VFIO_DEVICE_STATE_", Object.fromEntries(MIGRATION_STATES.map((state, code) => [state, code]))),
+  ...named("VFIO_MIGRATION_", MIGRATION_FLAGS),
+  ...named("VFIO_DEVICE_FEATURE_", MIGRATION_FEATURES),
+  VFIO_DEVICE_FEATURE_MASK: FEATURE_FLAGS.INDEX_MASK,
+  VFIO_DEVICE_FEATURE_GET: FEATURE_FLAGS.GET,
+  VFIO_DEVICE_FEATURE_SET: FEATURE_FLAGS.SET,
+  VFIO_DEVICE_FEATURE_PROBE: FEATURE_FLAGS.PROBE,
+  VFIO_MIG_GET_PRECOPY_INFO: MIG_GET_PRECOPY_INFO,
+};
+
+function named(prefix: string, numbers: Readonly<Record<string, number>>): Record<string, number> {
+  return Object.fromEntries(
+    Object.entries(numbers).map(([name, number]) => [prefix + name.toUpperCase().replaceAll("-", "_"), number]),
+  );
+}
+
 /** A field of 8 bytes, exactly: what another party wrote may be anything. */
 export const read64 = (bytes: Uint8Array, { offset }: Field): bigint =>
   new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength).getBigUint64(offset, true);

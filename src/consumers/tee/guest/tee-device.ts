@@ -211,6 +211,11 @@ export class TeeDevice {
     return this.#interface!.reachesPeer(other.#interface!);
   }
 
+  /** The device is not this guest's any more: its doors hold no more. For {@link TeeGuest.removeDevice}. */
+  retire(): void {
+    this.#contract.end("it is not this guest's any more");
+  }
+
   async #enter(found: TrustedInterface, policy: AttestationPolicy): Promise<Judgement> {
     const { nonce: fresh, unit, clock } = this.#guest.options;
     this.#interface = found;

@@ -43,8 +43,9 @@ export class TeeGuest {
     return device;
   }
 
-  /** A device is the guest's no more. It must be outside the trust. */
+  /** A device is the guest's no more: nothing more is mapped for it. It must be outside the trust. */
   removeDevice(device: TeeDevice): void {
+    device.retire();
     const at = this.#devices.indexOf(device);
     if (at >= 0) this.#devices.splice(at, 1);
   }

@@ -15,7 +15,6 @@ class Keys implements DeviceKeys {
   isPresent = true;
   refuses = false;
   readonly given = new Map<number, DmaAddr[]>();
-  readonly events: string[] = [];
 
   createKey(pages: number, addressAt: (index: number) => DmaAddr): number {
     if (this.refuses) throw new DmaError("ERR_DMA_TEST", "EIO", "no key");
@@ -29,7 +28,6 @@ class Keys implements DeviceKeys {
 
   destroyKey(key: number): void {
     this.given.delete(key);
-    this.events.push("key");
   }
 }
 
@@ -175,6 +173,28 @@ describe.each(FORMS)("a buffer as %s", (form) => {
     expect(place.state()).toEqual(mapped);
     buffer.free();
   });
+});
+
+test.each(FORMS)("a buffer ends in this order: key, addresses, pages (%s)", (form) => {
+  const events: string[] = [];
+  const place = stand({ form });
+  const { dma, keys } = place;
+  const note = (what: string): void => {
+    const last = events.at(-1);
+    if (last !== what) events.push(what);
+  };
+  const pages: PageAllocator = {
+    allocatePages: (count) => place.host.machine.ram.allocatePages(count),
+    freePages(page, count) {
+      note(`pages, ${dma.counters.leavesWritten - dma.counters.leavesCleared} entries`);
+      place.host.machine.ram.freePages(page, count);
+    },
+  };
+  keys.destroyKey = () => note(`key, ${dma.counters.leavesWritten - dma.counters.leavesCleared} entries`);
+  const buffer = new DataBuffer({ ...place, pages }, 3 * PAGE_SIZE, "from-device");
+  buffer.register();
+  buffer.free();
+  expect(events).toEqual(["key, 3 entries", "pages, 0 entries"]);
 });
 
 test("a scatterlist has no other way when the address space has no room", () => {

@@ -11,7 +11,7 @@ import { FRAME, type Frame, FrameReader, FrameWriter } from "./frames.ts";
 export interface ByteLink {
   /** Resolves when there is room for more. Rejects when the other side is gone, or does not read any more. */
   send(bytes: Uint8Array): Promise<void>;
-  /** The next bytes, however many; undefined: the other side has ended. */
+  /** The next bytes, however many; undefined, or rejected: the other side has gone. */
   receive(): Promise<Uint8Array | undefined>;
   /** Ends it in both directions; what was sent still arrives. A second time does nothing. */
   close(): void;
@@ -55,7 +55,7 @@ export class FrameLink {
       const frame = this.#waiting.shift();
       if (frame?.type === FRAME.REFUSED) throw otherRefused(new TextDecoder().decode(frame.payload));
       if (frame) return frame;
-      const bytes = await this.#link.receive();
+      const bytes = await this.#link.receive().catch(() => undefined); // cut off, whatever the reason
       if (bytes === undefined)
         throw linkEnded(this.#reader.isBetweenFrames ? "between two frames" : "in the middle of a frame");
       this.#waiting.push(...this.#reader.push(bytes));

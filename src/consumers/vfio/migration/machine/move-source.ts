@@ -183,10 +183,10 @@ export class MoveSource {
   }
 
   async #sendRam(): Promise<void> {
-    const sent = await sendPages(this.#machine.ram, this.#bitmap, this.#link);
-    this.counts.pages += sent.pages;
-    this.counts.zeroPages += sent.zeroPages;
-    if (this.#hasStopped) this.counts.pagesAfterStop += sent.pages + sent.zeroPages;
+    const { counts } = this;
+    const before = counts.pages + counts.zeroPages;
+    await sendPages(this.#machine.ram, this.#bitmap, this.#link, counts);
+    if (this.#hasStopped) counts.pagesAfterStop += counts.pages + counts.zeroPages - before;
   }
 
   /** What a running device has to give now. */

@@ -15,13 +15,16 @@ export interface SentPages {
   zeroPages: number;
 }
 
-/** Sends the pages that `bitmap` has, whose bits are cleared one run at a time, each before its pages are read. */
-export async function sendPages(ram: GuestRam, bitmap: DirtyBitmap, link: FrameLink): Promise<SentPages> {
-  const sent: SentPages = { pages: 0, zeroPages: 0 };
+/**
+ * Sends the pages that `bitmap` has, whose bits are cleared one run at a time, each before its pages are read. `sent` is added to.
+ *
+ * @throws DmaError (rejects) as sending does
+ */
+export async function sendPages(ram: GuestRam, bitmap: DirtyBitmap, link: FrameLink, sent: SentPages): Promise<void> {
   const buffer = new Uint8Array(FRAME_MOST_BYTES);
   for (let from = 0; ; ) {
     const run = bitmap.takeRun(from, FRAME_PAGES);
-    if (!run) return sent;
+    if (!run) return;
     const { first, count } = run;
     from = first + count;
     const bytes = buffer.subarray(0, count * PAGE_SIZE);
