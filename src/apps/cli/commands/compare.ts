@@ -52,7 +52,7 @@ export const compare: Command = command({
     const { readRequests } = await import("../../../analysis/index.ts");
     const replay = await import("../../../replay/index.ts");
     const { compareJson, compareText, kernelCheck, WHAT_IF } = await import("../../../report/index.ts");
-    const { sayDamage, withTrace } = await import("../files/with-trace.ts");
+    const { sayDamage, sayRemarks, withTrace } = await import("../files/with-trace.ts");
     const { iommu, mode, cachingMode, seed, requestCap, whatIf } = options;
     const how = { iommu, mode, cachingMode, seed, ...(requestCap !== undefined && { requestCap }) };
     replay.checkReplayOptions(how);
@@ -65,6 +65,7 @@ export const compare: Command = command({
       const nvme = options.as === "nvme" ? await replay.replayAsNvme(requests, asked) : undefined;
       progress.done();
       sayDamage(path!, trace);
+      sayRemarks(path!, trace);
       const report = {
         path: path!,
         result,
