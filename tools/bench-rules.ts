@@ -15,6 +15,7 @@ import { checkTrace, type Finding, RULES } from "../src/analysis/index.ts";
 import { Random } from "../src/base/index.ts";
 import { openTrace } from "../src/trace/index.ts";
 import { readClean } from "./clean-trace.ts";
+import { DEVICE_FAULTS } from "./device-faults.ts";
 import { FAULTS } from "./faults.ts";
 
 const FOLDER = join(import.meta.dirname, "../test/golden/traces");
@@ -77,14 +78,18 @@ const random = Random.fromSeed(seed);
 const texts = readdirSync(FOLDER).filter((name) => name.endsWith(".report.txt.gz"));
 for (const name of texts) {
   const clean = readClean(gunzipSync(readFileSync(join(FOLDER, name))).toString());
-  for (const fault of FAULTS) {
+  for (const fault of [...FAULTS, ...DEVICE_FAULTS]) {
     if (only && !fault.name.includes(only)) continue;
     for (let i = 0; i < variants; i++) {
       const variant = fault.plant(clean, random.fork(`${name} ${fault.name} ${i}`));
       if (!variant) break;
       const errors = await errorsIn(variant.lines);
       const score = scoreOf(fault.name);
-      const hit = errors.filter(({ rule }) => variant.expected.includes(rule));
+      const { relation } = variant;
+      const hit = errors.filter(
+        ({ rule, mapping }) =>
+          variant.expected.includes(rule) && (relation === undefined || mapping?.relation === relation),
+      );
       const wrong = errors.filter(({ rule }) => ![...variant.expected, ...variant.allowed].includes(rule));
       score.planted++;
       score.determined += variant.determined ? 1 : 0;

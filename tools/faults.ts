@@ -29,6 +29,8 @@ export interface Variant {
   /** Rules that may speak as well: what follows from the same fault. */
   readonly allowed: readonly string[];
   readonly determined: boolean;
+  /** Of a device's fault: what it must be said to have to do with the mappings. */
+  readonly relation?: string;
 }
 
 export interface Fault {

@@ -7,16 +7,19 @@
  * Specified by: the grammar of the kernel's events, and the rules (findings/rules.ts).
  */
 
-import type { Trace } from "../trace/index.ts";
+import type { EventBatch, KernelFact, Trace } from "../trace/index.ts";
+import { type KernelSummary, KernelTold } from "./faults/kernel-told.ts";
+import type { KernelLog } from "./faults/log-beside.ts";
+import { RecordedAddresses } from "./faults/recorded-addresses.ts";
+import type { Told } from "./faults/told.ts";
 import { type Evidence, type Finding, SEVERITIES } from "./findings/finding.ts";
-import type { Draft, Rule, Scene } from "./findings/rule.ts";
+import { Overdue } from "./findings/overdue.ts";
+import type { Draft, Rule, RuleContext } from "./findings/rule.ts";
 import { RULES } from "./findings/rules.ts";
-import { Feed } from "./lifetimes/feed.ts";
+import { type EventVisitor, Follow, type TraceCounts } from "./follow.ts";
 import type { Place } from "./lifetimes/history.ts";
-import { Ledger, type LifetimeSink } from "./lifetimes/ledger.ts";
-import { Overdue } from "./lifetimes/overdue.ts";
-import { NO_DEVICE, TORN } from "./lifetimes/table.ts";
-import type { EventVisitor } from "./read-requests.ts";
+import type { LifetimeSink } from "./lifetimes/ledger.ts";
+import { NO_DEVICE } from "./lifetimes/table.ts";
 import type { StartState } from "./start-state.ts";
 
 export interface CheckOptions {
@@ -26,40 +29,31 @@ export interface CheckOptions {
   readonly devices?: readonly string[];
   /** What was mapped when the recording began. */
   readonly start?: StartState;
-  /** Sees every lifetime. */
-  readonly sink?: LifetimeSink;
+  /** See every mapping once, when it ends or when the trace does. */
+  readonly sinks?: readonly LifetimeSink[];
   /** Sees every event, before it is judged. */
   readonly visit?: EventVisitor;
   /** Findings kept per rule; all are counted. Default {@link FINDINGS_PER_RULE}. */
   readonly findingsPerRule?: number;
+  /** The kernel's log of the same machine. */
+  readonly kernelLog?: KernelLog;
+  /** Nanoseconds to add to that log's times to get the trace's; without it, found from lines that are in both. */
+  readonly kernelLogOffsetNs?: number;
+  /** Address bits that devices really drive, by name: mappings beyond are found before they fault. */
+  readonly deviceBits?: ReadonlyMap<string, number>;
   /** Called with the number of events so far, once a batch. */
   readonly progress?: (events: number) => void;
 }
 
 export const FINDINGS_PER_RULE = 1000;
 
-export interface CheckResult {
+export interface CheckResult extends TraceCounts {
   /** Findings per rule, also those that were not kept; rules without any are not in it. */
   readonly summary: Readonly<Record<string, number>>;
   /** Errors first, then by time. */
   readonly findings: readonly Finding[];
-  /** Mappings that no event names a device for. */
-  readonly ambiguous: number;
-  /** Of those, maps over an address that was live: another domain's, or one whose unmap is missing. */
-  readonly mapsOverLive: number;
-  /** Ends of mappings that began before the recording, or may have. */
-  readonly unknownStart: number;
-  readonly eventTotal: number;
-  /** Events that were lost; -1: an unknown number. */
-  readonly lost: number;
-  readonly durationNs: number;
-  /** Mappings that were seen to begin. */
-  readonly mappings: number;
-  readonly liveAtEnd: number;
-  /** An `iommu:unmap` took their pages back, and the call of the DMA API that ended them is not in the recording: not live. */
-  readonly endUnsaid: number;
-  /** Devices that events named. */
-  readonly devices: readonly string[];
+  /** What the kernel said in the recording, and in the log beside it. */
+  readonly kernel: KernelSummary;
 }
 
 /**
@@ -69,53 +63,48 @@ export interface CheckResult {
  */
 export async function checkTrace(trace: Trace, options: CheckOptions = {}): Promise<CheckResult> {
   const check = new Check(trace, options);
-  for await (const batch of trace.batches()) {
-    if (options.visit) for (let row = 0; row < batch.count; row++) options.visit(batch, row);
-    check.feed.batch(batch);
-    options.progress?.(check.feed.eventTotal);
-  }
-  return check.finish();
+  return check.all();
 }
 
 class Check {
-  readonly feed: Feed;
-  readonly #ledger: Ledger;
+  readonly #follow: Follow;
   readonly #trace: Trace;
   readonly #options: CheckOptions;
   readonly #kept = new Map<string, (Finding & { readonly selfEvident: boolean })[]>();
   readonly #counts = new Map<string, number>();
   readonly #overdue: Overdue;
+  readonly #addresses: RecordedAddresses;
+  readonly #kernel: KernelTold;
 
   constructor(trace: Trace, options: CheckOptions) {
     this.#trace = trace;
     this.#options = options;
-    this.#ledger = new Ledger(options.sink);
-    this.feed = new Feed(this.#ledger, trace);
-    this.#overdue = new Overdue(this.#ledger.table);
-    this.#ledger.watch(this.#overdue);
-    this.feed.onLoss = (sinceNs) => this.#retract(sinceNs);
+    this.#follow = new Follow(trace, {
+      ...options,
+      sinks: [{ lifetime: (table, row) => this.#addresses.lifetime(table, row) }, ...(options.sinks ?? [])],
+      afterBatch: (batch) => this.#kernel.batch(batch),
+    });
+    const { ledger, dispatch } = this.#follow;
+    this.#addresses = new RecordedAddresses(ledger.table, ledger.now, ledger.history, () => dispatch.iommu.waiting);
+    this.#kernel = new KernelTold(trace, options.kernelLog, options.kernelLogOffsetNs, (fact) => this.#said(fact));
+    this.#overdue = new Overdue(ledger.table);
+    this.#follow.watch(this.#overdue);
+    dispatch.onLoss = (sinceNs) => this.#retract(sinceNs);
     for (const rule of RULES)
-      if (!options.rules || options.rules.includes(rule.name)) this.#ledger.watch(rule.watch(this.#sceneOf(rule)));
-    if (options.start) options.start.seed(this.feed, this.#ledger);
+      if (!options.rules || options.rules.includes(rule.name)) this.#follow.watch(rule.watch(this.#contextOf(rule)));
   }
 
-  finish(): CheckResult {
-    const { feed } = this;
-    const ledger = this.#ledger;
-    feed.iommu.finish();
+  #said(fact: KernelFact<Told>): void {
+    for (const hook of this.#follow.ledger.hooks.said) hook(fact);
+  }
+
+  async all(): Promise<CheckResult> {
+    await this.#follow.all();
+    const kernel = this.#kernel.finish();
     if (this.#cut) this.#retract(this.#horizonNs());
-    for (const hook of ledger.hooks.finish) hook();
-    const { table } = ledger;
-    let liveAtEnd = ledger.letGo;
-    let endUnsaid = 0;
-    for (let row = 0; row < table.used; row++)
-      if (table.isLive(row)) {
-        if ((table.flags[row]! & TORN) !== 0) endUnsaid++;
-        else liveAtEnd += table.repeats[row]!;
-        ledger.show(row);
-      }
+    const counts = this.#follow.finish();
     // Lost, but not said where: nothing that rests on what is not there is certain.
-    const unsure = this.#trace.lost !== 0 && feed.lostMarks === 0;
+    const unsure = this.#trace.lost !== 0 && this.#follow.dispatch.lostMarks === 0;
     const findings = [...this.#kept.values()].flat().map(({ selfEvident, ...finding }): Finding => {
       const shaken = unsure && !selfEvident && finding.confidence === "certain";
       return shaken ? { ...finding, confidence: "likely" } : finding;
@@ -124,25 +113,12 @@ class Check {
     findings.sort((a, b) => order(a) - order(b) || a.timeNs - b.timeNs);
     const summary: Record<string, number> = {};
     for (const { name } of RULES) if ((this.#counts.get(name) ?? 0) > 0) summary[name] = this.#counts.get(name)!;
-    return {
-      summary,
-      findings,
-      ambiguous: feed.iommu.ambiguous + feed.iommu.pieces.live,
-      mapsOverLive: feed.iommu.overLive,
-      unknownStart: ledger.unknownStart,
-      eventTotal: feed.eventTotal,
-      lost: this.#trace.lost,
-      durationNs: feed.eventTotal > 0 ? feed.lastNs - feed.firstNs : 0,
-      mappings: ledger.begun,
-      liveAtEnd,
-      endUnsaid,
-      devices: table.devices,
-    };
+    return { ...counts, summary, findings, kernel };
   }
 
   /** Up to where all CPUs were read: a damaged file ends at another time on each. */
   #horizonNs(): number {
-    const { lastOfCpu } = this.feed;
+    const { lastOfCpu } = this.#follow.dispatch;
     let horizon = Number.POSITIVE_INFINITY;
     for (let cpu = 0; cpu < Math.max(lastOfCpu.length, this.#trace.cpus ?? 0); cpu++)
       horizon = Math.min(horizon, lastOfCpu[cpu] ?? -1);
@@ -150,22 +126,25 @@ class Check {
   }
 
   /** What `rule` sees; what it reports bears its name. */
-  #sceneOf(rule: Rule): Scene {
+  #contextOf(rule: Rule): RuleContext {
+    const { ledger, dispatch } = this.#follow;
     return {
-      table: this.#ledger.table,
-      now: this.#ledger.now,
-      lastNs: () => this.feed.lastNs,
-      firstNs: () => this.feed.firstNs,
+      table: ledger.table,
+      now: ledger.now,
+      lastNs: () => dispatch.lastNs,
+      firstNs: () => dispatch.firstNs,
       isCut: () => this.#cut,
       hasLost: () => this.#trace.lost !== 0,
-      iommu: this.feed.iommu,
-      isDoubtful: (timeNs) => this.#ledger.isDoubtful(timeNs),
+      iommu: dispatch.iommu,
+      namesAllocations: () => dispatch.namesAllocations,
+      isDoubtful: (timeNs) => ledger.isDoubtful(timeNs),
+      eachExtent: (row, visit) => ledger.eachExtent(row, visit),
       deviceName: (device) => this.#deviceName(device),
-      overdue: (row) => this.#overdue.judge(row, this.feed.lastNs),
+      overdue: (row) => this.#overdue.judge(row, dispatch.lastNs),
       suspicionOf: (row) => {
-        const suspicion = this.feed.mappings.suspicionOf(row);
+        const suspicion = dispatch.oneShot.suspicionOf(row);
         if (!suspicion) return undefined;
-        const { table } = this.#ledger;
+        const { table } = ledger;
         const event = this.#evidence(
           "unmapped by another device",
           suspicion.event,
@@ -174,9 +153,18 @@ class Check {
         );
         return { by: suspicion.by, event };
       },
+      addresses: this.#addresses,
+      deviceBits: this.#options.deviceBits ?? new Map(),
+      isLog: () => this.#trace.format === "kernel log",
+      startUnknown: () => this.#options.start === undefined && this.#follow.ledger.counts.unknownStart > 0,
+      deviceIndex: (name) => {
+        const index = this.#follow.ledger.table.devices.indexOf(name);
+        return index < 0 ? undefined : index;
+      },
+      told: (what, at, text, iova) => this.#toldEvidence(what, at, text, iova),
       evidence: (what, place, iova, length) => this.#evidence(what, place, iova, length),
       begun: (row, what = "mapped") => this.#begun(row, what),
-      current: (what, iova, length) => this.#evidence(what, this.#ledger.now, iova, length),
+      current: (what, iova, length) => this.#evidence(what, ledger.now, iova, length),
       report: (draft) => this.#report(rule, draft),
     };
   }
@@ -186,7 +174,7 @@ class Check {
   }
 
   #deviceName(device: number): string {
-    return this.#ledger.table.devices[device] ?? "an unknown device";
+    return this.#follow.ledger.table.devices[device] ?? "an unknown device";
   }
 
   #evidence(what: string, place: Place, iova?: number, length?: number): Evidence {
@@ -199,19 +187,28 @@ class Check {
       task: this.#trace.strings[place.task] ?? "",
       iova,
       length,
-      site: place.site === 0 ? undefined : this.feed.sites[place.site],
+      site: place.site === 0 ? undefined : this.#follow.dispatch.sites[place.site],
     };
   }
 
+  #toldEvidence(what: string, at: Told, text: string, iova: number | undefined): Evidence {
+    const { place, line, source, timeNs } = at;
+    const shown = { ...(source === "io_page_fault" ? {} : { text }), ...(line !== undefined && { line }) };
+    if (place) return { ...this.#evidence(what, place, iova), ...shown };
+    const nobody = { cpu: 0, pid: 0, task: "", length: undefined, site: undefined };
+    return { what, event: "kernel log", timeNs: timeNs ?? -1, iova, ...nobody, ...shown };
+  }
+
   #begun(row: number, what: string): Evidence {
-    const { table } = this.#ledger;
-    const start = this.#ledger.startOf(row);
+    const { table } = this.#follow.ledger;
+    const start = this.#follow.ledger.startOf(row);
     const place = start ?? { timeNs: -1, cpu: 0, pid: 0, task: 0, type: table.type[row]!, site: 0 };
     return this.#evidence(what, place, table.iova[row]!, table.reserved[row]!);
   }
 
   #report(rule: Rule, draft: Draft): void {
-    const name = draft.device === NO_DEVICE ? undefined : this.#ledger.table.devices[draft.device];
+    const name =
+      draft.deviceName ?? (draft.device === NO_DEVICE ? undefined : this.#follow.ledger.table.devices[draft.device]);
     if (this.#options.devices && (name === undefined || !this.#options.devices.includes(name))) return;
     this.#counts.set(rule.name, (this.#counts.get(rule.name) ?? 0) + 1);
     let list = this.#kept.get(rule.name);
@@ -227,11 +224,14 @@ class Check {
       device: name,
       iova: draft.iova,
       length: draft.length,
-      timeNs: draft.timeNs ?? this.#ledger.now.timeNs,
+      timeNs: draft.timeNs ?? this.#follow.ledger.now.timeNs,
       message: draft.message,
       advice: draft.advice ?? rule.advice,
       evidence: draft.evidence,
       selfEvident: draft.selfEvident ?? false,
+      ...(draft.fault && { fault: draft.fault }),
+      ...(draft.mapping && { mapping: draft.mapping }),
+      ...(draft.hypotheses && { hypotheses: draft.hypotheses }),
     });
   }
 

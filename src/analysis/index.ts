@@ -2,12 +2,14 @@
 
 export * from "./address-space.ts";
 export * from "./check-trace.ts";
+export type { KernelSummary, UnknownKernelLine } from "./faults/kernel-told.ts";
+export { type KernelLog, type LogClockUsed, readKernelLog } from "./faults/log-beside.ts";
 export * from "./findings/finding.ts";
 export type { Rule } from "./findings/rule.ts";
 export { RULES } from "./findings/rules.ts";
-export type { LifetimeSink } from "./lifetimes/ledger.ts";
-export { KINDS, LifetimeTable, NO_DEVICE, NO_DIRECTION } from "./lifetimes/table.ts";
-export * from "./read-requests.ts";
+export * from "./follow.ts";
+export type { LifetimeCounts, LifetimeSink } from "./lifetimes/ledger.ts";
+export { KINDS, type Kind, LifetimeTable, NO_DEVICE, NO_DIRECTION, REACHED } from "./lifetimes/table.ts";
 export * from "./requests.ts";
 export * from "./snapshot.ts";
 export * from "./start-state.ts";

@@ -1,97 +1,173 @@
+/** Requests, from events: each mapping once, with its memory, whatever calls made it. */
 import { describe, expect, test } from "vitest";
-import { RequestBuilder } from "./requests.ts";
+import { DISK, NIC, SampleTrace } from "./findings/sample-trace.ts";
+import { type Request, Requests, readRequests } from "./requests.ts";
 
-const DEVICE = "0000:00:04.0";
+const PAGE = 4096;
+
+const read = async (trace: SampleTrace): Promise<Requests> => readRequests(await trace.open());
+/** What they are, without their times. */
+const said = (requests: Requests): object[] =>
+  [...requests].map(({ device, kind, length, segments, endNs, translated }: Request) => ({
+    device,
+    kind,
+    length,
+    segments: segments.map(({ iova, phys, length: bytes }) => [iova, phys, bytes]),
+    live: endNs === undefined,
+    translated,
+  }));
 
 describe("requests, from events", () => {
-  test("probe events from try_alloc to destroy make one request with its true bytes", () => {
-    const builder = new RequestBuilder();
-    builder.reserved(1, DEVICE, "s1");
-    builder.linked(0, "s1", { phys: 0x5000, length: 4096, iova: 0x10000 }, "to-device");
-    builder.map(2, 0, 0x10, 0x5000, 1);
-    builder.linked(0, "s1", { phys: 0x9000, length: 512, iova: 0x11000 }, "to-device");
-    builder.map(3, 0, 0x11, 0x9000, 1);
-    builder.released(9, "s1");
-    builder.unmap(10, 0x10, 2);
-    const { requests, order, ambiguous, unmapsOfUnseen } = builder.finish();
-    const own = requests.filter((request) => request.kind === "two-step");
-    expect(own).toHaveLength(1);
-    expect(own[0]).toMatchObject({ device: DEVICE, direction: "to-device", length: 4608, endNs: 9 });
-    expect(requests).toHaveLength(1);
-    expect(order).toEqual([0, ~0]);
-    expect([ambiguous, unmapsOfUnseen]).toEqual([0, 0]);
+  test("probe events from try_alloc to destroy make one request with its true bytes", async () => {
+    const trace = new SampleTrace()
+      .reserve(DISK, 1, 0x1_0000, 4608)
+      .link(DISK, 1, 0x1_0000, 0, 0x5000, PAGE, 1)
+      .link(DISK, 1, 0x1_0000, PAGE, 0x9000, 512, 1)
+      .destroy(DISK, 1, 0x1_0000, 4608);
+    const requests = await read(trace);
+    expect(said(requests)).toEqual([
+      {
+        device: DISK,
+        kind: "two-step",
+        length: 4608,
+        segments: [
+          [0x1_0000, 0x5000, PAGE],
+          [0x1_1000, 0x9000, 512],
+        ],
+        live: false,
+        translated: true,
+      },
+    ]);
+    expect(requests.at(0).direction).toBe("to-device");
+    expect([...requests.order]).toEqual([0, ~0]);
+    expect(requests.counts).toMatchObject({ ambiguous: 0, unmapsOfUnknown: 0 });
   });
 
-  test("a dma event names the device of the pages mapped just before it on its CPU", () => {
-    const builder = new RequestBuilder();
-    builder.map(1, 0, 0x10, 0x5000, 1);
-    builder.map(2, 1, 0x20, 0x7000, 1);
-    builder.mapped(3, 0, DEVICE, { phys: 0x5040, length: 100, iova: 0x10040 }, "from-device");
-    builder.unmap(4, 0x10, 1);
-    builder.unmapped(5, DEVICE, 0x10040);
-    const { requests, ambiguous } = builder.finish();
-    expect(requests[0]).toMatchObject({ device: DEVICE, kind: "one-shot", length: 100, endNs: 4, translated: true });
-    expect(requests[1]).toMatchObject({ device: undefined, endNs: undefined });
-    expect(ambiguous).toBe(1);
+  test("a dma event names the device of the pages mapped just before it on its CPU", async () => {
+    const trace = new SampleTrace()
+      .on(0)
+      .iommuMap(0x1_0000, 0x5000, PAGE)
+      .on(1, "other-2")
+      .iommuMap(0x2_0000, 0x7000, PAGE)
+      .on(0, "test-1")
+      .mapOnly(DISK, 0x1_0040, 0x5040, 100)
+      .iommuUnmap(0x1_0000, PAGE)
+      .unmapOnly(DISK, 0x1_0040, 100);
+    const requests = await read(trace);
+    expect(said(requests)).toMatchObject([
+      { device: undefined, kind: "unattributed", live: true },
+      { device: DISK, kind: "one-shot", length: 100, live: false, translated: true },
+    ]);
+    expect(requests.counts).toMatchObject({ mappings: 2, ambiguous: 1, liveAtEnd: 1 });
   });
 
-  test("pages that one unmap takes back are one request, whose device is not guessed", () => {
-    const builder = new RequestBuilder();
-    for (const page of [0, 1, 2]) builder.map(page, 0, 0x10 + page, 0x5000 * (page + 1), 1);
-    builder.unmap(9, 0x10, 3);
-    const { requests, ambiguous } = builder.finish();
-    expect(requests).toMatchObject([{ device: undefined, kind: "unattributed", length: 12288, endNs: 9 }]);
-    expect(ambiguous).toBe(1);
+  test("pages that one unmap takes back are one request, whose device is not guessed", async () => {
+    const trace = new SampleTrace();
+    for (const page of [0, 1, 2]) trace.iommuMap(0x1_0000 + page * PAGE, 0x5000 * (page + 1), PAGE);
+    const requests = await read(trace.iommuUnmap(0x1_0000, 3 * PAGE));
+    expect(said(requests)).toMatchObject([{ device: undefined, kind: "unattributed", length: 12_288, live: false }]);
+    expect(requests.counts.ambiguous).toBe(1);
   });
 
-  test("a coherent allocation of several runs is one request", () => {
-    const builder = new RequestBuilder();
-    builder.map(1, 0, 0x10, 0x5000, 1);
-    builder.map(2, 0, 0x11, 0x9000, 1);
-    builder.allocated(3, 0, DEVICE, 0x10000, 5000);
-    expect(builder.finish().requests).toMatchObject([{ kind: "coherent", device: DEVICE, length: 8192 }]);
-  });
-
-  test("teardown of what was mapped before the recording is live at start", () => {
-    const builder = new RequestBuilder();
-    builder.unmap(1, 0x10, 4);
-    builder.unmapped(2, DEVICE, 0x10000);
-    expect(builder.finish()).toMatchObject({ liveAtStart: 1, unmapsOfUnseen: 1, requests: [] });
-  });
-
-  test("without iommu events each dma mapping is a request, ended by its own unmap", () => {
-    const builder = new RequestBuilder();
-    builder.mapped(1, 0, DEVICE, { phys: 0x5000, length: 4096, iova: 0x5000 }, "to-device");
-    builder.mapped(2, 0, DEVICE, { phys: 0x5000, length: 4096, iova: 0x5000 }, "to-device");
-    builder.unmapped(3, DEVICE, 0x5000);
-    const { requests } = builder.finish();
-    expect(requests.map(({ endNs, translated }) => [endNs, translated])).toEqual([
-      [undefined, false],
-      [3, false],
+  test("a coherent allocation of several runs is one request, of the bytes that were asked for", async () => {
+    const trace = new SampleTrace({ iommu: false }).iommuMap(0x1_0000, 0x5000, PAGE).iommuMap(0x1_1000, 0x9000, PAGE);
+    expect(said(await read(trace.alloc(DISK, 0x1_0000, 0x5000, 5000)))).toMatchObject([
+      {
+        kind: "coherent",
+        device: DISK,
+        length: 5000,
+        segments: [
+          [0x1_0000, 0x5000, PAGE],
+          [0x1_1000, 0x9000, 904],
+        ],
+      },
     ]);
   });
 
-  test("a free of NULL is no teardown", () => {
-    const builder = new RequestBuilder();
-    builder.unmapped(1, DEVICE, 0);
-    expect(builder.finish().liveAtStart).toBe(0);
+  test("teardown of what was mapped before the recording is no request, and counted once", async () => {
+    const requests = await read(new SampleTrace().iommuUnmap(0x1_0000, 4 * PAGE).unmapOnly(DISK, 0x1_0000, 4 * PAGE));
+    expect(requests.count).toBe(0);
+    expect(requests.counts).toMatchObject({ unknownStart: 1, unmapEvents: 1, unmapsOfUnknown: 1 });
   });
 
-  test("one address in two domains is two mappings, and said", () => {
-    const builder = new RequestBuilder();
-    builder.map(1, 0, 0x10, 0x5000, 1);
-    builder.map(2, 0, 0x10, 0x5000, 1);
-    builder.unmap(3, 0x10, 1);
-    builder.unmap(4, 0x10, 1);
-    const { requests, mapsOverLive, unmapsOfUnseen } = builder.finish();
-    expect(requests.map(({ endNs }) => endNs)).toEqual([3, 4]);
-    expect([mapsOverLive, unmapsOfUnseen]).toEqual([1, 0]);
+  test("without iommu events each dma mapping is a request, ended by its own unmap", async () => {
+    const trace = new SampleTrace({ iommu: false }).map(DISK, 0x5000, 0x5000, PAGE).map(DISK, 0x5000, 0x5000, PAGE);
+    expect(said(await read(trace.unmapOnly(DISK, 0x5000, PAGE)))).toMatchObject([
+      { live: true, translated: false },
+      { live: false, translated: false },
+    ]);
   });
 
-  test("an unmap of absurd length costs no more than what is live", () => {
-    const builder = new RequestBuilder();
-    builder.map(1, 0, 0x10, 0x5000, 1);
-    builder.unmap(2, 0, 2 ** 52);
-    expect(builder.finish().requests).toMatchObject([{ endNs: 2 }]);
+  test("a free of NULL is no teardown, and an allocation that gave NULL none at all", async () => {
+    const what = (size: number): string => `dma_addr=0 size=${size} virt_addr=0x0000000000000000`;
+    const trace = new SampleTrace()
+      .event("dma_free", `${DISK} dir=BIDIRECTIONAL ${what(64)} attrs=`)
+      .event("dma_alloc", `${DISK} dir=BIDIRECTIONAL ${what(4096)} flags=GFP_KERNEL attrs=`);
+    const requests = await read(trace);
+    expect([requests.count, requests.counts.unknownStart]).toEqual([0, 0]);
+  });
+
+  test("one address in two domains is two mappings, and said", async () => {
+    const trace = new SampleTrace().iommuMap(0x1_0000, 0x5000, PAGE).iommuMap(0x1_0000, 0x6000, PAGE);
+    const requests = await read(trace.iommuUnmap(0x1_0000, PAGE).iommuUnmap(0x1_0000, PAGE));
+    expect(said(requests)).toMatchObject([{ live: false }, { live: false }]);
+    expect(requests.at(0).endNs).toBeLessThan(requests.at(1).endNs!);
+    expect(requests.counts).toMatchObject({ mapsOverLive: 1, unmapsOfUnknown: 0 });
+  });
+
+  test("an unmap of absurd length costs no more than what is live", async () => {
+    const requests = await read(new SampleTrace().iommuMap(0x1_0000, 0x5000, PAGE).iommuUnmap(0, 2 ** 62));
+    expect(said(requests)).toMatchObject([{ live: false }]);
+  });
+
+  test("what is live at the end is one request for each run of neighbours that was mapped in a row", async () => {
+    const trace = new SampleTrace().iommuMap(0x1_0000, 0x5000, PAGE).iommuMap(0x1_1000, 0x9000, PAGE);
+    const requests = await read(trace.iommuMap(0x8_0000, 0xa000, PAGE));
+    expect(said(requests)).toMatchObject([
+      { length: 2 * PAGE, live: true },
+      { length: PAGE, live: true },
+    ]);
+  });
+
+  test("the order is that of the events, whatever ends first", async () => {
+    const trace = new SampleTrace().map(DISK, 0x1_0000, 0x5000, PAGE).map(NIC, 0x1_0000, 0x6000, PAGE);
+    const { order } = await read(trace.unmap(NIC, 0x1_0000, PAGE).map(NIC, 0x2_0000, 0x7000, PAGE));
+    expect([...order]).toEqual([0, 1, ~1, 2]);
+  });
+});
+
+describe("a load of one's own", () => {
+  test("keeps what it is given, in the order of its times", () => {
+    const segments = [
+      { iova: 0x1000, phys: 0x5000, length: PAGE },
+      { iova: 0x2000, phys: 0x9000, length: PAGE },
+    ];
+    const requests = Requests.of([
+      { device: DISK, kind: "scatterlist", direction: "to-device", segments, startNs: 7, endNs: undefined },
+      { segments: segments.slice(1), startNs: 3, endNs: 7, translated: false },
+    ]);
+    expect(said(requests)).toEqual([
+      {
+        device: undefined,
+        kind: "unattributed",
+        length: PAGE,
+        segments: [[0x2000, 0x9000, PAGE]],
+        live: false,
+        translated: false,
+      },
+      {
+        device: DISK,
+        kind: "scatterlist",
+        length: 2 * PAGE,
+        segments: [
+          [0x1000, 0x5000, PAGE],
+          [0x2000, 0x9000, PAGE],
+        ],
+        live: true,
+        translated: true,
+      },
+    ]);
+    expect([...requests.order]).toEqual([0, ~0, 1]);
+    expect(requests.counts).toMatchObject({ mappings: 2, liveAtEnd: 1, ambiguous: 1 });
   });
 });

@@ -1,406 +1,336 @@
 /**
- * From events to requests: which memory was mapped together for a device, and when it was given back.
+ * Requests: all mappings of a trace with their memory, to be kept, drawn and replayed.
  *
- * Idea: a *request* is what the kernel maps for one transfer and tears down at once. Its segments are known by, in this
- * order: the two-step probe events (`dma_iova_try_alloc` … `destroy`); a `dma:*` event that names the device, next to
- * the `iommu:map` events of the same addresses; else the `iommu:map` events that one `iommu:unmap` takes back. In a
- * trace without `iommu:*` events each `dma:*` mapping is its own request.
- *
- * Promises: nothing is guessed. A request whose device no event names is kept with device `undefined` and counted as
- * ambiguous; teardown of what was mapped before the recording began is counted apart; what is live at the end stays so.
- * Not for: judging (that is findings). Specified by: the grammar of the kernel's events (docs/traces.md).
+ * Idea: what the kernel maps for one transfer and tears down at once is one mapping: a one-shot map, a list, coherent memory, a
+ * two-step range, or what one `iommu:unmap` takes back that no event names. Each is shown once by the engine (follow.ts) and copied
+ * into columns; as a value it exists only while somebody looks at it.
+ * Cost: about 70 bytes a request, and 24 a piece of memory where a request has several.
+ * Promises: nothing is guessed. A request whose device no event names has none; what is live at the end stays so.
  */
-import { PAGE_SIZE } from "../base/index.ts";
-
-export type Direction = "bidirectional" | "to-device" | "from-device";
+import type { Direction } from "../base/index.ts";
+import type { Trace } from "../trace/index.ts";
+import { type EventVisitor, followTrace } from "./follow.ts";
+import { type Column, widened } from "./lifetimes/columns.ts";
+import type { LifetimeCounts, LifetimeSink } from "./lifetimes/ledger.ts";
+import {
+  KINDS,
+  type Kind,
+  type LifetimeTable,
+  NO_DEVICE,
+  NO_DIRECTION,
+  TRANSLATED,
+  TWO_STEP,
+} from "./lifetimes/table.ts";
 
 /** One run of physical memory inside a request. Bytes. */
 export interface Segment {
+  /** -1: unknown, an entry of a list that no event shows the memory of. */
   readonly phys: number;
   readonly length: number;
   /** Where the kernel placed it; the device's address. */
   readonly iova: number;
 }
 
-/** How the kernel mapped it, as far as the trace shows. */
-export type RequestKind = "one-shot" | "scatterlist" | "two-step" | "coherent" | "unattributed";
-
 export interface Request {
+  /** In the order of beginning, from 0. */
   readonly id: number;
   /** The device that an event named; `undefined` where none did. */
   readonly device: string | undefined;
-  readonly kind: RequestKind;
+  /** How the kernel mapped it, as far as the trace shows. */
+  readonly kind: Kind;
   /** `undefined` where no event says: only `iommu:map` events, or a range without a link. */
   readonly direction: Direction | undefined;
   readonly segments: readonly Segment[];
   /** Sum of the segments' lengths, bytes. */
   readonly length: number;
-  /** Nanoseconds since the trace's time base. */
+  /** Nanoseconds since the trace's time base, of the event that names it, or of its first map; -1: before the recording. */
   readonly startNs: number;
   /** `undefined`: live at the end of the recording, or (direct mapping) never unmapped by the driver. */
   readonly endNs: number | undefined;
-  /** An IOMMU translated it: its pages were seen in `iommu:map` events. */
+  /** An IOMMU translated it. */
   readonly translated: boolean;
 }
 
-export interface Requests {
-  readonly requests: readonly Request[];
-  /** The order of the recording: `id` where a request begins, `~id` where it ends. */
-  readonly order: readonly number[];
-  /** Teardowns of what was mapped before the recording began. */
-  readonly liveAtStart: number;
-  /** Requests whose device no event names. */
-  readonly ambiguous: number;
-  /** Ended by an `iommu:unmap` alone: the call of the DMA API that goes with it is not in the recording. They are not live. */
-  readonly endUnsaid: number;
-  /** `iommu:unmap` events seen: in strict mode each is one IOTLB invalidation of the kernel. */
-  readonly unmapEvents: number;
-  /** Of those, the ones that took nothing known back. */
-  readonly unmapsOfUnseen: number;
-  /** Maps over an address that was live: two domains that the events do not tell apart. */
-  readonly mapsOverLive: number;
-}
-
-/** A request while it is being put together. */
-interface Open {
-  id: number;
-  device: string | undefined;
-  kind: RequestKind;
-  direction: Direction | undefined;
-  segments: Segment[];
-  /** Known when all segments are. */
-  length: number;
-  startNs: number;
-  endNs: number | undefined;
-  translated: boolean;
-}
-
-/** One `iommu:map` event that has not been unmapped. Page numbers. */
-interface Piece {
-  readonly page: number;
-  readonly pages: number;
-  readonly phys: number;
-  readonly timeNs: number;
-  readonly position: number;
-  request: Open | undefined;
-}
+/** A request of a load of one's own: what {@link Requests.of} needs to know of it. */
+export type RequestValue = Pick<Request, "segments" | "startNs" | "endNs"> & Partial<Request>;
 
 const DIRECTIONS: readonly Direction[] = ["bidirectional", "to-device", "from-device"];
-/** The kernel's number in words; `undefined` for what is none. */
+/** The kernel's number of a direction in words; `undefined` for what is none. */
 export const directionOf = (code: number): Direction | undefined => DIRECTIONS[code];
 
-/** Put together from events in time order; {@link finish} gives the requests. */
-export class RequestBuilder {
-  readonly #requests: Open[] = [];
-  /** Beginnings and ends, and at the same place the position of their event, by which they are sorted at the end. */
-  readonly #actions: number[] = [];
-  readonly #positions: number[] = [];
-  /** Live pieces by first page. More than one where two domains use the same address. */
-  readonly #live = new Map<number, Piece[]>();
-  #livePieces = 0;
-  /** Per CPU: pieces mapped since the last event that named a device. */
-  readonly #recent = new Map<number, Piece[]>();
-  /** Two-step ranges by the kernel's state pointer. */
-  readonly #ranges = new Map<string, Open>();
-  /** Per CPU: the first page of a link whose `iommu:map` comes next, and its range. */
-  readonly #linking = new Map<number, { readonly page: number; readonly range: Open }>();
-  /** Mappings without pages of their own in the trace (direct, bounced): by device and address. */
-  readonly #direct = new Map<string, Open[]>();
-  #position = 0;
-  /** Ends of mappings that were not seen to begin, by `dma:*` events alone. */
-  #strayUnmaps = 0;
-  /** Ends of which only one half was seen so far, the `iommu:unmap` or the free before it: by device and address. */
-  readonly #halfEnds = new Map<string, number>();
-  #endUnsaid = 0;
-  #unmapEvents = 0;
-  #unmapsOfUnseen = 0;
-  #mapsOverLive = 0;
-  #translates = false;
+const FIRST_ROWS = 4096;
+const NO_COUNTS: LifetimeCounts = {
+  mappings: 0,
+  liveAtEnd: 0,
+  ambiguous: 0,
+  unknownStart: 0,
+  endNotRecorded: 0,
+  mapsOverLive: 0,
+  unmapEvents: 0,
+  unmapsOfUnknown: 0,
+};
 
-  /** `iommu:map`: `pages` from IOVA page `page` now reach `phys` (bytes). */
-  map(timeNs: number, cpu: number, page: number, phys: number, pages: number): void {
-    this.#translates = true;
-    if (pages <= 0) return;
-    const piece: Piece = { page, pages, phys, timeNs, position: this.#position++, request: undefined };
-    const linking = this.#linking.get(cpu);
-    if (linking?.page === page) {
-      piece.request = linking.range;
-      this.#linking.delete(cpu);
-    }
-    const stack = this.#live.get(page);
-    if (stack) {
-      this.#mapsOverLive++;
-      stack.push(piece);
-    } else this.#live.set(page, [piece]);
-    this.#livePieces++;
-    if (piece.request) return;
-    const recent = this.#recent.get(cpu) ?? [];
-    this.#recent.set(cpu, recent);
-    recent.push(piece);
-    if (recent.length > RECENT_LIMIT) recent.splice(0, recent.length - RECENT_LIMIT / 2);
+/** All requests of a trace, in the order of their beginning. */
+export class Requests implements Iterable<Request> {
+  /** What was counted while they were read. */
+  readonly counts: LifetimeCounts;
+  /** The order of the recording: `id` where a request begins, `~id` where it ends. */
+  readonly order: Int32Array;
+  readonly #rows: Uint32Array;
+  readonly #columns: RequestColumns;
+
+  constructor(columns: RequestColumns, counts: LifetimeCounts) {
+    this.#columns = columns;
+    this.counts = counts;
+    [this.#rows, columns.id, this.order] = sorted(columns);
   }
 
-  /** `dma_map_phys` and its older names: one segment of `device`. Comes after the `iommu:map` of its pages. */
-  mapped(timeNs: number, cpu: number, device: string, segment: Segment, direction: Direction | undefined): void {
-    this.#named(timeNs, cpu, device, "one-shot", direction, [segment]);
+  /** A load of one's own, in the order of `startNs` and `endNs`. */
+  static of(values: readonly RequestValue[]): Requests {
+    return requestsOf(values);
   }
 
-  /** `dma_alloc`: coherent memory of `device`; its physical runs are the pages just mapped. */
-  allocated(timeNs: number, cpu: number, device: string, address: number, length: number, direction?: Direction): void {
-    const pieces = this.#takeRecent(cpu, address, length);
-    const segments = pieces.map((piece) => ({
-      phys: piece.phys,
-      length: piece.pages * PAGE_SIZE,
-      iova: piece.page * PAGE_SIZE,
-    }));
-    // A direct mapping: the address is the memory.
-    if (segments.length === 0) segments.push({ phys: address, length, iova: address });
-    this.#open(timeNs, device, "coherent", direction, segments, pieces);
+  get count(): number {
+    return this.#rows.length;
   }
 
-  /** `dma_map_sg`: `segments` as the event lists them; where pages were seen, those say the physical lengths. */
-  mappedList(timeNs: number, cpu: number, device: string, segments: Segment[], direction: Direction | undefined): void {
-    const [first] = segments;
-    if (!first) return;
-    const end = segments.reduce((most, segment) => Math.max(most, segment.iova + segment.length), 0);
-    const pieces = this.#takeRecent(cpu, first.iova, end - first.iova);
-    const known = pieces.map((p) => ({ phys: p.phys, length: p.pages * PAGE_SIZE, iova: p.page * PAGE_SIZE }));
-    this.#open(timeNs, device, "scatterlist", direction, known.length > 0 ? known : segments, pieces);
+  /** The row of request `id` in {@link columns}. */
+  rowOf(id: number): number {
+    return this.#rows[id]!;
   }
 
-  /** `dma_iova_try_alloc` that succeeded. */
-  reserved(timeNs: number, device: string, state: string): void {
-    this.#ranges.set(state, this.#begin(timeNs, device, "two-step", undefined, this.#position++));
+  /** For who reads many of them, and few values of each. */
+  get columns(): RequestColumns {
+    return this.#columns;
   }
 
-  /** `dma_iova_link`: comes just before the `iommu:map` of its pages. */
-  linked(cpu: number, state: string, segment: Segment, direction: Direction | undefined): void {
-    const range = this.#ranges.get(state);
-    if (!range) return;
-    this.#linking.set(cpu, { page: Math.floor(segment.iova / PAGE_SIZE), range });
-    range.segments.push(segment);
-    range.direction = direction;
-  }
-
-  /** `dma_iova_destroy` or `free`: the unmap that follows takes its pages back. */
-  released(timeNs: number, state: string): void {
-    const range = this.#ranges.get(state);
-    if (!range) return; // reserved before the recording began: its unmap is counted there
-    this.#ranges.delete(state);
-    this.#end(range, timeNs);
-  }
-
-  /** `iommu:unmap` of `pages` from `page`. */
-  unmap(timeNs: number, page: number, pages: number): void {
-    this.#translates = true;
-    this.#unmapEvents++;
-    const taken = this.#takeLive(page, pages);
-    if (taken.length === 0) {
-      this.#unmapsOfUnseen++;
-      return;
-    }
-    const owners = new Set<Open>();
-    const orphans: Piece[] = [];
-    for (const piece of taken) {
-      if (piece.request) owners.add(piece.request);
-      else orphans.push(piece);
-    }
-    for (const owner of owners) {
-      if (owner.endNs !== undefined) continue;
-      this.#end(owner, timeNs);
-      this.#endNamed(owner);
-    }
-    if (orphans.length === 0) return;
-    orphans.sort((a, b) => a.page - b.page);
-    this.#end(this.#fromPieces(orphans), timeNs);
-  }
-
-  /**
-   * `dma_unmap_phys` and `dma_free`: ends a mapping that has no pages in the trace. Of one that has some this is one half of the
-   * end, after the `iommu:unmap`, or (`announced`) before it.
-   */
-  unmapped(timeNs: number, device: string, address: number, announced = false): void {
-    const key = `${device} ${address}`;
-    this.#apiEnd(key, announced);
-    const open = this.#direct.get(key);
-    const last = open?.pop();
-    if (open?.length === 0) this.#direct.delete(key);
-    if (last) this.#end(last, timeNs);
-    // With an IOMMU the iommu:unmap beside this event says it too; a free of NULL is no mapping.
-    else if (address !== 0) this.#strayUnmaps++;
-  }
-
-  /** `dma_unmap_sg`, which names its list by the first piece of memory. */
-  unmappedList(device: string, phys: number): void {
-    this.#apiEnd(`${device} list ${Math.floor(phys / PAGE_SIZE)}`, false);
-  }
-
-  finish(): Requests {
-    const left = [...this.#live.values()].flat().filter((piece) => !piece.request);
-    // What one unmap would have taken together is unknown: adjacent pages mapped in sequence are one request.
-    left.sort((a, b) => a.position - b.position);
-    let run: Piece[] = [];
-    const flush = (): void => {
-      if (run.length > 0) this.#fromPieces(run);
-      run = [];
-    };
-    for (const piece of left) {
-      const previous = run.at(-1);
-      if (previous && previous.page + previous.pages !== piece.page) flush();
-      run.push(piece);
-    }
-    flush();
-    const requests = this.#requests;
-    for (const request of requests) request.length = request.segments.reduce((sum, { length }) => sum + length, 0);
-    const [actions, positions] = [this.#actions, this.#positions];
-    const sorted = Uint32Array.from(actions, (_, i) => i).sort((a, b) => positions[a]! - positions[b]! || a - b);
+  /** Request `id` as a value. */
+  at(id: number): Request {
+    const columns = this.#columns;
+    const row = this.#rows[id]!;
+    const segments: Segment[] = [];
+    columns.eachSegment(row, (iova, phys, length) => void segments.push({ phys, length, iova }));
+    const endNs = columns.endNs[row]!;
     return {
-      requests,
-      order: Array.from(sorted, (at) => actions[at]!),
-      liveAtStart: this.#translates ? this.#unmapsOfUnseen : this.#strayUnmaps,
-      ambiguous: requests.filter((request) => request.device === undefined).length,
-      endUnsaid: this.#endUnsaid,
-      unmapEvents: this.#unmapEvents,
-      unmapsOfUnseen: this.#unmapsOfUnseen,
-      mapsOverLive: this.#mapsOverLive,
+      id,
+      device: columns.deviceOf(row),
+      kind: KINDS[columns.kind[row]!]!,
+      direction: directionOf(columns.direction[row]!),
+      segments,
+      length: columns.length[row]!,
+      startNs: columns.startNs[row]!,
+      endNs: endNs < 0 ? undefined : endNs,
+      translated: columns.reached[row] === TRANSLATED,
     };
   }
 
-  #named(
-    timeNs: number,
-    cpu: number,
-    device: string,
-    kind: RequestKind,
-    direction: Direction | undefined,
-    segments: Segment[],
-  ): void {
-    const first = segments[0]!;
-    this.#open(timeNs, device, kind, direction, segments, this.#takeRecent(cpu, first.iova, first.length));
-  }
-
-  #open(
-    timeNs: number,
-    device: string,
-    kind: RequestKind,
-    direction: Direction | undefined,
-    segments: Segment[],
-    pieces: Piece[],
-  ): void {
-    const position = pieces[0]?.position ?? this.#position++;
-    const request = this.#begin(timeNs, device, kind, direction, position);
-    request.segments.push(...segments);
-    for (const piece of pieces) piece.request = request;
-    if (pieces.length > 0) {
-      request.translated = true;
-      return;
-    }
-    const key = `${device} ${segments[0]!.iova}`;
-    const same = this.#direct.get(key);
-    if (same) same.push(request);
-    else this.#direct.set(key, [request]);
-  }
-
-  /** A request that only `iommu:map` events show. */
-  #fromPieces(pieces: Piece[]): Open {
-    const first = pieces.reduce((a, b) => (a.position < b.position ? a : b));
-    const request = this.#begin(first.timeNs, undefined, "unattributed", undefined, first.position);
-    request.translated = true;
-    for (const piece of pieces) {
-      piece.request = request;
-      request.segments.push({ phys: piece.phys, length: piece.pages * PAGE_SIZE, iova: piece.page * PAGE_SIZE });
-    }
-    return request;
-  }
-
-  #begin(
-    timeNs: number,
-    device: string | undefined,
-    kind: RequestKind,
-    direction: Direction | undefined,
-    position: number,
-  ): Open {
-    const request: Open = {
-      id: this.#requests.length,
-      device,
-      kind,
-      direction,
-      segments: [],
-      length: 0,
-      startNs: timeNs,
-      endNs: undefined,
-      translated: kind === "two-step",
-    };
-    this.#requests.push(request);
-    this.#note(position, request.id);
-    return request;
-  }
-
-  #end(request: Open, timeNs: number): void {
-    request.endNs = timeNs;
-    this.#note(this.#position++, ~request.id);
-  }
-
-  /** The pages of `request` were taken back: who asked for it is said before (a free) or after (an unmap). */
-  #endNamed({ kind, device, segments }: Open): void {
-    const first = segments[0];
-    if (first === undefined || kind === "two-step" || kind === "unattributed") return;
-    const key =
-      kind === "scatterlist" ? `${device} list ${Math.floor(first.phys / PAGE_SIZE)}` : `${device} ${first.iova}`;
-    if (kind === "coherent" && this.#halfEnds.delete(key)) return;
-    this.#endUnsaid++;
-    if (kind !== "coherent") this.#halfEnds.set(key, (this.#halfEnds.get(key) ?? 0) + 1);
-  }
-
-  #apiEnd(key: string, announced: boolean): void {
-    if (announced) {
-      if (this.#translates) this.#halfEnds.set(key, 1);
-      return;
-    }
-    const half = this.#halfEnds.get(key);
-    if (half === undefined) return;
-    this.#endUnsaid--;
-    if (half === 1) this.#halfEnds.delete(key);
-    else this.#halfEnds.set(key, half - 1);
-  }
-
-  #note(position: number, action: number): void {
-    this.#positions.push(position);
-    this.#actions.push(action);
-  }
-
-  /** The pieces just mapped on `cpu` that lie in [address, address + length), and no longer waiting for a name. */
-  #takeRecent(cpu: number, address: number, length: number): Piece[] {
-    const recent = this.#recent.get(cpu);
-    if (!recent) return [];
-    const first = Math.floor(address / PAGE_SIZE);
-    const end = Math.ceil((address + Math.max(length, 1)) / PAGE_SIZE);
-    const inside = recent.filter((piece) => !piece.request && piece.page >= first && piece.page + piece.pages <= end);
-    if (inside.length > 0) this.#recent.set(cpu, []);
-    return inside.sort((a, b) => a.page - b.page);
-  }
-
-  /** Removes and gives the newest live piece at each place of [page, page + pages). */
-  #takeLive(page: number, pages: number): Piece[] {
-    const taken: Piece[] = [];
-    const take = (at: number): Piece | undefined => {
-      const stack = this.#live.get(at);
-      const piece = stack?.pop();
-      if (stack?.length === 0) this.#live.delete(at);
-      if (piece) {
-        this.#livePieces--;
-        taken.push(piece);
-      }
-      return piece;
-    };
-    if (pages > this.#livePieces * 8) {
-      // A huge range over few pieces: look at those instead of at every page.
-      for (const at of [...this.#live.keys()]) if (at >= page && at < page + pages) take(at);
-      return taken;
-    }
-    for (let at = page; at < page + pages; ) at += take(at)?.pages ?? 1;
-    return taken;
+  *[Symbol.iterator](): Generator<Request> {
+    for (let id = 0; id < this.count; id++) yield this.at(id);
   }
 }
 
-/** Pieces per CPU that may wait for the event that names their device: a coherent allocation of 4 MiB in single pages. */
-const RECENT_LIMIT = 2048;
+/** The columns of {@link Requests}: a row for each mapping, in the order of their ends, live ones last. */
+export class RequestColumns implements LifetimeSink {
+  count = 0;
+  /** Indices into KINDS, {@link devices} and REACHED; the kernel's number of a direction, or NO_DIRECTION where no event says. */
+  kind: Uint8Array = new Uint8Array(FIRST_ROWS);
+  device: Uint16Array = new Uint16Array(FIRST_ROWS);
+  direction: Uint8Array = new Uint8Array(FIRST_ROWS);
+  reached: Uint8Array = new Uint8Array(FIRST_ROWS);
+  /** Bytes. */
+  iova: Float64Array = new Float64Array(FIRST_ROWS);
+  length: Float64Array = new Float64Array(FIRST_ROWS);
+  /** -1: unknown. */
+  phys: Float64Array = new Float64Array(FIRST_ROWS);
+  /** Nanoseconds since the trace's time base; start -1: before the recording, end -1: live at its end. */
+  startNs: Float64Array = new Float64Array(FIRST_ROWS);
+  endNs: Float64Array = new Float64Array(FIRST_ROWS);
+  cpu: Uint16Array = new Uint16Array(FIRST_ROWS);
+  pid: Int32Array = new Int32Array(FIRST_ROWS);
+  /** Index into the trace's strings. */
+  task: Uint32Array = new Uint32Array(FIRST_ROWS);
+  /** Pieces of memory; those of a list that no event shows are counted, and not kept. */
+  segments: Uint32Array = new Uint32Array(FIRST_ROWS);
+  /** Places of the beginning and the end in the recording; end -1: live. */
+  started: Uint32Array = new Uint32Array(FIRST_ROWS);
+  ended: Float64Array = new Float64Array(FIRST_ROWS);
+  /** In the order of beginning, from 0: known once the trace was read, to {@link Requests}. */
+  id: Uint32Array = new Uint32Array(0);
+  /** Where its pieces begin among all; those of the next row follow. One of a single piece has none there. */
+  #firstPiece: Uint32Array = new Uint32Array(FIRST_ROWS + 1);
+  #pieceCount = 0;
+  #pieceIova: Float64Array = new Float64Array(FIRST_ROWS);
+  #piecePhys: Float64Array = new Float64Array(FIRST_ROWS);
+  #pieceLength: Float64Array = new Float64Array(FIRST_ROWS);
+  /** Names; NO_DEVICE has none. */
+  devices: readonly string[] = [];
+
+  lifetime(table: LifetimeTable, row: number): void {
+    const at = this.#row();
+    this.kind[at] = table.kind[row]!;
+    this.device[at] = table.device[row]!;
+    this.direction[at] = table.direction[row]!;
+    this.reached[at] = table.reached[row]!;
+    this.iova[at] = table.iova[row]!;
+    this.length[at] = table.length[row]!;
+    this.phys[at] = table.phys[row]!;
+    this.startNs[at] = table.startNs[row]!;
+    this.endNs[at] = table.endNs[row]!;
+    this.cpu[at] = table.cpu[row]!;
+    this.pid[at] = table.pid[row]!;
+    this.task[at] = table.task[row]!;
+    this.segments[at] = table.segments[row]!;
+    this.started[at] = table.id[row]!;
+    this.ended[at] = table.endOrder[row]!;
+    this.devices = table.devices;
+    if (table.firstSegment[row]! >= 0) table.eachPiece(row, (iova, phys, length) => this.#piece(iova, phys, length));
+    this.#firstPiece[at + 1] = this.#pieceCount;
+  }
+
+  /** The device of `row`; `undefined` where no event names it. */
+  deviceOf(row: number): string | undefined {
+    return this.devices[this.device[row]!];
+  }
+
+  /** Calls `visit` with each piece of memory of `row` that is known. */
+  eachSegment(row: number, visit: (iova: number, phys: number, length: number) => void): void {
+    const [from, to] = [this.#firstPiece[row]!, this.#firstPiece[row + 1]!];
+    if (from === to && this.segments[row]! > 0) visit(this.iova[row]!, this.phys[row]!, this.length[row]!);
+    for (let at = from; at < to; at++) visit(this.#pieceIova[at]!, this.#piecePhys[at]!, this.#pieceLength[at]!);
+  }
+
+  /** Which way the data of `row` go; `undefined` where no event says. */
+  directionOf(row: number): Direction | undefined {
+    return directionOf(this.direction[row]!);
+  }
+
+  /** Calls `visit` with each run of device addresses of `row`: its pieces, neighbours joined. */
+  eachRun(row: number, visit: (iova: number, length: number) => void): void {
+    let [from, to] = [0, -1];
+    this.eachSegment(row, (iova, _phys, length) => {
+      if (iova === to) {
+        to += length;
+        return;
+      }
+      if (to >= 0) visit(from, to - from);
+      [from, to] = [iova, iova + length];
+    });
+    if (to >= 0) visit(from, to - from);
+  }
+
+  /** Adds a request of one's own; `order` are places that no other has. */
+  add(value: RequestValue, devices: string[], started: number, ended: number): void {
+    const { segments, direction, kind = "unattributed", translated = true, device } = value;
+    const at = this.#row();
+    const known = device === undefined ? NO_DEVICE : devices.indexOf(device);
+    this.devices = devices;
+    this.kind[at] = KINDS.indexOf(kind);
+    this.device[at] = known >= 0 ? known : devices.push(device!) - 1;
+    this.direction[at] = direction === undefined ? NO_DIRECTION : DIRECTIONS.indexOf(direction);
+    this.reached[at] = translated || KINDS[TWO_STEP] === kind ? TRANSLATED : 0;
+    this.iova[at] = segments[0]?.iova ?? 0;
+    this.length[at] = segments.reduce((sum, { length }) => sum + length, 0);
+    this.phys[at] = segments[0]?.phys ?? -1;
+    this.startNs[at] = value.startNs;
+    this.endNs[at] = value.endNs ?? -1;
+    this.segments[at] = segments.length;
+    this.started[at] = started;
+    this.ended[at] = ended;
+    if (segments.length > 1) for (const { iova, phys, length } of segments) this.#piece(iova, phys, length);
+    this.#firstPiece[at + 1] = this.#pieceCount;
+  }
+
+  #row(): number {
+    if (this.count === this.kind.length) this.#grow();
+    return this.count++;
+  }
+
+  #piece(iova: number, phys: number, length: number): void {
+    const at = this.#pieceCount++;
+    if (at === this.#pieceIova.length) {
+      this.#pieceIova = widened(this.#pieceIova, at * 2);
+      this.#piecePhys = widened(this.#piecePhys, at * 2);
+      this.#pieceLength = widened(this.#pieceLength, at * 2);
+    }
+    this.#pieceIova[at] = iova;
+    this.#piecePhys[at] = phys;
+    this.#pieceLength[at] = length;
+  }
+
+  #grow(): void {
+    const twice = <T extends Column>(column: T): T => widened(column, column.length * 2);
+    this.kind = twice(this.kind);
+    this.device = twice(this.device);
+    this.direction = twice(this.direction);
+    this.reached = twice(this.reached);
+    this.iova = twice(this.iova);
+    this.length = twice(this.length);
+    this.phys = twice(this.phys);
+    this.startNs = twice(this.startNs);
+    this.endNs = twice(this.endNs);
+    this.cpu = twice(this.cpu);
+    this.pid = twice(this.pid);
+    this.task = twice(this.task);
+    this.segments = twice(this.segments);
+    this.started = twice(this.started);
+    this.ended = twice(this.ended);
+    this.#firstPiece = widened(this.#firstPiece, this.kind.length + 1);
+  }
+}
+
+/**
+ * Reads all of `trace` to its requests. Memory: proportional to its mappings, not to its events or bytes.
+ *
+ * @throws DmaError ERR_DMA_TRACE_DAMAGED (EINVAL), unless the trace was opened for best effort
+ */
+export async function readRequests(trace: Trace, visit?: EventVisitor): Promise<Requests> {
+  const columns = new RequestColumns();
+  const counts = await followTrace(trace, { sinks: [columns], ...(visit && { visit }) });
+  return new Requests(columns, counts);
+}
+
+function requestsOf(values: readonly RequestValue[]): Requests {
+  const columns = new RequestColumns();
+  const devices: string[] = [];
+  // At one time what is given back comes first.
+  const steps = values.flatMap(({ startNs, endNs }, i) => [
+    { at: startNs, order: 1, end: false, i },
+    ...(endNs === undefined ? [] : [{ at: endNs, order: endNs === startNs ? 2 : 0, end: true, i }]),
+  ]);
+  steps.sort((a, b) => a.at - b.at || a.order - b.order || a.i - b.i);
+  const [started, ended] = [new Array<number>(values.length), new Array<number>(values.length).fill(-1)];
+  for (const [place, { end, i }] of steps.entries()) (end ? ended : started)[i] = place;
+  for (const [i, value] of values.entries()) columns.add(value, devices, started[i]!, ended[i]!);
+  const live = values.filter(({ endNs }) => endNs === undefined).length;
+  const ambiguous = values.filter(({ device }) => device === undefined).length;
+  return new Requests(columns, { ...NO_COUNTS, mappings: values.length, liveAtEnd: live, ambiguous });
+}
+
+/** Rows by their beginning, the other way round, and all beginnings and ends in the order of the recording. */
+function sorted({ count, started, ended }: RequestColumns): [rows: Uint32Array, ids: Uint32Array, order: Int32Array] {
+  let places = 0;
+  let ends = 0;
+  for (let row = 0; row < count; row++) {
+    places = Math.max(places, started[row]! + 1, ended[row]! + 1);
+    if (ended[row]! >= 0) ends++;
+  }
+  // Places are whole numbers that no two share: no comparisons are needed.
+  const at = new Int32Array(places);
+  for (let row = 0; row < count; row++) {
+    at[started[row]!] = row + 1;
+    if (ended[row]! >= 0) at[ended[row]!] = -(row + 1);
+  }
+  const rows = new Uint32Array(count);
+  const idOf = new Uint32Array(count);
+  const order = new Int32Array(count + ends);
+  let [id, next] = [0, 0];
+  for (const step of at) {
+    if (step === 0) continue;
+    if (step > 0) {
+      rows[id] = step - 1;
+      idOf[step - 1] = id++;
+    }
+    order[next++] = step > 0 ? id - 1 : ~idOf[-step - 1]!;
+  }
+  return [rows, idOf, order];
+}

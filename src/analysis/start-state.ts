@@ -8,7 +8,7 @@
  */
 
 import { notADmaDump } from "./errors.ts";
-import type { Feed } from "./lifetimes/feed.ts";
+import type { Dispatch } from "./lifetimes/dispatch.ts";
 import type { Ledger } from "./lifetimes/ledger.ts";
 import { COHERENT, ONE_SHOT, SCATTERLIST } from "./lifetimes/table.ts";
 import type { Mapping } from "./table-tree.ts";
@@ -58,13 +58,13 @@ export class StartState {
   }
 
   /** Puts it into the ledger. */
-  seed(feed: Feed, ledger: Ledger): void {
+  seed(dispatch: Dispatch, ledger: Ledger): void {
     if (this.#listed) ledger.startListed = true;
     const kinds = { "one-shot": ONE_SHOT, scatterlist: SCATTERLIST, coherent: COHERENT };
     for (const { device, kind, iova, length, phys, direction } of this.#mappings)
-      feed.mappings.seed(kinds[kind], feed.device(device), iova, length, phys, direction);
+      dispatch.oneShot.seed(kinds[kind], dispatch.device(device), iova, length, phys, direction);
     for (const { device, mappings } of this.#pages)
-      for (const { iova, pages } of mappings) feed.mappings.seedPages(feed.device(device), iova, pages);
+      for (const { iova, pages } of mappings) dispatch.ends.seedPages(dispatch.device(device), iova, pages);
   }
 }
 

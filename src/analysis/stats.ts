@@ -1,13 +1,18 @@
 /**
  * Stats: what a trace holds, per event and per device.
  *
- * Counts are exact; lifetimes are those of mappings whose beginning and end were both recorded. A mapping is one request:
- * a one-shot map, a scatterlist, a coherent allocation or a two-step range.
+ * Idea: a sink of the engine (follow.ts) that adds up and keeps nothing: memory does not grow with the trace. A mapping is one
+ * request: a one-shot map, a scatterlist, a coherent allocation, a two-step range, or what one `iommu:unmap` takes back.
+ * Promises: counts are exact, and those of `check`. Lifetimes are those of mappings whose beginning and end were both recorded,
+ * from the call that maps to the call that unmaps, right to a thousandth (quantiles.ts).
  */
-import { PAGE_SIZE } from "../base/index.ts";
-import { type EventBatch, LOST_EVENTS, type Trace } from "../trace/index.ts";
-import { readRequests } from "./read-requests.ts";
-import type { Request, Requests } from "./requests.ts";
+import { PAGE_SIZE, pagesTouched } from "../base/index.ts";
+import type { Trace } from "../trace/index.ts";
+import { followTrace, type TraceCounts } from "./follow.ts";
+import type { LifetimeSink } from "./lifetimes/ledger.ts";
+import { PageSet } from "./lifetimes/page-set.ts";
+import { FROM_BEFORE, KINDS, type LifetimeTable } from "./lifetimes/table.ts";
+import { Quantiles } from "./quantiles.ts";
 
 /** How many values fall in [2^n, 2^(n+1)); the key is 2^n. */
 export type Histogram = Readonly<Record<string, number>>;
@@ -15,6 +20,7 @@ export type Histogram = Readonly<Record<string, number>>;
 export interface DeviceStats {
   /** PCI address, or "unknown": what no event attributes to a device. */
   readonly name: string;
+  /** Mappings that were seen to begin; of those the ones that ended; what is live at the end. */
   readonly maps: number;
   readonly unmaps: number;
   readonly segments: number;
@@ -30,114 +36,153 @@ export interface DeviceStats {
     | undefined;
   /** Segments by the largest page that their alignment and length allow. */
   readonly pageSizes: { readonly "4K": number; readonly "2M": number; readonly "1G": number };
-  /** Bytes between two mapped neighbours in the device's address space, the widest; over the whole trace. */
-  readonly largestGap: number;
+  /** Bytes between two mapped neighbours in the device's address space, the widest; over the whole trace. `undefined`: too scattered. */
+  readonly largestGap: number | undefined;
   /** Requests by how the kernel mapped them. */
   readonly kinds: Readonly<Record<string, number>>;
 }
 
-export interface TraceStats {
-  readonly events: Readonly<Record<string, number>>;
-  readonly eventTotal: number;
-  /** Events the kernel or the recorder says were lost; -1 when it only says that some were. */
-  readonly lost: number;
-  readonly durationNs: number;
+export interface TraceStats extends Omit<TraceCounts, "devices"> {
+  /** Those with the most mappings first. */
   readonly devices: readonly DeviceStats[];
-  /** Requests whose device no event names. */
-  readonly ambiguous: number;
-  readonly liveAtStart: number;
-  readonly requests: Requests;
 }
 
-/** Reads all of `trace`. */
-export async function readStats(trace: Trace): Promise<TraceStats> {
-  const counts: number[] = [];
-  let firstNs = Number.POSITIVE_INFINITY;
-  let lastNs = 0;
-  let eventTotal = 0;
-  const requests = await readRequests(trace, (batch: EventBatch, row: number) => {
-    const type = batch.type[row]!;
-    counts[type] = (counts[type] ?? 0) + 1;
-    const time = batch.timeNs[row]!;
-    if (time < firstNs) firstNs = time;
-    if (time > lastNs) lastNs = time;
-    eventTotal++;
-  });
-  const events: Record<string, number> = {};
-  for (const [type, count] of counts.entries()) {
-    const { name } = trace.types[type]!;
-    if (count && name !== LOST_EVENTS) events[name] = (events[name] ?? 0) + count;
-  }
-  const byDevice = new Map<string, Request[]>();
-  for (const request of requests.requests) {
-    const name = request.device ?? "unknown";
-    const list = byDevice.get(name);
-    if (list) list.push(request);
-    else byDevice.set(name, [request]);
-  }
-  return {
-    events: Object.fromEntries(Object.entries(events).sort((a, b) => b[1] - a[1])),
-    eventTotal,
-    lost: trace.lost,
-    durationNs: eventTotal > 0 ? lastNs - firstNs : 0,
-    devices: [...byDevice].map(([name, list]) => deviceStats(name, list)).sort((a, b) => b.maps - a.maps),
-    ambiguous: requests.ambiguous,
-    liveAtStart: requests.liveAtStart,
-    requests,
-  };
+/**
+ * Reads all of `trace`.
+ *
+ * @throws DmaError ERR_DMA_TRACE_DAMAGED (EINVAL), unless the trace was opened for best effort
+ */
+export async function readStats(trace: Trace, progress?: (events: number) => void): Promise<TraceStats> {
+  const tally = new StatsSink();
+  const counts = await followTrace(trace, { sinks: [tally], ...(progress && { progress }) });
+  return { ...counts, devices: tally.byDevice() };
 }
 
-function deviceStats(name: string, requests: readonly Request[]): DeviceStats {
-  const lifetimes: number[] = [];
-  const segmentSizes = new Map<number, number>();
-  const requestSizes = new Map<number, number>();
-  const pageSizes = { "4K": 0, "2M": 0, "1G": 0 };
-  const kinds: Record<string, number> = {};
-  const places: [number, number][] = [];
-  let [unmaps, segments, bytesMapped, liveBytesAtEnd] = [0, 0, 0, 0];
-  for (const request of requests) {
-    kinds[request.kind] = (kinds[request.kind] ?? 0) + 1;
-    bytesMapped += request.length;
-    bump(requestSizes, request.length);
-    if (request.endNs === undefined) liveBytesAtEnd += request.length;
-    else {
-      unmaps++;
-      lifetimes.push(request.endNs - request.startNs);
+/** Adds up every mapping that it is shown. */
+export class StatsSink implements LifetimeSink {
+  readonly #tallies: (Tally | undefined)[] = [];
+  readonly #places = new PageSet();
+  #devices: readonly string[] = [];
+
+  lifetime(table: LifetimeTable, row: number): void {
+    this.#devices = table.devices;
+    const device = table.device[row]!;
+    let tally = this.#tallies[device];
+    if (!tally) {
+      tally = new Tally(device, this.#places);
+      this.#tallies[device] = tally;
     }
-    for (const { iova, phys, length } of request.segments) {
-      segments++;
-      bump(segmentSizes, length);
-      pageSizes[largestPage(iova, phys, length)]++;
-      places.push([iova, iova + length]);
-    }
+    tally.add(table, row);
   }
-  return {
-    name,
-    maps: requests.length,
-    unmaps,
-    segments,
-    bytesMapped,
-    liveAtEnd: requests.length - unmaps,
-    liveBytesAtEnd,
-    segmentSizes: histogram(segmentSizes),
-    requestSizes: histogram(requestSizes),
-    lifetimeNs: percentiles(lifetimes),
-    pageSizes,
-    largestGap: largestGap(places),
-    kinds,
-  };
+
+  byDevice(): DeviceStats[] {
+    const tallies = this.#tallies.filter((tally) => tally !== undefined);
+    return tallies
+      .map((tally) => tally.stats(this.#devices[tally.device] ?? "unknown"))
+      .sort((a, b) => b.maps - a.maps);
+  }
 }
 
-const bump = (sizes: Map<number, number>, value: number): void => {
-  const bucket = value < 1 ? 0 : 2 ** Math.floor(Math.log2(value));
-  sizes.set(bucket, (sizes.get(bucket) ?? 0) + 1);
-};
+/** Blocks of 2 MiB of address space that are told apart, over all devices: 100 MiB of memory. */
+const MOST_BLOCKS = 2 ** 20;
+/** Pages of the largest piece whose place is kept: 4 GiB. */
+const MOST_PAGES = 2 ** 20;
 
-const histogram = (sizes: Map<number, number>): Histogram =>
-  Object.fromEntries([...sizes].sort((a, b) => a[0] - b[0]).map(([size, count]) => [String(size), count]));
+class Tally {
+  readonly device: number;
+  readonly #places: PageSet;
+  readonly #kinds = new Float64Array(KINDS.length);
+  readonly #segmentSizes = new Float64Array(65);
+  readonly #requestSizes = new Float64Array(65);
+  readonly #lifetimes = new Quantiles();
+  readonly #pageSizes = { "4K": 0, "2M": 0, "1G": 0 };
+  #maps = 0;
+  #unmaps = 0;
+  #live = 0;
+  #liveBytes = 0;
+  #segments = 0;
+  #bytes = 0;
+  /** A place was left out. */
+  #scattered = false;
+
+  constructor(device: number, places: PageSet) {
+    this.device = device;
+    this.#places = places;
+  }
+
+  add(table: LifetimeTable, row: number): void {
+    const length = table.length[row]!;
+    if (table.endNs[row]! < 0) {
+      this.#live++;
+      this.#liveBytes += length;
+    }
+    if ((table.flags[row]! & FROM_BEFORE) !== 0) return;
+    this.#maps++;
+    this.#kinds[table.kind[row]!]!++;
+    this.#bytes += length;
+    this.#segments += table.segments[row]!;
+    this.#requestSizes[sizeOf(length)]!++;
+    if (table.endNs[row]! >= 0) {
+      this.#unmaps++;
+      this.#lifetimes.add(Math.round(table.endNs[row]! - table.startNs[row]!));
+    }
+    const { firstSegment, iova, phys, pieces } = table;
+    let at = firstSegment[row]!;
+    if (at < 0 && table.segments[row]! > 0) this.#segment(iova[row]!, phys[row]!, length);
+    for (; at >= 0; at = pieces.next[at]!) this.#segment(pieces.iova[at]!, pieces.phys[at]!, pieces.length[at]!);
+  }
+
+  #segment(iova: number, phys: number, length: number): void {
+    this.#segmentSizes[sizeOf(length)]!++;
+    this.#pageSizes[largestPage(iova, phys, length)]++;
+    const pages = Math.max(1, pagesTouched(iova, length));
+    if (pages > MOST_PAGES || this.#places.blocks >= MOST_BLOCKS) this.#scattered = true;
+    else this.#places.add(this.device, Math.floor(iova / PAGE_SIZE), pages);
+  }
+
+  stats(name: string): DeviceStats {
+    const lives = this.#lifetimes;
+    return {
+      name,
+      maps: this.#maps,
+      unmaps: this.#unmaps,
+      segments: this.#segments,
+      bytesMapped: this.#bytes,
+      liveAtEnd: this.#live,
+      liveBytesAtEnd: this.#liveBytes,
+      segmentSizes: histogram(this.#segmentSizes),
+      requestSizes: histogram(this.#requestSizes),
+      lifetimeNs:
+        lives.count === 0 ? undefined : { p50: lives.at(0.5), p90: lives.at(0.9), p99: lives.at(0.99), max: lives.max },
+      pageSizes: this.#pageSizes,
+      largestGap: this.#scattered ? undefined : this.#largestGap(),
+      kinds: Object.fromEntries(KINDS.flatMap((kind, i) => (this.#kinds[i]! > 0 ? [[kind, this.#kinds[i]!]] : []))),
+    };
+  }
+
+  /** Neighbours on one page have no gap: the page is the smallest that can be mapped. */
+  #largestGap(): number {
+    let largest = 0;
+    let end = -1;
+    this.#places.eachRun(this.device, (page, pages) => {
+      if (end >= 0) largest = Math.max(largest, page - end);
+      end = page + pages;
+    });
+    return largest * PAGE_SIZE;
+  }
+}
+
+/** The number of a size: 0 of nothing, else 1 more than its power of two. */
+const sizeOf = (bytes: number): number => (bytes < 1 ? 0 : 1 + Math.min(63, Math.floor(Math.log2(bytes))));
+
+const histogram = (sizes: Float64Array): Histogram =>
+  Object.fromEntries(
+    Array.from(sizes).flatMap((count, size) => (count > 0 ? [[String(size === 0 ? 0 : 2 ** (size - 1)), count]] : [])),
+  );
 
 /** The largest page that fits inside the segment at an address that agrees with the memory's. */
 function largestPage(iova: number, phys: number, length: number): "4K" | "2M" | "1G" {
+  if (length < 2 ** 21 || phys < 0) return "4K";
   for (const [name, size] of [
     ["1G", 2 ** 30],
     ["2M", 2 ** 21],
@@ -146,23 +191,4 @@ function largestPage(iova: number, phys: number, length: number): "4K" | "2M" | 
     if (iova % size === phys % size && toNext + size <= length) return name;
   }
   return "4K";
-}
-
-function percentiles(values: number[]): DeviceStats["lifetimeNs"] {
-  if (values.length === 0) return undefined;
-  values.sort((a, b) => a - b);
-  const at = (share: number): number => values[Math.min(values.length - 1, Math.floor(values.length * share))]!;
-  return { p50: at(0.5), p90: at(0.9), p99: at(0.99), max: values.at(-1)! };
-}
-
-function largestGap(places: [number, number][]): number {
-  places.sort((a, b) => a[0] - b[0]);
-  let largest = 0;
-  let end: number | undefined;
-  for (const [start, stop] of places) {
-    // Neighbours on one page have no gap: the page is the smallest that can be mapped.
-    if (end !== undefined) largest = Math.max(largest, Math.floor(start / PAGE_SIZE) * PAGE_SIZE - end);
-    end = Math.max(end ?? 0, Math.ceil(stop / PAGE_SIZE) * PAGE_SIZE);
-  }
-  return largest;
 }

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { RequestBuilder, type Requests } from "../analysis/index.ts";
+import { Requests, type RequestValue } from "../analysis/index.ts";
 import { Random } from "../base/index.ts";
 import { FORMAT_NAMES } from "../layouts/pagetable/index.ts";
 import {
@@ -19,18 +19,22 @@ import { planOf } from "./plan.ts";
 /** A load of requests of 1 to 32 scattered pages, up to 16 alive at once. */
 function load(seed: number, requests: number): Requests {
   const random = Random.fromSeed(seed);
-  const builder = new RequestBuilder();
-  const open: [number, number][] = [];
+  const values: { -readonly [Key in keyof RequestValue]: RequestValue[Key] }[] = [];
+  const open: number[] = [];
   let page = 0xf0000;
   for (let i = 0; i < requests; i++) {
     const pages = random.between(1, 32);
     page -= pages;
-    for (let k = 0; k < pages; k++) builder.map(i * 1000 + k, 0, page + k, random.below(200_000) * 4096, 1);
-    open.push([page, pages]);
-    if (open.length > 16) builder.unmap(i * 1000 + 500, ...open.splice(random.below(open.length), 1)[0]!);
+    const segments = Array.from({ length: pages }, (_, k) => ({
+      iova: (page + k) * 4096,
+      phys: random.below(200_000) * 4096,
+      length: 4096,
+    }));
+    values.push({ segments, startNs: i * 1000, endNs: 1e9 });
+    open.push(i);
+    if (open.length > 16) values[open.splice(random.below(open.length), 1)[0]!]!.endNs = i * 1000 + 500;
   }
-  for (const range of open) builder.unmap(1e9, ...range);
-  return builder.finish();
+  return Requests.of(values);
 }
 
 describe("compare", () => {
@@ -46,7 +50,7 @@ describe("compare", () => {
   test("counts what the cost matrix says, exactly", () => {
     const requests = load(3, 50);
     const { strategies, segments, pages } = compare(requests);
-    const multi = requests.requests.filter((request) => request.segments.length > 1).length;
+    const multi = [...requests].filter((request) => request.segments.length > 1).length;
     const of = (name: StrategyName) => strategies.find((strategy) => strategy.name === name)!;
     const [oneShot, list, twoStep, vector] = [of("one-shot"), of("scatterlist"), of("two-step"), of("two-step-vector")];
     expect([oneShot.iovaOps, oneShot.mapSyncs, oneShot.invalidations]).toEqual([segments * 2, segments, segments]);
@@ -77,26 +81,23 @@ describe("compare", () => {
   });
 
   test("what is live at the end is not torn down in the count", () => {
-    const builder = new RequestBuilder();
-    builder.map(1, 0, 0x10, 0x5000, 1);
-    const { liveAtEnd, strategies } = compare(builder.finish());
+    const live = { segments: [{ iova: 0x1_0000, phys: 0x5000, length: 4096 }], startNs: 1, endNs: undefined };
+    const { liveAtEnd, strategies } = compare(Requests.of([live]));
     expect(liveAtEnd).toBe(1);
     expect(strategies.map(({ invalidations }) => invalidations)).toEqual(STRATEGIES.map(() => 0));
   });
 
   test("a trace with nothing in it is an empty answer, not an error", () => {
-    expect(compare(new RequestBuilder().finish())).toMatchObject({ requests: 0, bytes: 0, mismatches: 0 });
+    expect(compare(Requests.of([]))).toMatchObject({ requests: 0, bytes: 0, mismatches: 0 });
   });
 
   test("what cannot be memory is left out and counted; 128 MiB at once is not too much", () => {
-    const builder = new RequestBuilder();
-    builder.map(1, 0, 0x10, 2 ** 60, 1);
-    builder.unmap(2, 0x10, 1);
-    builder.map(3, 0, 0x20, 0x5000, 2 ** 40);
-    builder.unmap(4, 0x20, 2 ** 40);
-    builder.map(5, 0, 0x100000, 2 ** 32, 2 ** 15);
-    builder.unmap(6, 0x100000, 2 ** 15);
-    const result = compare(builder.finish());
+    const one = (startNs: number, phys: number, length: number): RequestValue => ({
+      segments: [{ iova: 0x1_0000, phys, length }],
+      startNs,
+      endNs: startNs + 1,
+    });
+    const result = compare(Requests.of([one(1, 2 ** 60, 4096), one(3, 0x5000, 2 ** 52), one(5, 2 ** 32, 2 ** 27)]));
     expect([result.requests, result.leftOut, result.mismatches]).toEqual([1, 2, 0]);
     expect(result.verifiedBytes).toBe(2 ** 27 * 2 * STRATEGIES.length);
   });
@@ -119,18 +120,13 @@ describe("compare", () => {
 
   /** Requests of these segments, each mapped and given back before the next. */
   function requestsOf(list: readonly (readonly (readonly [phys: number, length: number])[])[]): Requests {
-    const builder = new RequestBuilder();
-    for (const [i, segments] of list.entries()) {
-      const pages = segments.reduce((sum, [, length]) => sum + Math.ceil(length / 4096), 0);
-      const first = 0x10000 + i * 0x1000;
-      let page = first;
-      for (const [phys, length] of segments) {
-        builder.map(i * 1000, 0, page, phys, Math.ceil(length / 4096));
-        page += Math.ceil(length / 4096);
-      }
-      builder.unmap(i * 1000 + 500, first, pages);
-    }
-    return builder.finish();
+    return Requests.of(
+      list.map((segments, i) => ({
+        segments: segments.map(([phys, length], k) => ({ iova: 0x1000_0000 + k * 0x10_0000, phys, length })),
+        startNs: i * 1000,
+        endNs: i * 1000 + 500,
+      })),
+    );
   }
   const of = ({ strategies }: Comparison, name: StrategyName) => strategies.find((strategy) => strategy.name === name)!;
 

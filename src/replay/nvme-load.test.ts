@@ -1,20 +1,21 @@
 import { describe, expect, test } from "vitest";
-import { RequestBuilder, type Requests, type Segment } from "../analysis/index.ts";
+import { Requests, type RequestValue } from "../analysis/index.ts";
 import { nvmeLoadOf } from "./nvme-load.ts";
 
 /** Requests of one device, as `dma:*` events name them: memory by physical address and length. */
 function recorded(list: readonly (readonly (readonly [phys: number, length: number])[])[]): Requests {
-  const builder = new RequestBuilder();
-  for (const [i, pieces] of list.entries()) {
-    const state = `state ${i}`;
-    builder.reserved(i * 10, "0000:00:04.0", state);
-    for (const [phys, length] of pieces) {
-      const segment: Segment = { phys, length, iova: 0x10_0000 };
-      builder.linked(0, state, segment, "to-device");
-    }
-    builder.released(i * 10 + 5, state);
-  }
-  return builder.finish();
+  return Requests.of(
+    list.map(
+      (pieces, i): RequestValue => ({
+        device: "0000:00:04.0",
+        kind: "two-step",
+        direction: "to-device",
+        segments: pieces.map(([phys, length]) => ({ phys, length, iova: 0x10_0000 })),
+        startNs: i * 10,
+        endNs: i * 10 + 5,
+      }),
+    ),
+  );
 }
 
 const none = { coherent: 0, notBlocks: 0, misaligned: 0, notMemory: 0 };
@@ -54,10 +55,13 @@ describe("what can be an NVMe command", () => {
   });
 
   test("not coherent memory, whatever its size", () => {
-    const builder = new RequestBuilder();
-    builder.allocated(0, 0, "0000:00:04.0", 0x5000, 4096);
-    builder.allocated(0, 0, "0000:00:04.0", 0x7000, 100);
-    const { plan, leftOut } = nvmeLoadOf(builder.finish());
+    const coherent = (phys: number, length: number): RequestValue => ({
+      kind: "coherent",
+      segments: [{ phys, length, iova: phys }],
+      startNs: 0,
+      endNs: undefined,
+    });
+    const { plan, leftOut } = nvmeLoadOf(Requests.of([coherent(0x5000, 4096), coherent(0x7000, 100)]));
     expect([plan.requests, leftOut]).toEqual([0, { ...none, coherent: 2 }]);
   });
 
@@ -79,10 +83,8 @@ describe("what can be an NVMe command", () => {
   });
 
   test("requests that may go either way are counted", () => {
-    const builder = new RequestBuilder();
-    builder.map(1, 0, 0x10, 0x5000, 1);
-    builder.unmap(2, 0x10, 1);
-    expect(nvmeLoadOf(builder.finish()).bothWays).toBe(1);
+    const unsaid = { segments: [{ iova: 0x1_0000, phys: 0x5000, length: 4096 }], startNs: 1, endNs: 2 };
+    expect(nvmeLoadOf(Requests.of([unsaid])).bothWays).toBe(1);
     expect(nvmeLoadOf(recorded([[[0x5000, 512]]])).bothWays).toBe(0);
   });
 });

@@ -34,14 +34,14 @@ interface NvmeLoad {
 
 export function nvmeLoadOf(recorded: Requests, options: { readonly hugePages?: boolean } = {}): NvmeLoad {
   const leftOut = { coherent: 0, notBlocks: 0, misaligned: 0, notMemory: 0 };
-  const requests = recorded.requests.filter((request) => {
+  for (const request of recorded) {
     const reason = obstacleOf(request);
     if (reason) leftOut[reason]++;
-    return reason === undefined;
-  });
-  const plan = planOf({ ...recorded, requests }, options);
+  }
+  const noCommand = leftOut.coherent + leftOut.notBlocks + leftOut.misaligned + leftOut.notMemory;
+  const plan = planOf(recorded, { ...options, leaveOut: (request) => obstacleOf(request) !== undefined });
   const bothWays = plan.loads.filter(({ direction }) => direction === "bidirectional").length;
-  return { plan, leftOut: { ...leftOut, notMemory: leftOut.notMemory + plan.leftOut }, bothWays };
+  return { plan, leftOut: { ...leftOut, notMemory: leftOut.notMemory + plan.leftOut - noCommand }, bothWays };
 }
 
 function obstacleOf({ kind, length, segments }: Request): keyof LeftOut | undefined {

@@ -2,8 +2,8 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { gunzipSync } from "node:zlib";
 import { afterEach, describe, expect, test, vi } from "vitest";
-import { type Direction, RequestBuilder, type Requests, readRequests } from "../analysis/index.ts";
-import { Random } from "../base/index.ts";
+import { Requests, type RequestValue, readRequests } from "../analysis/index.ts";
+import { type Direction, Random } from "../base/index.ts";
 import { NvmeNamespace } from "../consumers/nvme/index.ts";
 import { FORMAT_NAMES } from "../layouts/pagetable/index.ts";
 import { openTrace } from "../trace/index.ts";
@@ -25,19 +25,18 @@ type Made = readonly [
 ];
 
 function recorded(list: readonly Made[]): Requests {
-  const builder = new RequestBuilder();
-  const actions = list.flatMap(([startMs, endMs, direction, ...pieces], i): [number, () => void][] => {
-    const state = `state ${i}`;
-    const begin = (): void => {
-      builder.reserved(startMs * 1e6, "0000:00:04.0", state);
-      for (const [phys, length] of pieces) builder.linked(0, state, { phys, length, iova: 0x10_0000 }, direction);
-    };
-    const end: [number, () => void] = [endMs, () => builder.released(endMs * 1e6, state)];
-    return [[startMs, begin], ...(endMs < 0 ? [] : [end])];
-  });
-  actions.sort(([a], [b]) => a - b);
-  for (const [, action] of actions) action();
-  return builder.finish();
+  return Requests.of(
+    list.map(
+      ([startMs, endMs, direction, ...pieces]): RequestValue => ({
+        device: "0000:00:04.0",
+        kind: "two-step",
+        direction,
+        segments: pieces.map(([phys, length]) => ({ phys, length, iova: 0x10_0000 })),
+        startNs: startMs * 1e6,
+        endNs: endMs < 0 ? undefined : endMs * 1e6,
+      }),
+    ),
+  );
 }
 
 /** Requests of up to 64 KiB in pieces, some at once, some on pages of others. Whole pages, and `ragged` ones of every kind. */
@@ -271,7 +270,7 @@ describe("a load as NVMe commands", () => {
   });
 
   test("nothing to replay is an empty answer, not an error", async () => {
-    const result = await replayAsNvme(new RequestBuilder().finish());
+    const result = await replayAsNvme(Requests.of([]));
     expect([result.requests, result.commands, ...(right(result) as unknown[])]).toEqual([0, 0, ...RIGHT]);
   });
 });
@@ -288,7 +287,7 @@ describe("recorded loads of disks as NVMe commands", () => {
     const requests = await golden(name);
     const result = await replayAsNvme(requests);
     expect(right(result)).toEqual(RIGHT);
-    expect(result.commands).toBe(requests.requests.filter(({ kind }) => kind !== "coherent").length);
+    expect(result.commands).toBe([...requests].filter(({ kind }) => kind !== "coherent").length);
     expect([result.split, result.queueDepth, result.commandsAtOnce]).toEqual([0, depth, depth]);
     expect(result.cost.invalidations).toBe(twoStepOf(result).invalidations);
     const whole = compare(requests).strategies.find(({ name: strategy }) => strategy === "two-step")!;
@@ -300,7 +299,7 @@ describe("recorded loads of disks as NVMe commands", () => {
     const requests = await golden("strict-net.dat.gz");
     const { requests: replayed, leftOut, mismatches } = await replayAsNvme(requests);
     expect(leftOut).toMatchObject({ coherent: 2, notBlocks: 3527 });
-    expect(replayed + 2 + 3527).toBe(requests.requests.length);
+    expect(replayed + 2 + 3527).toBe(requests.count);
     expect(mismatches).toBe(0);
   });
 

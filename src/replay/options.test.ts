@@ -1,12 +1,9 @@
 import { describe, expect, test } from "vitest";
-import { RequestBuilder, type Requests } from "../analysis/index.ts";
+import { Requests } from "../analysis/index.ts";
 import { type CompareOptions, compare, planOf, replayAsNvme } from "./index.ts";
 
 function load(): Requests {
-  const builder = new RequestBuilder();
-  builder.map(0, 0, 0xf0000, 0x40_0000, 2);
-  builder.unmap(1, 0xf0000, 2);
-  return builder.finish();
+  return Requests.of([{ segments: [{ iova: 0xf000_0000, phys: 0x40_0000, length: 8192 }], startNs: 0, endNs: 1 }]);
 }
 
 const refused = (name: string) =>

@@ -4,7 +4,7 @@
  * Idea: a load is replayed for minutes; what cannot be is said before it begins. Promises: each message names the option, what
  * was given, and what is needed.
  */
-import type { Requests } from "../analysis/index.ts";
+import { Requests } from "../analysis/index.ts";
 import { DmaError, given, PAGE_SIZE } from "../base/index.ts";
 import { FORMAT_NAMES, type FormatName } from "../layouts/pagetable/index.ts";
 import { COST_NAMES, type CostModel } from "./cost.ts";
@@ -48,7 +48,7 @@ export function checkRequestCap(requestCap: number): void {
 
 /** @throws DmaError ERR_DMA_REPLAY_OPTIONS (EINVAL) unless it is what `readRequests` gives */
 export function checkRequests(recorded: Requests): void {
-  if (!Array.isArray((recorded as Requests | undefined)?.requests))
+  if (!((recorded as unknown) instanceof Requests))
     throw refused("load", recorded, "what readRequests(trace) gives, once it has resolved,");
 }
 

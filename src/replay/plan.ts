@@ -29,6 +29,8 @@ export interface Plan {
 
 /** How recorded requests become a load. */
 export interface PlanOptions {
+  /** Requests that are not of the load; they are counted as left out. */
+  readonly leaveOut?: (request: Request) => boolean;
   /** Longer requests are mapped in pieces of this, bytes, a multiple of 4096. */
   readonly requestCap?: number;
   /** Each buffer in one piece of memory, as huge pages would give it. */
@@ -41,8 +43,12 @@ const UNSAID: Direction = "bidirectional";
 const LARGEST_REQUEST = 2 ** 28;
 const END_OF_MEMORY = 2 ** 51;
 
-/** A trace may say anything: what cannot be memory, or would take minutes to move, is left out, and counted. */
-const isReplayable = ({ segments, length }: Request): boolean =>
+/**
+ * A trace may say anything: what cannot be memory, or would take minutes to move, is left out, and counted. So is what began before
+ * the recording: nobody knows all of it.
+ */
+const isReplayable = ({ segments, length, startNs }: Request): boolean =>
+  startNs >= 0 &&
   segments.length > 0 &&
   length <= LARGEST_REQUEST &&
   segments.every(
@@ -59,22 +65,25 @@ export function loadOf(
 }
 
 /** @throws DmaError ERR_DMA_REPLAY_OPTIONS (EINVAL) */
-export function planOf({ requests, order }: Requests, options: PlanOptions = {}): Plan {
-  const { requestCap, hugePages } = options;
+export function planOf(recorded: Requests, options: PlanOptions = {}): Plan {
+  const { requestCap, hugePages, leaveOut } = options;
   if (requestCap !== undefined) checkRequestCap(requestCap);
-  const used = requests.filter(isReplayable);
-  const place = hugePages ? inHugePages(used) : ({ segments }: Request) => segments;
+  const used = (): Generator<Request> => replayable(recorded, leaveOut);
+  const place = hugePages ? inHugePages(used()) : ({ segments }: Request) => segments;
   const loads: ReplayRequest[] = [];
   const startMs: number[] = [];
   const endMs: (number | undefined)[] = [];
   const atOnce = new Set<number>();
   /** By recorded request: its first load, and the one after its last. */
   const range = new Map<number, readonly [first: number, end: number]>();
-  for (const request of used) {
+  let [endless, live] = [0, 0];
+  for (const request of used()) {
     const whole = loadOf(place(request), request.direction ?? UNSAID);
     const first = loads.length;
     loads.push(...(requestCap === undefined || whole.length <= requestCap ? [whole] : cut(whole, requestCap)));
     range.set(request.id, [first, loads.length]);
+    if (request.endNs === undefined) endless++;
+    if (request.endNs === undefined && request.translated) live++;
     for (let i = first; i < loads.length; i++) {
       startMs.push(request.startNs / 1e6);
       endMs.push(request.endNs === undefined ? undefined : request.endNs / 1e6);
@@ -82,24 +91,26 @@ export function planOf({ requests, order }: Requests, options: PlanOptions = {})
     }
   }
   const steps: number[] = [];
-  for (const step of order) {
+  for (const step of recorded.order) {
     const found = range.get(step < 0 ? ~step : step);
     if (found) for (let i = found[0]; i < found[1]; i++) steps.push(step < 0 ? ~i : i);
   }
-  const endless = used.filter(({ endNs }) => endNs === undefined);
-  const live = endless.filter(({ translated }) => translated).length;
   return {
     loads,
     order: steps,
     atOnce,
     startMs,
     endMs,
-    requests: used.length,
+    requests: range.size,
     liveAtEnd: live,
-    neverUnmapped: endless.length - live,
+    neverUnmapped: endless - live,
     cut: [...range.values()].filter(([first, end]) => end - first > 1).length,
-    leftOut: requests.length - used.length,
+    leftOut: recorded.count - range.size,
   };
+}
+
+function* replayable(recorded: Requests, leaveOut: PlanOptions["leaveOut"]): Generator<Request> {
+  for (const request of recorded) if (isReplayable(request) && !leaveOut?.(request)) yield request;
 }
 
 /** Pages that a load touches, one of two segments twice. */
@@ -138,7 +149,7 @@ const HUGE_PAGE = 2 ** 21;
  * Every buffer in one piece. Requests that begin on the same page are of one buffer, the longest of them its length.
  */
 function inHugePages(
-  requests: readonly Request[],
+  requests: Iterable<Request>,
 ): (request: Request) => readonly { readonly phys: number; readonly length: number }[] {
   const pageOf = ({ segments }: Request): number => Math.floor(segments[0]!.phys / PAGE_SIZE);
   const bytes = new Map<number, number>();

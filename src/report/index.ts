@@ -26,7 +26,7 @@ export type { Deflate } from "./html/png.ts";
 export { writePageTablesJson } from "./page-tables/page-tables-json.ts";
 export { pageTablesText, type UnitFacts } from "./page-tables/page-tables-text.ts";
 export { type PerfettoResult, writePerfetto } from "./perfetto/perfetto-trace.ts";
-export { Mappings, type Recording, readRecording } from "./recording.ts";
+export { type Mappings, type Recording, readRecording } from "./recording.ts";
 export {
   type BrokenPromise,
   type SimulationResult,

@@ -14,6 +14,6 @@ export const lostWords = (lost: number): string =>
   lost === 0 ? "none lost" : lost < 0 ? "some lost" : `${count(lost)} lost`;
 
 /** Of mappings whose pages went, and nobody said why: neither live nor a leak, and check and stats say it alike. */
-export const endUnsaidNote = (mappings: number): string =>
+export const endNotRecordedNote = (mappings: number): string =>
   `${plural(mappings, "mapping")} ended by an iommu:unmap alone: the device cannot reach the memory any more, so not live, but the ` +
   "dma_unmap or dma_free that goes with it is not in the recording (lost, filtered out, or after its end).";

@@ -58,7 +58,15 @@ export interface EventBatch {
 
 /** An open trace. `types`, `strings` and `chains` grow while batches are read; an index never changes its meaning. */
 export interface Trace {
-  readonly format: "trace.dat v6" | "trace.dat v7" | "perf.data" | "ftrace text" | "trace-cmd report" | "perf script";
+  readonly format:
+    | "trace.dat v6"
+    | "trace.dat v7"
+    | "perf.data"
+    | "ftrace text"
+    | "trace-cmd report"
+    | "perf script"
+    /** Messages as `printk:console` events (kernel-log/log-trace.ts). */
+    | "kernel log";
   readonly types: readonly EventType[];
   readonly strings: readonly string[];
   /** Instances that events were recorded in; the main one is "". */

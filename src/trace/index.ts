@@ -12,6 +12,7 @@ export {
   type StreamInput,
   type TraceInput,
 } from "./input.ts";
+export * from "./kernel-log/index.ts";
 export { type OpenOptions, openTrace } from "./open.ts";
 export { pagePadding, type RecordedPages, recordedHead } from "./recorded-pages.ts";
 export { type RecorderOptions, TraceRecorder } from "./recorder.ts";

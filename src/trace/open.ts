@@ -10,6 +10,7 @@ import { DatTrace } from "./dat-trace.ts";
 import { needsFile, notASource, notATrace } from "./errors.ts";
 import type { Trace } from "./events.ts";
 import { type FileInput, inputChunks, readExactly, type TraceInput } from "./input.ts";
+import { KernelLogTrace, LOG_HEAD_BYTES, looksLikeKernelLog } from "./kernel-log/index.ts";
 import { isPerfData } from "./perf/perf-file.ts";
 import { PerfTrace } from "./perf/perf-trace.ts";
 import { recognise } from "./recognise.ts";
@@ -28,7 +29,7 @@ export interface OpenOptions {
 const BATCH_SIZE = 4096;
 const LARGEST_BATCH = 1 << 20;
 /** What a file is, its first bytes say. */
-const DECIDING_BYTES = 512;
+const DECIDING_BYTES = LOG_HEAD_BYTES;
 
 const isDat = (bytes: Uint8Array): boolean => DAT_MAGIC.every((byte, i) => bytes[i] === byte);
 
@@ -41,7 +42,7 @@ function isSource(input: unknown): boolean {
 
 /**
  * Opens a recorded trace: trace.dat of versions 6 and 7 and perf.data (from a file), `trace-cmd report`, the tracefs `trace`
- * or `trace_pipe` file, or `perf script` output (from a file or a stream), as UTF-8 or UTF-16, or in a systrace page. Gzip is
+ * or `trace_pipe` file, `perf script` output, or a kernel's log (from a file or a stream), as UTF-8 or UTF-16, or in a systrace page. Gzip is
  * the caller's to unwrap. Reads the metadata and the first events only. Errors: DmaError, see above.
  */
 export async function openTrace(input: TraceInput, options: OpenOptions = {}): Promise<Trace> {
@@ -58,6 +59,7 @@ export async function openTrace(input: TraceInput, options: OpenOptions = {}): P
 
 async function openAsText(input: FileInput, head: Uint8Array, bestEffort: boolean, batchSize: number): Promise<Trace> {
   const kept = head.slice();
+  if (looksLikeKernelLog(kept) !== "no") return new KernelLogTrace(inputChunks(input), batchSize);
   const { trace, beginning } = await openText(inputChunks(input), bestEffort, batchSize);
   if (!trace) throw notKnown(kept, beginning, input.name);
   return trace;
@@ -96,6 +98,7 @@ async function openStream(
       await chunks.return?.();
     }
   };
+  if (looksLikeKernelLog(head) !== "no") return new KernelLogTrace(rest(), batchSize);
   const { trace, beginning } = await openText(rest(), bestEffort, batchSize);
   if (!trace) throw notKnown(head, beginning, name);
   return trace;

@@ -54,16 +54,20 @@ describe("bytes", () => {
   });
 });
 
+describe("a kernel's log", () => {
+  test.each([
+    ["dmesg", "[    0.000000] Linux version 7.2\n[   13.216945] DMAR: DRHD: handling fault status reg 2\n"],
+    ["dmesg -T", "[Mon Nov 30 14:00:01 2026] DMAR: x\n"],
+    ["journalctl -k", "Nov 30 14:00:01 host kernel: DMAR: x\n"],
+  ])("of %s is opened as what it is", async (_, text) => {
+    const trace = await openTrace(fileOfBytes("log", words(text)));
+    expect(trace.format).toBe("kernel log");
+  });
+});
+
 describe("a text", () => {
   test.each<[string, string, RegExp]>([
     ["of bpftrace", "Attaching 4 probes...\nmap   0000:04:00.0 0xffe00000 4096\n", /output of bpftrace/],
-    [
-      "of dmesg",
-      "[    0.000000] Linux version 7.2\n[   13.216945] DMAR: DRHD: handling fault status reg 2\n",
-      /kernel log.*--kernel-log/,
-    ],
-    ["of dmesg -T", "[Mon Nov 30 14:00:01 2026] DMAR: x\n", /kernel log/],
-    ["of journalctl -k", "Nov 30 14:00:01 host kernel: DMAR: x\n", /kernel log/],
     [
       "of dma-api/dump",
       "nvme 0000:00:04.0 single idx 12 P=0x1000 D=ffff1000 L=1000 DMA_TO_DEVICE dma map error check not applicable\n",

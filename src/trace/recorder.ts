@@ -29,6 +29,8 @@ interface Entry {
 const EVENTS = new Map(RECORDED_EVENTS.map((event) => [event.name, event]));
 const DIRECTIONS: Readonly<Record<Direction, number>> = { bidirectional: 0, "to-device": 1, "from-device": 2 };
 const ALL_ONES = 0xffff_ffff_ffff_ffffn;
+/** Where x86-64 kernels have all memory: their own addresses of it begin here. */
+const DIRECT_MAP = 0xffff_8880_0000_0000n;
 /** Entries that an event of a scatterlist carries, as in the kernel. */
 const LIST_LIMIT = 128;
 
@@ -38,8 +40,8 @@ export class TraceRecorder implements Observer {
   readonly #task: { readonly pid: number; readonly name: string };
   readonly #callSite: (() => string) | undefined;
   #lastNs = 0n;
-  /** A number that stands for the caller's state of a range, by the range's address. */
-  readonly #states = new Map<number, number>();
+  /** A number that stands for the caller's state of a range, by the range's device and address. */
+  readonly #states = new Map<string, number>();
   #nextState = 0x1000;
 
   constructor(options: RecorderOptions = {}) {
@@ -108,7 +110,8 @@ export class TraceRecorder implements Observer {
         dma_addr: address,
         addr: address,
         phys_addr: event.phys ?? 0,
-        virt_addr: event.phys ?? 0,
+        // NULL is what a call that failed gives, and what gives back nothing.
+        virt_addr: event.address === undefined ? 0 : DIRECT_MAP + BigInt(event.phys ?? event.address),
         phys_addrs: event.phys === undefined ? [] : [event.phys],
       });
       return;
@@ -132,12 +135,14 @@ export class TraceRecorder implements Observer {
       this.#takeBack(event);
       return;
     }
-    let state = this.#states.get(address);
+    // Two devices may have the same address, each in its own domain.
+    const range = `${event.device} ${address}`;
+    let state = this.#states.get(range);
     if (state === undefined || name === "dma_iova_try_alloc") {
       state = this.#nextState += 16;
-      this.#states.set(address, state);
+      this.#states.set(range, state);
     }
-    if (name === "dma_iova_free" || name === "dma_iova_destroy") this.#states.delete(address);
+    if (name === "dma_iova_free" || name === "dma_iova_destroy") this.#states.delete(range);
     this.#add(name, {
       dev: event.device,
       state,
@@ -154,10 +159,11 @@ export class TraceRecorder implements Observer {
   }
 
   /** A link that failed is no event; the maps and unmaps of its undoing are. */
-  #takeBack({ address, offset }: TwoStepEvent): void {
+  #takeBack({ device, address, offset }: TwoStepEvent): void {
     for (let i = this.#entries.length - 1; i >= 0; i--) {
       const { event, values } = this.#entries[i]!;
-      if (event.name !== "dma_iova_link" || values["addr"] !== address || values["offset"] !== offset) continue;
+      if (event.name !== "dma_iova_link" || values["dev"] !== device) continue;
+      if (values["addr"] !== address || values["offset"] !== offset) continue;
       this.#entries.splice(i, 1);
       return;
     }

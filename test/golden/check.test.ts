@@ -81,10 +81,13 @@ describe("what the recordings are known to hold", () => {
     expect(mapsOverLive).toBeGreaterThan(500);
   });
 
-  test("the one that begins under load ends two mappings from before", async () => {
-    const { unknownStart, summary } = await check(TRACES, "strict-inflight.dat.gz");
-    expect(unknownStart).toBe(2);
-    expect(summary["unknown-start"]).toBe(1);
+  test("the one that begins under load ends three mappings from before, two of them by name", async () => {
+    const { unknownStart, findings } = await check(TRACES, "strict-inflight.dat.gz", { rules: ["unknown-start"] });
+    expect(unknownStart).toBe(3);
+    expect(findings.map(({ message }) => message.split(" of ")[0])).toEqual([
+      "0000:00:04.0: 2 ends",
+      "an unknown device: 1 end",
+    ]);
   });
 });
 

@@ -29,26 +29,28 @@ describe("a recorded load, replayed under every strategy", () => {
       expect(result.mismatches).toBe(0);
       expect(result.verifiedBytes).toBeGreaterThan(0);
       const twoStep = result.strategies.find((strategy) => strategy.name === "two-step")!;
-      if (requests.unmapEvents > 0) expect(twoStep.invalidations).toBe(requests.unmapEvents - requests.unmapsOfUnseen);
+      const { unmapEvents, unmapsOfUnknown } = requests.counts;
+      if (unmapEvents > 0) expect(twoStep.invalidations).toBe(unmapEvents - unmapsOfUnknown);
     });
 });
 
 describe("requests of a trace", () => {
   test("with probe events none is ambiguous; each has the bytes that the driver linked", async () => {
-    const { requests, ambiguous } = await read("strict-sw1m-probes.dat.gz");
-    expect(ambiguous).toBe(0);
+    const recorded = await read("strict-sw1m-probes.dat.gz");
+    const requests = [...recorded];
+    expect(recorded.counts.ambiguous).toBe(0);
     expect(requests).toHaveLength(320);
     expect(requests.reduce((sum, { segments }) => sum + segments.length, 0)).toBe(9270);
     expect(requests.every(({ kind, device }) => kind === "two-step" && device === "0000:00:04.0")).toBe(true);
   });
 
   test("a recording under load begins with teardowns of unseen maps", async () => {
-    const { liveAtStart } = await read("strict-inflight.dat.gz");
-    expect(liveAtStart).toBe(3);
+    const { counts } = await read("strict-inflight.dat.gz");
+    expect(counts.unknownStart).toBe(3);
   });
 
   test("a direct mapping's missing unmaps are no leak: nothing is translated there", async () => {
-    const { requests } = await read("pt-mix7030.dat.gz");
+    const requests = [...(await read("pt-mix7030.dat.gz"))];
     expect(requests.filter(({ endNs }) => endNs === undefined)).toHaveLength(8772);
     expect(requests.some(({ translated }) => translated)).toBe(false);
   });

@@ -16,7 +16,7 @@ export const above4g: Rule = {
     const seen = new Map<number, { below: number; above: number; first: Evidence | undefined }>();
     return {
       opened(row) {
-        if (table.translated[row] !== TRANSLATED) return;
+        if (table.reached[row] !== TRANSLATED) return;
         const device = table.device[row]!;
         let known = seen.get(device);
         if (!known) {

@@ -6,25 +6,38 @@ import { address, size } from "./words.ts";
 /** Faults that are looked at: a device that faults all the time says no more. */
 const MOST_FAULTS = 1000;
 
+/** A range that is destroyed as soon after its last link was given up: a device needs longer. Nanoseconds. */
+const QUICK_NS = 20_000;
+
 export const accessBeforeSync: Rule = {
   name: "access-before-sync",
   severity: "error",
   summary: "a two-step range is used by the device before, or without, the sync of its links",
   advice:
     "Call dma_iova_sync once after the last link and before the device is told: without it, some IOMMUs have not seen the new entries, and the device faults or reads old ones.",
-  watch: ({ table, deviceName, begun, current, isDoubtful, report }) => {
+  watch: ({ table, deviceName, now, begun, current, isDoubtful, report }) => {
     /** Ranges of some device were synced: the probe is there. */
     let syncs = false;
+    /** By row: when it was linked last. */
+    const linkedNs = new Map<number, number>();
+    /** The shortest that a synced range lived after its last link: nothing is used in less. */
+    let shortestNs = QUICK_NS;
     let faults = 0;
     return {
       synced() {
         syncs = true;
       },
+      linking: (row) => void linkedNs.set(row, now.timeNs),
+      dropped: (row) => void linkedNs.delete(row),
       destroying(row, mapped, beyond, hole) {
         const unsynced = table.unsynced[row]!;
+        const afterNs = now.timeNs - (linkedNs.get(row) ?? Number.NEGATIVE_INFINITY);
+        linkedNs.delete(row);
+        if (unsynced === 0 && mapped > 0) shortestNs = Math.min(shortestNs, afterNs);
         // A link that failed is destroyed without a sync, as it should be: then less than was asked for is linked.
         if (!syncs || mapped === 0 || beyond > 0 || hole >= 0 || mapped < table.reserved[row]!) return;
         if (unsynced === 0 || isDoubtful(table.startNs[row]!)) return;
+        if (afterNs < shortestNs) return; // given up before the device was told
         report({
           confidence: "likely",
           device: table.device[row]!,

@@ -20,7 +20,7 @@ export const entryBudget: Rule = {
     let at: Evidence | undefined;
     return {
       iommuMapped() {
-        const { live } = iommu.pieces;
+        const { live } = iommu.waiting;
         if (live <= peak) return;
         peak = live;
         if (peak >= BUDGET * SHARE && peak % 1024 === 0) at = current("mapped");

@@ -13,7 +13,7 @@ export interface Evidence {
   readonly what: string;
   /** The event's name. */
   readonly event: string;
-  /** Nanoseconds since the trace's time base; -1: before the recording. */
+  /** Nanoseconds since the trace's time base; -1: before the recording, or by a clock that cannot be compared. */
   readonly timeNs: number;
   readonly cpu: number;
   readonly pid: number;
@@ -24,6 +24,76 @@ export interface Evidence {
   readonly length: number | undefined;
   /** Who called, where the event says so. */
   readonly site: string | undefined;
+  /** What the kernel printed, where the evidence is a line of its log. */
+  readonly text?: string;
+  /** Line of the log, from 1. */
+  readonly line?: number;
+}
+
+/** What a fault has to do with the mappings of the recording. */
+export type Relation =
+  /** Mapped for the device when it faulted. */
+  | "live"
+  /** Mapped for the device before, and unmapped by then. */
+  | "ended"
+  /** Right behind or before a mapping of the device. */
+  | "near"
+  /** Equal to a mapping of the device in its lower bits: the upper ones were lost. */
+  | "cut"
+  /** Nothing of it was ever mapped for the device in this recording. */
+  | "never";
+
+/** A stretch of faults of one device. */
+export interface FaultFacts {
+  /** As the kernel names devices; where only the IOMMU's number for it is told, that. */
+  readonly device: string;
+  /** Of the first fault, exact; `undefined`: what faulted has no address (an interrupt). VT-d tells pages only. */
+  readonly address: bigint | undefined;
+  /** Bytes from the first page of the stretch to the end of the last. */
+  readonly lengthBytes: number;
+  /** What the device tried; of the first fault where they differ, see `reads` and `writes`. */
+  readonly access: "read" | "write" | "unknown";
+  readonly count: number;
+  readonly reads: number;
+  readonly writes: number;
+  /** Why, in the IOMMU's words. */
+  readonly reason: string;
+  readonly source: "io_page_fault" | "console" | "kernel-log";
+  /** Nanoseconds since the trace's time base; `undefined`: by a clock that cannot be compared. */
+  readonly firstNs: number | undefined;
+  readonly lastNs: number | undefined;
+  /** The IOMMU's name and its number for the device, where they are told. */
+  readonly unit: string | undefined;
+  readonly stream: number | undefined;
+  readonly pasid: number | undefined;
+}
+
+/** A mapping that may explain a fault, and how. */
+export interface MappingFacts {
+  readonly relation: Relation;
+  readonly cause: string;
+  readonly confidence: Confidence;
+  /** The cause in one sentence. */
+  readonly message: string;
+  /** The device that it was mapped for. */
+  readonly device: string | undefined;
+  /** Bytes; `undefined`, as all below, where there is no such mapping. */
+  readonly iova: number | undefined;
+  readonly lengthBytes: number | undefined;
+  /** The kernel's number; `undefined`: no event says. */
+  readonly direction: number | undefined;
+  /** Nanoseconds since the trace's time base; `undefined`: before the recording. */
+  readonly mappedNs: number | undefined;
+  /** `undefined`: it is live. */
+  readonly endedNs: number | undefined;
+  /** The tasks. */
+  readonly mappedBy: string | undefined;
+  readonly endedBy: string | undefined;
+  /** Near: bytes between the mapping and the address, and on which side of the mapping that lies. */
+  readonly distanceBytes: number | undefined;
+  readonly side: "behind" | "before" | undefined;
+  /** Cut: address bits that were left. */
+  readonly bits: number | undefined;
 }
 
 export interface Finding {
@@ -36,11 +106,17 @@ export interface Finding {
   readonly iova: number | undefined;
   /** Bytes. */
   readonly length: number | undefined;
-  /** Nanoseconds since the trace's time base. */
+  /** Nanoseconds since the trace's time base; -1: by a clock that cannot be compared. */
   readonly timeNs: number;
   /** What happened, with the numbers: one or two sentences. */
   readonly message: string;
   /** What to do about it. */
   readonly advice: string;
   readonly evidence: readonly Evidence[];
+  /** A device's fault: what was told of it. */
+  readonly fault?: FaultFacts;
+  /** Whose the address was, by the best explanation; `undefined`: there are no mappings to look at. */
+  readonly mapping?: MappingFacts;
+  /** All explanations, the best first. */
+  readonly hypotheses?: readonly MappingFacts[];
 }

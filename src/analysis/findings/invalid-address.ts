@@ -9,7 +9,7 @@ export const invalidAddress: Rule = {
   advice:
     "Check every map with dma_mapping_error before its address is stored or given to the device. If maps fail: look at the device's DMA mask, the bounce buffer's size and leaks of address space.",
   watch: ({ deviceName, current, report }) => ({
-    invalid(device, _iova, length, used) {
+    invalid(device, length, used) {
       report({
         device,
         ...(length >= 0 && { length }),

@@ -24,14 +24,14 @@ export const iovaFragmentation: Rule = {
     }
     const spaces: (Space | undefined)[] = [];
     const ended = (row: number): void => {
-      const space = table.translated[row] === TRANSLATED ? spaces[table.device[row]!] : undefined;
+      const space = table.reached[row] === TRANSLATED ? spaces[table.device[row]!] : undefined;
       if (!space) return;
       space.live--;
       space.bytes -= table.reserved[row]!;
     };
     return {
       opened(row) {
-        if (table.translated[row] !== TRANSLATED) return;
+        if (table.reached[row] !== TRANSLATED) return;
         const device = table.device[row]!;
         let space = spaces[device];
         if (!space) {

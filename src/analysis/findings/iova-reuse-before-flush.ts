@@ -1,9 +1,7 @@
 /** An address that is mapped again while the IOMMU may still remember its last use. */
-import { PAGE_SIZE } from "../../base/index.ts";
 import type { Place } from "../lifetimes/history.ts";
-import { pagesOf } from "../lifetimes/ledger.ts";
 import { PageSet } from "../lifetimes/page-set.ts";
-import { TRANSLATED } from "../lifetimes/table.ts";
+import { APART, FROM_BEFORE, TRANSLATED } from "../lifetimes/table.ts";
 import type { Draft, Rule } from "./rule.ts";
 import { address, size, time } from "./words.ts";
 
@@ -19,11 +17,16 @@ export const iovaReuseBeforeFlush: Rule = {
   summary: "an address is mapped again before the IOTLB forgot its last mapping (needs invalidation events)",
   advice:
     "Give an address back only after its invalidation is done: until then the device can reach the old pages by it, whatever the tables say.",
-  watch: ({ table, deviceName, now, evidence, begun, report }) => {
+  watch: ({ table, eachExtent, deviceName, now, evidence, begun, report }) => {
     const stale = new PageSet();
     const places = new Map<number, Place>();
     const drafts: Draft[] = [];
     let flushes = 0;
+    const reused = (device: number, page: number, pages: number): boolean => {
+      if (pages > MOST_PAGES || !stale.overlaps(device, page, pages)) return false;
+      stale.remove(device, page, pages);
+      return true;
+    };
     return {
       tookBack(device, page, pages) {
         if (pages > MOST_PAGES) return;
@@ -45,14 +48,18 @@ export const iovaReuseBeforeFlush: Rule = {
         }
       },
       opened(row) {
-        if (table.translated[row] !== TRANSLATED) return;
+        if (table.reached[row] !== TRANSLATED || (table.flags[row]! & FROM_BEFORE) !== 0) return;
         const device = table.device[row]!;
-        const page = Math.floor(table.iova[row]! / PAGE_SIZE);
-        const pages = pagesOf(table.iova[row]!, table.reserved[row]!);
-        if (pages > MOST_PAGES || !stale.overlaps(device, page, pages)) return;
-        stale.remove(device, page, pages);
+        let first = -1;
+        if ((table.flags[row]! & APART) === 0) {
+          if (reused(device, table.page[row]!, table.pages[row]!)) first = table.page[row]!;
+        } else
+          eachExtent(row, (page, pages) => {
+            if (reused(device, page, pages) && first < 0) first = page;
+          });
+        if (first < 0) return;
         if (drafts.length >= MOST_DRAFTS) return;
-        const place = places.get(device * 2 ** 36 + (page % 2 ** 36));
+        const place = places.get(device * 2 ** 36 + (first % 2 ** 36));
         drafts.push({
           device,
           iova: table.iova[row]!,

@@ -29,7 +29,7 @@ export const keepMapped: Rule = {
     const seen: (Seen | undefined)[] = [];
     return {
       opened(row) {
-        if (table.kind[row] !== ONE_SHOT || table.translated[row] === DIRECT) return;
+        if (table.kind[row] !== ONE_SHOT || table.reached[row] === DIRECT) return;
         const device = table.device[row]!;
         let known = seen[device];
         if (!known) {

@@ -1,7 +1,8 @@
 /** Memory that stays mapped though its kind is always unmapped, or of which there is ever more. */
 import { PAGE_SIZE } from "../../base/index.ts";
 import { COHERENT, DIRECT, KINDS, NO_DEVICE, REPORTED } from "../lifetimes/table.ts";
-import type { Rule, Scene, Watcher } from "./rule.ts";
+import type { Watcher } from "../lifetimes/watcher.ts";
+import type { Rule, RuleContext } from "./rule.ts";
 import { address, count, noun, plural, size, time } from "./words.ts";
 
 /** Mappings of one device and kind that make a trend. */
@@ -10,12 +11,12 @@ const LEAST_GROWTH = 32;
 const PARTS = 4;
 
 class Leak implements Watcher {
-  readonly #scene: Scene;
+  readonly #context: RuleContext;
   /** How many ended, by device and kind. */
   readonly #ended = new Map<number, number>();
 
-  constructor(scene: Scene) {
-    this.#scene = scene;
+  constructor(context: RuleContext) {
+    this.#context = context;
   }
 
   closed(row: number): void {
@@ -24,12 +25,12 @@ class Leak implements Watcher {
   }
 
   #groupOf(row: number): number {
-    const { table } = this.#scene;
+    const { table } = this.#context;
     return table.device[row]! * KINDS.length + table.kind[row]!;
   }
 
   abandoned(row: number): void {
-    const { table, deviceName, begun, current, report } = this.#scene;
+    const { table, deviceName, begun, current, report } = this.#context;
     report({
       device: table.device[row]!,
       iova: table.iova[row]!,
@@ -41,23 +42,23 @@ class Leak implements Watcher {
   }
 
   finish(): void {
-    const { table } = this.#scene;
-    if (this.#scene.isCut()) return;
+    const { table } = this.#context;
+    if (this.#context.isCut()) return;
     for (let row = 0; row < table.used; row++) {
-      if (!table.isLive(row) || this.#scene.isDoubtful(table.startNs[row]!)) continue;
-      const overdue = this.#scene.overdue(row);
-      if (!overdue || this.#scene.suspicionOf(row)) continue;
-      const age = this.#scene.lastNs() - table.startNs[row]!;
+      if (!table.isLive(row) || this.#context.isDoubtful(table.startNs[row]!)) continue;
+      const overdue = this.#context.overdue(row);
+      if (!overdue || this.#context.suspicionOf(row)) continue;
+      const age = this.#context.lastNs() - table.startNs[row]!;
       const device = table.device[row]!;
-      this.#scene.report({
+      this.#context.report({
         ...(overdue.confidence === "possible" && { severity: "warning" }),
         confidence: overdue.confidence,
         device,
         iova: table.iova[row]!,
         length: table.reserved[row]!,
         timeNs: table.startNs[row]!,
-        message: `The ${noun(table.kind[row]!)} of ${size(table.reserved[row]!)} at ${address(table.iova[row]!)} of ${this.#scene.deviceName(device)} is still live ${time(age)} later, when the recording ends; ${overdue.why}.`,
-        evidence: [this.#scene.begun(row)],
+        message: `The ${noun(table.kind[row]!)} of ${size(table.reserved[row]!)} at ${address(table.iova[row]!)} of ${this.#context.deviceName(device)} is still live ${time(age)} later, when the recording ends; ${overdue.why}.`,
+        evidence: [this.#context.begun(row)],
       });
     }
     this.#growth();
@@ -66,12 +67,12 @@ class Leak implements Watcher {
 
   /** Memory may be kept on purpose: where hardly any of a kind ends, a leak shows only as growth that never stops. */
   #growth(): void {
-    const { table, deviceName, begun, report } = this.#scene;
-    const [firstNs, lastNs] = [this.#scene.firstNs(), this.#scene.lastNs()];
+    const { table, deviceName, begun, report } = this.#context;
+    const [firstNs, lastNs] = [this.#context.firstNs(), this.#context.lastNs()];
     const groups = new Map<number, number[]>();
     for (let row = 0; row < table.used; row++) {
       if (!table.isLive(row) || table.startNs[row]! < 0 || (table.flags[row]! & REPORTED) !== 0) continue;
-      if (table.translated[row] === DIRECT && table.kind[row] !== COHERENT) continue;
+      if (table.reached[row] === DIRECT && table.kind[row] !== COHERENT) continue;
       const rows = groups.get(this.#groupOf(row)) ?? [];
       groups.set(this.#groupOf(row), rows);
       rows.push(row);
@@ -98,32 +99,30 @@ class Leak implements Watcher {
     }
   }
 
-  /** What only `iommu:map` events show: adjacent pieces that stay are one mapping. */
+  /** What only `iommu:map` events show: pieces that were mapped together and stay are one mapping. */
   #unattributed(): void {
-    const { iommu, evidence, report } = this.#scene;
-    const lastNs = this.#scene.lastNs();
-    const { pieces, ended, longestNs, recentNs } = iommu;
-    if (this.#scene.hasLost() || ended < 8 || iommu.overLive > 0) return; // two domains share addresses: no telling whose is left
+    const { iommu, namesAllocations, evidence, report } = this.#context;
+    const lastNs = this.#context.lastNs();
+    const { waiting, ended, longestNs, recentNs } = iommu;
+    // What the trace cannot name may be coherent memory, which is meant to stay.
+    if (this.#context.hasLost() || ended < 8 || !namesAllocations()) return;
+    const runs = waiting.runs();
+    // Two domains share addresses: no telling whose is left.
+    if (iommu.sharesAddresses || runs.some((run) => run.some((piece) => waiting.overLive[piece] === 1))) return;
     // Those that ended last all began after it: it is not the load that just began.
     const before = Math.min(...recentNs);
-    const left: number[] = [];
-    for (let piece = 0; piece < pieces.used; piece++) {
-      const startNs = pieces.startNs[piece]!;
-      if (pieces.isLive(piece) && startNs < before && lastNs - startNs > 2 * longestNs) left.push(piece);
-    }
-    left.sort((a, b) => pieces.page[a]! - pieces.page[b]!);
-    for (let i = 0; i < left.length; ) {
-      const first = left[i]!;
-      let end = pieces.page[first]!;
-      while (i < left.length && pieces.page[left[i]!] === end) end += pieces.pages[left[i++]!]!;
-      const iova = pieces.page[first]! * PAGE_SIZE;
-      const length = (end - pieces.page[first]!) * PAGE_SIZE;
+    for (const run of runs) {
+      const first = run[0]!;
+      const startNs = waiting.startNs[first]!;
+      if (startNs >= before || lastNs - startNs <= 2 * longestNs) continue;
+      const iova = waiting.page[first]! * PAGE_SIZE;
+      const length = run.reduce((sum, piece) => sum + waiting.pages[piece]!, 0) * PAGE_SIZE;
       const place = {
-        timeNs: pieces.startNs[first]!,
-        cpu: pieces.cpu[first]!,
-        pid: pieces.pid[first]!,
-        task: pieces.task[first]!,
-        type: pieces.type[first]!,
+        timeNs: startNs,
+        cpu: waiting.cpu[first]!,
+        pid: waiting.pid[first]!,
+        task: waiting.task[first]!,
+        type: waiting.type[first]!,
         site: 0,
       };
       report({
@@ -131,8 +130,8 @@ class Leak implements Watcher {
         device: NO_DEVICE,
         iova,
         length,
-        timeNs: place.timeNs,
-        message: `${size(length)} at ${address(iova)} are still mapped ${time(lastNs - place.timeNs)} later, when the recording ends; the ${count(ended)} others that no event names a device for lived ${time(longestNs)} at most.`,
+        timeNs: startNs,
+        message: `${size(length)} at ${address(iova)} are still mapped ${time(lastNs - startNs)} later, when the recording ends; the ${count(ended)} others that no event names a device for lived ${time(longestNs)} at most.`,
         evidence: [evidence("mapped", place, iova, length)],
       });
     }
@@ -145,5 +144,5 @@ export const leak: Rule = {
   summary: "memory stays mapped though its kind is always unmapped, or ever more of it is mapped",
   advice:
     "Find the path that ends without its unmap (an error or time-out path, most often) from the task and time of the map; the device can still reach this memory.",
-  watch: (scene) => new Leak(scene),
+  watch: (context) => new Leak(context),
 };

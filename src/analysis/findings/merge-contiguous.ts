@@ -65,7 +65,7 @@ export const mergeContiguous: Rule = {
     };
     return {
       opened(row) {
-        if (table.kind[row] !== ONE_SHOT || table.translated[row] === DIRECT) return;
+        if (table.kind[row] !== ONE_SHOT || table.reached[row] === DIRECT) return;
         piece(table.device[row]!, table.direction[row]!, table.phys[row]!, table.length[row]!, row, false);
       },
       linking: (row, _offset, length, phys) => piece(table.device[row]!, 3, phys, length, row, true),

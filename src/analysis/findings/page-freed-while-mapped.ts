@@ -1,7 +1,7 @@
 /** Memory that is given back to the kernel while a device can reach it. */
 import { PAGE_SIZE } from "../../base/index.ts";
 import { PhysicalPages } from "../lifetimes/physical-pages.ts";
-import { TORN } from "../lifetimes/table.ts";
+import { PAGES_GONE } from "../lifetimes/table.ts";
 import type { Rule } from "./rule.ts";
 import { address, size } from "./words.ts";
 
@@ -20,7 +20,7 @@ export const pageFreedWhileMapped: Rule = {
       freed(page, count) {
         pages.start();
         for (let at = page; at < page + Math.min(count, 1024); at++) {
-          const row = pages.at(at).find((one) => (table.flags[one]! & TORN) === 0);
+          const row = pages.at(at).find((one) => (table.flags[one]! & PAGES_GONE) === 0);
           if (row === undefined) continue;
           report({
             confidence: "likely",

@@ -1,9 +1,13 @@
 /** All rules, in the order in which they are told. One file each; a new one is a line here. */
 import { above4g } from "./above-4g.ts";
 import { accessBeforeSync } from "./access-before-sync.ts";
+import { beyondDeviceWidth } from "./beyond-device-width.ts";
+import { bouncePoolFull } from "./bounce-pool-full.ts";
 import { destroyWithLiveLinks } from "./destroy-with-live-links.ts";
+import { deviceFault } from "./device-fault.ts";
 import { deviceMismatch } from "./device-mismatch.ts";
 import { directionMismatch } from "./direction-mismatch.ts";
+import { dmaApiReport } from "./dma-api-report.ts";
 import { doubleUnmap } from "./double-unmap.ts";
 import { entryBudget } from "./entry-budget.ts";
 import { flushStorm } from "./flush-storm.ts";
@@ -29,6 +33,10 @@ import { unmapUnknown } from "./unmap-unknown.ts";
 import { useTwoStep } from "./use-two-step.ts";
 
 export const RULES: readonly Rule[] = [
+  deviceFault,
+  beyondDeviceWidth,
+  dmaApiReport,
+  bouncePoolFull,
   leak,
   unmapUnknown,
   doubleUnmap,

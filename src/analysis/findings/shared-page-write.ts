@@ -1,6 +1,5 @@
 /** Two devices that write the same memory at once. */
-import { PAGE_SIZE } from "../../base/index.ts";
-import { pagesOf } from "../lifetimes/ledger.ts";
+import { PAGE_SIZE, pagesTouched } from "../../base/index.ts";
 import { PhysicalPages } from "../lifetimes/physical-pages.ts";
 import { DIRECT, ONE_SHOT } from "../lifetimes/table.ts";
 import type { Rule } from "./rule.ts";
@@ -22,13 +21,13 @@ export const sharedPageWrite: Rule = {
       opened(row) {
         if (!pages.on && table.devices.length > 1) pages.start(row);
         if (!pages.on || table.direction[row] === TO_DEVICE) return;
-        if (table.kind[row] !== ONE_SHOT || table.translated[row] === DIRECT) return;
+        if (table.kind[row] !== ONE_SHOT || table.reached[row] === DIRECT) return;
         const phys = table.phys[row]!;
         const end = phys + table.length[row]!;
         const first = Math.floor(phys / PAGE_SIZE);
         const sharesBytes = (other: number): boolean =>
           table.phys[other]! < end && phys < table.phys[other]! + table.length[other]!;
-        for (let page = first; page < first + Math.min(64, pagesOf(phys, table.length[row]!)); page++) {
+        for (let page = first; page < first + Math.min(64, pagesTouched(phys, table.length[row]!)); page++) {
           const others = pages
             .at(page)
             .filter((one) => table.device[one] !== table.device[row] && table.direction[one] !== TO_DEVICE);

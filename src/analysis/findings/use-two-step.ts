@@ -44,7 +44,7 @@ export const useTwoStep: Rule = {
     const seen = new Map<number, { requests: number; segments: number; first: Evidence }>();
     return {
       opened(row) {
-        if (table.kind[row] !== ONE_SHOT || table.translated[row] !== TRANSLATED) {
+        if (table.kind[row] !== ONE_SHOT || table.reached[row] !== TRANSLATED) {
           lasts[now.cpu] = undefined;
           return;
         }

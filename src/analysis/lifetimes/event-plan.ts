@@ -22,6 +22,10 @@ const FLUSHES = new Set(["cache_tag_flush_range", "cache_tag_flush_all", "fq_flu
 /** Fields that say who called. */
 const SITES = ["caller", "call_site", "site", "__probe_ret_ip"];
 
+/** In place of a DMA address: the mapping failed. */
+export const FAILED = -1;
+const ALL_ONES = 0xffff_ffff;
+
 /** An event type, ready to be read: field indices, -1 where the event has none. */
 export interface EventPlan {
   /** `undefined`: nothing that matters here. */
@@ -35,6 +39,8 @@ export interface EventPlan {
   readonly offset: number;
   readonly unmapped: number;
   readonly iova: number;
+  /** The kernel's own address of coherent memory. */
+  readonly virtual: number;
   /** Who called, and whether that is text. */
   readonly site: number;
   readonly siteIsText: boolean;
@@ -60,6 +66,7 @@ export function planOf(type: EventType): EventPlan {
     offset: field("offset"),
     unmapped: field("unmappedSize"),
     iova: event ? field("iova") : named("iova"),
+    virtual: named("virt_addr"),
     site,
     siteIsText: type.fields[site]?.kind === "string",
     type,
@@ -81,6 +88,15 @@ export const read = (batch: EventBatch, row: number, field: number): number =>
 /** A field that may be missing: -1 then. */
 export const readIfThere = (batch: EventBatch, row: number, field: number): number =>
   field < 0 ? -1 : fieldNumber(batch, row, field);
+
+/** A DMA address: {@link FAILED} if it is all ones, of 64 bits or of the 32 of a small kernel. */
+export function addressAt(batch: EventBatch, row: number, field: number): number {
+  if (field < 0) return 0;
+  const at = batch.start[row]! + field * 2;
+  const [low, high] = [batch.words[at]!, batch.words[at + 1]!];
+  if (low === ALL_ONES && (high === ALL_ONES || high === 0)) return FAILED;
+  return high * 0x1_0000_0000 + low;
+}
 
 /** A kernel pointer in 53 bits: the upper eleven are the same for all of them. */
 export function stateAt(batch: EventBatch, row: number, field: number): number {

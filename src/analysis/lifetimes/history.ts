@@ -2,10 +2,12 @@
  * What ended lately: the last end of each DMA address of each device, so that a second end can be told from one of a
  * mapping that was never seen.
  *
- * Idea: one place per (device, address), overwritten when it is used again. Memory is bounded: past
- * {@link HISTORY_LIMIT} addresses the one that was entered first is forgotten, and a second end of it is then unknown.
+ * Idea: one place per (space, address), overwritten when it is used again. A space is a device's addresses, or its states or
+ * lists. Memory is bounded: past {@link HISTORY_LIMIT} addresses the one that was entered first is forgotten, and a second
+ * end of it is then unknown.
  */
-import { hashOf } from "./table.ts";
+import { ChainedIndex, hashOf } from "./chained-index.ts";
+import { FIRST_ROWS, widened } from "./columns.ts";
 
 /** Addresses that are remembered. */
 export const HISTORY_LIMIT: number = 1 << 18;
@@ -27,26 +29,23 @@ export interface Place {
 const NUMBERS = 12;
 
 export class History {
-  #numbers = new Float64Array(1024 * NUMBERS);
-  #next = new Int32Array(1024);
-  #slots = new Int32Array(2048).fill(-1);
+  #numbers = new Float64Array(FIRST_ROWS * NUMBERS);
+  readonly #index = new ChainedIndex();
   #used = 0;
   /** The place that is overwritten next once all are in use. */
   #hand = 0;
 
-  /** Remembers that the mapping of `device` at `iova` ended; `start`: where it had begun, if that was seen. */
+  /** Remembers that the mapping of `space` at `iova` ended; `start`: where it had begun, if that was seen. */
   ended(space: number, iova: number, length: number, start: Place | undefined, end: Place): void {
     let index = this.find(space, iova);
     if (index < 0) {
-      index = this.#used < HISTORY_LIMIT ? this.#grown() : this.#evict();
-      const slot = this.#slot(space, iova);
-      this.#next[index] = this.#slots[slot]!;
-      this.#slots[slot] = index;
+      index = this.#used < HISTORY_LIMIT ? this.#unused() : this.#oldest();
+      this.#numbers[index * NUMBERS] = iova;
+      this.#numbers[index * NUMBERS + 1] = space;
+      this.#index.add(index, this.#hash(index));
     }
     const at = index * NUMBERS;
     const numbers = this.#numbers;
-    numbers[at] = iova;
-    numbers[at + 1] = space;
     numbers[at + 2] = length;
     write(numbers, at + 3, start);
     write(numbers, at + 7, end);
@@ -56,10 +55,34 @@ export class History {
   /** Index of the end at exactly `iova`; -1: none is remembered. */
   find(space: number, iova: number): number {
     const numbers = this.#numbers;
-    let index = this.#slots[this.#slot(space, iova)]!;
+    let index = this.#index.first(hashOf(iova, space));
     while (index >= 0 && (numbers[index * NUMBERS] !== iova || numbers[index * NUMBERS + 1] !== space))
-      index = this.#next[index]!;
+      index = this.#index.next(index);
     return index;
+  }
+
+  /** Ends that are remembered have the indices [0, count). */
+  get count(): number {
+    return this.#used;
+  }
+
+  /** The space of an end, as it was given. */
+  spaceOf(index: number): number {
+    return this.#numbers[index * NUMBERS + 1]!;
+  }
+
+  iovaOf(index: number): number {
+    return this.#numbers[index * NUMBERS]!;
+  }
+
+  /** When it had begun, nanoseconds; -1: not in this recording. */
+  startNsOf(index: number): number {
+    return this.#numbers[index * NUMBERS + 3]!;
+  }
+
+  /** When it ended, nanoseconds. */
+  endNsOf(index: number): number {
+    return this.#numbers[index * NUMBERS + 7]!;
   }
 
   lengthOf(index: number): number {
@@ -76,37 +99,24 @@ export class History {
     return read(this.#numbers, index * NUMBERS + 7, Math.floor(this.#numbers[index * NUMBERS + 11]! / 2 ** 20));
   }
 
-  #slot(space: number, iova: number): number {
-    return (hashOf(iova) ^ Math.imul(space + 1, 0x9e37)) & (this.#slots.length - 1);
+  #hash(index: number): number {
+    return hashOf(this.#numbers[index * NUMBERS]!, this.#numbers[index * NUMBERS + 1]!);
   }
 
-  #grown(): number {
-    if (this.#used === this.#next.length) {
-      const size = this.#used * 2;
-      const numbers = new Float64Array(size * NUMBERS);
-      numbers.set(this.#numbers);
-      this.#numbers = numbers;
-      this.#next = new Int32Array(size);
-      this.#slots = new Int32Array(size * 2).fill(-1);
-      for (let index = 0; index < this.#used; index++) {
-        const slot = this.#slot(numbers[index * NUMBERS + 1]!, numbers[index * NUMBERS]!);
-        this.#next[index] = this.#slots[slot]!;
-        this.#slots[slot] = index;
-      }
+  #unused(): number {
+    const rows = this.#numbers.length / NUMBERS;
+    if (this.#used === rows) {
+      this.#numbers = widened(this.#numbers, rows * 2 * NUMBERS);
+      this.#index.grow(rows * 2, (index) => this.#hash(index));
     }
     return this.#used++;
   }
 
-  #evict(): number {
+  /** Forgets the one that was entered first. */
+  #oldest(): number {
     const index = this.#hand;
     this.#hand = (index + 1) % HISTORY_LIMIT;
-    const slot = this.#slot(this.#numbers[index * NUMBERS + 1]!, this.#numbers[index * NUMBERS]!);
-    let at = this.#slots[slot]!;
-    if (at === index) this.#slots[slot] = this.#next[index]!;
-    else {
-      while (this.#next[at] !== index) at = this.#next[at]!;
-      this.#next[at] = this.#next[index]!;
-    }
+    this.#index.remove(index, this.#hash(index));
     return index;
   }
 }

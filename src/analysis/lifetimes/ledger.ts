@@ -1,19 +1,52 @@
 /**
- * The ledger: opens and closes lifetimes, and tells the watchers.
+ * The ledger: opens and closes lifetimes, counts them, and tells who watches.
  *
  * Idea: what every kind of mapping has in common is here: the table of what is live, the history of what ended, the
  * pages of each device's address space that are taken, and the event at hand. How events become openings and
- * closings is in mappings.ts (one-shot, lists, coherent), ranges.ts (two-step) and iommu-events.ts.
+ * closings is in one-shot.ts, lists.ts, ranges.ts (two-step) and iommu-matcher.ts.
+ * Promises: every mapping that was seen to begin is shown to the sink once, when it ends or when the trace does, and the
+ * counts are counts of what was shown: whoever adds them up gets the same.
  */
 import { PAGE_SIZE } from "../../base/index.ts";
-import type { End, Unmatched, Watcher } from "../findings/rule.ts";
 import { History, type Place } from "./history.ts";
 import { PageSet } from "./page-set.ts";
-import { LifetimeTable, REPORTED, TORN, TRANSLATED } from "./table.ts";
+import { QueueLinks, RowQueue } from "./row-queue.ts";
+import {
+  APART,
+  CONTESTED,
+  DIRECT,
+  END_NOT_RECORDED,
+  FROM_BEFORE,
+  LifetimeTable,
+  PAGES_GONE,
+  REPORTED,
+  TRANSLATED,
+} from "./table.ts";
+import type { End, Unmatched, Watcher } from "./watcher.ts";
 
 /** Sees every lifetime once: when it ends, or at the end of the trace. Rows are reused: copy what is kept. */
 export interface LifetimeSink {
   lifetime(table: LifetimeTable, row: number): void;
+}
+
+/** What became of the mappings of a trace: one count of each, for whoever reports them. */
+export interface LifetimeCounts {
+  /** Mappings that were seen to begin. */
+  readonly mappings: number;
+  /** Mappings that no event ends. Of those the ones from before the recording that are known are counted too. */
+  readonly liveAtEnd: number;
+  /** Of the mappings, those that no event names a device for. */
+  readonly ambiguous: number;
+  /** Ends of mappings that began before the recording, or may have. */
+  readonly unknownStart: number;
+  /** Ended by an `iommu:unmap` alone: the call of the DMA API that ended them is not in the recording. They are not live. */
+  readonly endNotRecorded: number;
+  /** Of the maps without a device, those over an address that was live: two domains that the events do not tell apart. */
+  readonly mapsOverLive: number;
+  /** `iommu:unmap` events that took pages back: in strict mode each is one IOTLB invalidation of the kernel. */
+  readonly unmapEvents: number;
+  /** Of those, the ones that took back nothing that was seen to be mapped. */
+  readonly unmapsOfUnknown: number;
 }
 
 /** The event at hand, filled by the reader of events. */
@@ -24,6 +57,15 @@ class Moment implements Place {
   task = 0;
   type = 0;
   site = 0;
+
+  set({ timeNs, cpu, pid, task, type, site }: Place): void {
+    this.timeNs = timeNs;
+    this.cpu = cpu;
+    this.pid = pid;
+    this.task = task;
+    this.type = type;
+    this.site = site;
+  }
 
   /** A copy that stays. */
   copy(): Place {
@@ -37,6 +79,15 @@ const LOOK_BACK_PAGES = 1024;
 
 /** Pages of the largest mapping that is watched for overlaps, 4 GiB: a damaged trace may say any length. */
 const MOST_PAGES = 2 ** 20;
+
+/** Older mappings at one place, beyond which those that a finding was made of are forgotten. */
+const MOST_OVERLAPPED = 8;
+
+/** Direct mappings that are remembered, and others: what nobody ends would pile up. The oldest is forgotten, live as it is. */
+export const MOST_DIRECT: number = 2 ** 18;
+const MOST_OTHERS = 2 ** 19;
+/** Mappings whose pages are gone that wait for the event that names them; it comes at once, or never. */
+const MOST_GONE = 2 ** 14;
 
 type Hooks = { readonly [Hook in keyof Watcher]-?: NonNullable<Watcher[Hook]>[] };
 
@@ -66,6 +117,7 @@ export class Ledger {
     tookBack: [],
     flushed: [],
     faulted: [],
+    said: [],
     bounced: [],
     freed: [],
     finish: [],
@@ -75,20 +127,33 @@ export class Ledger {
   /** What page tables held at the start, for the devices that have them. */
   readonly startPages: PageSet = new PageSet();
   readonly startDevices: Set<number> = new Set();
-  /** Ends of what began before the recording. */
-  unknownStart = 0;
-  /** Direct mappings that were live and too many to be remembered. */
-  letGo = 0;
-  /** Mappings begun so far. */
-  begun = 0;
+  /** Mappings that were live and too many to be remembered. */
+  evicted = 0;
   /** Events were lost up to this time; -1: none. */
   lossNs = -1;
-  readonly #sink: LifetimeSink | undefined;
+  /** As in {@link LifetimeCounts}; live ones are counted when the trace ends. */
+  readonly counts = {
+    mappings: 0,
+    liveAtEnd: 0,
+    ambiguous: 0,
+    unknownStart: 0,
+    endNotRecorded: 0,
+    mapsOverLive: 0,
+    unmapEvents: 0,
+    unmapsOfUnknown: 0,
+  };
+  readonly #sinks: readonly LifetimeSink[];
+  readonly #links = new QueueLinks();
+  readonly #directs = new RowQueue(this.#links);
+  readonly #others = new RowQueue(this.#links);
+  readonly #gone = new RowQueue(this.#links);
+  /** Beginnings and ends so far. */
+  #steps = 0;
   /** The end at hand, reused. */
   readonly #end = { kind: 0, device: 0, iova: 0, length: -1, direction: -1 };
 
-  constructor(sink: LifetimeSink | undefined) {
-    this.#sink = sink;
+  constructor(sinks: readonly LifetimeSink[] = []) {
+    this.#sinks = sinks;
   }
 
   watch(watcher: Watcher): void {
@@ -108,17 +173,26 @@ export class Ledger {
     return end;
   }
 
+  /** A place in the order of beginnings and ends, later than all before. */
+  step(): number {
+    return this.#steps++;
+  }
+
   /** A row for a mapping that begins by the event at hand. The caller then fills in the rest and calls {@link opened}. */
   begin(kind: number, device: number, iova: number, length: number, direction: number, handle = -1): number {
     const { table, now } = this;
-    const row = table.take(device, iova, handle);
+    const row = table.take();
+    if (row >= this.#links.younger.length) this.#links.grow(table.capacity);
     table.kind[row] = kind;
+    table.device[row] = device;
     table.direction[row] = direction;
-    table.translated[row] = 0;
-    table.flags[row] = 0;
+    table.reached[row] = DIRECT;
+    table.iova[row] = iova;
     table.length[row] = length;
     table.reserved[row] = length;
     table.phys[row] = -1;
+    table.page[row] = 0;
+    table.pages[row] = 0;
     table.startNs[row] = now.timeNs;
     table.endNs[row] = -1;
     table.cpu[row] = now.cpu;
@@ -127,38 +201,66 @@ export class Ledger {
     table.type[row] = now.type;
     table.site[row] = now.site;
     table.segments[row] = 1;
-    table.repeats[row] = 1;
-    table.id[row] = this.begun++;
+    table.entries[row] = 0;
+    table.overlaps[row] = 0;
+    table.id[row] = this.#steps++;
+    table.endOrder[row] = -1;
+    table.handle[row] = handle;
+    table.linked[row] = 0;
     table.unsynced[row] = 0;
     table.linkedEnd[row] = 0;
     return row;
   }
 
-  /** Says that `row` is complete; where its pages are taken by another live mapping of the device, says that first. */
+  /**
+   * Says that `row` is complete: it can be found, it is counted, and whoever watches is told; first, where its pages are those of
+   * another live mapping of the device, of that.
+   */
   opened(row: number): void {
-    const { table, hooks } = this;
-    if (table.translated[row] === TRANSLATED) {
-      const device = table.device[row]!;
-      const page = Math.floor(table.iova[row]! / PAGE_SIZE);
-      const pages = pagesOf(table.iova[row]!, table.reserved[row]!);
-      if (pages <= MOST_PAGES) {
-        if (this.taken.overlaps(device, page, pages)) this.#overlap(row, page, pages);
-        this.taken.add(device, page, pages);
-      }
-    }
-    for (const hook of hooks.opened) hook(row);
+    const { table } = this;
+    this.enter(row);
+    if ((table.flags[row]! & FROM_BEFORE) === 0) this.counts.mappings++;
+    if (table.reached[row] === TRANSLATED) this.#takePages(row, true);
+    for (const hook of this.hooks.opened) hook(row);
+  }
+
+  /** Makes `row` findable, without saying that it began: it was there before. */
+  enter(row: number): void {
+    const { table } = this;
+    table.enter(row);
+    const queue = this.#queueOf(row);
+    queue.push(row);
+    if (queue.length <= (queue === this.#directs ? MOST_DIRECT : MOST_OTHERS)) return;
+    this.evicted++;
+    this.drop(queue.oldest);
   }
 
   /** Ends `row` by the event at hand and gives it back. */
   close(row: number, end: End): void {
     const { table, now } = this;
     table.endNs[row] = now.timeNs;
+    table.endOrder[row] = this.#steps++;
     for (const hook of this.hooks.closed) hook(row, end);
     this.history.ended(table.device[row]!, table.iova[row]!, table.length[row]!, this.startOf(row), now);
     this.#release(row);
   }
 
-  /** Takes `row` out without an end of its own. */
+  /**
+   * Ends `row` without the event that names it: its pages were taken back before (then it ended when they were), or the event at
+   * hand shows that it has ended.
+   */
+  closeUnnamed(row: number): void {
+    const { table, now } = this;
+    if (table.endNs[row]! < 0) {
+      table.endNs[row] = now.timeNs;
+      table.endOrder[row] = this.#steps++;
+    }
+    table.flags[row] = table.flags[row]! | END_NOT_RECORDED;
+    for (const hook of this.hooks.dropped) hook(row);
+    this.#release(row);
+  }
+
+  /** Takes `row` out, live or ended as it is: nothing more will be known of it. */
   drop(row: number): void {
     for (const hook of this.hooks.dropped) hook(row);
     this.#release(row);
@@ -166,29 +268,130 @@ export class Ledger {
 
   #release(row: number): void {
     const { table } = this;
-    this.untake(row);
-    this.#sink?.lifetime(table, row);
+    if (table.reached[row] === TRANSLATED && (table.flags[row]! & PAGES_GONE) === 0) this.#freePages(row);
+    this.#queueOf(row).remove(row);
+    this.#show(row);
     table.release(row);
   }
 
-  /** Shows `row` to the sink as it is, although it stays. */
-  show(row: number): void {
-    this.#sink?.lifetime(this.table, row);
+  /** Counts `row` as it is now, and shows it to the sinks. */
+  #show(row: number): void {
+    const { table, counts } = this;
+    if (table.endNs[row]! < 0) counts.liveAtEnd++;
+    else if ((table.flags[row]! & END_NOT_RECORDED) !== 0) counts.endNotRecorded++;
+    for (const sink of this.#sinks) sink.lifetime(table, row);
   }
 
-  /** Its pages are free for another mapping. */
-  untake(row: number): void {
-    const { table } = this;
-    if (table.translated[row] !== TRANSLATED || (table.flags[row]! & TORN) !== 0) return;
-    const pages = pagesOf(table.iova[row]!, table.reserved[row]!);
-    if (pages <= MOST_PAGES) this.taken.remove(table.device[row]!, Math.floor(table.iova[row]! / PAGE_SIZE), pages);
+  /** Somebody wants to see every mapping. */
+  get isShown(): boolean {
+    return this.#sinks.length > 0;
   }
 
-  /** Takes back what {@link untake} freed: they were not its pages. */
-  retake(row: number): void {
+  /** Shows a row that {@link begin} gave and nobody was told of: a mapping without a device, known only now that it has ended. */
+  showUnattributed(row: number): void {
     const { table } = this;
-    const pages = pagesOf(table.iova[row]!, table.reserved[row]!);
-    if (pages <= MOST_PAGES) this.taken.add(table.device[row]!, Math.floor(table.iova[row]! / PAGE_SIZE), pages);
+    this.countUnattributed(table.endNs[row]! < 0);
+    for (const sink of this.#sinks) sink.lifetime(table, row);
+    table.release(row);
+  }
+
+  /** Counts a mapping without a device. */
+  countUnattributed(isLive: boolean): void {
+    this.counts.mappings++;
+    this.counts.ambiguous++;
+    if (isLive) this.counts.liveAtEnd++;
+  }
+
+  /** The trace has ended: what is left is shown as it is, live, or ended without a name. It stays in the table. */
+  finish(): void {
+    const { table } = this;
+    for (let row = 0; row < table.used; row++) {
+      if (!table.isLive(row)) continue;
+      if ((table.flags[row]! & PAGES_GONE) !== 0) table.flags[row] = table.flags[row]! | END_NOT_RECORDED;
+      this.#show(row);
+    }
+  }
+
+  /** An `iommu:unmap` took the pages of `row`: they are free for another mapping. Who says so by name is still to come. */
+  pagesGone(row: number): void {
+    const { table } = this;
+    this.#freePages(row);
+    this.#others.remove(row);
+    table.flags[row] = table.flags[row]! | PAGES_GONE;
+    table.endNs[row] = this.now.timeNs; // unless an event says more: the device cannot reach it any more
+    table.endOrder[row] = this.#steps++;
+    this.#gone.push(row);
+    if (this.#gone.length > MOST_GONE) this.closeUnnamed(this.#gone.oldest);
+  }
+
+  /** Takes the pages again that {@link pagesGone} gave away: it was another mapping's unmap. */
+  restorePages(row: number): void {
+    const { table } = this;
+    this.#gone.remove(row);
+    table.flags[row] = table.flags[row]! & ~(PAGES_GONE | CONTESTED);
+    table.endNs[row] = -1;
+    table.endOrder[row] = -1;
+    this.#others.push(row);
+    this.#takePages(row, false);
+  }
+
+  #takePages(row: number, judge: boolean): void {
+    const { table } = this;
+    if ((table.flags[row]! & APART) === 0) this.#takeRun(row, table.page[row]!, table.pages[row]!, judge);
+    else this.eachExtent(row, (page, pages) => this.#takeRun(row, page, pages, judge));
+  }
+
+  #takeRun(row: number, page: number, pages: number, judge: boolean): void {
+    if (pages === 0 || pages > MOST_PAGES) return;
+    const device = this.table.device[row]!;
+    if (judge && this.taken.overlaps(device, page, pages)) this.#overlap(row, page, pages);
+    this.taken.add(device, page, pages);
+  }
+
+  #freePages(row: number): void {
+    const { table } = this;
+    const device = table.device[row]!;
+    if ((table.flags[row]! & APART) === 0) {
+      if (table.pages[row]! <= MOST_PAGES) this.taken.remove(device, table.page[row]!, table.pages[row]!);
+      return;
+    }
+    this.eachExtent(row, (page, pages) => {
+      if (pages <= MOST_PAGES) this.taken.remove(device, page, pages);
+    });
+  }
+
+  /** Calls `visit` with each run of pages that `row` holds of its device's address space: one, of an {@link APART} list several. */
+  eachExtent(row: number, visit: (page: number, pages: number) => void): void {
+    const { table } = this;
+    if ((table.flags[row]! & APART) === 0) {
+      if (table.pages[row]! > 0) visit(table.page[row]!, table.pages[row]!);
+      return;
+    }
+    let [from, to] = [-1, -1];
+    table.eachPiece(row, (iova, _phys, length) => {
+      const page = this.firstPage(iova);
+      const end = page + this.pagesOf(iova, length);
+      if (page <= to && page >= from) {
+        to = Math.max(to, end);
+        return;
+      }
+      if (to > from) visit(from, to - from);
+      [from, to] = [page, end];
+    });
+    if (to > from) visit(from, to - from);
+  }
+
+  /** The first page of 4 KiB of the granule that `address` lies in. */
+  firstPage(address: number): number {
+    const { granule } = this.table;
+    return (Math.floor(address / granule) * granule) / PAGE_SIZE;
+  }
+
+  /** Pages of 4 KiB that the granules of [address, address + length) have; at least one granule. */
+  pagesOf(address: number, length: number): number {
+    const { granule } = this.table;
+    const granules = Math.ceil((address + length) / granule) - Math.floor(address / granule);
+    return (Math.max(1, granules) * granule) / PAGE_SIZE;
   }
 
   startOf(row: number): Place | undefined {
@@ -205,18 +408,19 @@ export class Ledger {
   }
 
   unmatched(end: End, reason: Unmatched): void {
-    if (reason.why === "unknown-start") this.unknownStart++;
+    if (reason.why === "unknown-start") this.counts.unknownStart++;
     for (const hook of this.hooks.unmatched) hook(end, reason);
   }
 
-  /** The live mapping of `device` that contains `address`, which is not where it begins; -1: none. */
+  /** The live mapping of `device` that contains `address`, which is not where it begins; -1: none. Direct ones are not looked at. */
   containing(device: number, address: number): number {
     const { table } = this;
-    const page = Math.floor(address / PAGE_SIZE);
-    for (let at = page; at >= 0 && at > page - LOOK_BACK_PAGES; at--)
-      for (let row = table.firstAt(at); row >= 0; row = table.nextAt(row, at)) {
+    const place = Math.floor(address / table.granule);
+    for (let at = place; at >= 0 && at > place - LOOK_BACK_PAGES; at--)
+      for (let row = table.firstNear(at * table.granule); row >= 0; row = table.nextNear(row)) {
+        if (table.device[row] !== device || (table.flags[row]! & APART) !== 0) continue;
         const start = table.iova[row]!;
-        if (table.device[row] === device && start < address && address < start + table.reserved[row]!) return row;
+        if (start < address && address < start + table.reserved[row]!) return row;
       }
     return -1;
   }
@@ -225,29 +429,33 @@ export class Ledger {
     return timeNs <= this.lossNs;
   }
 
+  #queueOf(row: number): RowQueue {
+    if (this.table.reached[row] === DIRECT) return this.#directs;
+    return (this.table.flags[row]! & PAGES_GONE) === 0 ? this.#others : this.#gone;
+  }
+
   #overlap(row: number, page: number, pages: number): void {
     const { table } = this;
     const device = table.device[row]!;
+    const step = table.granule / PAGE_SIZE;
     const found: number[] = [];
-    for (let at = page + pages - 1; at > page - LOOK_BACK_PAGES && at >= 0; at--)
-      for (let older = table.firstAt(at); older >= 0; older = table.nextAt(older, at)) {
-        if (older === row || table.device[older] !== device || table.translated[older] !== TRANSLATED) continue;
-        if ((table.flags[older]! & TORN) !== 0) continue;
-        const pageEnd = Math.ceil((table.iova[older]! + table.reserved[older]!) / PAGE_SIZE);
-        if (pageEnd > page) found.push(older);
+    for (let at = page + pages - step; at > page - LOOK_BACK_PAGES && at >= 0; at -= step)
+      for (let older = table.firstNear(at * PAGE_SIZE); older >= 0; older = table.nextNear(older)) {
+        if (older === row || table.device[older] !== device || table.reached[older] !== TRANSLATED) continue;
+        if ((table.flags[older]! & PAGES_GONE) !== 0) continue;
+        if (table.page[older]! + table.pages[older]! > page) found.push(older);
       }
     for (const older of found) {
       if (this.isDoubtful(table.startNs[older]!)) {
-        this.drop(older); // its end was lost
+        this.closeUnnamed(older); // its end was lost
         continue;
       }
-      if ((table.flags[older]! & REPORTED) !== 0) continue;
+      if ((table.flags[older]! & REPORTED) !== 0) {
+        if (found.length > MOST_OVERLAPPED) this.drop(older);
+        continue;
+      }
       for (const hook of this.hooks.overlapped) hook(row, older);
       table.flags[older] = table.flags[older]! | REPORTED;
     }
   }
 }
-
-/** Pages that [address, address + length) touches; at least one. */
-export const pagesOf = (address: number, length: number): number =>
-  Math.max(1, Math.ceil((address + length) / PAGE_SIZE) - Math.floor(address / PAGE_SIZE));

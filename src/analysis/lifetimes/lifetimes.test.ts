@@ -58,13 +58,15 @@ describe("any legal history", () => {
         const shown: number[] = [];
         let ended = 0;
         const result = await trace.check({
-          sink: {
-            lifetime(table, row) {
-              shown.push(table.length[row]!);
-              if (table.endNs[row]! >= 0) ended++;
-              expect(KINDS[table.kind[row]!]).toBeDefined();
+          sinks: [
+            {
+              lifetime(table, row) {
+                shown.push(table.length[row]!);
+                if (table.endNs[row]! >= 0) ended++;
+                expect(KINDS[table.kind[row]!]).toBeDefined();
+              },
             },
-          },
+          ],
         });
         expect(result.findings.filter(({ severity }) => severity === "error")).toEqual([]);
         expect(result.ambiguous).toBe(0);
@@ -85,12 +87,14 @@ test("direct mappings that are never unmapped do not pile up, and their late unm
   let most = 0;
   let shown = 0;
   const { findings, liveAtEnd } = await trace.check({
-    sink: {
-      lifetime(table) {
-        most = Math.max(most, table.live);
-        shown++;
+    sinks: [
+      {
+        lifetime(table) {
+          most = Math.max(most, table.live);
+          shown++;
+        },
       },
-    },
+    ],
   });
   expect(findings.filter(({ severity }) => severity === "error")).toEqual([]);
   expect([shown, liveAtEnd]).toEqual([many, many]);
@@ -101,6 +105,6 @@ test("a direct mapping of the same memory many times is shown as often", async (
   const trace = new SampleTrace({ iommu: false });
   for (let i = 0; i < 3; i++) trace.map(NIC, 0x2000, 0x2000, 64 + i);
   const lengths: number[] = [];
-  await trace.check({ sink: { lifetime: (table, row) => void lengths.push(table.length[row]!) } });
+  await trace.check({ sinks: [{ lifetime: (table, row) => void lengths.push(table.length[row]!) }] });
   expect(lengths).toEqual([64, 65, 66]);
 });

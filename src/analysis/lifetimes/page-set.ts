@@ -5,20 +5,24 @@
  * they are empty. A range costs one step per 32 pages.
  * Not for: who holds a page, or how often.
  */
-import { hashOf } from "./table.ts";
+import { ChainedIndex, hashOf } from "./chained-index.ts";
+import { FIRST_ROWS, RowNumbers, widened } from "./columns.ts";
 
 const WORDS = 16;
 const PAGES = WORDS * 32;
 
 export class PageSet {
-  #words = new Uint32Array(64 * WORDS);
-  #space = new Uint16Array(64);
-  #block = new Float64Array(64);
-  #taken = new Uint16Array(64);
-  #next = new Int32Array(64);
-  #slots = new Int32Array(128).fill(-1);
-  #used = 0;
-  #free = -1;
+  #words = new Uint32Array(FIRST_ROWS * WORDS);
+  #space = new Float64Array(FIRST_ROWS);
+  #block = new Float64Array(FIRST_ROWS);
+  #taken = new Uint16Array(FIRST_ROWS);
+  readonly #numbers = new RowNumbers();
+  readonly #index = new ChainedIndex();
+
+  /** Blocks in use. */
+  get blocks(): number {
+    return this.#numbers.live;
+  }
 
   /** Whether any page of [page, page + pages) is in the set. */
   overlaps(space: number, page: number, pages: number): boolean {
@@ -46,10 +50,10 @@ export class PageSet {
   }
 
   remove(space: number, page: number, pages: number): void {
-    if (pages > this.#used * 2 * PAGES) {
+    if (pages > this.#numbers.used * 2 * PAGES) {
       // A huge range over few blocks: look at those instead.
-      for (let index = 0; index < this.#used; index++)
-        if (this.#taken[index]! > 0 && this.#space[index] === space) {
+      for (let index = 0; index < this.#numbers.used; index++)
+        if (this.#numbers.isLive(index) && this.#space[index] === space) {
           const from = Math.max(page, this.#block[index]! * PAGES);
           const to = Math.min(page + pages, (this.#block[index]! + 1) * PAGES);
           if (from < to) this.remove(space, from, to - from);
@@ -69,11 +73,41 @@ export class PageSet {
     }
   }
 
+  /** The first page of [page, page + pages) that is not in the set; -1: all are. Cost: a step a page. */
+  firstMissing(space: number, page: number, pages: number): number {
+    let [block, index] = [-1, -1];
+    for (let at = page; at < page + pages; at++) {
+      if (Math.floor(at / PAGES) !== block) {
+        block = Math.floor(at / PAGES);
+        index = this.#find(space, block);
+      }
+      if (index < 0 || !this.#has(index, at - block * PAGES)) return at;
+    }
+    return -1;
+  }
+
+  /** Calls `visit` with each longest run of pages of `space`, ascending. Cost: a step a page. */
+  eachRun(space: number, visit: (page: number, pages: number) => void): void {
+    const blocks: number[] = [];
+    for (let index = 0; index < this.#numbers.used; index++)
+      if (this.#numbers.isLive(index) && this.#space[index] === space) blocks.push(index);
+    blocks.sort((a, b) => this.#block[a]! - this.#block[b]!);
+    let [start, end] = [0, 0];
+    for (const index of blocks)
+      for (let bit = 0; bit < PAGES; bit++) {
+        if (!this.#has(index, bit)) continue;
+        const page = this.#block[index]! * PAGES + bit;
+        if (page !== end) {
+          if (end > start) visit(start, end - start);
+          start = page;
+        }
+        end = page + 1;
+      }
+    if (end > start) visit(start, end - start);
+  }
+
   clear(): void {
-    this.#slots.fill(-1);
-    this.#words.fill(0);
-    this.#used = 0;
-    this.#free = -1;
+    for (let index = 0; index < this.#numbers.used; index++) if (this.#numbers.isLive(index)) this.#release(index);
   }
 
   /** Bits [from, to) of a block: how many are set, become set, or become clear. */
@@ -98,62 +132,40 @@ export class PageSet {
     return count;
   }
 
+  #has(index: number, bit: number): boolean {
+    return ((this.#words[index * WORDS + (bit >>> 5)]! >>> (bit & 31)) & 1) === 1;
+  }
+
   #find(space: number, block: number): number {
-    let index = this.#slots[hashOf(block * 65536 + space) & (this.#slots.length - 1)]!;
-    while (index >= 0 && (this.#block[index] !== block || this.#space[index] !== space)) index = this.#next[index]!;
+    let index = this.#index.first(hashOf(block, space));
+    while (index >= 0 && (this.#block[index] !== block || this.#space[index] !== space))
+      index = this.#index.next(index);
     return index;
   }
 
   #take(space: number, block: number): number {
-    let index = this.#free;
-    if (index >= 0) this.#free = this.#next[index]!;
-    else {
-      if (this.#used === this.#block.length) this.#grow();
-      index = this.#used++;
-    }
+    const index = this.#numbers.take();
+    if (index === this.#block.length) this.#grow();
+    this.#words.fill(0, index * WORDS, (index + 1) * WORDS);
     this.#space[index] = space;
     this.#block[index] = block;
     this.#taken[index] = 0;
-    const slot = hashOf(block * 65536 + space) & (this.#slots.length - 1);
-    this.#next[index] = this.#slots[slot]!;
-    this.#slots[slot] = index;
+    this.#index.add(index, hashOf(block, space));
     return index;
   }
 
   #release(index: number): void {
-    const slot = hashOf(this.#block[index]! * 65536 + this.#space[index]!) & (this.#slots.length - 1);
-    let at = this.#slots[slot]!;
-    if (at === index) this.#slots[slot] = this.#next[index]!;
-    else {
-      while (this.#next[at] !== index) at = this.#next[at]!;
-      this.#next[at] = this.#next[index]!;
-    }
-    this.#next[index] = this.#free;
-    this.#free = index;
+    this.#index.remove(index, hashOf(this.#block[index]!, this.#space[index]!));
+    this.#numbers.release(index);
   }
 
-  /** Only when every block is in use: the free list is empty then. */
   #grow(): void {
     const blocks = this.#block.length * 2;
-    const words = new Uint32Array(blocks * WORDS);
-    words.set(this.#words);
-    const space = new Uint16Array(blocks);
-    space.set(this.#space);
-    const block = new Float64Array(blocks);
-    block.set(this.#block);
-    const taken = new Uint16Array(blocks);
-    taken.set(this.#taken);
-    this.#words = words;
-    this.#space = space;
-    this.#block = block;
-    this.#taken = taken;
-    this.#next = new Int32Array(blocks);
-    this.#slots = new Int32Array(blocks * 2).fill(-1);
-    for (let index = 0; index < this.#used; index++) {
-      const slot = hashOf(block[index]! * 65536 + space[index]!) & (this.#slots.length - 1);
-      this.#next[index] = this.#slots[slot]!;
-      this.#slots[slot] = index;
-    }
+    this.#words = widened(this.#words, blocks * WORDS);
+    this.#space = widened(this.#space, blocks);
+    this.#block = widened(this.#block, blocks);
+    this.#taken = widened(this.#taken, blocks);
+    this.#index.grow(blocks, (index) => hashOf(this.#block[index]!, this.#space[index]!));
   }
 }
 

@@ -5,8 +5,7 @@
  * nothing. Direct mappings are not in it: their end is unknown.
  * Not for: the pages of two-step ranges and scatterlists, which the table does not keep one by one.
  */
-import { PAGE_SIZE } from "../../base/index.ts";
-import { pagesOf } from "./ledger.ts";
+import { PAGE_SIZE, pagesTouched } from "../../base/index.ts";
 import { DIRECT, type LifetimeTable, ONE_SHOT } from "./table.ts";
 
 /** Pages of one mapping that are entered. */
@@ -72,11 +71,11 @@ export class PhysicalPages {
   }
 
   #kept(row: number): boolean {
-    const { kind, translated, phys } = this.#table;
-    return kind[row] === ONE_SHOT && translated[row] !== DIRECT && phys[row]! >= 0;
+    const { kind, reached, phys } = this.#table;
+    return kind[row] === ONE_SHOT && reached[row] !== DIRECT && phys[row]! >= 0;
   }
 
   #pages(row: number): number {
-    return Math.min(MOST_PAGES, pagesOf(this.#table.phys[row]!, this.#table.length[row]!));
+    return Math.min(MOST_PAGES, pagesTouched(this.#table.phys[row]!, this.#table.length[row]!));
   }
 }

@@ -3,50 +3,49 @@
  *
  * Idea: a range is found by the address of its state. Probes fire when a function is entered, so a link may yet fail: it
  * counts when its `iommu:map` events have come, or, in a trace without those, when the range goes on to be used.
+ * Which bytes are linked is one number while links come in order, and a set of pages for those that do not.
  * Specified by: behaviour of the two-step API in Linux 7.2; `dma_iova_try_alloc` is recorded at its return.
  */
-import { PAGE_SIZE } from "../../base/index.ts";
-import type { Unmatched } from "../findings/rule.ts";
-import type { IommuEvents, PendingLink } from "./iommu-events.ts";
+import { PAGE_SIZE, pagesTouched } from "../../base/index.ts";
+import type { IommuMatcher, PendingLink } from "./iommu-matcher.ts";
 import type { Ledger } from "./ledger.ts";
-import { FROM_BEFORE, NO_DIRECTION, TRANSLATED, TWO_STEP } from "./table.ts";
+import { PageSet } from "./page-set.ts";
+import { FROM_BEFORE, NO_DIRECTION, PIECES_ENTERED, TRANSLATED, TWO_STEP } from "./table.ts";
+import { STATE_SPACE, type UnmatchedEnds } from "./unmatched-ends.ts";
 
-/** States in the history: apart from addresses. */
-const STATE_SPACE = 0x1_0000;
-
-/** Linked bytes of a range that do not follow on its prefix: [from, to) by offset, ascending, apart. */
-type Islands = { from: number; to: number }[];
+/** Pages of the longest link that is followed, 4 GiB: a damaged trace may say any length. */
+const MOST_PAGES = 2 ** 20;
 
 export class Ranges {
   readonly #ledger: Ledger;
-  readonly #iommu: IommuEvents;
-  readonly #islands = new Map<number, Islands>();
+  readonly #iommu: IommuMatcher;
+  readonly #ends: UnmatchedEnds;
+  /** Linked pages that do not follow on the linked prefix, by row: pages of the device's addresses. */
+  readonly #islands = new PageSet();
+  /** Rows that have some, and the offset at which their last link ends: it need not be at the end of a page. */
+  readonly #scattered = new Map<number, number>();
   /** Ranges are seen to end in this trace: one whose state is used again was abandoned. */
   #endsSeen = false;
 
-  constructor(ledger: Ledger, iommu: IommuEvents) {
+  constructor(ledger: Ledger, iommu: IommuMatcher, ends: UnmatchedEnds) {
     this.#ledger = ledger;
     this.#iommu = iommu;
+    this.#ends = ends;
   }
 
   /** `dma_iova_try_alloc` that succeeded. */
   reserve(device: number, state: number, address: number, length: number): void {
     const ledger = this.#ledger;
     const { table } = ledger;
-    this.#iommu.settle(ledger.now.cpu, -1);
+    this.#iommu.other(ledger.now.cpu);
     const old = this.#find(device, state);
-    if (old >= 0) {
-      const known = this.#endsSeen && !ledger.isDoubtful(table.startNs[old]!);
-      if (known) for (const hook of ledger.hooks.abandoned) hook(old);
-      this.#iommu.takeLink(old);
-      this.#islands.delete(old);
-      ledger.drop(old);
-    }
+    if (old >= 0) this.#abandon(old);
     const row = ledger.begin(TWO_STEP, device, address, 0, NO_DIRECTION, state);
-    this.#islands.delete(row);
     table.reserved[row] = length;
     table.segments[row] = 0;
-    table.translated[row] = TRANSLATED;
+    table.reached[row] = TRANSLATED;
+    table.page[row] = Math.floor(address / PAGE_SIZE);
+    table.pages[row] = pagesTouched(address, length);
     ledger.opened(row);
   }
 
@@ -60,20 +59,21 @@ export class Ranges {
     direction: number,
   ): void {
     const ledger = this.#ledger;
-    const { table } = ledger;
-    this.#iommu.settle(ledger.now.cpu, -1);
-    const row = this.#find(device, state) >= 0 ? this.#find(device, state) : this.#fromBefore(device, state, address);
+    const { table, now } = ledger;
+    this.#iommu.other(now.cpu);
+    const found = this.#find(device, state);
+    const row = found >= 0 ? found : this.#fromBefore(device, state, address);
     this.#confirm(row);
     table.direction[row] = direction;
     if (table.phys[row]! < 0) table.phys[row] = phys;
     for (const hook of ledger.hooks.linking) hook(row, offset, length, phys);
     const from = table.iova[row]! + offset;
-    this.#iommu.expect({ row, offset, length, from, to: from + length, mapped: 0 });
+    this.#iommu.expect({ row, pid: now.pid, offset, length, phys, from, to: from + length, mapped: 0 });
   }
 
   sync(device: number, state: number, offset: number, length: number): void {
     const ledger = this.#ledger;
-    this.#iommu.settle(ledger.now.cpu, -1);
+    this.#iommu.other(ledger.now.cpu);
     const row = this.#find(device, state);
     if (row < 0) return; // of before the recording
     this.#confirm(row);
@@ -84,7 +84,7 @@ export class Ranges {
   unlink(device: number, state: number, offset: number, length: number): void {
     const ledger = this.#ledger;
     const { table } = ledger;
-    this.#iommu.settle(ledger.now.cpu, -1);
+    this.#iommu.other(ledger.now.cpu);
     const row = this.#find(device, state);
     if (row < 0) return;
     this.#confirm(row);
@@ -92,7 +92,8 @@ export class Ranges {
     const hole = known ? this.#hole(row, offset, offset + length) : -1;
     for (const hook of ledger.hooks.unlinking) hook(row, offset, length, hole);
     this.#remove(row, offset, hole >= 0 ? hole : offset + length);
-    this.#iommu.announce(Math.floor((table.iova[row]! + offset) / PAGE_SIZE), device);
+    const from = table.iova[row]! + offset;
+    this.#iommu.announce(ledger.firstPage(from), ledger.pagesOf(from, length), device, true);
   }
 
   /** `dma_iova_destroy`, or with `mapped` 0 `dma_iova_free`. */
@@ -100,12 +101,13 @@ export class Ranges {
     const ledger = this.#ledger;
     const { table, history, now } = ledger;
     this.#endsSeen = true;
-    this.#iommu.settle(now.cpu, -1);
-    if (mapped > 0) this.#iommu.announce(Math.floor(address / PAGE_SIZE), device);
+    this.#iommu.other(now.cpu);
     const row = this.#find(device, state);
+    if (mapped > 0) this.#iommu.announce(ledger.firstPage(address), ledger.pagesOf(address, mapped), device, row >= 0);
     const end = ledger.end(TWO_STEP, device, address, mapped, direction);
     if (row < 0) {
-      ledger.unmatched(end, this.#why(device, state));
+      const reason = this.#ends.earlier(device + STATE_SPACE, state) ?? ({ why: "unknown-start" } as const);
+      ledger.unmatched(end, reason);
       history.ended(device + STATE_SPACE, state, mapped, undefined, now);
       return;
     }
@@ -115,21 +117,34 @@ export class Ranges {
       const beyond = this.#beyond(row, mapped);
       for (const hook of ledger.hooks.destroying) hook(row, mapped, beyond, hole);
     }
-    this.#islands.delete(row);
+    this.#forget(row);
     history.ended(device + STATE_SPACE, state, mapped, ledger.startOf(row), now);
     ledger.close(row, end);
   }
 
-  /** The link in flight, now that its maps have come or not. */
+  /** More of the link in flight is mapped. */
   linkMapped(link: PendingLink): void {
     if (link.mapped >= link.length) this.#confirm(link.row);
   }
 
   #find(device: number, state: number): number {
     const { table } = this.#ledger;
-    let row = table.firstOf(state);
-    while (row >= 0 && (table.device[row] !== device || table.kind[row] !== TWO_STEP)) row = table.nextOf(row, state);
+    let row = table.firstWith(device, state);
+    while (row >= 0 && table.kind[row] !== TWO_STEP) row = table.nextWith(row);
     return row;
+  }
+
+  /** The state of `row` is used for another range: it was never destroyed, or its end is not in the recording. */
+  #abandon(row: number): void {
+    const ledger = this.#ledger;
+    this.#iommu.takeLink(row);
+    this.#forget(row);
+    if (!this.#endsSeen || ledger.isDoubtful(ledger.table.startNs[row]!)) {
+      ledger.closeUnnamed(row);
+      return;
+    }
+    for (const hook of ledger.hooks.abandoned) hook(row);
+    ledger.drop(row);
   }
 
   /** A range that was reserved before the recording: what it holds is not known. */
@@ -140,83 +155,118 @@ export class Ranges {
     table.startNs[row] = -1;
     table.flags[row] = FROM_BEFORE;
     table.segments[row] = 0;
-    ledger.unknownStart++;
-    for (const hook of ledger.hooks.opened) hook(row);
+    table.reached[row] = TRANSLATED;
+    ledger.counts.unknownStart++;
+    ledger.opened(row);
     return row;
   }
 
   #confirm(row: number): void {
     const link = this.#iommu.takeLink(row);
-    if (!link || (this.#iommu.seen && link.mapped < link.length)) return; // it failed
+    if (!link || (this.#iommu.mapsSeen && link.mapped < link.length)) return; // it failed
     const { table } = this.#ledger;
-    table.length[row] = table.length[row]! + link.length;
-    table.segments[row] = table.segments[row]! + 1;
-    table.unsynced[row] = table.unsynced[row]! + link.length;
-    const to = link.offset + link.length;
-    if (link.offset === table.linkedEnd[row]) {
-      table.linkedEnd[row] = to;
-      if (this.#islands.size > 0) this.#absorb(row);
+    const { offset, length } = link;
+    this.#addPiece(row, link);
+    table.linked[row] = table.linked[row]! + length;
+    table.unsynced[row] = table.unsynced[row]! + length;
+    if (offset === table.linkedEnd[row]) {
+      table.linkedEnd[row] = offset + length;
+      const last = this.#scattered.get(row);
+      if (last !== undefined) this.#absorb(row, last);
       return;
     }
-    const islands = this.#islands.get(row) ?? [];
-    islands.push({ from: link.offset, to });
-    islands.sort((a, b) => a.from - b.from);
-    this.#islands.set(row, islands);
+    this.#scattered.set(row, Math.max(this.#scattered.get(row) ?? 0, offset + length));
+    const pages = pagesTouched(link.from, length);
+    if (pages <= MOST_PAGES) this.#islands.add(row, Math.floor(link.from / PAGE_SIZE), pages);
   }
 
-  /** Islands that the prefix has reached. */
-  #absorb(row: number): void {
+  /** The piece of memory of a link, in place of the one that was linked there before. */
+  #addPiece(row: number, { from, phys, length }: PendingLink): void {
     const { table } = this.#ledger;
-    const islands = this.#islands.get(row);
-    while (islands?.[0] && islands[0].from <= table.linkedEnd[row]!)
-      table.linkedEnd[row] = Math.max(table.linkedEnd[row]!, islands.shift()!.to);
-    if (islands?.length === 0) this.#islands.delete(row);
+    const { pieces } = table;
+    const last = table.lastSegment[row]!;
+    if (last >= 0 && from < pieces.iova[last]! + pieces.length[last]!) {
+      // Not in order, or again: from now on its pieces are found by their addresses.
+      if ((table.flags[row]! & PIECES_ENTERED) === 0) {
+        table.flags[row] = table.flags[row]! | PIECES_ENTERED;
+        for (let at = table.firstSegment[row]!; at >= 0; at = pieces.next[at]!) pieces.enter(at, row);
+      }
+      const before = pieces.find(row, from);
+      if (before >= 0) {
+        table.length[row] = table.length[row]! - pieces.length[before]! + length;
+        pieces.phys[before] = phys;
+        pieces.length[before] = length;
+        return;
+      }
+    }
+    const at = table.addPiece(row, from, phys, length);
+    if ((table.flags[row]! & PIECES_ENTERED) !== 0) pieces.enter(at, row);
+    table.segments[row] = table.segments[row]! + 1;
+    table.length[row] = table.length[row]! + length;
+  }
+
+  /** Islands that the prefix has reached; nothing is linked from `last` on. */
+  #absorb(row: number, last: number): void {
+    const { table } = this.#ledger;
+    for (;;) {
+      const end = table.iova[row]! + table.linkedEnd[row]!;
+      const page = Math.floor(end / PAGE_SIZE);
+      if (end % PAGE_SIZE !== 0 || !this.#islands.overlaps(row, page, 1)) return;
+      this.#islands.remove(row, page, 1);
+      table.linkedEnd[row] = Math.max(table.linkedEnd[row]!, Math.min(last, table.linkedEnd[row]! + PAGE_SIZE));
+    }
   }
 
   /** The first offset in [from, to) that is not linked; -1: all is. */
   #hole(row: number, from: number, to: number): number {
-    let at = from;
-    if (at < this.#ledger.table.linkedEnd[row]!) at = this.#ledger.table.linkedEnd[row]!;
-    for (const island of this.#islands.get(row) ?? []) if (island.from <= at && at < island.to) at = island.to;
-    return at >= to ? -1 : at;
+    const { table } = this.#ledger;
+    const at = Math.max(from, table.linkedEnd[row]!);
+    if (at >= to) return -1;
+    if (!this.#scattered.has(row)) return at;
+    const iova = table.iova[row]!;
+    const page = Math.floor((iova + at) / PAGE_SIZE);
+    const missing = this.#islands.firstMissing(row, page, Math.min(MOST_PAGES, pagesTouched(iova + at, to - at)));
+    return missing < 0 ? -1 : Math.max(at, missing * PAGE_SIZE - iova);
   }
 
-  /** Bytes linked at or after `offset`. */
+  /** Bytes linked at or after `offset`; of links out of order whole pages. */
   #beyond(row: number, offset: number): number {
-    let bytes = Math.max(0, this.#ledger.table.linkedEnd[row]! - offset);
-    for (const { from, to } of this.#islands.get(row) ?? []) bytes += Math.max(0, to - Math.max(from, offset));
+    const { table } = this.#ledger;
+    let bytes = Math.max(0, table.linkedEnd[row]! - offset);
+    const from = Math.ceil((table.iova[row]! + offset) / PAGE_SIZE);
+    const last = this.#scattered.get(row);
+    if (last !== undefined)
+      this.#islands.eachRun(row, (page, pages) => {
+        const to = Math.min((page + pages) * PAGE_SIZE, table.iova[row]! + last);
+        bytes += Math.max(0, to - Math.max(page, from) * PAGE_SIZE);
+      });
     return bytes;
   }
 
+  /** The bytes of [from, to) are linked no more. */
   #remove(row: number, from: number, to: number): void {
     const { table } = this.#ledger;
-    const pieces: Islands = [{ from: 0, to: table.linkedEnd[row]! }, ...(this.#islands.get(row) ?? [])];
-    const left = pieces
-      .flatMap((piece) => [
-        { from: piece.from, to: Math.min(piece.to, from) },
-        { from: Math.max(piece.from, to), to: piece.to },
-      ])
-      .filter((piece) => piece.from < piece.to);
-    const before = pieces.reduce((sum, piece) => sum + piece.to - piece.from, 0);
-    const after = left.reduce((sum, piece) => sum + piece.to - piece.from, 0);
-    table.length[row] = Math.max(0, table.length[row]! - (before - after));
-    const first = left[0]?.from === 0 ? left.shift()! : undefined;
-    table.linkedEnd[row] = first?.to ?? 0;
-    if (left.length > 0) this.#islands.set(row, left);
-    else this.#islands.delete(row);
+    const prefix = table.linkedEnd[row]!;
+    const iova = table.iova[row]!;
+    table.linked[row] = Math.max(0, table.linked[row]! - Math.max(0, to - from));
+    if (to > prefix)
+      this.#islands.remove(
+        row,
+        Math.floor((iova + from) / PAGE_SIZE),
+        pagesTouched(iova + from, Math.max(0, to - from)),
+      );
+    if (from >= prefix) return;
+    table.linkedEnd[row] = from;
+    if (to >= prefix) return;
+    // The end of the prefix stays, behind a hole.
+    this.#scattered.set(row, Math.max(this.#scattered.get(row) ?? 0, prefix));
+    const page = Math.ceil((iova + to) / PAGE_SIZE);
+    const pages = Math.ceil((iova + prefix) / PAGE_SIZE) - page;
+    if (pages > 0 && pages <= MOST_PAGES) this.#islands.add(row, page, pages);
   }
 
-  #why(device: number, state: number): Unmatched {
-    const ledger = this.#ledger;
-    const index = ledger.history.find(device + STATE_SPACE, state);
-    if (index >= 0) {
-      const end = ledger.history.endOf(index);
-      if (!ledger.isDoubtful(end.timeNs))
-        return {
-          why: "again",
-          earlier: { length: ledger.history.lengthOf(index), start: ledger.history.startOf(index), end },
-        };
-    }
-    return { why: "unknown-start" };
+  #forget(row: number): void {
+    if (!this.#scattered.delete(row)) return;
+    this.#islands.remove(row, 0, Number.MAX_SAFE_INTEGER);
   }
 }

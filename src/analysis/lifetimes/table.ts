@@ -1,22 +1,29 @@
 /**
  * Lifetimes as columns: every mapping that is live now, one row each.
  *
- * Idea: no object per mapping. A row is taken when a mapping begins, filled by the tracker (tracker.ts), shown to whoever
+ * Idea: no object per mapping. A row is taken when a mapping begins, filled by who reads its events, shown to whoever
  * watches when it ends, and then used again: memory follows the mappings that are live at once, not the trace.
- * Rows are found by the page of their DMA address ({@link LifetimeTable.firstAt}) or by a handle: the state pointer
- * of a two-step range, the first physical address of a scatterlist.
+ * Rows are found by the place of their DMA address in any address space ({@link LifetimeTable.firstNear}), by device and
+ * exact address, or by device and handle: the state pointer of a two-step range, the first physical address of a list.
  * Not for: keeping rows. A watcher copies what it needs.
  */
 import { PAGE_SIZE } from "../../base/index.ts";
+import { ChainedIndex, hashOf } from "./chained-index.ts";
+import { FIRST_ROWS, RowNumbers, widened } from "./columns.ts";
+import { NO_SEGMENT, Segments } from "./segments.ts";
 
-/** How a mapping was made. The last kind is never in a table: what only `iommu:map` events show, without a device. */
-export const KINDS: readonly string[] = ["one-shot", "scatterlist", "coherent", "two-step", "unattributed"];
+/** How a mapping was made, by the number in {@link LifetimeTable.kind}. */
+export const KINDS = ["one-shot", "scatterlist", "coherent", "two-step", "unattributed"] as const;
+export type Kind = (typeof KINDS)[number];
 export const ONE_SHOT = 0;
 export const SCATTERLIST = 1;
 export const COHERENT = 2;
 export const TWO_STEP = 3;
+/** What only `iommu:map` events show, without a device. */
+export const UNATTRIBUTED = 4;
 
-/** How the device's address leads to memory. */
+/** How the device's address leads to memory, by the number in {@link LifetimeTable.reached}. */
+export const REACHED = ["direct", "translated", "remapped"] as const;
 /** The address is the memory's: nothing needs to be given back. */
 export const DIRECT = 0;
 /** `iommu:map` events were seen for it. */
@@ -32,215 +39,258 @@ export const NO_DIRECTION = 0xff;
 
 /** Bits of {@link LifetimeTable.flags}. */
 /** Its pages were taken back by an `iommu:unmap`; the event that says so by name is still to come. */
-export const TORN = 1;
+export const PAGES_GONE = 1;
 /** A finding was made of it: what follows from the same fault is not reported again. */
 export const REPORTED = 2;
 /** It began before the recording. */
 export const FROM_BEFORE = 4;
-
-const FIRST_ROWS = 1024;
+/** A list whose entries lie apart in the device's address space. */
+export const APART = 8;
+/** It ended, and the call that ended it is not in the recording. */
+export const END_NOT_RECORDED = 16;
+/** Its pieces are found by their addresses: some were mapped again, or in no order. */
+export const PIECES_ENTERED = 32;
+/** Its pages are gone, unless they were another mapping's: the unmap fits several. */
+export const CONTESTED = 64;
+/** It can be found: it is in the indexes. */
+const FINDABLE = 128;
 
 export class LifetimeTable {
-  kind: Uint8Array = new Uint8Array(0);
+  /** Index into {@link KINDS}. */
+  kind: Uint8Array = new Uint8Array(FIRST_ROWS);
   /** Index into {@link devices}, or {@link NO_DEVICE}. */
-  device: Uint16Array = new Uint16Array(0);
+  device: Uint16Array = new Uint16Array(FIRST_ROWS);
   /** The kernel's number: 0 both, 1 to device, 2 from device, 3 none; {@link NO_DIRECTION} where no event says. */
-  direction: Uint8Array = new Uint8Array(0);
+  direction: Uint8Array = new Uint8Array(FIRST_ROWS);
   /** {@link DIRECT}, {@link TRANSLATED} or {@link REMAPPED}. */
-  translated: Uint8Array = new Uint8Array(0);
-  flags: Uint8Array = new Uint8Array(0);
-  /** DMA address, bytes. */
-  iova: Float64Array = new Float64Array(0);
-  /** Bytes mapped; two-step: bytes linked. */
-  length: Float64Array = new Float64Array(0);
+  reached: Uint8Array = new Uint8Array(FIRST_ROWS);
+  flags: Uint8Array = new Uint8Array(FIRST_ROWS);
+  /** DMA address, bytes; of a list that of its first entry. */
+  iova: Float64Array = new Float64Array(FIRST_ROWS);
+  /** Bytes mapped: the sum of its pieces. */
+  length: Float64Array = new Float64Array(FIRST_ROWS);
   /** Bytes of address space held; two-step: as reserved. */
-  reserved: Float64Array = new Float64Array(0);
+  reserved: Float64Array = new Float64Array(FIRST_ROWS);
   /** First byte of memory; -1: unknown. */
-  phys: Float64Array = new Float64Array(0);
+  phys: Float64Array = new Float64Array(FIRST_ROWS);
+  /** First page of 4 KiB of the address space held, and how many; 0 pages where nothing is held. {@link APART}: of its first part. */
+  page: Float64Array = new Float64Array(FIRST_ROWS);
+  pages: Float64Array = new Float64Array(FIRST_ROWS);
   /** Nanoseconds since the trace's time base; -1: before the recording. */
-  startNs: Float64Array = new Float64Array(0);
+  startNs: Float64Array = new Float64Array(FIRST_ROWS);
   /** -1: live. */
-  endNs: Float64Array = new Float64Array(0);
-  cpu: Uint16Array = new Uint16Array(0);
-  pid: Int32Array = new Int32Array(0);
+  endNs: Float64Array = new Float64Array(FIRST_ROWS);
+  cpu: Uint16Array = new Uint16Array(FIRST_ROWS);
+  pid: Int32Array = new Int32Array(FIRST_ROWS);
   /** Index into the trace's strings. */
-  task: Uint32Array = new Uint32Array(0);
+  task: Uint32Array = new Uint32Array(FIRST_ROWS);
   /** Index into the trace's types: the event that it began with. */
-  type: Uint16Array = new Uint16Array(0);
+  type: Uint16Array = new Uint16Array(FIRST_ROWS);
   /** Index into the call sites that were seen; 0: none. */
-  site: Uint32Array = new Uint32Array(0);
-  /** 1, the entries of a list, or links. */
-  segments: Uint32Array = new Uint32Array(0);
-  /** Direct: how often the same memory is mapped at once; otherwise 1, but see mappings.ts for bounce slots. */
-  repeats: Uint32Array = new Uint32Array(0);
-  /** In the order of beginning, from 0. */
-  id: Float64Array = new Float64Array(0);
+  site: Uint32Array = new Uint32Array(FIRST_ROWS);
+  /** Pieces of memory: 1, of a list or range as many as it has. Those that an event did not show are counted too. */
+  segments: Uint32Array = new Uint32Array(FIRST_ROWS);
+  /** Lists: entries that the driver gave, as the event says. */
+  entries: Uint32Array = new Uint32Array(FIRST_ROWS);
+  /** Pieces in {@link pieces}; {@link NO_SEGMENT}: the row itself is the one piece, or there is none. */
+  firstSegment: Int32Array = new Int32Array(FIRST_ROWS);
+  lastSegment: Int32Array = new Int32Array(FIRST_ROWS);
+  /** Remapped: how often its address was mapped again while it was live. */
+  overlaps: Uint8Array = new Uint8Array(FIRST_ROWS);
+  /** Its beginning in the order of the recording; unique. */
+  id: Float64Array = new Float64Array(FIRST_ROWS);
+  /** Its end in the same order; -1: live. */
+  endOrder: Float64Array = new Float64Array(FIRST_ROWS);
   /** State pointer or first physical address; -1: none. */
-  handle: Float64Array = new Float64Array(0);
-  /** Two-step: bytes that the next sync covers; end of the linked prefix; bytes linked outside of it. */
-  unsynced: Float64Array = new Float64Array(0);
-  linkedEnd: Float64Array = new Float64Array(0);
+  handle: Float64Array = new Float64Array(FIRST_ROWS);
+  /** Two-step: bytes linked now; bytes that the next sync covers; end of the linked prefix. */
+  linked: Float64Array = new Float64Array(FIRST_ROWS);
+  unsynced: Float64Array = new Float64Array(FIRST_ROWS);
+  linkedEnd: Float64Array = new Float64Array(FIRST_ROWS);
 
+  /** Names, by index. */
   readonly devices: string[] = [];
+  /** The pieces of mappings that have more than one. */
+  readonly pieces: Segments = new Segments();
+  readonly #numbers = new RowNumbers();
+  readonly #byPlace = new ChainedIndex();
+  readonly #byAddress = new ChainedIndex();
+  readonly #byHandle = new ChainedIndex();
+  #granule: number = PAGE_SIZE;
+  #capacity: number = FIRST_ROWS;
+
   /** Rows in use. */
-  live = 0;
+  get live(): number {
+    return this.#numbers.live;
+  }
+
   /** Rows that were ever in use lie in [0, used). */
-  used = 0;
-  #capacity = 0;
-  #free = -1;
-  /** Next row of the same slot of the page index, or of the free list. */
-  #next = new Int32Array(0);
-  #nextHandle = new Int32Array(0);
-  #slots = new Int32Array(FIRST_ROWS * 2).fill(-1);
-  #handles = new Int32Array(FIRST_ROWS * 2).fill(-1);
-  /** 1: in use. */
-  #inUse = new Uint8Array(0);
-
-  constructor() {
-    this.#grow(FIRST_ROWS);
+  get used(): number {
+    return this.#numbers.used;
   }
 
-  /** A row with its place in the index; the caller fills the rest. */
-  take(device: number, iova: number, handle: number): number {
-    let row = this.#free;
-    if (row >= 0) this.#free = this.#next[row]!;
-    else {
-      if (this.used === this.#capacity) this.#grow(this.#capacity * 2);
-      row = this.used++;
-    }
-    this.live++;
-    this.#inUse[row] = 1;
-    this.device[row] = device;
-    this.iova[row] = iova;
-    this.handle[row] = handle;
-    const slot = hashOf(Math.floor(iova / PAGE_SIZE)) & (this.#slots.length - 1);
-    this.#next[row] = this.#slots[slot]!;
-    this.#slots[slot] = row;
-    if (handle >= 0) {
-      const at = hashOf(handle) & (this.#handles.length - 1);
-      this.#nextHandle[row] = this.#handles[at]!;
-      this.#handles[at] = row;
-    }
-    return row;
-  }
-
-  /** Gives the row back. */
-  release(row: number): void {
-    const slot = hashOf(Math.floor(this.iova[row]! / PAGE_SIZE)) & (this.#slots.length - 1);
-    unchain(this.#slots, this.#next, slot, row);
-    if (this.handle[row]! >= 0)
-      unchain(this.#handles, this.#nextHandle, hashOf(this.handle[row]!) & (this.#handles.length - 1), row);
-    this.#inUse[row] = 0;
-    this.#next[row] = this.#free;
-    this.#free = row;
-    this.live--;
+  /** Rows there is room for. */
+  get capacity(): number {
+    return this.#capacity;
   }
 
   isLive(row: number): boolean {
-    return this.#inUse[row] === 1;
+    return this.#numbers.isLive(row);
   }
 
-  /** The newest row whose address lies on `page`, whatever its device; -1: none. */
-  firstAt(page: number): number {
-    return this.#onPage(this.#slots[hashOf(page) & (this.#slots.length - 1)]!, page);
+  /** The smallest piece of address space that the IOMMU maps, bytes: a power of two. */
+  get granule(): number {
+    return this.#granule;
   }
 
-  /** The next older one on the same page. */
-  nextAt(row: number, page: number): number {
-    return this.#onPage(this.#next[row]!, page);
-  }
-
-  #onPage(row: number, page: number): number {
-    while (row >= 0 && Math.floor(this.iova[row]! / PAGE_SIZE) !== page) row = this.#next[row]!;
-    return row;
-  }
-
-  /** The newest row with this handle, or -1; then the next older one. */
-  firstOf(handle: number): number {
-    return this.#ofHandle(this.#handles[hashOf(handle) & (this.#handles.length - 1)]!, handle);
-  }
-
-  nextOf(row: number, handle: number): number {
-    return this.#ofHandle(this.#nextHandle[row]!, handle);
-  }
-
-  #ofHandle(row: number, handle: number): number {
-    while (row >= 0 && this.handle[row] !== handle) row = this.#nextHandle[row]!;
-    return row;
-  }
-
-  #grow(capacity: number): void {
-    const wider = <T extends Column>(make: new (length: number) => T, old: T): T => {
-      const column = new make(capacity);
-      column.set(old as never);
-      return column;
-    };
-    this.kind = wider(Uint8Array, this.kind);
-    this.device = wider(Uint16Array, this.device);
-    this.direction = wider(Uint8Array, this.direction);
-    this.translated = wider(Uint8Array, this.translated);
-    this.flags = wider(Uint8Array, this.flags);
-    this.iova = wider(Float64Array, this.iova);
-    this.length = wider(Float64Array, this.length);
-    this.reserved = wider(Float64Array, this.reserved);
-    this.phys = wider(Float64Array, this.phys);
-    this.startNs = wider(Float64Array, this.startNs);
-    this.endNs = wider(Float64Array, this.endNs);
-    this.cpu = wider(Uint16Array, this.cpu);
-    this.pid = wider(Int32Array, this.pid);
-    this.task = wider(Uint32Array, this.task);
-    this.type = wider(Uint16Array, this.type);
-    this.site = wider(Uint32Array, this.site);
-    this.segments = wider(Uint32Array, this.segments);
-    this.repeats = wider(Uint32Array, this.repeats);
-    this.id = wider(Float64Array, this.id);
-    this.handle = wider(Float64Array, this.handle);
-    this.unsynced = wider(Float64Array, this.unsynced);
-    this.linkedEnd = wider(Float64Array, this.linkedEnd);
-    this.#next = wider(Int32Array, this.#next);
-    this.#nextHandle = wider(Int32Array, this.#nextHandle);
-    this.#inUse = wider(Uint8Array, this.#inUse);
-    this.#capacity = capacity;
-    this.#rehash(capacity * 2);
-  }
-
-  #rehash(slots: number): void {
-    this.#slots = new Int32Array(slots).fill(-1);
-    this.#handles = new Int32Array(slots).fill(-1);
-    // Oldest first, so that the newest stays first in its chain.
+  set granule(bytes: number) {
+    this.#granule = bytes;
+    this.#byPlace.clear();
     const rows: number[] = [];
-    for (let row = 0; row < this.used; row++) if (this.#inUse[row] === 1) rows.push(row);
-    rows.sort((a, b) => this.id[a]! - this.id[b]!);
-    for (const row of rows) {
-      const slot = hashOf(Math.floor(this.iova[row]! / PAGE_SIZE)) & (slots - 1);
-      this.#next[row] = this.#slots[slot]!;
-      this.#slots[slot] = row;
-      if (this.handle[row]! < 0) continue;
-      const at = hashOf(this.handle[row]!) & (slots - 1);
-      this.#nextHandle[row] = this.#handles[at]!;
-      this.#handles[at] = row;
+    for (let row = 0; row < this.used; row++)
+      if (this.isLive(row) && (this.flags[row]! & FINDABLE) !== 0 && this.#hasPlace(row)) rows.push(row);
+    rows.sort((a, b) => this.id[a]! - this.id[b]!); // oldest first: the newest is found first
+    for (const row of rows) this.#byPlace.add(row, this.#placeHash(row));
+  }
+
+  /** A row; the caller fills it and, if it is to be found, calls {@link enter}. */
+  take(): number {
+    const row = this.#numbers.take();
+    if (row === this.#capacity) this.#grow(this.#capacity * 2);
+    this.flags[row] = 0;
+    this.firstSegment[row] = NO_SEGMENT;
+    this.lastSegment[row] = NO_SEGMENT;
+    return row;
+  }
+
+  /** From now on it is found by its address and its handle, which stay as they are. */
+  enter(row: number): void {
+    this.flags[row] = this.flags[row]! | FINDABLE;
+    if (this.#hasPlace(row)) this.#byPlace.add(row, this.#placeHash(row));
+    this.#byAddress.add(row, hashOf(this.iova[row]!, this.device[row]!));
+    if (this.handle[row]! >= 0) this.#byHandle.add(row, hashOf(this.handle[row]!, this.device[row]!));
+  }
+
+  /** Gives the row and its pieces back. */
+  release(row: number): void {
+    if ((this.flags[row]! & FINDABLE) !== 0) {
+      if (this.#hasPlace(row)) this.#byPlace.remove(row, this.#placeHash(row));
+      this.#byAddress.remove(row, hashOf(this.iova[row]!, this.device[row]!));
+      if (this.handle[row]! >= 0) this.#byHandle.remove(row, hashOf(this.handle[row]!, this.device[row]!));
     }
+    this.pieces.release(this.firstSegment[row]!);
+    this.#numbers.release(row);
   }
-}
 
-type Column = Uint8Array | Uint16Array | Uint32Array | Int32Array | Float64Array;
-
-function unchain(slots: Int32Array, next: Int32Array, slot: number, row: number): void {
-  let at = slots[slot]!;
-  if (at === row) {
-    slots[slot] = next[row]!;
-    return;
+  /** Appends a piece of memory to `row`. */
+  addPiece(row: number, iova: number, phys: number, length: number): number {
+    const at = this.pieces.add(iova, phys, length);
+    const last = this.lastSegment[row]!;
+    if (last >= 0) this.pieces.next[last] = at;
+    else this.firstSegment[row] = at;
+    this.lastSegment[row] = at;
+    return at;
   }
-  while (next[at] !== row) at = next[at]!;
-  next[at] = next[row]!;
-}
 
-/** Mixes a whole number of up to 53 bits. */
-export function hashOf(value: number): number {
-  const low = value | 0;
-  const high = (value / 0x1_0000_0000) | 0;
-  let mixed = Math.imul(low ^ Math.imul(high, 0x9e3779b1), 0x85ebca6b);
-  mixed ^= mixed >>> 13;
-  mixed = Math.imul(mixed, 0xc2b2ae35);
-  return (mixed ^ (mixed >>> 16)) >>> 0;
+  /** Calls `visit` with each piece of memory of `row` that is known, in the order in which they were mapped. */
+  eachPiece(row: number, visit: (iova: number, phys: number, length: number) => void): void {
+    let at = this.firstSegment[row]!;
+    if (at < 0) {
+      if (this.segments[row]! > 0) visit(this.iova[row]!, this.phys[row]!, this.length[row]!);
+      return;
+    }
+    const { iova, phys, length, next } = this.pieces;
+    for (; at >= 0; at = next[at]!) visit(iova[at]!, phys[at]!, length[at]!);
+  }
+
+  /** The newest row that begins in the same granule as `address`, whatever its device; -1: none. Direct ones have no place. */
+  firstNear(address: number): number {
+    const place = Math.floor(address / this.#granule);
+    return this.#atPlace(this.#byPlace.first(hashOf(place)), place);
+  }
+
+  /** The next older one in the granule of `row`. */
+  nextNear(row: number): number {
+    return this.#atPlace(this.#byPlace.next(row), Math.floor(this.iova[row]! / this.#granule));
+  }
+
+  #atPlace(row: number, place: number): number {
+    while (row >= 0 && Math.floor(this.iova[row]! / this.#granule) !== place) row = this.#byPlace.next(row);
+    return row;
+  }
+
+  /** The newest row of `device` at exactly `iova`; -1: none. */
+  firstOf(device: number, iova: number): number {
+    return this.#atAddress(this.#byAddress.first(hashOf(iova, device)), device, iova);
+  }
+
+  /** The next older one at the address of `row`. */
+  nextOf(row: number): number {
+    return this.#atAddress(this.#byAddress.next(row), this.device[row]!, this.iova[row]!);
+  }
+
+  #atAddress(row: number, device: number, iova: number): number {
+    while (row >= 0 && (this.iova[row] !== iova || this.device[row] !== device)) row = this.#byAddress.next(row);
+    return row;
+  }
+
+  /** The newest row of `device` with this handle; -1: none. */
+  firstWith(device: number, handle: number): number {
+    return this.#withHandle(this.#byHandle.first(hashOf(handle, device)), device, handle);
+  }
+
+  /** The next older one with the handle of `row`. */
+  nextWith(row: number): number {
+    return this.#withHandle(this.#byHandle.next(row), this.device[row]!, this.handle[row]!);
+  }
+
+  #withHandle(row: number, device: number, handle: number): number {
+    while (row >= 0 && (this.handle[row] !== handle || this.device[row] !== device)) row = this.#byHandle.next(row);
+    return row;
+  }
+
+  /** A direct mapping holds no address space of its own. */
+  #hasPlace(row: number): boolean {
+    return this.reached[row] !== DIRECT;
+  }
+
+  #placeHash(row: number): number {
+    return hashOf(Math.floor(this.iova[row]! / this.#granule));
+  }
+
+  #grow(rows: number): void {
+    this.kind = widened(this.kind, rows);
+    this.device = widened(this.device, rows);
+    this.direction = widened(this.direction, rows);
+    this.reached = widened(this.reached, rows);
+    this.flags = widened(this.flags, rows);
+    this.iova = widened(this.iova, rows);
+    this.length = widened(this.length, rows);
+    this.reserved = widened(this.reserved, rows);
+    this.phys = widened(this.phys, rows);
+    this.page = widened(this.page, rows);
+    this.pages = widened(this.pages, rows);
+    this.startNs = widened(this.startNs, rows);
+    this.endNs = widened(this.endNs, rows);
+    this.cpu = widened(this.cpu, rows);
+    this.pid = widened(this.pid, rows);
+    this.task = widened(this.task, rows);
+    this.type = widened(this.type, rows);
+    this.site = widened(this.site, rows);
+    this.segments = widened(this.segments, rows);
+    this.entries = widened(this.entries, rows);
+    this.firstSegment = widened(this.firstSegment, rows);
+    this.lastSegment = widened(this.lastSegment, rows);
+    this.overlaps = widened(this.overlaps, rows);
+    this.id = widened(this.id, rows);
+    this.endOrder = widened(this.endOrder, rows);
+    this.handle = widened(this.handle, rows);
+    this.linked = widened(this.linked, rows);
+    this.unsynced = widened(this.unsynced, rows);
+    this.linkedEnd = widened(this.linkedEnd, rows);
+    this.#byPlace.grow(rows, (row) => this.#placeHash(row));
+    this.#byAddress.grow(rows, (row) => hashOf(this.iova[row]!, this.device[row]!));
+    this.#byHandle.grow(rows, (row) => hashOf(this.handle[row]!, this.device[row]!));
+    this.#capacity = rows;
+  }
 }

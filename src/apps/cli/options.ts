@@ -86,6 +86,15 @@ export const time = (meaning: string): Option<number | undefined> =>
     return Number(match[1]) * factor;
   });
 
+/** A difference of times with its unit, may be negative, in nanoseconds. */
+export const seconds = (meaning: string): Option<number | undefined> =>
+  option("TIME", meaning, (word, name) => {
+    const match = /^([+-]?\d{1,12}(?:\.\d{1,9})?)(ns|us|µs|ms|s)?$/.exec(word);
+    const factor = { ns: 1, us: 1e3, µs: 1e3, ms: 1e6, s: 1e9 }[match?.[2] ?? "s"]!;
+    if (!match) throw new UsageError(`${name} ${word}: a time such as 0.78s, 780ms or -2.5s is needed`);
+    return Math.round(Number(match[1]) * factor);
+  });
+
 /** A size with its unit, in bytes. */
 export const size = (meaning: string): Option<number | undefined> =>
   option("SIZE", meaning, (word, name) => {
@@ -119,7 +128,7 @@ export const PART: { readonly from: Option<Moment | undefined>; readonly to: Opt
 /** The trace that a command reads. */
 export const TRACE: Argument = {
   name: "TRACE",
-  meaning: "a trace.dat, or the text of trace-cmd, tracefs or perf; gzip too, and - for standard input",
+  meaning: "a trace.dat, the text of trace-cmd, tracefs or perf, or a kernel log; gzip too, and - for standard input",
   completes: "file",
 };
 
@@ -135,4 +144,22 @@ const devices = list("NAME", "this device only: 0000:00:04.0");
 export const DEVICES: Option<readonly string[]> = {
   ...devices,
   read: (given, name) => devices.read(given, name).map(pciName),
+};
+
+/** DEVICE=BITS, may be given again: how many address bits a device drives. */
+export const deviceBits = (meaning: string): Option<ReadonlyMap<string, number>> => {
+  const pairs = list("DEVICE=BITS", meaning);
+  return {
+    ...pairs,
+    read: (given, name) =>
+      new Map(
+        pairs.read(given, name).map((pair): [string, number] => {
+          const match = /^(.+)=(\d{1,2})$/.exec(pair);
+          const bits = Number(match?.[2]);
+          if (!match || bits < 12 || bits > 64)
+            throw new UsageError(`${name} ${pair}: a device and its address bits are needed, such as 0000:00:04.0=32`);
+          return [pciName(match[1]!), bits];
+        }),
+      ),
+  };
 };

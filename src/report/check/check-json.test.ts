@@ -60,3 +60,35 @@ test("every rule has a name of its own, a summary and advice that fit a sentence
     expect(advice).toMatch(/\.$/);
   }
 });
+
+test("the data hold the fault and the mapping as they are documented", async () => {
+  const trace = new SampleTrace().map(DISK, 0xfffe1000, 0x8000, 2048, "FROM_DEVICE").wait(10_000);
+  trace.event("io_page_fault", `IOMMU:drv ${DISK} iova=0x00000000fffe1010 flags=0x0000`);
+  const opened = await trace.open();
+  const result = await trace.check();
+  const { findings } = checkJson("t", opened, result) as { findings: Record<string, unknown>[] };
+  expect(findings[0]).toMatchObject({
+    rule: "device-fault",
+    severity: "error",
+    device: DISK,
+    fault: {
+      device: DISK,
+      address: "0xfffe1010",
+      access: "read",
+      count: 1,
+      source: "io_page_fault",
+      firstNs: 1_010_003_000,
+    },
+    mapping: {
+      relation: "live",
+      iova: "0xfffe1000",
+      length: 2048,
+      direction: "from-device",
+      mappedNs: 1_000_002_000,
+      endedNs: null,
+      distanceBytes: null,
+      side: null,
+      bits: null,
+    },
+  });
+});

@@ -3,9 +3,10 @@
  *
  * Addresses are hex strings; times are seconds, as the trace itself prints them; lengths are bytes.
  */
-import type { CheckResult, Evidence, Finding } from "../../analysis/index.ts";
+import type { CheckResult, Evidence, Finding, KernelSummary } from "../../analysis/index.ts";
 import { hex } from "../../base/index.ts";
 import type { Trace } from "../../trace/index.ts";
+import { faultJson } from "./fault-json.ts";
 
 /** Seconds on the trace's own clock. */
 export const secondsOf = (timeNs: number, timeBase: bigint): number =>
@@ -20,23 +21,26 @@ export function findingJson(finding: Finding, trace: Pick<Trace, "timeBase">): o
     device: device ?? null,
     iova: iova === undefined ? null : hex(iova),
     length: length ?? null,
-    time: secondsOf(timeNs, trace.timeBase),
+    time: timeNs < 0 ? null : secondsOf(timeNs, trace.timeBase),
     message,
+    ...faultJson(finding, trace.timeBase),
     evidence: evidence.map((event) => evidenceJson(event, trace.timeBase)),
     confidence,
     advice,
   };
 }
 
-/** One event of a finding. */
-export function evidenceJson(
-  { what, event, timeNs, cpu, pid, task, iova, length, site }: Evidence,
-  base: bigint,
-): object {
+/** One event of a finding, or a line of the kernel's log. */
+export function evidenceJson(evidence: Evidence, base: bigint): object {
+  const { what, event, timeNs, cpu, pid, task, iova, length, site, text, line } = evidence;
   const before = timeNs < 0;
+  const inLog = event === "kernel log";
   return {
     what,
-    ...(before ? { time: null } : { event, time: secondsOf(timeNs, base), cpu, task: `${task}-${pid}` }),
+    ...(before ? { time: null } : { event, time: secondsOf(timeNs, base) }),
+    ...(!before && !inLog && { cpu, task: `${task}-${pid}` }),
+    ...(text !== undefined && { text }),
+    ...(line !== undefined && { line }),
     ...(iova !== undefined && { iova: hex(iova) }),
     ...(length !== undefined && { length }),
     ...(site !== undefined && { site }),
@@ -49,7 +53,7 @@ export function checkJson(
   trace: { readonly timeBase: bigint; readonly damage?: object | undefined },
   result: CheckResult,
 ): object {
-  const { summary, findings, ambiguous, unknownStart, liveAtEnd, endUnsaid, eventTotal, lost } = result;
+  const { summary, findings, ambiguous, unknownStart, liveAtEnd, endNotRecorded, eventTotal, lost, kernel } = result;
   return {
     schema: "dmalink.check/1",
     file,
@@ -58,9 +62,17 @@ export function checkJson(
     ambiguous,
     unknownStart,
     liveAtEnd,
-    endUnsaid,
+    endNotRecorded,
     events: eventTotal,
     lost,
+    ...(kernel.messages > 0 && { kernel: kernelJson(kernel) }),
     ...(trace.damage && { damage: trace.damage }),
   };
 }
+
+/** What the kernel's lines held besides the findings. */
+const kernelJson = ({ clock, unknown, ...rest }: KernelSummary): object => ({
+  ...rest,
+  unknown: { count: unknown.count, first: unknown.first.map(({ text, line }) => ({ text, line: line ?? null })) },
+  clock: clock ?? null,
+});

@@ -3,6 +3,7 @@ import {
   type CheckResult,
   type Evidence,
   type Finding,
+  type KernelSummary,
   RULES,
   SEVERITIES,
   type Severity,
@@ -10,7 +11,7 @@ import {
 import { bytes, count, duration, hex, plural } from "../../base/index.ts";
 import { type Emphasis, PLAIN, type Style } from "../text/style.ts";
 import { paragraph } from "../text/text-table.ts";
-import { endUnsaidNote, lostWords, NOTHING_RECORDED } from "../wording.ts";
+import { endNotRecordedNote, lostWords, NOTHING_RECORDED } from "../wording.ts";
 import { secondsOf } from "./check-json.ts";
 
 /** Findings of one rule that are printed; the others are counted. */
@@ -22,6 +23,8 @@ export interface CheckedTrace {
   readonly file: string;
   readonly format: string;
   readonly timeBase: bigint;
+  /** What its times count: of a kernel's log "dmesg", "wall" or "none". */
+  readonly clock: string | undefined;
   readonly damage: { readonly message: string } | undefined;
   readonly result: CheckResult;
 }
@@ -29,30 +32,48 @@ export interface CheckedTrace {
 /** The whole answer for one file. */
 export function checkText(checked: CheckedTrace, style: Style = PLAIN): string {
   const { width } = style;
-  const { file, format, damage, result } = checked;
+  const { file, format, result } = checked;
   const { findings, summary } = result;
-  const lost = damage ? "the rest is damaged" : lostWords(result.lost);
   const lines = [
-    ...paragraph(
-      `${file}: ${format}, ${plural(result.eventTotal, "event")} over ${duration(result.durationNs)}, ${lost}`,
-      width,
-    ),
-    ...paragraph(
-      `${plural(result.mappings, "mapping")}${result.devices.length === 0 ? "" : ` of ${plural(result.devices.length, "device")}`} followed, ${count(result.liveAtEnd)} live at the end`,
-      width,
-    ),
-    ...paragraph(isEmpty(result) ? NOTHING_RECORDED : headline(findings, summary), width).map((line) =>
+    ...paragraph(`${file}: ${format}, ${extent(checked)}`, width),
+    ...paragraph(followed(checked), width),
+    ...paragraph(isEmpty(result) ? nothing(checked) : headline(findings, summary), width).map((line) =>
       style.paint(verdictOf(checked), line),
     ),
   ];
   for (const rule of RULES) {
     const own = findings.filter((finding) => finding.rule === rule.name);
-    if (own.length > 0) lines.push("", ...ruleText(own, summary[rule.name] ?? own.length, checked.timeBase, style));
+    if (own.length > 0) lines.push("", ...ruleText(own, summary[rule.name] ?? own.length, checked, style));
   }
-  const notes = notesOf(result, style);
+  const notes = [...notesOf(result), ...kernelNotes(result.kernel, format)].flatMap((note) => paragraph(note, width));
   if (notes.length > 0) lines.push("", ...notes);
   return `${lines.join("\n")}\n`;
 }
+
+/** How much was read, and whether that is all. */
+function extent({ format, clock, damage, result }: CheckedTrace): string {
+  if (format === LOG) {
+    const over = clock === "none" ? "without times" : `over ${duration(result.durationNs)}`;
+    return `${plural(result.kernel.messages, "message")} ${over}`;
+  }
+  const lost = damage ? "the rest is damaged" : lostWords(result.lost);
+  return `${plural(result.eventTotal, "event")} over ${duration(result.durationNs)}, ${lost}`;
+}
+
+/** What was followed: mappings, or what the kernel told. */
+function followed({ format, result }: CheckedTrace): string {
+  const of = (devices: readonly string[]): string =>
+    devices.length === 0 ? "" : ` of ${plural(devices.length, "device")}`;
+  if (format === LOG)
+    return `${plural(result.kernel.faults, "fault")}${of(result.kernel.devices)} told; a log has no mappings`;
+  return `${plural(result.mappings, "mapping")}${of(result.devices)} followed, ${count(result.liveAtEnd)} live at the end`;
+}
+
+const nothing = ({ format }: CheckedTrace): string =>
+  format === LOG ? "No line of this log tells of a DMA fault, or of another misuse of DMA." : NOTHING_RECORDED;
+
+/** The format of a kernel's log. */
+const LOG = "kernel log";
 
 /** How the verdict on one trace stands out: as its worst finding, or as good where it was whole. */
 function verdictOf({ damage, result }: CheckedTrace): Emphasis {
@@ -77,25 +98,38 @@ export function headline(findings: readonly Finding[], summary: Readonly<Record<
   return `${say("error", "error", "errors")}, ${say("warning", "warning", "warnings")}, ${advice}`;
 }
 
-function ruleText(findings: readonly Finding[], total: number, timeBase: bigint, style: Style): string[] {
+function ruleText(
+  findings: readonly Finding[],
+  total: number,
+  { timeBase, clock }: CheckedTrace,
+  style: Style,
+): string[] {
   const [first] = findings;
   const worst = SEVERITIES.find((severity) => findings.some((finding) => finding.severity === severity))!;
   const lines = [style.paint(worst, `${worst} ${first!.rule}${total > 1 ? ` (${count(total)})` : ""}`)];
-  for (const finding of findings.slice(0, SHOWN)) lines.push(...findingText(finding, timeBase, style));
+  for (const finding of findings.slice(0, SHOWN)) lines.push(...findingText(finding, timeBase, style, clock));
   if (total > SHOWN) lines.push(`  ... and ${count(total - SHOWN)} more; --json lists them`);
-  const [label, ...rest] = paragraph(`${TO_DO} ${first!.advice}`, style.width, "  ");
-  lines.push(label!.replace(TO_DO, style.paint("strong", TO_DO)), ...rest);
+  // Of faults each may need something else.
+  for (const advice of new Set(findings.slice(0, SHOWN).map((finding) => finding.advice))) {
+    const [label, ...rest] = paragraph(`${TO_DO} ${advice}`, style.width, "  ");
+    lines.push(label!.replace(TO_DO, style.paint("strong", TO_DO)), ...rest);
+  }
   return lines;
 }
 
-/** What happened and the events that show it. */
-export function findingText(finding: Finding, timeBase: bigint, { width }: Style = PLAIN): string[] {
+/** What happened and the events that show it; `clock` as in {@link CheckedTrace}. */
+export function findingText(
+  finding: Finding,
+  timeBase: bigint,
+  { width }: Style = PLAIN,
+  clock?: string | undefined,
+): string[] {
   const sure = finding.confidence === "certain" ? "" : ` (${finding.confidence})`;
   const lines = paragraph(`- ${finding.message}${sure}`, width, "  ", "    ");
-  const rows = finding.evidence.map((event) => placeOf(event, timeBase));
+  const rows = finding.evidence.map((event) => placeOf(event, timeBase, clock));
   const widths = [0, 1, 2, 3, 4].map((column) => Math.max(0, ...rows.map((row) => row[column]?.length ?? 0)));
   for (const [i, row] of rows.entries()) {
-    const { iova, length, site } = finding.evidence[i]!;
+    const { iova, length, site, text } = finding.evidence[i]!;
     const more = [
       ...(iova === undefined || iova === finding.iova ? [] : [hex(iova)]),
       ...(length === undefined || length === finding.length ? [] : [bytes(length)]),
@@ -103,14 +137,22 @@ export function findingText(finding: Finding, timeBase: bigint, { width }: Style
     ];
     const cells = [...row.map((cell, column) => cell.padEnd(widths[column]!)), ...more];
     lines.push(...inColumns(cells, width, widths[0]! + 6));
+    if (text !== undefined) lines.push(...paragraph(text, width, "      | "));
   }
   return lines;
 }
 
-/** What it means here, when, on which CPU, in which task, and the event. */
-function placeOf({ what, event, timeNs, cpu, pid, task }: Evidence, timeBase: bigint): string[] {
+/** What it means here, when, on which CPU, in which task, and the event; of a line of a log, which line. */
+function placeOf(evidence: Evidence, timeBase: bigint, clock: string | undefined): string[] {
+  const { what, event, timeNs, cpu, pid, task, line } = evidence;
+  const at = `${secondsOf(timeNs, timeBase).toFixed(6)} s`;
+  if (line !== undefined) {
+    // A date is told by the line itself; without a clock in common there is no time.
+    const timed = timeNs >= 0 && clock !== "wall" && clock !== "none";
+    return timed ? [what, at, `line ${count(line)}`] : [what, `line ${count(line)}`];
+  }
   if (timeNs < 0) return [what, "before the recording"];
-  return [what, `${secondsOf(timeNs, timeBase).toFixed(6)} s`, `CPU ${cpu}`, `${task}-${pid}`, event];
+  return [what, at, `CPU ${cpu}`, `${task}-${pid}`, event];
 }
 
 /** `cells` side by side; those that do not fit go to a line below, indented. */
@@ -125,7 +167,7 @@ function inColumns(cells: readonly string[], width: number, indent: number): str
   return lines.map((line) => line.trimEnd());
 }
 
-function notesOf(result: CheckResult, { width }: Style): string[] {
+function notesOf(result: CheckResult): string[] {
   const notes: string[] = [];
   if (result.ambiguous > 0)
     notes.push(
@@ -135,8 +177,38 @@ function notesOf(result: CheckResult, { width }: Style): string[] {
     notes.push(
       `${plural(result.mapsOverLive, "time")} such a mapping was made over a live one: of another device that uses the same address, or an unmap is missing. Probe events tell which (dmalink record --probes).`,
     );
-  if (result.endUnsaid > 0) notes.push(endUnsaidNote(result.endUnsaid));
+  if (result.endNotRecorded > 0) notes.push(endNotRecordedNote(result.endNotRecorded));
   if (result.lost !== 0)
     notes.push("Events were lost: what would rest on an event that is not there was not concluded.");
-  return notes.flatMap((note) => paragraph(note, width));
+  return notes;
 }
+
+/** What the kernel's lines held besides the findings: what it kept back, what is not understood, whose clock they are on. */
+function kernelNotes({ suppressed, unknown, unkept, clock }: KernelSummary, format: string): string[] {
+  const notes: string[] = [];
+  for (const [by, lines] of Object.entries(suppressed))
+    notes.push(
+      `The kernel kept ${plural(lines, "line")} of ${by} back (its rate limit): there were more faults than are told.`,
+    );
+  if (unknown.count > 0) {
+    const [first] = unknown.first;
+    const where = first!.line === undefined ? "" : ` (line ${count(first!.line)})`;
+    notes.push(
+      `${plural(unknown.count, "line")} about an IOMMU ${unknown.count === 1 ? "is" : "are"} not understood; the first${where}: ${first!.text}`,
+    );
+  }
+  if (unkept > 0) notes.push(`${plural(unkept, "line")} of the log told of more than can be kept: not looked at.`);
+  if (format === LOG || !clock) return notes;
+  if (clock.how === "found")
+    notes.push(
+      `The log's clock is ${offsetWords(clock.offsetNs)} the trace's, found from ${plural(clock.lines, "line")} in both.`,
+    );
+  else if (clock.how === "unknown")
+    notes.push(
+      "The log's times cannot be compared with the trace's: no line is in both. Record printk:console too (dmalink record does), or give the difference with --kernel-log-offset.",
+    );
+  return notes;
+}
+
+const offsetWords = (offsetNs: number): string =>
+  `${(Math.abs(offsetNs) / 1e9).toFixed(6)} s ${offsetNs >= 0 ? "behind" : "ahead of"}`;

@@ -7,6 +7,7 @@
 import { type Finding, RULES } from "../../analysis/index.ts";
 import { hex } from "../../base/index.ts";
 import { evidenceJson, secondsOf } from "./check-json.ts";
+import { faultJson } from "./fault-json.ts";
 
 const LEVELS = { error: "error", warning: "warning", advice: "note" } as const;
 
@@ -82,8 +83,9 @@ export function checkSarif(files: readonly CheckedFile[], version: string, unrea
               },
             ],
             properties: {
-              time: secondsOf(finding.timeNs, timeBase),
+              time: finding.timeNs < 0 ? null : secondsOf(finding.timeNs, timeBase),
               confidence: finding.confidence,
+              ...faultJson(finding, timeBase),
               evidence: finding.evidence.map((event) => evidenceJson(event, timeBase)),
             },
           })),

@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { gunzipSync } from "node:zlib";
 import { describe, expect, test } from "vitest";
-import { RequestBuilder, type Requests, readRequests } from "../../analysis/index.ts";
+import { Requests, readRequests } from "../../analysis/index.ts";
 import { type NvmeReplay, replayAsNvme } from "../../replay/index.ts";
 import { openTrace } from "../../trace/index.ts";
 import { nvmeText } from "./compare-nvme-text.ts";
@@ -60,9 +60,9 @@ describe("the text of a load as NVMe commands", () => {
   });
 
   test("says that there is nothing to send", async () => {
-    const builder = new RequestBuilder();
-    builder.allocated(0, 0, "0000:00:04.0", 0x5000, 4096);
-    const said = words(nvmeText(await replayAsNvme(builder.finish()), "strict"));
+    const segments = [{ iova: 0x5000, phys: 0x5000, length: 4096 }];
+    const coherent = Requests.of([{ kind: "coherent", segments, startNs: 0, endNs: undefined }]);
+    const said = words(nvmeText(await replayAsNvme(coherent), "strict"));
     expect(said).toBe(
       "As NVMe commands: no request of this recording can be one. " +
         "Left out, because no NVMe command can be them: 1 of coherent memory, which no command moves.",
@@ -70,10 +70,8 @@ describe("the text of a load as NVMe commands", () => {
   });
 
   test("shouts what is wrong", async () => {
-    const builder = new RequestBuilder();
-    builder.map(1, 0, 0x10, 0x5000, 1);
-    builder.unmap(2, 0x10, 1);
-    const result = await replayAsNvme(builder.finish());
+    const segments = [{ iova: 0x1_0000, phys: 0x5000, length: 4096 }];
+    const result = await replayAsNvme(Requests.of([{ segments, startNs: 1, endNs: 2 }]));
     const said = words(nvmeText({ ...result, mismatches: 7, failed: 2, leaks: ["entries: 1"] }, "strict"));
     expect(said).toContain("checked: 7 WRONG, 2 requests FAILED, NOT GIVEN BACK: entries: 1");
   });

@@ -61,7 +61,7 @@ export interface CompareReport {
 /** The kernel's own invalidations of this load, held against what was counted for the way it mapped. */
 export interface KernelCheck {
   readonly unmapEvents: number;
-  readonly unmapsOfUnseen: number;
+  readonly unmapsOfUnknown: number;
   readonly strategy: StrategyName;
   readonly invalidations: number;
   readonly equal: boolean;
@@ -74,21 +74,21 @@ export function kernelCheck(
   result: Comparison,
   { requestCap, hugePages, cachingMode }: ComparedAs,
 ): KernelCheck | undefined {
-  const { unmapEvents, unmapsOfUnseen } = requests;
+  const { unmapEvents, unmapsOfUnknown } = requests.counts;
   if (result.mode !== "strict" || unmapEvents === 0 || requestCap || hugePages || cachingMode) return undefined;
   // NVMe and its like: several segments by two-step, a single one by one-shot. That is what two-step replays.
   const { invalidations } = result.strategies.find(({ name }) => name === "two-step")!;
-  const expected = unmapEvents - unmapsOfUnseen;
+  const expected = unmapEvents - unmapsOfUnknown;
   const equal = invalidations === expected;
-  const seen = unmapsOfUnseen > 0 ? ` (${count(unmapsOfUnseen)} more for what is not in the recording)` : "";
+  const seen = unmapsOfUnknown > 0 ? ` (${count(unmapsOfUnknown)} more for what is not in the recording)` : "";
   const explanation = equal
     ? `The kernel unmapped ${plural(expected, "time")} in this recording${seen}, in strict mode as many invalidations; two-step needs the same here.`
     : `The kernel unmapped ${plural(expected, "time")} in this recording${seen}; two-step invalidates ${plural(invalidations, "time")} here. ` +
       `The difference: ${difference(requests)}.`;
-  return { unmapEvents, unmapsOfUnseen, strategy: "two-step", invalidations, equal, explanation };
+  return { unmapEvents, unmapsOfUnknown, strategy: "two-step", invalidations, equal, explanation };
 }
 
-function difference({ mapsOverLive }: Requests): string {
+function difference({ counts: { mapsOverLive } }: Requests): string {
   return mapsOverLive > 0
     ? `${count(mapsOverLive)} maps lie over live ones, of a second domain that the events do not tell apart`
     : "requests with gaps between their segments, which two-step maps one by one";

@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { gunzipSync } from "node:zlib";
 import { describe, expect, test } from "vitest";
-import { RequestBuilder, type Requests, readRequests } from "../../analysis/index.ts";
+import { Requests, readRequests } from "../../analysis/index.ts";
 import { type CompareOptions, compare, STRATEGY_NAMES } from "../../replay/index.ts";
 import { openTrace } from "../../trace/index.ts";
 import { type CompareReport, WHAT_IF, type WhatIf } from "./compare-report.ts";
@@ -33,16 +33,17 @@ function text(requests: Requests, options: CompareOptions = {}, whatIf?: WhatIf)
 
 /** Requests of these segments, each given back before the next. */
 function made(list: readonly (readonly (readonly [phys: number, pages: number])[])[]): Requests {
-  const builder = new RequestBuilder();
-  for (const [i, segments] of list.entries()) {
-    let page = 0x10000;
-    for (const [phys, pages] of segments) {
-      builder.map(i * 1000, 0, page, phys, pages);
-      page += pages;
-    }
-    builder.unmap(i * 1000 + 500, 0x10000, page - 0x10000);
-  }
-  return builder.finish();
+  return Requests.of(
+    list.map((segments, i) => ({
+      segments: segments.map(([phys, pages], k) => ({
+        iova: 0x1000_0000 + k * 0x10_0000,
+        phys,
+        length: pages * 4096,
+      })),
+      startNs: i * 1000,
+      endNs: i * 1000 + 500,
+    })),
+  );
 }
 
 const words = (said: string): string => said.replace(/\s+/g, " ");

@@ -221,13 +221,13 @@ function remarks({ result, requests, damage, options }: CompareReport): string[]
         ? `The cap of ${bytes(requestCap)} cuts ${plural(result.cut, "request")}: ${count(result.pieces)} are mapped instead of ${count(result.requests)}.`
         : `No request is longer than ${bytes(requestCap)}: the cap changes nothing. What the kernel had cut before recording stays cut.`,
     );
-  if (requests.ambiguous > 0)
+  if (requests.counts.ambiguous > 0)
     lines.push(
-      `${plural(requests.ambiguous, "request")} ambiguous: no event names the device; replayed on one device.`,
+      `${plural(requests.counts.ambiguous, "request")} ambiguous: no event names the device; replayed on one device.`,
     );
-  if (requests.liveAtStart > 0)
+  if (requests.counts.unknownStart > 0)
     lines.push(
-      `${plural(requests.liveAtStart, "teardown")} of what was mapped before the recording${damage ? ", or in the part that is lost," : ""} left out.`,
+      `${plural(requests.counts.unknownStart, "teardown")} of what was mapped before the recording${damage ? ", or in the part that is lost," : ""} left out.`,
     );
   if (result.liveAtEnd > 0)
     lines.push(`${plural(result.liveAtEnd, "request")} live at the end of the recording: the teardown is not counted.`);

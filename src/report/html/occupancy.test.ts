@@ -1,22 +1,22 @@
 /** The picture's numbers, held against a slow model. */
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { Mappings } from "../recording.ts";
+import { RequestColumns } from "../../analysis/index.ts";
 import { occupancyOf } from "./occupancy.ts";
 
 describe("an occupancy picture", () => {
   /** Mappings of one page each unless said. */
   function mappingsOf(
     list: readonly (readonly [iova: number, start: number, end: number, length?: number])[],
-  ): Mappings {
-    const mappings = new Mappings();
-    mappings.count = list.length;
-    for (const [i, [iova, start, end, length = 4096]] of list.entries()) {
-      mappings.iova[i] = iova;
-      mappings.length[i] = length;
-      mappings.startNs[i] = start;
-      mappings.endNs[i] = end;
-    }
+  ): RequestColumns {
+    const mappings = new RequestColumns();
+    for (const [i, [iova, startNs, end, length = 4096]] of list.entries())
+      mappings.add(
+        { segments: [{ iova, phys: iova, length }], startNs, endNs: end < 0 ? undefined : end },
+        [],
+        2 * i,
+        end < 0 ? -1 : 2 * i + 1,
+      );
     return mappings;
   }
 

@@ -46,20 +46,21 @@ export function occupancyOf(mappings: Mappings, chosen: readonly number[], optio
     const [from, to] = [at(start), Math.max(at(end), at(start))];
     const first = Math.min(Math.floor(from), columns - 1);
     const last = Math.min(Math.floor(to), columns - 1);
-    const iova = mappings.iova[row]!;
-    const stop = iova + Math.max(mappings.length[row]!, 1);
-    for (let piece = Math.floor(iova / rowBytes); piece * rowBytes < stop; piece++) {
-      const line = rowOf.get(piece)!;
-      const part = (Math.min(stop, (piece + 1) * rowBytes) - Math.max(iova, piece * rowBytes)) / rowBytes;
-      if (first === last) {
-        share[line * columns + first]! += part * (to - from);
-        continue;
+    mappings.eachRun(row, (iova, length) => {
+      const stop = iova + Math.max(length, 1);
+      for (let piece = Math.floor(iova / rowBytes); piece * rowBytes < stop; piece++) {
+        const line = rowOf.get(piece)!;
+        const part = (Math.min(stop, (piece + 1) * rowBytes) - Math.max(iova, piece * rowBytes)) / rowBytes;
+        if (first === last) {
+          share[line * columns + first]! += part * (to - from);
+          continue;
+        }
+        share[line * columns + first]! += part * (first + 1 - from);
+        share[line * columns + last]! += part * (to - last);
+        steps[line * (columns + 1) + first + 1]! += part;
+        steps[line * (columns + 1) + last]! -= part;
       }
-      share[line * columns + first]! += part * (first + 1 - from);
-      share[line * columns + last]! += part * (to - last);
-      steps[line * (columns + 1) + first + 1]! += part;
-      steps[line * (columns + 1) + last]! -= part;
-    }
+    });
   }
   for (let line = 0; line < used.length; line++) {
     let level = 0;
@@ -104,12 +105,12 @@ function piecesOf(
 ): Set<number> {
   const pieces = new Set<number>();
   for (const row of chosen) {
-    const iova = mappings.iova[row]!;
-    const stop = iova + Math.max(mappings.length[row]!, 1);
-    for (let piece = Math.floor(iova / size); piece * size < stop; piece++) {
-      pieces.add(piece);
-      if (pieces.size > enough) return pieces;
-    }
+    mappings.eachRun(row, (iova, length) => {
+      const stop = iova + Math.max(length, 1);
+      for (let piece = Math.floor(iova / size); piece * size < stop && pieces.size <= enough; piece++)
+        pieces.add(piece);
+    });
+    if (pieces.size > enough) return pieces;
   }
   return pieces;
 }

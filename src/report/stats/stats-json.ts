@@ -8,7 +8,7 @@ export function statsJson(
   { format, damage }: Pick<Trace, "format" | "damage">,
   result: TraceStats,
 ): object {
-  const { events, eventTotal, lost, durationNs, devices, ambiguous, liveAtStart, requests } = result;
+  const { events, eventTotal, lost, durationNs, devices, ambiguous, unknownStart, endNotRecorded } = result;
   return {
     schema: "dmalink.stats/1",
     file,
@@ -20,7 +20,7 @@ export function statsJson(
     durationNs,
     devices,
     ambiguous,
-    liveAtStart,
-    endUnsaid: requests.endUnsaid,
+    liveAtStart: unknownStart,
+    endNotRecorded,
   };
 }

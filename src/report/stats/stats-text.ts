@@ -4,7 +4,7 @@ import { bytes, count, duration } from "../../base/index.ts";
 import type { Trace } from "../../trace/index.ts";
 import { PLAIN, type Style } from "../text/style.ts";
 import { textTable } from "../text/text-table.ts";
-import { endUnsaidNote, lostWords } from "../wording.ts";
+import { endNotRecordedNote, lostWords } from "../wording.ts";
 
 /** The whole answer for one file. */
 export function statsText(
@@ -26,10 +26,10 @@ export function statsText(
   lines.push("");
   if (result.ambiguous > 0)
     lines.push(`${count(result.ambiguous)} mappings are ambiguous: no event beside them names their device.`);
-  if (result.requests.endUnsaid > 0) lines.push(endUnsaidNote(result.requests.endUnsaid));
-  if (result.liveAtStart > 0)
+  if (result.endNotRecorded > 0) lines.push(endNotRecordedNote(result.endNotRecorded));
+  if (result.unknownStart > 0)
     lines.push(
-      `${count(result.liveAtStart)} teardowns of what was mapped before the recording began${trace.damage ? ", or in the part that is lost" : ""}.`,
+      `${count(result.unknownStart)} teardowns of what was mapped before the recording began${trace.damage ? ", or in the part that is lost" : ""}.`,
     );
   if (result.devices.some((device) => device.liveAtEnd > 0) && !("unmap" in result.events || "map" in result.events))
     lines.push("No iommu:* events: a direct mapping needs no unmap, so what is live at the end is no leak.");
@@ -52,7 +52,9 @@ function deviceText(device: DeviceStats, { paint }: Style): string[] {
         ? `median ${duration(life.p50)}, 90% ${duration(life.p90)}, 99% ${duration(life.p99)}, longest ${duration(life.max)}`
         : "no mapping was seen from beginning to end"
     }`,
-    `  largest gap  ${bytes(device.largestGap)} between neighbours in its address space`,
+    ...(device.largestGap === undefined
+      ? []
+      : [`  largest gap  ${bytes(device.largestGap)} between neighbours in its address space`]),
     "",
     ...sizeTable(device),
   ];

@@ -141,22 +141,23 @@ export function* mappingRows({ mappings, trace }: Recording): Generator<Value[]>
 }
 
 /** Every request, in the order of beginning. */
-export function* requestRows({ requests, trace }: Recording): Generator<Value[]> {
+export function* requestRows({ requests, mappings, trace }: Recording): Generator<Value[]> {
   const time = clockOf(trace);
-  for (const request of requests.requests) {
+  for (const request of requests) {
     const lengths = request.segments.map(({ length }) => length);
+    const row = requests.rowOf(request.id);
     yield [
       BigInt(request.id),
       request.device ?? null,
       request.kind,
       request.direction ?? null,
-      BigInt(request.segments.length),
+      BigInt(mappings.segments[row]!),
       BigInt(runsOf(request)),
       size(request.length),
       size(lengths.reduce((least, length) => Math.min(least, length), lengths[0] ?? 0)),
       size(lengths.reduce((most, length) => Math.max(most, length), 0)),
-      unsigned(request.segments[0]?.iova ?? 0),
-      time(request.startNs),
+      unsigned(mappings.iova[row]!),
+      request.startNs < 0 ? null : time(request.startNs),
       request.endNs === undefined ? null : time(request.endNs),
       request.translated,
     ];

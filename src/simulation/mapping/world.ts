@@ -22,6 +22,7 @@ import { Arena } from "../../pagetable/index.ts";
 import type { Requester, TranslationUnit } from "../../platform/index.ts";
 import type { BouncePool } from "../../swiotlb/index.ts";
 import { readPieces, writePieces } from "../bytes.ts";
+import { methodsOf } from "../observers.ts";
 import type { PlantedParts, RunOptions } from "../scenario.ts";
 import { buildHost, buildVtd } from "./hardware.ts";
 import type { MappingConfig } from "./plan.ts";
@@ -224,16 +225,3 @@ export class World {
 
 /** Two below one switch, one below a root port of its own. */
 const SLOTS = ["0.0.0", "0.0.1", "0.1"] as const;
-
-/** The methods of an observer, which may stand on its prototype. */
-function methodsOf(observer: Observer | undefined): Observer {
-  if (!observer) return {};
-  const methods: Record<string, unknown> = {};
-  for (let from: object = observer; from && from !== Object.prototype; from = Object.getPrototypeOf(from) as object)
-    for (const name of Object.getOwnPropertyNames(from)) {
-      const method = (observer as Record<string, unknown>)[name];
-      if (name !== "constructor" && typeof method === "function")
-        methods[name] ??= (...values: unknown[]) => (method as (...all: unknown[]) => unknown).apply(observer, values);
-    }
-  return methods as Observer;
-}

@@ -19,6 +19,7 @@ import {
 } from "../../hosts/simulated/index.ts";
 import { DmaDomain } from "../../iommu/index.ts";
 import { vtdSecondStage } from "../../layouts/pagetable/index.ts";
+import { methodsOf } from "../observers.ts";
 import { Broken, type RunOptions } from "../scenario.ts";
 import { BLOCK, DISK_BLOCKS, type NvmeConfig, type NvmePlan } from "./plan.ts";
 
@@ -129,11 +130,15 @@ export class Disks {
           mode: mode === "lazy" ? "lazy" : "strict",
           domainId: ++this.#domains,
           observer: {
-            unmapped: (iova, length) => {
+            ...methodsOf(observer),
+            unmapped: (iova, length, bytes) => {
               if (mode === "lazy") for (let at = 0; at < length; at += PAGE_SIZE) stale.add((iova + at) / PAGE_SIZE);
-              observer?.unmapped?.(iova, length, length);
+              observer?.unmapped?.(iova, length, bytes);
             },
-            domainInvalidated: () => stale.clear(),
+            domainInvalidated: () => {
+              stale.clear();
+              observer?.domainInvalidated?.();
+            },
           },
         })
       : undefined;

@@ -15,6 +15,12 @@ export interface CheckSettings extends TimeWindow {
   readonly dmaDump: string | undefined;
   readonly snapshot: string | undefined;
   readonly root: string | undefined;
+  /** The kernel's log of the same machine. */
+  readonly kernelLog: string | undefined;
+  /** Nanoseconds from that log's clock to the trace's; `undefined`: to be found. */
+  readonly kernelLogOffsetNs: number | undefined;
+  /** Address bits that devices really drive, by name. */
+  readonly deviceBits: ReadonlyMap<string, number>;
 }
 
 /** And how it is answered. */
@@ -34,17 +40,25 @@ export interface CheckOptions extends CheckSettings {
  */
 export async function checkFile(path: string, settings: CheckSettings): Promise<CheckedTrace> {
   const start = await startState(settings);
+  const kernelLog =
+    settings.kernelLog === undefined
+      ? undefined
+      : await (await import("./kernel-log.ts")).readLog(settings.kernelLog, settings.bestEffort);
   let checked: CheckedTrace | undefined;
   await withTrace(path, settings, async (trace, progress) => {
     const result = await checkTrace(trace, {
       ...(settings.rules.length > 0 && { rules: settings.rules }),
       ...(settings.devices.length > 0 && { devices: settings.devices }),
       ...(start && { start }),
+      ...(kernelLog && { kernelLog }),
+      ...(settings.kernelLogOffsetNs !== undefined && { kernelLogOffsetNs: settings.kernelLogOffsetNs }),
+      deviceBits: settings.deviceBits,
       progress: (events) => progress.reached(undefined, plural(events, "event")),
     });
     progress.done();
     sayDamage(path, trace);
-    checked = { file: path, format: trace.format, timeBase: trace.timeBase, damage: trace.damage, result };
+    const { format, timeBase, clock, damage } = trace;
+    checked = { file: path, format, timeBase, clock, damage, result };
     return 0;
   });
   return checked!;
@@ -61,7 +75,7 @@ async function startState({ dmaDump, snapshot, root }: CheckSettings): Promise<S
  * @throws DmaError ERR_DMA_INPUT (ENODEV): which devices there are
  */
 export function refuseUnknownDevices(asked: readonly string[], checked: readonly CheckedTrace[]): void {
-  const found = new Set(checked.flatMap(({ result }) => result.devices));
+  const found = new Set(checked.flatMap(({ result }) => [...result.devices, ...result.kernel.devices]));
   for (const device of asked)
     if (!found.has(device))
       throw new DmaError(

@@ -50,8 +50,7 @@ export async function checkMany(paths: readonly string[], options: CheckOptions)
 
 /** Answers in the order of `paths`. */
 function inWorkers(paths: readonly string[], options: CheckOptions): Promise<Answer[]> {
-  const { rules, devices, bestEffort, dmaDump, snapshot, root, from, to } = options;
-  const settings: CheckSettings = { rules, devices, bestEffort, dmaDump, snapshot, root, from, to };
+  const { json: _json, sarif: _sarif, jobs: _jobs, version: _version, ...settings } = options;
   const jobs = Math.max(1, Math.min(options.jobs ?? availableParallelism(), paths.length));
   const progress = progressLine();
   progress.say("checking");

@@ -4,7 +4,20 @@ import type { CheckedTrace } from "../../../report/index.ts";
 import type { CheckOptions } from "../check/check-file.ts";
 import { type Command, command } from "../command.ts";
 import { UsageError } from "../exit-errors.ts";
-import { BEST_EFFORT, DEVICES, file, flag, JSON_ANSWER, list, PART, TRACE, text, wholeNumber } from "../options.ts";
+import {
+  BEST_EFFORT,
+  DEVICES,
+  deviceBits,
+  file,
+  flag,
+  JSON_ANSWER,
+  list,
+  PART,
+  seconds,
+  TRACE,
+  text,
+  wholeNumber,
+} from "../options.ts";
 import { answerStyle, print, printJson } from "../terminal/print.ts";
 
 const ruleNames = async (): Promise<string[]> =>
@@ -15,7 +28,9 @@ export const check: Command = command({
   summary: "what is wrong in recorded traces, and what to do",
   description:
     "Follows every mapping from its map to its unmap and judges it: leaks, double and short unmaps, addresses used too early or " +
-    "too late, waste. Each finding names the events that show it, and what to do. Exit code 1 if there is an error or a warning.",
+    "too late, waste. A device's faults are joined with whoever had the address: by iommu:io_page_fault, by the kernel's lines in the " +
+    "trace, or by its log beside it. A log alone (dmesg, journalctl -k) can be checked too. Each finding names the events that show " +
+    "it, and what to do. Exit code 1 if there is an error or a warning.",
   arguments: [{ ...TRACE, many: true }],
   options: {
     rule: list("NAME", "this rule only", ruleNames),
@@ -23,18 +38,35 @@ export const check: Command = command({
     dmaDump: file("what was mapped at the start: debugfs dma-api/dump"),
     snapshot: file("what was mapped at the start: page tables"),
     root: text("ADDRESS", "the snapshot's root table, without a NAME.json"),
+    kernelLog: file("the kernel's log of the same machine: dmesg or journalctl -k, in any of their formats"),
+    kernelLogOffset: seconds(
+      "what to add to that log's times to get the trace's; without it, found from lines in both",
+    ),
+    deviceBits: deviceBits("address bits that a device really drives: mappings beyond are found before they fault"),
     jobs: wholeNumber("traces at once; without it, one a processor", 1),
     json: JSON_ANSWER,
     sarif: flag("SARIF 2.1.0, on stdout"),
     ...PART,
     bestEffort: BEST_EFFORT,
   },
-  examples: ["dmalink check trace.dat.gz --device 0000:00:04.0", "dmalink check recorded/*.dat --jobs 4 --json"],
+  examples: [
+    "dmalink check trace.dat.gz --device 0000:00:04.0",
+    "dmalink check trace.dat --kernel-log dmesg.txt",
+    "dmalink check recorded/*.dat --jobs 4 --json",
+  ],
   async run({ arguments: traces, options, program }) {
-    const { rule, device, ...rest } = options;
+    const { rule, device, kernelLogOffset, ...rest } = options;
+    if (kernelLogOffset !== undefined && options.kernelLog === undefined)
+      throw new UsageError("--kernel-log-offset is the difference to a log: give --kernel-log too");
     if (options.root !== undefined && options.snapshot === undefined)
       throw new UsageError("--root is the root table of a snapshot: give --snapshot too");
-    const asked = { ...rest, rules: rule, devices: device, version: program.version };
+    const asked = {
+      ...rest,
+      rules: rule,
+      devices: device,
+      kernelLogOffsetNs: kernelLogOffset,
+      version: program.version,
+    };
     await refuseUnknownRules(rule);
     if (traces.length > 1) return (await import("../check/check-many.ts")).checkMany(traces, asked);
     const { checkJson, checkSarif, checkText } = await import("../../../report/index.ts");

@@ -10,8 +10,9 @@ export const record: Command = command({
   name: "record",
   summary: "record what this machine maps for DMA (Linux, as root)",
   description:
-    "Records the events of the DMA, IOMMU and bounce-buffer subsystems, by trace-cmd where it is installed, else by tracefs. " +
-    "What it changes on the machine is put back however it ends. Ends with the command behind --, after a time, or at Ctrl-C.",
+    "Records the events of the DMA, IOMMU and bounce-buffer subsystems and the kernel's own lines (on Intel, faults are told only " +
+    "there), by trace-cmd where it is installed, else by tracefs. What it changes on the machine is put back however it ends. " +
+    "Ends with the command behind --, after a time, or at Ctrl-C.",
   arguments: [],
   options: {
     for: time("how long: 10s, 500ms, 2m; without it and without a command, until Ctrl-C"),

@@ -20,7 +20,7 @@ import { DatWriter } from "../../../trace/write-dat.ts";
 import { EnvironmentError } from "../exit-errors.ts";
 import { StopRequest, UndoOnExit } from "../files/undo-on-exit.ts";
 import { addProbes, hasTwoStep, PROBES, removeProbes } from "./probes.ts";
-import { filterOf, planRecording } from "./record.ts";
+import { filterOf, planRecording, SYSTEMS } from "./record.ts";
 import { recordScript } from "./script.ts";
 import { recordWithTraceCmd } from "./trace-cmd.ts";
 import { findTracefs, Tracefs } from "./tracefs.ts";
@@ -265,7 +265,12 @@ describe("what is recorded", () => {
   test("is every system that this kernel has, in a file that is not yet under its name", () => {
     fake.put("events/iommu/map/format", "");
     fake.put("events/swiotlb/swiotlb_bounced/format", "");
-    expect(planned({}, false)).toEqual({ systems: ["dma", "iommu", "swiotlb"], file: "out.dat.part", said: "" });
+    fake.put("events/printk/console/format", "");
+    expect(planned({}, false)).toEqual({
+      systems: ["dma", "iommu", "swiotlb", "printk"],
+      file: "out.dat.part",
+      said: "",
+    });
     expect(planned({ probes: true }, true).systems).toContain("dmalink");
   });
 
@@ -319,11 +324,21 @@ describe("what trace-cmd and the script are asked", () => {
 
   test("the script quotes what the shell would take apart", () => {
     const script = recordScript(
-      { file: "it's.dat", seconds: 2, command: [], devices: [], probes: true, bufferKiB: 64, clock: "mono" },
+      {
+        file: "it's.dat",
+        seconds: 2,
+        command: [],
+        devices: [],
+        systems: SYSTEMS,
+        probes: true,
+        bufferKiB: 64,
+        clock: "mono",
+      },
       () => "",
     );
     expect(script).toContain("out='it'\\''s.dat'");
     expect(script).toContain("sleep 2");
+    expect(script).toContain("for s in dma iommu swiotlb printk dmalink;");
     for (const { name } of PROBES) expect(script).toContain(`-:dmalink/${name}`);
   });
 });

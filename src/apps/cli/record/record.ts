@@ -1,9 +1,9 @@
 /**
  * `dmalink record`: records what this machine maps for DMA, on Linux, as root.
  *
- * Idea: the events of the DMA, IOMMU and bounce-buffer subsystems, and on request probes on the two-step functions, into
- * one trace.dat: by trace-cmd where it is installed, else by tracefs directly. Promises: what was changed on the machine is
- * put back however the recording ends; what is missing is said with its cure (exit 3) before anything is changed.
+ * Idea: the events of the DMA, IOMMU and bounce-buffer subsystems, the kernel's own lines, and on request probes on the two-step
+ * functions, into one trace.dat: by trace-cmd where it is installed, else by tracefs directly. Promises: what was changed on the
+ * machine is put back however the recording ends; what is missing is said with its cure (exit 3) before anything is changed.
  */
 import { spawn } from "node:child_process";
 import { accessSync, constants, existsSync, statSync, writeFileSync } from "node:fs";
@@ -40,7 +40,8 @@ export interface RecordOptions {
 
 /** One clock for all CPUs, so that an unmap does not seem to come before its map on another CPU. */
 const CLOCK = "mono";
-const SYSTEMS: readonly string[] = ["dma", "iommu", "swiotlb"];
+/** `printk` is the kernel's own lines: on VT-d the only place where a device's fault is told. */
+export const SYSTEMS: readonly string[] = ["dma", "iommu", "swiotlb", "printk"];
 /** The field that names the device; `iommu:map` and `unmap` have none. */
 const DEVICE_FIELD: Readonly<Record<string, string>> = { dma: "device", swiotlb: "dev_name", [PROBE_GROUP]: "dev" };
 
@@ -56,7 +57,7 @@ export async function record(options: RecordOptions): Promise<number> {
   const { file, forMs, devices, probes, bufferKiB, command } = options;
   if (options.printScript) {
     const seconds = forMs === undefined ? undefined : forMs / 1000;
-    const plan = { file, seconds, command, devices, probes, bufferKiB, clock: CLOCK };
+    const plan = { file, seconds, command, devices, systems: SYSTEMS, probes, bufferKiB, clock: CLOCK };
     process.stdout.write(recordScript(plan, (system) => filterOf(system, devices)));
     return 0;
   }

@@ -11,6 +11,8 @@ export interface ScriptPlan {
   readonly seconds: number | undefined;
   readonly command: readonly string[];
   readonly devices: readonly string[];
+  /** Whose events are switched on, where the kernel has them. */
+  readonly systems: readonly string[];
   readonly probes: boolean;
   readonly bufferKiB: number;
   readonly clock: string;
@@ -22,7 +24,7 @@ export const quoted = (word: string): string => `'${word.replaceAll("'", `'\\''`
 export function recordScript(plan: ScriptPlan, filterOf: (system: string) => string): string {
   const { file, seconds, command, probes, bufferKiB, clock } = plan;
   const load = command.length > 0 ? command.map(quoted).join(" ") : seconds !== undefined ? `sleep ${seconds}` : "";
-  const systems = ["dma", "iommu", "swiotlb", ...(probes ? [PROBE_GROUP] : [])];
+  const systems = [...plan.systems, ...(probes ? [PROBE_GROUP] : [])];
   const filters = systems.filter((system) => filterOf(system) !== "");
   const probeLines = PROBES.flatMap((probe) => {
     const [first, second] = definitionsOf(probe).map((definition) => quoted(definition));

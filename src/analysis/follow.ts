@@ -1,0 +1,109 @@
+/**
+ * Follows a trace: every event goes to who follows its kind, every mapping to whoever wants to see it, and what was seen is counted.
+ *
+ * Idea: there is one matcher of maps and unmaps (lifetimes/), and this is its door: `check`, `stats`, `compare`, `export` and `query`
+ * are watchers and sinks of it, so that no two of them can tell two stories of one trace.
+ * Promises: memory follows what is live at once, not the length of the trace.
+ */
+import { type EventBatch, LOST_EVENTS, type Trace } from "../trace/index.ts";
+import { Dispatch } from "./lifetimes/dispatch.ts";
+import { Ledger, type LifetimeCounts, type LifetimeSink } from "./lifetimes/ledger.ts";
+import type { Watcher } from "./lifetimes/watcher.ts";
+import type { StartState } from "./start-state.ts";
+
+/** What a consumer wants to see of each event beside the mappings. */
+export type EventVisitor = (batch: EventBatch, row: number) => void;
+
+/** What a trace holds, in numbers: the same ones wherever they are told. */
+export interface TraceCounts extends LifetimeCounts {
+  readonly eventTotal: number;
+  /** Events by name, most first; marks of lost events are none. */
+  readonly events: Readonly<Record<string, number>>;
+  /** Events that the kernel or the recorder says were lost; -1 when it only says that some were. */
+  readonly lost: number;
+  /** From the first event to the last. */
+  readonly durationNs: number;
+  /** Devices that events named, in that order. */
+  readonly devices: readonly string[];
+}
+
+export interface FollowOptions {
+  /** Who sees every mapping once, when it ends or when the trace does. */
+  readonly sinks?: readonly LifetimeSink[];
+  /** Sees every event, before it is followed. */
+  readonly visit?: EventVisitor;
+  /** Sees every batch when all its events were followed. */
+  readonly afterBatch?: (batch: EventBatch) => void;
+  /** What was mapped when the recording began. */
+  readonly start?: StartState;
+  /** Called with the number of events so far, once a batch. */
+  readonly progress?: (events: number) => void;
+}
+
+/**
+ * Reads all of `trace`.
+ *
+ * @throws DmaError ERR_DMA_TRACE_DAMAGED (EINVAL), unless the trace was opened for best effort
+ */
+export async function followTrace(trace: Trace, options: FollowOptions = {}): Promise<TraceCounts> {
+  const follow = new Follow(trace, options);
+  await follow.all();
+  return follow.finish();
+}
+
+/** The same in steps, for who watches as well. */
+export class Follow {
+  readonly ledger: Ledger;
+  readonly dispatch: Dispatch;
+  readonly #trace: Trace;
+  readonly #options: FollowOptions;
+
+  constructor(trace: Trace, options: FollowOptions) {
+    this.#trace = trace;
+    this.#options = options;
+    this.ledger = new Ledger(options.sinks);
+    this.dispatch = new Dispatch(this.ledger, trace);
+  }
+
+  watch(watcher: Watcher): void {
+    this.ledger.watch(watcher);
+  }
+
+  /** Reads to the end. */
+  async all(): Promise<void> {
+    const { start, visit, afterBatch, progress } = this.#options;
+    start?.seed(this.dispatch, this.ledger);
+    for await (const batch of this.#trace.batches()) {
+      if (visit) for (let row = 0; row < batch.count; row++) visit(batch, row);
+      this.dispatch.batch(batch);
+      afterBatch?.(batch);
+      progress?.(this.dispatch.eventTotal);
+    }
+    this.dispatch.iommu.finish();
+  }
+
+  /** The trace has ended: those who watch are told, then all that is left is shown. */
+  finish(): TraceCounts {
+    const { ledger, dispatch } = this;
+    for (const hook of ledger.hooks.finish) hook();
+    ledger.finish();
+    dispatch.iommu.showWaiting();
+    return {
+      ...ledger.counts,
+      eventTotal: dispatch.eventTotal,
+      events: this.#events(),
+      lost: this.#trace.lost,
+      durationNs: dispatch.eventTotal > 0 ? dispatch.lastNs - dispatch.firstNs : 0,
+      devices: ledger.table.devices,
+    };
+  }
+
+  #events(): Record<string, number> {
+    const byName = new Map<string, number>();
+    for (const [type, count] of this.dispatch.typeCounts.entries()) {
+      const name = this.#trace.types[type]?.name;
+      if (count && name !== undefined && name !== LOST_EVENTS) byName.set(name, (byName.get(name) ?? 0) + count);
+    }
+    return Object.fromEntries([...byName].sort((a, b) => b[1] - a[1]));
+  }
+}
