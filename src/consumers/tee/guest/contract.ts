@@ -46,7 +46,7 @@ export function contractAnswer(trust: "untrusted" | "trusted", memory: MemoryTer
   return kind === "mmio" ? "peer, T=1, if it is bound" : "translated, T=1";
 }
 
-export interface ContractOptions {
+interface ContractOptions {
   readonly device: string;
   readonly trust: "untrusted" | "trusted";
   readonly encryption: MemoryEncryption;

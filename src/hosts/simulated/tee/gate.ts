@@ -51,6 +51,7 @@ export interface Assignment {
   readonly onFault: () => void;
 }
 
+/** Decides for each request of a device, and each access to its memory, whether it passes. */
 export class TrustGate implements RequestGate {
   /** Oldest first. */
   readonly refused: RefusedAccess[] = [];

@@ -20,7 +20,13 @@ import {
   type TdispRequest,
   type TdispResponse,
 } from "../../../layouts/tdisp/index.ts";
-import type { Endorsement, Evidence, TranslationTables, TrustedInterface, TrustLoss } from "../../../platform/index.ts";
+import type {
+  DeviceEvidence,
+  Endorsement,
+  TranslationTables,
+  TrustedInterface,
+  TrustLoss,
+} from "../../../platform/index.ts";
 import type { InterfaceErrorCause } from "./device-interface.ts";
 import { sha256 } from "./digest.ts";
 import { badReport, interfaceRefused, memoryNotReported, notLocked, peerRefused } from "./errors.ts";
@@ -52,6 +58,7 @@ const LOSS: Readonly<Partial<Record<InterfaceErrorCause, TrustLoss>>> = {
 /** Bytes of a report that are asked for at once. */
 const PORTION_BYTES = 128;
 
+/** A guest's interface, by TDISP with its device. */
 export class GuestInterface implements TrustedInterface {
   readonly id: number;
   readonly fn: SecureFunction;
@@ -117,14 +124,14 @@ export class GuestInterface implements TrustedInterface {
     this.#nonce = answer.nonce;
   }
 
-  async evidence(nonce: Uint8Array): Promise<{ evidence: Evidence; endorsement: Endorsement }> {
+  async evidence(nonce: Uint8Array): Promise<{ evidence: DeviceEvidence; endorsement: Endorsement }> {
     const report = await this.#readReport();
     if (!decodeReport(report)) throw badReport(this.name);
     const { record: measurements } = await this.#options.spdm.measure(nonce);
     const { chain: certificates } = this.#options.spdm;
     this.#report = report;
-    const seen: Evidence = { report, measurements, certificates };
-    const digests: Evidence = {
+    const seen: DeviceEvidence = { report, measurements, certificates };
+    const digests: DeviceEvidence = {
       report: sha256(report),
       measurements: sha256(measurements),
       certificates: sha256(certificates),

@@ -91,6 +91,7 @@ class SecurePort implements SecurityFunction {
   }
 }
 
+/** A simulated machine with confidential guests, and devices that can enter their trust. */
 export class TeeMachine {
   readonly machine: SimulatedMachine;
   readonly random: Random;
