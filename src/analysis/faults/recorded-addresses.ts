@@ -168,7 +168,8 @@ export class RecordedAddresses implements AddressHistory {
   /** The last ends of addresses: those that the ring still has say nothing new, and are passed over as equals. */
   #surveyHistory(finder: Finder): void {
     const history = this.#history;
-    for (let i = 0; i < history.count; i++) {
+    for (let nth = 0; nth < history.count; nth++) {
+      const i = history.indexAt(nth);
       const space = history.spaceOf(i);
       if (space > NO_DEVICE) continue; // a list's or a range's, by something else than its address
       const rank = finder.look(
