@@ -28,6 +28,7 @@ const steps: Step[] = [
   { name: "floors", command: tsx("tools/floors.ts") },
   { name: "lint and format", command: [node, "node_modules/@biomejs/biome/bin/biome", "ci", "--colors=off", "."] },
   { name: "tests", command: [node, "node_modules/vitest/vitest.mjs", "run", "--reporter=dot"] },
+  { name: "recorded machines, checked", command: tsx("tools/sim-check.ts") },
   { name: "benches, small", command: tsx("tools/bench.ts", "--smoke") },
   // Against the package as it was built, imported by its name as a user does.
   ...examples.map((name) => ({ name: `example ${name}`, command: tsx(`examples/${name}`), env: AS_A_USER })),

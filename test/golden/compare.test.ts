@@ -34,6 +34,19 @@ describe("a recorded load, replayed under every strategy", () => {
     });
 });
 
+describe("what two-step would need, predicted from a recording of an older kernel", () => {
+  // The same jobs with the same seed on 6.12, which maps them as lists and one by one, and on 7.2, which maps them in two steps.
+  test.each([
+    ["more/old612-strict-mix7030.dat.gz", "strict-mix7030.dat.gz", 900],
+    ["more/old612-strict-sw1m.dat.gz", "strict-sw1m-probes.dat.gz", 320],
+  ])("%s: as many invalidations as %s of 7.2 made: %i", async (older, newer, invalidations) => {
+    const predicted = compare(await read(older)).strategies.find(({ name }) => name === "two-step")!;
+    expect(predicted.invalidations).toBe(invalidations);
+    const { counts } = await read(newer);
+    expect(counts.unmapEvents - counts.unmapsOfUnknown).toBe(invalidations);
+  });
+});
+
 describe("requests of a trace", () => {
   test("with probe events none is ambiguous; each has the bytes that the driver linked", async () => {
     const recorded = await read("strict-sw1m-probes.dat.gz");

@@ -11,6 +11,7 @@ import { DmaDomain } from "../../src/iommu/index.ts";
 import { vtdSecondStage } from "../../src/layouts/pagetable/index.ts";
 import { mapping } from "../../src/simulation/index.ts";
 import { openTrace, type Trace, TraceRecorder } from "../../src/trace/index.ts";
+import { recordedRun } from "./recorded-run.ts";
 
 const open = (bytes: Uint8Array): Promise<Trace> =>
   openTrace({
@@ -119,6 +120,21 @@ describe("a simulated run as a recording", () => {
       expect(await eventsOf(await textOf(recorder))).toHaveLength(recorder.count);
     }
   });
+});
+
+describe("a machine that kept every promise", () => {
+  test.each(["mapping", "nvme"] as const)(
+    "has no error in its recording that its plan did not order: %s",
+    async (name) => {
+      for (let seed = 1; seed <= 25; seed++) {
+        const { broken, checked, unordered } = await recordedRun(name, seed);
+        expect([broken, unordered], `seed ${seed}`).toEqual([undefined, []]);
+        // All of its life is in the recording.
+        expect([checked.unknownStart, checked.endNotRecorded], `seed ${seed}`).toEqual([0, 0]);
+      }
+    },
+    60_000,
+  );
 });
 
 describe("a fault in the program is found in its recording, with the line that did it", () => {

@@ -190,7 +190,8 @@ export class RecordedAddresses implements AddressHistory {
   #surveyHistory(finder: Finder, { timeNs, toleranceNs }: Question): void {
     const history = this.#history;
     const untilNs = timeNs === undefined ? Number.POSITIVE_INFINITY : timeNs + toleranceNs;
-    for (let i = 0; i < history.count; i++) {
+    for (let nth = 0; nth < history.count; nth++) {
+      const i = history.indexAt(nth);
       const space = history.spaceOf(i);
       if (space > NO_DEVICE) continue; // a list's or a range's, by something else than its address
       if (history.startNsOf(i) < 0 || history.endNsOf(i) > untilNs) continue;

@@ -21,7 +21,12 @@ test("gives the last end of every address, whole", () => {
         expect(history.lengthOf(index)).toBe(time);
         expect(history.startOf(index)).toEqual(time % 2 === 0 ? place(time) : undefined);
         expect(history.endOf(index)).toEqual(place(time + 1));
+        expect([history.spaceOf(index), history.iovaOf(index)]).toEqual([space, page * 2 ** 45]);
+        expect(history.startNsOf(index)).toBe(time % 2 === 0 ? time : -1);
+        expect(history.endNsOf(index)).toBe(time + 1);
       }
+      const all = Array.from({ length: history.count }, (_, nth) => history.indexAt(nth));
+      expect(new Set(all).size).toBe(model.size);
     }),
   );
 });

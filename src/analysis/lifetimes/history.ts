@@ -37,6 +37,9 @@ export class History {
   /** Touched only where something ended: pages of it that are not cost nothing. */
   readonly #keys = new Float64Array(HISTORY_LIMIT * KEYS);
   readonly #numbers = new Float64Array(HISTORY_LIMIT * NUMBERS);
+  /** Indices in use: none is ever free again. */
+  readonly #entered = new Uint32Array(HISTORY_LIMIT);
+  #count = 0;
 
   /** Remembers that the mapping of `space` at `iova` ended; `start`: where it had begun, if that was seen. */
   ended(space: number, iova: number, length: number, start: Place | undefined, end: Place): void {
@@ -71,12 +74,17 @@ export class History {
     return -1;
   }
 
-  /** Ends that are remembered have indices in [0, count); not every index has one. */
+  /** Ends that are remembered. */
   get count(): number {
-    return HISTORY_LIMIT;
+    return this.#count;
   }
 
-  /** The space of an end, as it was given; -1: nothing is remembered at this index. */
+  /** The index of the `nth` of them, from 0; in the order in which their places were first used. */
+  indexAt(nth: number): number {
+    return this.#entered[nth]!;
+  }
+
+  /** The space of an end, as it was given. */
   spaceOf(index: number): number {
     return this.#keys[index * KEYS + 1]! - 1;
   }
@@ -131,6 +139,7 @@ export class History {
       if (timeNs >= oldestNs) continue;
       [oldest, oldestNs] = [index, timeNs];
     }
+    if (keys[oldest * KEYS + 1] === 0) this.#entered[this.#count++] = oldest;
     keys[oldest * KEYS] = iova;
     keys[oldest * KEYS + 1] = space + 1;
     return oldest;
