@@ -22,6 +22,7 @@ import type { LifetimeSink } from "./lifetimes/ledger.ts";
 import { NO_DEVICE } from "./lifetimes/table.ts";
 import type { StartState } from "./start-state.ts";
 
+/** Which rules are asked, of which devices, and what is known besides the trace. */
 export interface CheckOptions {
   /** Names of the rules to ask; default all. */
   readonly rules?: readonly string[];
@@ -45,8 +46,10 @@ export interface CheckOptions {
   readonly progress?: (events: number) => void;
 }
 
+/** Findings that are kept of each rule; all are counted. */
 export const FINDINGS_PER_RULE = 1000;
 
+/** What was found, and how much was seen. */
 export interface CheckResult extends TraceCounts {
   /** Findings per rule, also those that were not kept; rules without any are not in it. */
   readonly summary: Readonly<Record<string, number>>;

@@ -27,6 +27,7 @@ export interface TraceCounts extends LifetimeCounts {
   readonly devices: readonly string[];
 }
 
+/** Who sees mappings and events while a trace is followed. */
 export interface FollowOptions {
   /** Who sees every mapping once, when it ends or when the trace does. */
   readonly sinks?: readonly LifetimeSink[];

@@ -31,6 +31,7 @@ export interface Segment {
   readonly iova: number;
 }
 
+/** One request of a device: what was mapped together, and for how long. */
 export interface Request {
   /** In the order of beginning, from 0. */
   readonly id: number;

@@ -132,6 +132,7 @@ export interface IntervalNotifier {
 /** Hears of a change before it happens; false: cannot wait, come again (only if it may not block). */
 export type InvalidationCallback = (invalidation: Invalidation) => boolean;
 
+/** How pages are pinned: for writing, for long, and who is charged. */
 export interface PinOptions {
   /** The device will write. */
   readonly write: boolean;

@@ -1,8 +1,8 @@
 /** Recorded events: the catalogue, and the files they come from. */
 
+export type { CallChain } from "./call-chain.ts";
 export * from "./calls.ts";
 export * from "./catalogue.ts";
-export type { CallChain } from "./chains.ts";
 export { type Codecs, DEFAULT_CODECS, unzstdStream, ZSTD_MAGIC } from "./codecs.ts";
 export * from "./errors.ts";
 export * from "./events.ts";

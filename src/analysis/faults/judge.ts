@@ -33,7 +33,7 @@ export interface FaultInQuestion {
 }
 
 /** Of the recording, what bears on every fault. */
-export interface RecordingInQuestion {
+interface RecordingInQuestion {
   /** It began in the midst of things, and what was mapped then is not known. */
   readonly startUnknown: boolean;
   /** Some of its mappings are a device's by name. */
@@ -152,7 +152,7 @@ const ENTRY_DIRECTION: Readonly<Partial<Record<TableEntry, number>>> = {
 };
 
 /** Whether memory mapped in `direction` may be accessed so; `undefined`: one of the two is not known. */
-export function allows(direction: number, access: Access): boolean | undefined {
+function allows(direction: number, access: Access): boolean | undefined {
   if (direction === 0) return true;
   if (access === "unknown" || direction === NO_DIRECTION) return undefined;
   return direction === (access === "read" ? 1 : 2);

@@ -84,7 +84,7 @@ const MOST_PAGES = 2 ** 20;
 const MOST_OVERLAPPED = 8;
 
 /** Direct mappings that are remembered, and others: what nobody ends would pile up. The oldest is forgotten, live as it is. */
-export const MOST_DIRECT: number = 2 ** 18;
+const MOST_DIRECT: number = 2 ** 18;
 const MOST_OTHERS = 2 ** 19;
 /** Mappings whose pages are gone that wait for the event that names them; it comes at once, or never. */
 const MOST_GONE = 2 ** 14;

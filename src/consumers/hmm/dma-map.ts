@@ -15,6 +15,7 @@ import type { P2pState } from "../../p2p/index.ts";
 import { badWord, deviceNeedsSyncs, peerOutOfReach } from "./errors.ts";
 import { HMM, PfnWords } from "./words.ts";
 
+/** How much a map covers, and what it does when pages go. */
 export interface HmmDmaMapOptions {
   readonly dma: Dma;
   /** Pages of 4 KiB in the range. */
@@ -28,6 +29,10 @@ const PLAIN: DmaAttributes = { requireCoherent: true };
 const PEER: DmaAttributes = { requireCoherent: true, mmio: true };
 const MAPPED = HMM.valid | HMM.dmaMapped;
 
+/**
+ * Maps the pages of a mirrored range for a device, each at its own offset of one reserved range; page by page where
+ * there is no IOMMU. Refuses devices that would have to bounce or sync.
+ */
 export class HmmDmaMap implements Disposable {
   /** One for each page: for {@link rangeFault} to fill. */
   readonly words: PfnWords;

@@ -1,12 +1,14 @@
 /** What a mirror of a process's memory refuses: one function per error, which makes a catalogue. */
 import { DmaError, hex } from "../../base/index.ts";
 
+/** A range that the process does not have. */
 export const rangeOutOfReach = (address: number, why: string): DmaError =>
   new DmaError("ERR_DMA_HMM_FAULT", "EFAULT", `what is asked of ${hex(address)} is not there: ${why}`, {
     address,
     why,
   });
 
+/** A write was asked for, and the memory may only be read. */
 export const rangeReadOnly = (address: number): DmaError =>
   new DmaError(
     "ERR_DMA_HMM_READ_ONLY",

@@ -33,6 +33,7 @@ export interface MirrorDriver {
   hide(first: number, end: number): void;
 }
 
+/** Which part of a process is mirrored, for whom. */
 export interface MirrorOptions {
   readonly memory: UserMemory;
   readonly dma: Dma;
@@ -52,6 +53,9 @@ const MOST_ROUNDS = 1000;
 /** The fault has pages looked up, and has not yet asked whether they are still true. */
 export const LOOKED_UP = "pages are looked up";
 
+/**
+ * A device's own table of a process's pages, kept true: what the process changes leaves the table before it changes.
+ */
 export class Mirror implements Disposable {
   readonly start: UserAddr;
   readonly pages: number;

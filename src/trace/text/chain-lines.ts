@@ -6,7 +6,9 @@
  * when anything else does.
  * Not for: what a frame looks like (frames.ts).
  */
-import { AwaitingChain, type CallChain, ChainTable } from "../chains.ts";
+
+import type { CallChain } from "../call-chain.ts";
+import { AwaitingChain, ChainTable } from "../chains.ts";
 import type { Columns } from "../columns.ts";
 import { Frame } from "./frames.ts";
 

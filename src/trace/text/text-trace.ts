@@ -8,8 +8,10 @@
  * file's order. A line that is not understood is counted and shown, and never taken for another.
  * Not for: times finer than printed (microseconds as a rule).
  */
+
+import type { CallChain } from "../call-chain.ts";
 import { isStrange } from "../catalogue.ts";
-import { type CallChain, LINGER } from "../chains.ts";
+import { LINGER } from "../chains.ts";
 import { Columns } from "../columns.ts";
 import { damaged, readTwice, type TraceDamage } from "../errors.ts";
 import { type EventBatch, type EventType, LOST_EVENTS, LOST_FIELDS, type Trace } from "../events.ts";

@@ -6,8 +6,7 @@
  * nothing new is mapped through that door, and what is mapped can still be taken back.
  * Goes beyond Linux 7.2, which has the untrusted rows on its direct path only.
  */
-import type { PhysAddr } from "../../../base/index.ts";
-import { PhysPage, pagesTouched } from "../../../base/index.ts";
+import { type PhysAddr, PhysPage, pagesTouched } from "../../../base/index.ts";
 import type { DmaAttributes, MappingContract } from "../../../dma/index.ts";
 import type { MemoryEncryption, Sharing } from "../../../platform/index.ts";
 import { contractOver, mixedPiece, peerNotBound, privateDeviceMemory, sharingDiffers } from "../errors.ts";

@@ -58,7 +58,7 @@ export function hugeTouch(space: Space, area: Area, page: number, write: boolean
 }
 
 /** Maps a huge folio that is the process's own alone, in the place of whatever entry is there. */
-export function mapHugeOwn(space: Space, area: Area, start: number, folio: Folio): void {
+function mapHugeOwn(space: Space, area: Area, start: number, folio: Folio): void {
   adopt(folio, area, start);
   space.table.setSlot(start, hugeEntry(ENTRY.present, area.has(AREA.write), folio.frame));
   folio.addEntireMap(space.id);

@@ -11,6 +11,7 @@ import type { MemoryOwner, PageAllocator, PhysicalMemory, UserPages } from "../.
 import { HUGE_ORDER, HUGE_PAGES } from "./page-table.ts";
 import { type DeviceRegion, Folio, type FrameSource, type MemorySettings } from "./structures.ts";
 
+/** How many frames there are, and of which sizes. */
 export interface FramesOptions {
   /** Where memory comes from, and where it is. */
   readonly pages: PageAllocator;
@@ -22,6 +23,7 @@ export interface FramesOptions {
   readonly mayAllocate?: (order: number) => boolean;
 }
 
+/** Frames of memory of all processes: given out, counted, and given back with the last reference. */
 export class Frames implements FrameSource, UserPages {
   readonly settings: MemorySettings;
   readonly memory: PhysicalMemory;

@@ -20,7 +20,7 @@ import { AREA, Area, type MappedObject } from "./structures.ts";
 import { freeTables, zapPages } from "./zap.ts";
 
 /** What to map. Pages, not bytes. */
-export interface MapRequest {
+interface MapRequest {
   readonly page: number;
   readonly pages: number;
   /** Bits of read, write, execute. */

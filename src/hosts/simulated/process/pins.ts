@@ -103,7 +103,7 @@ function mustUnshare(folio: Folio, frame: PhysPage, area: Area, longTerm: boolea
 }
 
 /** {@link pinSteps} at one go. */
-export const pin = (
+const pin = (
   space: AddressSpace,
   page: number,
   count: number,

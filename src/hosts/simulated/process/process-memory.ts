@@ -93,6 +93,10 @@ const ENTRY_KINDS: readonly PageEntry["kind"][] = [
   "special",
 ];
 
+/**
+ * The memory of one process: areas, page tables, faults, and every call that changes them. Behaves as Linux 7.2's,
+ * judged by recordings of a real process.
+ */
 export class ProcessMemory implements UserMemory {
   readonly #space: AddressSpace;
   readonly #frames: Frames;

@@ -18,6 +18,7 @@ import {
 import type { Frames } from "./frames.ts";
 import { ProcessMemory } from "./process-memory.ts";
 
+/** Who runs the process, and what it may. */
 export interface ProcessOptions {
   readonly pid?: number;
   /** A user of its own unless said. */
@@ -32,6 +33,7 @@ export const newUser = (name: string): ProcessUser => ({ name, locked: { pages: 
 
 const DEFAULT_MEMLOCK = 8 * 1024 * 1024;
 
+/** A process: its memory, its open files, its limits and capabilities. */
 export class SimulatedProcess implements UserProcess {
   readonly pid: number;
   readonly user: ProcessUser;

@@ -188,7 +188,7 @@ export class Folio {
 }
 
 /** The end of a link: one area that may map pages of an {@link AnonVma}. */
-export interface AnonLink {
+interface AnonLink {
   readonly area: Area;
   readonly anonVma: AnonVma;
 }

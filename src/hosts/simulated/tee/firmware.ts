@@ -36,7 +36,7 @@ import { SpdmRequester } from "./spdm-requester.ts";
 import { Tvm } from "./tvm.ts";
 
 /** What the firmware has of its machine. */
-export interface FirmwareParts {
+interface FirmwareParts {
   readonly keys: IdealKeys;
   readonly random: Random;
   readonly gate: TrustGate;

@@ -5,8 +5,7 @@
  * stays here. Evidence goes to the guest through the host; what the manager saw of it, by its digests, goes directly.
  * Promises: what a device refuses changes nothing on this side; stop undoes all of it, also when the device does not answer.
  */
-import type { PhysAddr } from "../../../base/index.ts";
-import { PhysPage, pagesOf } from "../../../base/index.ts";
+import { type PhysAddr, PhysPage, pagesOf } from "../../../base/index.ts";
 import { PROTOCOL } from "../../../layouts/spdm/index.ts";
 import {
   decodeReport,
@@ -36,7 +35,7 @@ import type { SecureFunction } from "./secure-device.ts";
 import type { SpdmRequester } from "./spdm-requester.ts";
 import type { Tvm } from "./tvm.ts";
 
-export interface GuestInterfaceOptions {
+interface GuestInterfaceOptions {
   readonly fn: SecureFunction;
   readonly vm: Tvm;
   /** Number of the interface in the guest. */

@@ -34,7 +34,7 @@ import { exchangeTranscript, measurementTranscript } from "./spdm-responder.ts";
 const PORTION_BYTES = 256;
 
 /** Measurements as a device signed them. */
-export interface SignedMeasurements {
+interface SignedMeasurements {
   readonly record: Uint8Array;
   readonly blocks: readonly Measurement[];
 }

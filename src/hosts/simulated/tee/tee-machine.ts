@@ -6,8 +6,7 @@
  * and the guest's contract are consumers/tee.
  * Promises: {@link TeeMachine.leaks} says what is not as it was at the start.
  */
-import type { PhysAddr, Random } from "../../../base/index.ts";
-import { GiB, PAGE_SIZE, PhysPage } from "../../../base/index.ts";
+import { GiB, PAGE_SIZE, type PhysAddr, PhysPage, type Random } from "../../../base/index.ts";
 import type { DmaMachine } from "../../../dma/index.ts";
 import type {
   Clock,

@@ -32,7 +32,7 @@ export interface TvmOptions {
 }
 
 /** What a host does with evidence on its way to a guest. */
-export type EvidenceCarrier = (fn: SecureFunction, evidence: DeviceEvidence) => DeviceEvidence;
+type EvidenceCarrier = (fn: SecureFunction, evidence: DeviceEvidence) => DeviceEvidence;
 
 /** A confidential guest: its memory, its pool, its unit. */
 export class Tvm {

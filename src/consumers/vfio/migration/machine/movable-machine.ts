@@ -48,7 +48,7 @@ export interface Hello {
 }
 
 /** Version of the conversation. */
-export const MOVE_VERSION = 1;
+const MOVE_VERSION = 1;
 
 export const helloOf = ({ ram, devices }: MovableMachine): Hello => ({
   version: MOVE_VERSION,

@@ -22,7 +22,7 @@ import { commandFailed, noCard } from "./errors.ts";
 type CommandName = keyof typeof NIC_COMMAND;
 
 /** How a chunk was saved. */
-export interface SavedChunk {
+interface SavedChunk {
   readonly status: number;
   readonly bytes: number;
   /** Bytes of the image that are still to come. */
