@@ -79,7 +79,7 @@ export const TABLES: Readonly<Record<"events" | "mappings" | "requests" | "findi
     column("smallest_segment", "int64", "bytes"),
     column("largest_segment", "int64", "bytes"),
     column("iova", "uint64", "the device's address of the first segment"),
-    column("start_ns", "int64", "when its first page was mapped"),
+    column("start_ns", "int64", "when its first page was mapped; null: before the recording", true),
     column("end_ns", "int64", "null: live at the end, or never unmapped", true),
     column("translated", "boolean", "an IOMMU translated it"),
   ],
