@@ -34,6 +34,7 @@ export const other = 4;
 export const left = 5;
 `,
   "test/model.ts": "export const model = 6;\n",
+  "docs/page.md": "See `b.ts` and `src/left.ts`.\n\n```\n`mine.ts`\n```\n",
   "test/a.test.ts": 'import { onlyTested } from "../src/a.ts";\nconsole.log(onlyTested);\n',
 };
 
@@ -60,7 +61,7 @@ test.each([
   ["public-twice", ["once"]],
   ["undocumented", ["bare"]],
   ["large-function", ["src/a.ts tooLong", "src/a.ts tooMany"]],
-  ["missing-file", ["src/a.ts gone.ts"]],
+  ["missing-file", ["docs/page.md src/left.ts", "src/a.ts gone.ts"]],
   ["test-inside", ["src/b.ts"]],
 ])("%s is found once, and nothing else is", (check, expected) => {
   expect(keys(check).sort()).toEqual(expected);

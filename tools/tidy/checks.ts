@@ -1,8 +1,8 @@
 /** What nobody should have to look for: each check answers with one complaint a breach, `what: why`. */
-import { existsSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import ts from "typescript";
-import { type Code, type CodeFile, isLibrary } from "./code.ts";
+import { type Code, type CodeFile, isShipped } from "./code.ts";
 
 /** A breach. `key` is what a debt names. */
 export interface Complaint {
@@ -24,7 +24,7 @@ const MOST_PARAMETERS = 6;
 const cycles: Check = {
   name: "cycle",
   run(code) {
-    const graph = new Map(code.library.map((file) => [file.name, code.imports(file)]));
+    const graph = new Map(code.shipped.map((file) => [file.name, code.imports(file)]));
     return circles(graph).map((circle) => ({
       check: "cycle",
       key: circle[0]!,
@@ -63,13 +63,13 @@ const deadExports: Check = {
   name: "dead-export",
   run(code) {
     const isPublic = new Set(entries(code).flatMap((entry) => [...code.publicNames(entry).values()]));
-    return code.library.flatMap((file) =>
+    return code.shipped.flatMap((file) =>
       basename(file.name) === "index.ts"
         ? []
         : code.ownExports(file).flatMap(({ name, symbol }) => {
             if (isPublic.has(symbol)) return [];
             const users = [...code.users(symbol)].filter((user) => user !== file.name);
-            if (users.some((user) => isLibrary(user) && !user.startsWith("test/"))) return [];
+            if (users.some((user) => isShipped(user) && !user.startsWith("test/"))) return [];
             const why = users.length === 0 ? "no other file names it" : `only ${users[0]} names it`;
             return [{ check: "dead-export", key: `${file.name} ${name}`, message: `${name} is exported, and ${why}` }];
           }),
@@ -126,7 +126,7 @@ const large: Check = {
   name: "large-function",
   run(code) {
     const complaints: Complaint[] = [];
-    for (const file of code.library) {
+    for (const file of code.shipped) {
       const visit = (node: ts.Node): void => {
         if (ts.isFunctionLike(node) && "body" in node && node.body) complaints.push(...tooLarge(code, file, node));
         ts.forEachChild(node, visit);
@@ -167,47 +167,62 @@ function nameAbove(node: ts.Node): string {
   return "a function without a name";
 }
 
-/** Comments that name a file which is not there. */
+/** Comments and documents that name a file which is not there. */
 const missingFiles: Check = {
   name: "missing-file",
   run(code) {
     const named = /(?<![\w./-])((?:[\w.-]+\/)*[\w.-]+\.(?:test\.ts|bench\.ts|ts|md|sh|mjs))(?![\w/-])/g;
-    const all = new Set(code.files.map(({ name }) => name));
-    const names = new Set([...all].map((name) => basename(name)));
-    return code.library.flatMap((file) =>
-      commentsOf(file.source).flatMap((comment) =>
-        [...comment.matchAll(named)].flatMap(([, path]) => {
-          const isThere =
-            [...all].some((name) => name === path || name.endsWith(`/${path}`)) ||
-            existsSync(join(code.top, path!)) ||
-            existsSync(join(code.top, dirname(file.name), path!)) ||
-            (!path!.includes("/") && (names.has(path!) || existsSync(join(code.top, "docs", path!))));
-          if (isThere || /^(?:Node|index)\./.test(path!)) return [];
-          return [
-            {
-              check: "missing-file",
-              key: `${file.name} ${path}`,
-              message: `${file.name} names ${path}, which is not there`,
-            },
-          ];
-        }),
-      ),
+    const all = code.files.map(({ name }) => name);
+    const names = new Set(all.map((name) => basename(name)));
+    const isThere = (folder: string, path: string): boolean =>
+      all.some((name) => name === path || name.endsWith(`/${path}`)) ||
+      [".", folder, "docs"].some((from) => existsSync(join(code.top, from, path))) ||
+      (!path.includes("/") && names.has(path)) ||
+      /^(?:Node|index|)\./.test(path);
+    const texts = [
+      ...code.shipped.map(({ name, source }) => ({ name, texts: commentsOf(source) })),
+      ...documents(code.top).map((name) => ({ name, texts: wordsOf(readFileSync(join(code.top, name), "utf8")) })),
+    ];
+    return texts.flatMap(({ name, texts }) =>
+      texts
+        .flatMap((text) => [...text.matchAll(named)].map(([, path]) => path!))
+        .filter((path) => !isThere(dirname(name), path))
+        .map((path) => ({
+          check: "missing-file",
+          key: `${name} ${path}`,
+          message: `${name} names ${path}, which is not there`,
+        })),
     );
   },
 };
+
+/** What is written for people, from the top; not the change log, which names what was. */
+function documents(top: string): string[] {
+  const pages = existsSync(join(top, "docs"))
+    ? readdirSync(join(top, "docs"), { recursive: true, encoding: "utf8" })
+    : [];
+  return ["README.md", ...pages.map((page) => join("docs", page))].filter(
+    (name) => name.endsWith(".md") && existsSync(join(top, name)),
+  );
+}
+
+/** The inline code of a document: names are written so; whole programs and what they print are not about this project's files. */
+function wordsOf(markdown: string): string[] {
+  return markdown.replace(/^ *```[\s\S]*?^ *```/gm, "").match(/`[^`\n]+`/g) ?? [];
+}
 
 function commentsOf({ text }: ts.SourceFile): string[] {
   return text.match(/\/\*[\s\S]*?\*\/|(?<![:"'`])\/\/[^\n]*/g) ?? [];
 }
 
-/** The library needs no test to be built. */
+/** What is shipped needs no test to be built. */
 const testsInside: Check = {
   name: "test-inside",
   run(code) {
-    return code.library.flatMap((file) =>
+    return code.shipped.flatMap((file) =>
       code
         .imports(file)
-        .filter((target) => !target.startsWith("src/") || !isLibrary(target))
+        .filter((target) => !target.startsWith("src/") || !isShipped(target))
         .map((target) => ({ check: "test-inside", key: file.name, message: `${file.name} imports ${target}` })),
     );
   },

@@ -55,9 +55,9 @@ export class Code {
     for (const file of this.files) this.#readUses(file);
   }
 
-  /** The library itself: no tests, no benchmarks. */
-  get library(): readonly CodeFile[] {
-    return this.files.filter(({ name }) => name.startsWith("src/") && isLibrary(name));
+  /** What is shipped: no tests, no benchmarks. */
+  get shipped(): readonly CodeFile[] {
+    return this.files.filter(({ name }) => name.startsWith("src/") && isShipped(name));
   }
 
   file(name: string): CodeFile | undefined {
@@ -148,4 +148,4 @@ export class Code {
 const isPassedOn = (node: ts.Declaration): boolean => ts.isExportSpecifier(node) || ts.isImportSpecifier(node);
 
 /** Neither a test nor a benchmark. */
-export const isLibrary = (name: string): boolean => !/\.(test|bench)\.tsx?$/.test(name);
+export const isShipped = (name: string): boolean => !/\.(test|bench)\.tsx?$/.test(name);
