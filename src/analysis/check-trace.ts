@@ -18,7 +18,7 @@ import type { Draft, Rule, RuleContext } from "./findings/rule.ts";
 import { RULES } from "./findings/rules.ts";
 import { type EventVisitor, Follow, type TraceCounts } from "./follow.ts";
 import type { Place } from "./lifetimes/history.ts";
-import type { LifetimeSink } from "./lifetimes/ledger.ts";
+import type { LifetimeSink } from "./lifetimes/lifetime-counts.ts";
 import { NO_DEVICE } from "./lifetimes/table.ts";
 import type { StartState } from "./start-state.ts";
 

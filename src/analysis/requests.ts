@@ -11,7 +11,7 @@ import type { Direction } from "../base/index.ts";
 import type { Trace } from "../trace/index.ts";
 import { type EventVisitor, followTrace } from "./follow.ts";
 import { type Column, widened } from "./lifetimes/columns.ts";
-import type { LifetimeCounts, LifetimeSink } from "./lifetimes/ledger.ts";
+import { type LifetimeCounts, type LifetimeSink, noCounts } from "./lifetimes/lifetime-counts.ts";
 import {
   KINDS,
   type Kind,
@@ -60,16 +60,6 @@ const DIRECTIONS: readonly Direction[] = ["bidirectional", "to-device", "from-de
 export const directionOf = (code: number): Direction | undefined => DIRECTIONS[code];
 
 const FIRST_ROWS = 4096;
-const NO_COUNTS: LifetimeCounts = {
-  mappings: 0,
-  liveAtEnd: 0,
-  ambiguous: 0,
-  unknownStart: 0,
-  endNotRecorded: 0,
-  mapsOverLive: 0,
-  unmapEvents: 0,
-  unmapsOfUnknown: 0,
-};
 
 /** All requests of a trace, in the order of their beginning. */
 export class Requests implements Iterable<Request> {
@@ -304,7 +294,7 @@ function requestsOf(values: readonly RequestValue[]): Requests {
   for (const [i, value] of values.entries()) columns.add(value, devices, started[i]!, ended[i]!);
   const live = values.filter(({ endNs }) => endNs === undefined).length;
   const ambiguous = values.filter(({ device }) => device === undefined).length;
-  return new Requests(columns, { ...NO_COUNTS, mappings: values.length, liveAtEnd: live, ambiguous });
+  return new Requests(columns, { ...noCounts(), mappings: values.length, liveAtEnd: live, ambiguous });
 }
 
 /** Rows by their beginning, the other way round, and all beginnings and ends in the order of the recording. */

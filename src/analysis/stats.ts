@@ -9,7 +9,7 @@
 import { PAGE_SIZE, pagesTouched } from "../base/index.ts";
 import type { Trace } from "../trace/index.ts";
 import { followTrace, type TraceCounts } from "./follow.ts";
-import type { LifetimeSink } from "./lifetimes/ledger.ts";
+import type { LifetimeSink } from "./lifetimes/lifetime-counts.ts";
 import { PageSet } from "./lifetimes/page-set.ts";
 import { FROM_BEFORE, KINDS, type LifetimeTable } from "./lifetimes/table.ts";
 import { Quantiles } from "./quantiles.ts";
