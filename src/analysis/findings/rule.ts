@@ -5,7 +5,6 @@
  * has not costs nothing. A rule decides alone; it never changes the table.
  * To add one: a file beside this one, a line in rules.ts, a test with a trace of a few lines.
  */
-import type { KernelFact } from "../../trace/index.ts";
 import type { AddressHistory } from "../faults/address-history.ts";
 import type { Told } from "../faults/told.ts";
 import type { Place } from "../lifetimes/history.ts";
