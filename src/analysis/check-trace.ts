@@ -18,10 +18,11 @@ import type { Draft, Rule, RuleContext } from "./findings/rule.ts";
 import { RULES } from "./findings/rules.ts";
 import { type EventVisitor, Follow, type TraceCounts } from "./follow.ts";
 import type { Place } from "./lifetimes/history.ts";
-import type { LifetimeSink } from "./lifetimes/ledger.ts";
+import type { LifetimeSink } from "./lifetimes/lifetime-counts.ts";
 import { NO_DEVICE } from "./lifetimes/table.ts";
 import type { StartState } from "./start-state.ts";
 
+/** Whom a check asks, of what, and what is known beforehand. */
 export interface CheckOptions {
   /** Names of the rules to ask; default all. */
   readonly rules?: readonly string[];
@@ -45,8 +46,10 @@ export interface CheckOptions {
   readonly progress?: (events: number) => void;
 }
 
+/** Findings of one rule that are kept; all are counted. */
 export const FINDINGS_PER_RULE = 1000;
 
+/** What a trace holds, and what is wrong in it. */
 export interface CheckResult extends TraceCounts {
   /** Findings per rule, also those that were not kept; rules without any are not in it. */
   readonly summary: Readonly<Record<string, number>>;

@@ -7,7 +7,8 @@
  */
 import { type EventBatch, LOST_EVENTS, type Trace } from "../trace/index.ts";
 import { Dispatch } from "./lifetimes/dispatch.ts";
-import { Ledger, type LifetimeCounts, type LifetimeSink } from "./lifetimes/ledger.ts";
+import { Ledger } from "./lifetimes/ledger.ts";
+import type { LifetimeCounts, LifetimeSink } from "./lifetimes/lifetime-counts.ts";
 import type { Watcher } from "./lifetimes/watcher.ts";
 import type { StartState } from "./start-state.ts";
 
@@ -27,6 +28,7 @@ export interface TraceCounts extends LifetimeCounts {
   readonly devices: readonly string[];
 }
 
+/** Who wants to see what of a trace, and what is known beforehand. */
 export interface FollowOptions {
   /** Who sees every mapping once, when it ends or when the trace does. */
   readonly sinks?: readonly LifetimeSink[];

@@ -8,7 +8,7 @@ export * from "./findings/finding.ts";
 export type { Rule } from "./findings/rule.ts";
 export { RULES } from "./findings/rules.ts";
 export * from "./follow.ts";
-export type { LifetimeCounts, LifetimeSink } from "./lifetimes/ledger.ts";
+export type { LifetimeCounts, LifetimeSink } from "./lifetimes/lifetime-counts.ts";
 export { KINDS, type Kind, LifetimeTable, NO_DEVICE, NO_DIRECTION, REACHED } from "./lifetimes/table.ts";
 export * from "./recorded-machine.ts";
 export * from "./requests.ts";

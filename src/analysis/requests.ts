@@ -11,7 +11,7 @@ import type { Direction } from "../base/index.ts";
 import type { Trace } from "../trace/index.ts";
 import { type EventVisitor, followTrace, type TraceCounts } from "./follow.ts";
 import { type Column, widened } from "./lifetimes/columns.ts";
-import type { LifetimeCounts, LifetimeSink } from "./lifetimes/ledger.ts";
+import type { LifetimeCounts, LifetimeSink } from "./lifetimes/lifetime-counts.ts";
 import {
   KINDS,
   type Kind,
@@ -31,6 +31,7 @@ export interface Segment {
   readonly iova: number;
 }
 
+/** What was mapped together for a device, and when it was given back. */
 export interface Request {
   /** In the order of beginning, from 0. */
   readonly id: number;

@@ -9,7 +9,7 @@
 import { PAGE_SIZE, pagesTouched } from "../base/index.ts";
 import type { Trace } from "../trace/index.ts";
 import { followTrace, type TraceCounts } from "./follow.ts";
-import type { LifetimeSink } from "./lifetimes/ledger.ts";
+import type { LifetimeSink } from "./lifetimes/lifetime-counts.ts";
 import { PageSet } from "./lifetimes/page-set.ts";
 import { FROM_BEFORE, KINDS, type LifetimeTable } from "./lifetimes/table.ts";
 import { Quantiles } from "./quantiles.ts";
@@ -17,6 +17,7 @@ import { Quantiles } from "./quantiles.ts";
 /** How many values fall in [2^n, 2^(n+1)); the key is 2^n. */
 export type Histogram = Readonly<Record<string, number>>;
 
+/** What was mapped for one device. */
 export interface DeviceStats {
   /** PCI address, or "unknown": what no event attributes to a device. */
   readonly name: string;
@@ -42,6 +43,7 @@ export interface DeviceStats {
   readonly kinds: Readonly<Record<string, number>>;
 }
 
+/** What a trace holds, in all and by device. */
 export interface TraceStats extends Omit<TraceCounts, "devices"> {
   /** Those with the most mappings first. */
   readonly devices: readonly DeviceStats[];

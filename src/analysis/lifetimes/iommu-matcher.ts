@@ -8,85 +8,23 @@
  * nobody named. The smallest piece that the IOMMU maps, 4, 16 or 64 KiB, is learnt from the addresses.
  */
 import { PAGE_SIZE } from "../../base/index.ts";
-import type { Place } from "./history.ts";
+import { AnnouncedUnmaps } from "./announced-unmaps.ts";
 import type { Ledger } from "./ledger.ts";
+import { LinksInFlight, type PendingLink } from "./links-in-flight.ts";
+import { NONE, PendingUnmap } from "./pending-unmap.ts";
 import { APART, CONTESTED, NO_DEVICE, NO_DIRECTION, PAGES_GONE, TRANSLATED, TWO_STEP, UNATTRIBUTED } from "./table.ts";
 import { Unattributed } from "./unattributed.ts";
 
-/** A two-step link whose `iommu:map` events are still to come on its CPU. */
-export interface PendingLink {
-  readonly row: number;
-  readonly pid: number;
-  readonly offset: number;
-  readonly length: number;
-  readonly phys: number;
-  /** Device addresses. */
-  readonly from: number;
-  readonly to: number;
-  /** Bytes that `iommu:map` events have mapped so far. */
-  mapped: number;
-}
-
-/** What an `iommu:unmap` may have taken, until an event says whose that was; and the event itself. Used again. */
-export class PendingUnmap implements Place {
-  /** Nobody has said yet. */
-  isOpen = false;
-  timeNs = 0;
-  cpu = 0;
-  pid = 0;
-  task = 0;
-  type = 0;
-  readonly site = 0;
-  page = 0;
-  /** 0: the IOMMU had nothing there. */
-  pages = 0;
-  /** Its place in the order of ends. */
-  order = 0;
-  /** Mappings that it fits, newest first: how many, their rows and ids. */
-  count = 0;
-  readonly rows: number[] = [];
-  readonly ids: number[] = [];
-  /** What it fits of the maps without a device. */
-  pieces: readonly number[] = NONE;
-
-  /** It fits several. */
-  get isContested(): boolean {
-    return this.count + (this.pieces.length > 0 ? 1 : 0) > 1;
-  }
-
-  /** Whether `row`, which is mapping `id`, may be the one. */
-  has(row: number, id: number): boolean {
-    for (let i = 0; i < this.count; i++) if (this.rows[i] === row && this.ids[i] === id) return true;
-    return false;
-  }
-}
-
-const NONE: readonly number[] = [];
-
 interface CpuState {
-  link: PendingLink | undefined;
   /** The last unmaps, as a ring. */
   readonly unmaps: readonly PendingUnmap[];
   next: number;
   /** The last one, if no other event has come since. */
   fresh: PendingUnmap | undefined;
-  /** What events on this CPU said that is going to be unmapped, oldest first. */
-  readonly announced: Announced[];
-}
-
-/** A run of pages that an event announced the unmap of: of what device, whether it was seen to be mapped, and how much is left. */
-interface Announced {
-  readonly page: number;
-  readonly end: number;
-  readonly device: number;
-  readonly known: boolean;
-  left: number;
 }
 
 /** Unmaps of one CPU that may be named late: an interrupt unmaps between an unmap and its name. */
 const UNMAPS = 4;
-/** Announcements of one CPU that are remembered: the entries of a list that lie apart, several times over. */
-const MOST_ANNOUNCED = 1024;
 /** The largest page of any kernel; smaller pieces than its page no kernel maps. */
 const LARGEST_GRANULE = 65_536;
 /** Unattributed ends whose beginnings are remembered. */
@@ -108,8 +46,8 @@ export class IommuMatcher {
   readonly recentNs: number[] = [];
   readonly #ledger: Ledger;
   readonly #cpus: CpuState[] = [];
-  #announcedCount = 0;
-  #linkCount = 0;
+  readonly #announced = new AnnouncedUnmaps();
+  readonly #links = new LinksInFlight();
   #claimed: number[] = [];
 
   constructor(ledger: Ledger) {
@@ -127,7 +65,7 @@ export class IommuMatcher {
     const page = Math.floor(iova / PAGE_SIZE);
     const pages = Math.ceil(length / PAGE_SIZE);
     for (const hook of ledger.hooks.iommuMapped) hook(page, pages);
-    const link = this.#linkAt(iova, length);
+    const link = this.#links.at(iova, length, now.cpu, now.pid);
     if (link) {
       link.mapped += length;
       return link;
@@ -373,33 +311,17 @@ export class IommuMatcher {
    * seen to be mapped.
    */
   announce(page: number, pages: number, device: number, known: boolean): void {
-    const { announced } = this.cpu(this.#ledger.now.cpu);
-    if (announced.length === MOST_ANNOUNCED) announced.shift();
-    else this.#announcedCount++;
-    announced.push({ page, end: page + pages, device, known, left: pages });
+    this.#announced.add(this.#ledger.now.cpu, page, pages, device, known);
   }
 
   /** The event at hand begins a link: the maps that follow on this CPU are its. */
   expect(link: PendingLink): void {
-    const state = this.cpu(this.#ledger.now.cpu);
-    if (!state.link) this.#linkCount++;
-    state.link = link;
+    this.#links.begin(this.#ledger.now.cpu, link);
   }
 
   /** The link in flight of `row`, taken out; wherever it was begun. */
   takeLink(row: number): PendingLink | undefined {
-    if (this.#linkCount === 0) return undefined;
-    const own = this.cpu(this.#ledger.now.cpu);
-    if (own.link?.row === row) return this.#take(own);
-    for (const state of this.#cpus) if (state?.link?.row === row) return this.#take(state);
-    return undefined;
-  }
-
-  #take(state: CpuState): PendingLink {
-    const link = state.link!;
-    state.link = undefined;
-    this.#linkCount--;
-    return link;
+    return this.#links.take(row, this.#ledger.now.cpu);
   }
 
   /**
@@ -469,46 +391,20 @@ export class IommuMatcher {
     const known = this.#cpus[cpu];
     if (known) return known;
     const unmaps = Array.from({ length: UNMAPS }, () => new PendingUnmap());
-    const state: CpuState = { link: undefined, unmaps, next: 0, fresh: undefined, announced: [] };
+    const state: CpuState = { unmaps, next: 0, fresh: undefined };
     this.#cpus[cpu] = state;
     return state;
   }
 
   /** Whether an event before it said whose unmap this is. */
   #isAnnounced(page: number, pages: number): boolean {
-    if (this.#announcedCount === 0) return false;
-    const own = this.cpu(this.#ledger.now.cpu);
-    if (this.#takeAnnounced(own, page, pages)) return true;
-    return this.#cpus.some((state) => state !== undefined && this.#takeAnnounced(state, page, pages));
-  }
-
-  #takeAnnounced({ announced }: CpuState, page: number, pages: number): boolean {
-    const at = announced.findLastIndex((one) => one.page === page || (one.page < page && page + pages <= one.end));
-    const found = announced[at];
+    const { now, counts, hooks } = this.#ledger;
+    const found = this.#announced.take(now.cpu, page, pages);
     if (!found) return false;
-    found.left -= pages;
-    if (found.left <= 0 || pages === 0) {
-      announced.splice(at, 1);
-      this.#announcedCount--;
-    }
     if (pages === 0) return true;
-    if (!found.known) this.#ledger.counts.unmapsOfUnknown++;
-    for (const hook of this.#ledger.hooks.tookBack) hook(found.device, page, pages);
+    if (!found.known) counts.unmapsOfUnknown++;
+    for (const hook of hooks.tookBack) hook(found.device, page, pages);
     return true;
-  }
-
-  /** A link that starts inside a page is mapped from the start of that page on. */
-  #linkAt(iova: number, length: number): PendingLink | undefined {
-    if (this.#linkCount === 0) return undefined;
-    const { cpu, pid } = this.#ledger.now;
-    const own = this.cpu(cpu).link;
-    if (own && own.from < iova + length && iova < own.to) return own;
-    for (const state of this.#cpus) {
-      // Of another CPU: the task went there in between. Another task's is another device's.
-      const link = state?.link;
-      if (link?.pid === pid && link.from < iova + length && iova < link.to) return link;
-    }
-    return undefined;
   }
 
   /** An address or a length that is no multiple of the smallest piece so far shows that it is smaller. */

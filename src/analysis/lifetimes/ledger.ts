@@ -8,7 +8,10 @@
  * counts are counts of what was shown: whoever adds them up gets the same.
  */
 import { PAGE_SIZE } from "../../base/index.ts";
+import { HeldPages } from "./held-pages.ts";
 import { History, type Place } from "./history.ts";
+import type { LifetimeSink } from "./lifetime-counts.ts";
+import { Moment } from "./moment.ts";
 import { PageSet } from "./page-set.ts";
 import { QueueLinks, RowQueue } from "./row-queue.ts";
 import {
@@ -24,67 +27,14 @@ import {
 } from "./table.ts";
 import type { End, Unmatched, Watcher } from "./watcher.ts";
 
-/** Sees every lifetime once: when it ends, or at the end of the trace. Rows are reused: copy what is kept. */
-export interface LifetimeSink {
-  lifetime(table: LifetimeTable, row: number): void;
-}
-
-/** What became of the mappings of a trace: one count of each, for whoever reports them. */
-export interface LifetimeCounts {
-  /** Mappings that were seen to begin. */
-  readonly mappings: number;
-  /** Mappings that no event ends. Of those the ones from before the recording that are known are counted too. */
-  readonly liveAtEnd: number;
-  /** Of the mappings, those that no event names a device for. */
-  readonly ambiguous: number;
-  /** Ends of mappings that began before the recording, or may have. */
-  readonly unknownStart: number;
-  /** Ended by an `iommu:unmap` alone: the call of the DMA API that ended them is not in the recording. They are not live. */
-  readonly endNotRecorded: number;
-  /** Of the maps without a device, those over an address that was live: two domains that the events do not tell apart. */
-  readonly mapsOverLive: number;
-  /** `iommu:unmap` events that took pages back: in strict mode each is one IOTLB invalidation of the kernel. */
-  readonly unmapEvents: number;
-  /** Of those, the ones that took back nothing that was seen to be mapped. */
-  readonly unmapsOfUnknown: number;
-}
-
-/** The event at hand, filled by the reader of events. */
-class Moment implements Place {
-  timeNs = 0;
-  cpu = 0;
-  pid = 0;
-  task = 0;
-  type = 0;
-  site = 0;
-
-  set({ timeNs, cpu, pid, task, type, site }: Place): void {
-    this.timeNs = timeNs;
-    this.cpu = cpu;
-    this.pid = pid;
-    this.task = task;
-    this.type = type;
-    this.site = site;
-  }
-
-  /** A copy that stays. */
-  copy(): Place {
-    const { timeNs, cpu, pid, task, type, site } = this;
-    return { timeNs, cpu, pid, task, type, site };
-  }
-}
-
 /** Pages before an address that are looked at for the mapping that contains it. */
 const LOOK_BACK_PAGES = 1024;
-
-/** Pages of the largest mapping that is watched for overlaps, 4 GiB: a damaged trace may say any length. */
-const MOST_PAGES = 2 ** 20;
 
 /** Older mappings at one place, beyond which those that a finding was made of are forgotten. */
 const MOST_OVERLAPPED = 8;
 
 /** Direct mappings that are remembered, and others: what nobody ends would pile up. The oldest is forgotten, live as it is. */
-export const MOST_DIRECT: number = 2 ** 18;
+const MOST_DIRECT = 2 ** 18;
 const MOST_OTHERS = 2 ** 19;
 /** Mappings whose pages are gone that wait for the event that names them; it comes at once, or never. */
 const MOST_GONE = 2 ** 14;
@@ -94,8 +44,8 @@ type Hooks = { readonly [Hook in keyof Watcher]-?: NonNullable<Watcher[Hook]>[] 
 export class Ledger {
   readonly table: LifetimeTable = new LifetimeTable();
   readonly history: History = new History();
-  /** Translated pages by device. */
-  readonly taken: PageSet = new PageSet();
+  /** Which pages of the devices' address spaces are held. */
+  readonly held: HeldPages = new HeldPages(this.table);
   readonly now: Moment = new Moment();
   readonly hooks: Hooks = {
     opened: [],
@@ -131,7 +81,7 @@ export class Ledger {
   evicted = 0;
   /** Events were lost up to this time; -1: none. */
   lossNs = -1;
-  /** As in {@link LifetimeCounts}; live ones are counted when the trace ends. */
+  /** As in LifetimeCounts; live ones are counted when the trace ends. */
   readonly counts = {
     mappings: 0,
     liveAtEnd: 0,
@@ -220,7 +170,7 @@ export class Ledger {
     const { table } = this;
     this.enter(row);
     if ((table.flags[row]! & FROM_BEFORE) === 0) this.counts.mappings++;
-    if (table.reached[row] === TRANSLATED) this.#takePages(row, true);
+    if (table.reached[row] === TRANSLATED) this.held.take(row, (page, pages) => this.#overlap(row, page, pages));
     for (const hook of this.hooks.opened) hook(row);
   }
 
@@ -268,7 +218,7 @@ export class Ledger {
 
   #release(row: number): void {
     const { table } = this;
-    if (table.reached[row] === TRANSLATED && (table.flags[row]! & PAGES_GONE) === 0) this.#freePages(row);
+    if (table.reached[row] === TRANSLATED && (table.flags[row]! & PAGES_GONE) === 0) this.held.free(row);
     this.#queueOf(row).remove(row);
     this.#show(row);
     table.release(row);
@@ -315,7 +265,7 @@ export class Ledger {
   /** An `iommu:unmap` took the pages of `row`: they are free for another mapping. Who says so by name is still to come. */
   pagesGone(row: number): void {
     const { table } = this;
-    this.#freePages(row);
+    this.held.free(row);
     this.#others.remove(row);
     table.flags[row] = table.flags[row]! | PAGES_GONE;
     table.endNs[row] = this.now.timeNs; // unless an event says more: the device cannot reach it any more
@@ -332,68 +282,25 @@ export class Ledger {
     table.endNs[row] = -1;
     table.endOrder[row] = -1;
     this.#others.push(row);
-    this.#takePages(row, false);
+    this.held.take(row);
   }
 
-  #takePages(row: number, judge: boolean): void {
-    const { table } = this;
-    if ((table.flags[row]! & APART) === 0) this.#takeRun(row, table.page[row]!, table.pages[row]!, judge);
-    else this.eachExtent(row, (page, pages) => this.#takeRun(row, page, pages, judge));
-  }
-
-  #takeRun(row: number, page: number, pages: number, judge: boolean): void {
-    if (pages === 0 || pages > MOST_PAGES) return;
-    const device = this.table.device[row]!;
-    if (judge && this.taken.overlaps(device, page, pages)) this.#overlap(row, page, pages);
-    this.taken.add(device, page, pages);
-  }
-
-  #freePages(row: number): void {
-    const { table } = this;
-    const device = table.device[row]!;
-    if ((table.flags[row]! & APART) === 0) {
-      if (table.pages[row]! <= MOST_PAGES) this.taken.remove(device, table.page[row]!, table.pages[row]!);
-      return;
-    }
-    this.eachExtent(row, (page, pages) => {
-      if (pages <= MOST_PAGES) this.taken.remove(device, page, pages);
-    });
-  }
-
-  /** Calls `visit` with each run of pages that `row` holds of its device's address space: one, of an {@link APART} list several. */
+  /** Calls `visit` with each run of pages that `row` holds of its device's address space. */
   eachExtent(row: number, visit: (page: number, pages: number) => void): void {
-    const { table } = this;
-    if ((table.flags[row]! & APART) === 0) {
-      if (table.pages[row]! > 0) visit(table.page[row]!, table.pages[row]!);
-      return;
-    }
-    let [from, to] = [-1, -1];
-    table.eachPiece(row, (iova, _phys, length) => {
-      const page = this.firstPage(iova);
-      const end = page + this.pagesOf(iova, length);
-      if (page <= to && page >= from) {
-        to = Math.max(to, end);
-        return;
-      }
-      if (to > from) visit(from, to - from);
-      [from, to] = [page, end];
-    });
-    if (to > from) visit(from, to - from);
+    this.held.eachExtent(row, visit);
   }
 
   /** The first page of 4 KiB of the granule that `address` lies in. */
   firstPage(address: number): number {
-    const { granule } = this.table;
-    return (Math.floor(address / granule) * granule) / PAGE_SIZE;
+    return this.held.firstPage(address);
   }
 
   /** Pages of 4 KiB that the granules of [address, address + length) have; at least one granule. */
   pagesOf(address: number, length: number): number {
-    const { granule } = this.table;
-    const granules = Math.ceil((address + length) / granule) - Math.floor(address / granule);
-    return (Math.max(1, granules) * granule) / PAGE_SIZE;
+    return this.held.pagesOf(address, length);
   }
 
+  /** Where `row` began; `undefined`: before the recording. */
   startOf(row: number): Place | undefined {
     const { table } = this;
     if (table.startNs[row]! < 0) return undefined;

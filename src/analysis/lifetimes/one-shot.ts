@@ -9,8 +9,9 @@
  */
 import { FAILED } from "./event-plan.ts";
 import type { Place } from "./history.ts";
-import type { IommuMatcher, PendingUnmap } from "./iommu-matcher.ts";
+import type { IommuMatcher } from "./iommu-matcher.ts";
 import type { Ledger } from "./ledger.ts";
+import type { PendingUnmap } from "./pending-unmap.ts";
 import {
   COHERENT,
   DIRECT,

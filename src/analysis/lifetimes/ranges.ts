@@ -7,8 +7,9 @@
  * Specified by: behaviour of the two-step API in Linux 7.2; `dma_iova_try_alloc` is recorded at its return.
  */
 import { PAGE_SIZE, pagesTouched } from "../../base/index.ts";
-import type { IommuMatcher, PendingLink } from "./iommu-matcher.ts";
+import type { IommuMatcher } from "./iommu-matcher.ts";
 import type { Ledger } from "./ledger.ts";
+import type { PendingLink } from "./links-in-flight.ts";
 import { PageSet } from "./page-set.ts";
 import { FROM_BEFORE, NO_DIRECTION, PIECES_ENTERED, TRANSLATED, TWO_STEP } from "./table.ts";
 import { STATE_SPACE, type UnmatchedEnds } from "./unmatched-ends.ts";

@@ -5,8 +5,8 @@
  * the IOMMU found and what is known of the start decide; where none of them says anything it is unknown, and no fault.
  */
 import { PAGE_SIZE } from "../../base/index.ts";
-import type { PendingUnmap } from "./iommu-matcher.ts";
 import type { Ledger } from "./ledger.ts";
+import type { PendingUnmap } from "./pending-unmap.ts";
 import type { Unmatched } from "./watcher.ts";
 
 /** Spaces of the history beside the devices' addresses: states of ranges, and lists by physical address. */

@@ -1,0 +1,27 @@
+/** What is counted of mappings, and who may see each of them: the two faces of the ledger to whoever reports. */
+import type { LifetimeTable } from "./table.ts";
+
+/** Sees every lifetime once: when it ends, or at the end of the trace. Rows are reused: copy what is kept. */
+export interface LifetimeSink {
+  lifetime(table: LifetimeTable, row: number): void;
+}
+
+/** What became of the mappings of a trace: one count of each, for whoever reports them. */
+export interface LifetimeCounts {
+  /** Mappings that were seen to begin. */
+  readonly mappings: number;
+  /** Mappings that no event ends. Of those the ones from before the recording that are known are counted too. */
+  readonly liveAtEnd: number;
+  /** Of the mappings, those that no event names a device for. */
+  readonly ambiguous: number;
+  /** Ends of mappings that began before the recording, or may have. */
+  readonly unknownStart: number;
+  /** Ended by an `iommu:unmap` alone: the call of the DMA API that ended them is not in the recording. They are not live. */
+  readonly endNotRecorded: number;
+  /** Of the maps without a device, those over an address that was live: two domains that the events do not tell apart. */
+  readonly mapsOverLive: number;
+  /** `iommu:unmap` events that took pages back: in strict mode each is one IOTLB invalidation of the kernel. */
+  readonly unmapEvents: number;
+  /** Of those, the ones that took back nothing that was seen to be mapped. */
+  readonly unmapsOfUnknown: number;
+}
