@@ -26,6 +26,7 @@ const steps: Step[] = [
   { name: "types (TypeScript 7)", command: [node, "node_modules/ts7/bin/tsc", "--noEmit", "-p", "."] },
   { name: "types (TypeScript 6)", command: [node, "node_modules/typescript/bin/tsc", "--noEmit", "-p", "."] },
   { name: "floors", command: tsx("tools/floors.ts") },
+  { name: "tidy", command: tsx("tools/tidy.ts") },
   { name: "lint and format", command: [node, "node_modules/@biomejs/biome/bin/biome", "ci", "--colors=off", "."] },
   { name: "tests", command: [node, "node_modules/vitest/vitest.mjs", "run", "--reporter=dot"] },
   { name: "recorded machines, checked", command: tsx("tools/sim-check.ts") },

@@ -1,5 +1,4 @@
 /** A simulated host with a network card, and a guest that has one function of it: what examples of migration move. */
-
 import { crc32 } from "node:zlib";
 import { type IovaPage, PAGE_SIZE, PhysPage } from "dmalink";
 import { PagingDomain, vtdSecondStage } from "dmalink/iommu";

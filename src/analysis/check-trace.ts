@@ -22,7 +22,7 @@ import type { LifetimeSink } from "./lifetimes/lifetime-counts.ts";
 import { NO_DEVICE } from "./lifetimes/table.ts";
 import type { StartState } from "./start-state.ts";
 
-/** Whom a check asks, of what, and what is known beforehand. */
+/** Which rules are asked, of which devices, and what is known besides the trace. */
 export interface CheckOptions {
   /** Names of the rules to ask; default all. */
   readonly rules?: readonly string[];
@@ -46,10 +46,10 @@ export interface CheckOptions {
   readonly progress?: (events: number) => void;
 }
 
-/** Findings of one rule that are kept; all are counted. */
+/** Findings that are kept of each rule; all are counted. */
 export const FINDINGS_PER_RULE = 1000;
 
-/** What a trace holds, and what is wrong in it. */
+/** What was found, and how much was seen. */
 export interface CheckResult extends TraceCounts {
   /** Findings per rule, also those that were not kept; rules without any are not in it. */
   readonly summary: Readonly<Record<string, number>>;
@@ -92,7 +92,10 @@ class Check {
       afterBatch: (batch) => this.#kernel.batch(batch),
     });
     const { ledger, dispatch } = this.#follow;
-    this.#addresses = new RecordedAddresses(ledger.table, ledger.now, ledger.history, () => dispatch.iommu.waiting);
+    this.#addresses = new RecordedAddresses(ledger.table, ledger.now, ledger.history, {
+      pieces: () => dispatch.iommu.waiting,
+      takenBy: () => dispatch.iommu.takenBy(),
+    });
     this.#kernel = new KernelTold(trace, options.kernelLog, options.kernelLogOffsetNs, (fact) => this.#said(fact));
     this.#overdue = new Overdue(ledger.table);
     this.#follow.watch(this.#overdue);

@@ -28,7 +28,7 @@ export interface TraceCounts extends LifetimeCounts {
   readonly devices: readonly string[];
 }
 
-/** Who wants to see what of a trace, and what is known beforehand. */
+/** Who sees mappings and events while a trace is followed. */
 export interface FollowOptions {
   /** Who sees every mapping once, when it ends or when the trace does. */
   readonly sinks?: readonly LifetimeSink[];

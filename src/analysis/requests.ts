@@ -31,7 +31,7 @@ export interface Segment {
   readonly iova: number;
 }
 
-/** What was mapped together for a device, and when it was given back. */
+/** One request of a device: what was mapped together, and for how long. */
 export interface Request {
   /** In the order of beginning, from 0. */
   readonly id: number;

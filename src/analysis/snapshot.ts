@@ -19,6 +19,7 @@ const MAGIC = "DMASNAP1";
 const HEAD_BYTES = 16;
 const RECORD_BYTES = 8 + PAGE_SIZE;
 
+/** Memory of a stopped machine, as much as page tables need. */
 export class Snapshot implements TableSource {
   /** Physical page -> offset of its bytes; ascending. */
   readonly #offsets: ReadonlyMap<PhysPage, number>;

@@ -30,6 +30,7 @@ export interface LivePages {
   readonly mappings: readonly Mapping[];
 }
 
+/** What was mapped when a recording began, from dumps beside it. */
 export class StartState {
   readonly #mappings: readonly LiveMapping[];
   readonly #pages: readonly LivePages[];

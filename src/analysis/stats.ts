@@ -17,7 +17,7 @@ import { Quantiles } from "./quantiles.ts";
 /** How many values fall in [2^n, 2^(n+1)); the key is 2^n. */
 export type Histogram = Readonly<Record<string, number>>;
 
-/** What was mapped for one device. */
+/** What one device mapped: how often, how large, for how long. */
 export interface DeviceStats {
   /** PCI address, or "unknown": what no event attributes to a device. */
   readonly name: string;
@@ -43,7 +43,7 @@ export interface DeviceStats {
   readonly kinds: Readonly<Record<string, number>>;
 }
 
-/** What a trace holds, in all and by device. */
+/** What a trace holds, over all and by device. */
 export interface TraceStats extends Omit<TraceCounts, "devices"> {
   /** Those with the most mappings first. */
   readonly devices: readonly DeviceStats[];

@@ -8,6 +8,7 @@
 import type { IovaPage, PhysPage } from "../base/index.ts";
 import type { Mapping } from "./table-tree.ts";
 
+/** Where small leaves cover what one large leaf could. */
 export interface SuperpageAdvice {
   /** 4 KiB pages of a leaf as it is, and as it could be. */
   readonly leafPages: number;

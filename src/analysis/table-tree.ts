@@ -59,6 +59,7 @@ export interface MalformedEntry {
   readonly reason: string;
 }
 
+/** A node of a page-table tree: a table, or a run of leaves. */
 export type TreeItem = LeafRun | TableNode | UnfollowedTable | MalformedEntry;
 
 /** Contiguous memory in contiguous addresses, mapped by leaves of one size with the same permissions. */

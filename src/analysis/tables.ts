@@ -52,6 +52,7 @@ export interface DeviceTables {
   readonly problems: readonly string[];
 }
 
+/** Everything that one IOMMU translates by, read from its root on. */
 export interface UnitTables {
   readonly mode: "legacy" | "scalable" | "abort";
   readonly rootTable: PhysPage;
@@ -63,6 +64,7 @@ export interface UnitTables {
   readonly leftOut: boolean;
 }
 
+/** Where the tables lie, and which unit reads them. */
 export interface UnitTablesOptions {
   /** The root table register, or only the root table's address: without mode bits the entries tell the mode. */
   readonly root: bigint;

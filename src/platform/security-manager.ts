@@ -25,7 +25,7 @@ export interface SecurityFunction {
   readonly parent: SecurityFunction | undefined;
   /** The physical function behind a virtual one. */
   readonly physical?: SecurityFunction | undefined;
-  /** The TEE bit of its device capabilities. */
+  /** The TEE bit, number 30 of its device capabilities register. */
   readonly hasTee: boolean;
   /** It has the IDE extended capability. */
   readonly hasIde: boolean;

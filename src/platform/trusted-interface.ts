@@ -15,7 +15,7 @@ import type { TranslationTables } from "./translation.ts";
 export type Sharing = "private" | "shared";
 
 /** What there is to know of a locked interface. */
-export interface Evidence {
+export interface DeviceEvidence {
   /** `layouts/tdisp`: an interface report. */
   readonly report: Uint8Array;
   /** `layouts/spdm`: a record of measurements. */
@@ -27,7 +27,7 @@ export interface Evidence {
 /** What the manager says of the evidence that it saw itself. */
 export interface Endorsement {
   /** The digests of the three, by {@link TrustedInterface.digest}. */
-  readonly digests: Evidence;
+  readonly digests: DeviceEvidence;
   /** What LOCK added to the addresses of the report. Bytes. */
   readonly reportingOffset: number;
   /** The measurements were signed over the guest's nonce. */
@@ -45,6 +45,7 @@ export type TrustLoss =
   /** The session, the manager or the device is gone. */
   | "gone";
 
+/** What a guest's own security manager does for it about one interface. */
 export interface TrustedInterface {
   /** `ssss:bb:dd.f` */
   readonly name: string;
@@ -56,7 +57,7 @@ export interface TrustedInterface {
   /** Freezes the configuration. @throws DmaError (rejects) if the device refuses; it is unlocked then */
   lock(): Promise<void>;
   /** Report, measurements over `nonce`, and certificates, of a locked or running interface. @throws DmaError (rejects) */
-  evidence(nonce: Uint8Array): Promise<{ readonly evidence: Evidence; readonly endorsement: Endorsement }>;
+  evidence(nonce: Uint8Array): Promise<{ readonly evidence: DeviceEvidence; readonly endorsement: Endorsement }>;
   /** Device memory of the interface becomes private to the guest. @throws DmaError if it is not what the device reported */
   acceptMemory(phys: PhysAddr, length: number): void;
   /** And shared again. Cannot fail. */

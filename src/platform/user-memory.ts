@@ -29,7 +29,7 @@ export interface UserArea {
   readonly executable: boolean;
   /** Writes go to the object and are seen by whoever shares it. */
   readonly shared: boolean;
-  /** `io`: registers or peer memory of a device, mapped by page number: no consumer may pin it. */
+  /** `io`: registers of a device, mapped by page number: nobody may pin them. Peer memory is a `file` without a name. */
   readonly kind: "anonymous" | "file" | "hugetlb" | "io";
   /** What is mapped, where it has a name, and the byte of it that lies at `start`. */
   readonly file: MemoryFile | undefined;
@@ -132,11 +132,14 @@ export interface IntervalNotifier {
 /** Hears of a change before it happens; false: cannot wait, come again (only if it may not block). */
 export type InvalidationCallback = (invalidation: Invalidation) => boolean;
 
+/** How pages are pinned: for writing, for long, and who is charged. */
 export interface PinOptions {
   /** The device will write. */
   readonly write: boolean;
   /** For as long as a program likes: such pages leave memory that must stay movable, and memory of devices. */
   readonly longTerm?: boolean;
+  /** Peer memory of devices too: whoever asks knows how to reach it. */
+  readonly peers?: boolean;
 }
 
 /** Pages of memory, whoever maps them: what can be asked of one, and the end of pins. Lives as long as the machine. */

@@ -18,6 +18,7 @@ export interface ProcessUser {
 /** Privileges that consumers ask for: locking past the limit, and changing limits. */
 export type Capability = "IPC_LOCK" | "SYS_RESOURCE" | "SYS_ADMIN";
 
+/** A process as a consumer of its memory sees it. */
 export interface UserProcess {
   readonly pid: number;
   readonly user: ProcessUser;
@@ -46,6 +47,7 @@ export interface FileAccess {
   readonly writable: boolean;
 }
 
+/** An open file's number in its process. */
 export interface Descriptor extends FileAccess {
   readonly file: OpenFile;
 }

@@ -5,11 +5,15 @@
  */
 export {
   HMM,
+  HmmDmaMap,
+  type HmmDmaMapOptions,
+  LOOKED_UP,
+  Mirror,
+  type MirrorDriver,
+  type MirrorOptions,
   ORDER_MASK,
   PfnWords,
   type RangeFault,
   rangeFault,
-  rangeOutOfReach,
-  rangeReadOnly,
   STICKY,
 } from "../consumers/hmm/index.ts";

@@ -4,7 +4,7 @@
  * @module dmalink/process
  */
 export {
-  type Access,
+  type Access as AreaAccess,
   type Advice,
   AREA,
   type CopyHooks,
@@ -12,7 +12,7 @@ export {
   type FileOptions,
   Frames,
   type FramesOptions,
-  type MapOptions,
+  type MapOptions as AreaOptions,
   type MemorySettings,
   moveToSystem,
   newUser,

@@ -1,2 +1,40 @@
-/** @module dmalink/replay */
-export * from "../replay/index.ts";
+/**
+ * A recorded load, run on a machine under each mapping strategy.
+ *
+ * @module dmalink/replay
+ */
+export {
+  COST_NAMES,
+  type CompareOptions,
+  type Comparison,
+  type CostModel,
+  type Counted,
+  checkReplayOptions,
+  compare,
+  costOf,
+  describeMismatch,
+  fitCost,
+  type LeftOut,
+  loadOf,
+  type MappedLoad,
+  type MeasuredPair,
+  type Mismatch,
+  type NvmeCost,
+  type NvmeMismatch,
+  type NvmeReplay,
+  type NvmeReplayOptions,
+  type Plan,
+  type PlanOptions,
+  PUBLISHED_COST,
+  planOf,
+  predict,
+  type ReplayOptions,
+  type ReplayProgress,
+  type ReplayRequest,
+  replayAsNvme,
+  STRATEGIES,
+  STRATEGY_NAMES,
+  type Strategy,
+  type StrategyCost,
+  type StrategyName,
+} from "../replay/index.ts";

@@ -84,8 +84,10 @@ export {
   type SimulatedVtdOptions,
   SimulatedVtdUnit,
   type TrustedPage,
+  UART_STATE_BYTES,
+  Uart,
   type UnitOptions,
   VirtualClock,
   type VtdTraits,
 } from "../hosts/simulated/index.ts";
-export { NIC_FUNCTION_REGISTER } from "../layouts/nic/index.ts";
+export { NIC_BEGIN_ANEW, NIC_FUNCTION_REGISTER, NIC_INBOX } from "../layouts/nic/index.ts";

@@ -1,2 +1,21 @@
-/** @module dmalink/simulation */
-export * from "../simulation/index.ts";
+/**
+ * Whole machines from a seed: what a run does, the run, and the short story of one that broke a promise.
+ *
+ * @module dmalink/simulation
+ */
+export {
+  FAULTS,
+  type MappingConfig,
+  mapping,
+  nvme,
+  type PlantedParts,
+  type RunOptions,
+  type RunResult,
+  SCENARIOS,
+  type Scenario,
+  type SimulationPlan,
+  type Step,
+  shortestStory,
+  tee,
+  type Violation,
+} from "../simulation/index.ts";

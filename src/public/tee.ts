@@ -86,10 +86,10 @@ export {
 } from "../hosts/simulated/tee/index.ts";
 export {
   type BoundInterface,
+  type DeviceEvidence,
   type DeviceSecurityOperations,
   type DeviceSession,
   type Endorsement,
-  type Evidence,
   type FunctionContext,
   type GuestAnswer,
   type GuestRequest,

@@ -73,8 +73,6 @@ export {
   type RecordHeader,
   RUN_BYTES,
   runAll,
-  SCATTER_CHUNK_ENTRIES,
-  SCATTER_ENTRY_BYTES,
   type SourceCounts,
   savedByPageList,
   scatterLinks,

@@ -27,7 +27,11 @@ export type ReplayProgress = (stage: string, share?: number, detail?: string) =>
 const MODES = ["strict", "lazy"];
 const quoted = (words: readonly string[]): string => words.map((word) => JSON.stringify(word)).join(", ");
 
-/** @throws DmaError ERR_DMA_REPLAY_OPTIONS (EINVAL) */
+/**
+ * Refuses options that no replay can have.
+ *
+ * @throws DmaError ERR_DMA_REPLAY_OPTIONS (EINVAL)
+ */
 export function checkReplayOptions({ iommu, mode, seed, requestCap, cost }: ReplayOptions): void {
   if (iommu !== undefined && !FORMAT_NAMES.includes(iommu))
     throw refused("iommu", iommu, `one of ${quoted(FORMAT_NAMES)}`);

@@ -64,7 +64,11 @@ export function loadOf(
   return { vecs, length: vecs.reduce((sum, vec) => sum + vec.length, 0), direction, linear: isLinear(vecs) };
 }
 
-/** @throws DmaError ERR_DMA_REPLAY_OPTIONS (EINVAL) */
+/**
+ * The load of a recording: what is replayed, in which order it begins and ends, and what is left out.
+ *
+ * @throws DmaError ERR_DMA_REPLAY_OPTIONS (EINVAL)
+ */
 export function planOf(recorded: Requests, options: PlanOptions = {}): Plan {
   const { requestCap, hugePages, leaveOut } = options;
   if (requestCap !== undefined) checkRequestCap(requestCap);

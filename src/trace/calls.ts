@@ -12,6 +12,7 @@ import type { EventBatch, EventType } from "./events.ts";
 /** 0: done. {@link NOTHING_DONE}: a call that has no effect. Negative: failed, by the kernel's number of the error. */
 export type Outcome = number;
 
+/** The call failed: it neither began nor ended anything. */
 export const NOTHING_DONE = 1;
 /** No memory: what an allocation that returned nothing failed of. */
 export const ENOMEM = -12;

@@ -51,6 +51,7 @@ export type Role =
   | "dmaAddrs"
   | "lengths";
 
+/** An event whose meaning is known: its fields' roles, and what it begins or ends. */
 export interface KnownEvent {
   readonly meaning: Meaning;
   /** Field index by role; a role that this kernel's event does not have is absent. */

@@ -6,11 +6,9 @@
  * Promises: chain 0 is the empty one; an index never changes its meaning; memory is bounded. Frames of user space are
  * left out. Not for: the place within a function.
  */
+import type { CallChain } from "./call-chain.ts";
 import type { Columns } from "./columns.ts";
 import { StringTable } from "./string-table.ts";
-
-/** Names of functions, the innermost first; an address in hexadecimal where no name is known. */
-export type CallChain = readonly string[];
 
 /** Functions that record the event, and are called by the one that is traced. */
 const TRACING =

@@ -5,7 +5,7 @@
  * Promises: never gives more or fewer bytes than the file announces, and the file cannot announce more than its
  * compressed bytes could hold.
  */
-import { decompress as zstdDecompress } from "fzstd";
+import { Decompress, decompress as zstdDecompress } from "fzstd";
 import { DmaError } from "../base/index.ts";
 import { damaged } from "./errors.ts";
 
@@ -75,4 +75,35 @@ export async function unpack(
   if (unpacked.length !== uncompressedSize)
     throw damaged(offset, `expected ${uncompressedSize} bytes of ${compression} data unpacked, got ${unpacked.length}`);
   return unpacked;
+}
+
+/** The bytes a zstd file begins with. */
+export const ZSTD_MAGIC: readonly number[] = [0x28, 0xb5, 0x2f, 0xfd];
+
+/**
+ * Unpacks a zstd stream as it comes. With `bestEffort` one that is cut ends where it is cut.
+ *
+ * @throws DmaError ERR_DMA_TRACE_DAMAGED (EINVAL): it is cut or damaged, at an offset of the packed bytes
+ */
+export async function* unzstdStream(chunks: AsyncIterable<Uint8Array>, bestEffort = false): AsyncGenerator<Uint8Array> {
+  let unpacked: Uint8Array[] = [];
+  let offset = 0;
+  const stream = new Decompress((chunk) => void unpacked.push(chunk.slice()));
+  const taken = (): Uint8Array[] => {
+    const ready = unpacked;
+    unpacked = [];
+    return ready;
+  };
+  try {
+    for await (const chunk of chunks) {
+      stream.push(chunk.slice());
+      offset += chunk.length;
+      yield* taken();
+    }
+    stream.push(new Uint8Array(0), true);
+  } catch (cause) {
+    if (cause instanceof DmaError) throw cause;
+    if (!bestEffort) throw damaged(offset, `the zstd data is cut or damaged: ${(cause as Error).message}`);
+  }
+  yield* taken();
 }

@@ -8,7 +8,7 @@
  * Specified by: the kernel's ring buffer as `header_page` and `header_event` of the file describe it.
  */
 import { type Codecs, type Compression, unpack } from "./codecs.ts";
-import type { CpuExtent } from "./dat-file.ts";
+import type { CpuExtent } from "./dat-metadata.ts";
 import { damaged, type TraceDamage } from "./errors.ts";
 import type { PageFormat } from "./event-format.ts";
 import { type FileInput, readExactly } from "./input.ts";

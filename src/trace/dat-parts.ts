@@ -5,7 +5,7 @@
  */
 import type { Codecs } from "./codecs.ts";
 import { Cursor } from "./cursor.ts";
-import type { CpuExtent, DatFile } from "./dat-file.ts";
+import type { CpuExtent, DatFile } from "./dat-metadata.ts";
 import { damaged } from "./errors.ts";
 import { parseEventFormat, parsePageFormat } from "./event-format.ts";
 import type { FileInput } from "./input.ts";

@@ -8,12 +8,14 @@
  */
 
 import { DmaError } from "../base/index.ts";
+import type { CallChain } from "./call-chain.ts";
 import { isStrange } from "./catalogue.ts";
-import { AwaitingChain, type CallChain, ChainTable, LINGER } from "./chains.ts";
+import { AwaitingChain, ChainTable, LINGER } from "./chains.ts";
 import type { Codecs } from "./codecs.ts";
 import { Columns } from "./columns.ts";
 import { CpuStream, type StreamSetting } from "./cpu-stream.ts";
-import { type DatFile, readDatFile } from "./dat-file.ts";
+import { readDatFile } from "./dat-file.ts";
+import type { DatFile } from "./dat-metadata.ts";
 import { damaged, readTwice, type TraceDamage } from "./errors.ts";
 import { type EventBatch, type EventType, LOST_EVENTS, LOST_FIELDS, type Trace } from "./events.ts";
 import { FieldPlan } from "./field-plan.ts";

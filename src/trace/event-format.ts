@@ -7,7 +7,7 @@
 import { damaged } from "./errors.ts";
 
 /** Where the bytes of a field are. */
-export type FieldShape =
+type FieldShape =
   /** 1, 2, 4 or 8 bytes at the offset. */
   | "scalar"
   /** `size` bytes at the offset; 0: up to the end of the event. */

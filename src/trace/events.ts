@@ -6,7 +6,7 @@
  * so that kernel pointers and all-ones addresses stay exact. Times are nanoseconds since the trace's `timeBase`: exact in
  * a double for 104 days.
  */
-import type { CallChain } from "./chains.ts";
+import type { CallChain } from "./call-chain.ts";
 import type { TraceDamage } from "./errors.ts";
 import type { Remark } from "./remarks.ts";
 import type { Timing } from "./timing.ts";
@@ -21,6 +21,7 @@ export type FieldKind =
   /** Low word: where the items begin in the batch's `words`; high word: how many, two words each. */
   | "array";
 
+/** A field of an event: its name, and how its two words are read. */
 export interface EventField {
   readonly name: string;
   readonly kind: FieldKind;
@@ -35,6 +36,7 @@ export interface EventType {
   readonly fields: readonly EventField[];
 }
 
+/** Some thousand events as columns, in time order; valid until the next batch is asked for. */
 export interface EventBatch {
   readonly count: number;
   /** Index into the trace's `types`. */

@@ -21,6 +21,7 @@ export interface StreamInput {
   readonly stream: AsyncIterable<Uint8Array>;
 }
 
+/** Where a trace comes from: a file that can be read anywhere, or a stream. */
 export type TraceInput = FileInput | StreamInput;
 
 /** What reads a file at any place: a `FileHandle` of `node:fs/promises` does, and others can. */

@@ -16,6 +16,7 @@ import { PerfTrace } from "./perf/perf-trace.ts";
 import { recognise } from "./recognise.ts";
 import { openText } from "./text/open-text.ts";
 
+/** How a trace is read. */
 export interface OpenOptions {
   /** Deliver what can be read, and say in `Trace.damage` where it stopped, rather than throw. */
   readonly bestEffort?: boolean;

@@ -8,7 +8,7 @@
 import { shown } from "./remarks.ts";
 
 /** What a file is, and the next step; `next` is undefined where there is none to give. */
-export interface Recognised {
+interface Recognised {
   readonly what: string;
   readonly next: string | undefined;
 }

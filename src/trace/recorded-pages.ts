@@ -9,6 +9,7 @@
 import { Bytes } from "./bytes.ts";
 import { DAT_MAGIC } from "./dat-file.ts";
 
+/** Pages of a ring buffer as the kernel writes them, for files that the recorder makes. */
 export interface RecordedPages {
   readonly littleEndian: boolean;
   /** Bytes of the kernel's `long`: 4 or 8. */

@@ -11,6 +11,7 @@ import type { Direction, DmaEvent, Observer, TwoStepEvent } from "../base/index.
 import { formatOf, RECORDED_EVENTS, type RecordedEvent } from "./recorded-events.ts";
 import { DatWriter, type EventValues } from "./write-dat.ts";
 
+/** Where a recorder takes time, task and call site from. */
 export interface RecorderOptions {
   /** Time of events; one microsecond apart without it. */
   readonly nowMs?: () => number;
@@ -34,6 +35,7 @@ const DIRECT_MAP = 0xffff_8880_0000_0000n;
 /** Entries that an event of a scatterlist carries, as in the kernel. */
 const LIST_LIMIT = 128;
 
+/** Writes what the stack does as a kernel would have traced it; an {@link Observer}. */
 export class TraceRecorder implements Observer {
   readonly #entries: Entry[] = [];
   readonly #nowMs: (() => number) | undefined;

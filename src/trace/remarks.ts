@@ -26,6 +26,7 @@ export type RemarkCode =
   /** Something else about how the file was read. */
   | "note";
 
+/** Something about a trace that every report must carry: what was not understood, how often, and where first. */
 export interface Remark {
   readonly code: RemarkCode;
   /** One sentence for people, with the numbers in it. */

@@ -19,7 +19,7 @@ const describe = (system: string, name: string, id: number, fields: readonly str
     .join("")}\nprint fmt: ${print}\n`,
 });
 
-export interface SampleFormat {
+interface SampleFormat {
   readonly system: string;
   readonly text: string;
 }

@@ -5,8 +5,7 @@
  * own array of eight is only what old tools show). An address becomes the name of its function once.
  * Specified by: ftrace's `kernel_stack`: `int size`, `unsigned long caller[]`.
  */
-import type { ChainTable } from "./chains.ts";
-import { MOST_FRAMES } from "./chains.ts";
+import { type ChainTable, MOST_FRAMES } from "./chains.ts";
 import type { EventFormat } from "./event-format.ts";
 import { addressText, type Symbols } from "./symbols.ts";
 

@@ -3,7 +3,7 @@
  *
  * Cost: logarithmic in the number of CPUs for each change of the first one.
  */
-export interface TimedStream {
+interface TimedStream {
   readonly timeNs: number;
   /** Place in the file. */
   readonly order: number;

@@ -152,7 +152,7 @@ describe("what is live", () => {
       attributes: { skipCpuSync: true },
       ageMs: 5,
     });
-    expect(first!.site).toMatch(/checked-mode\.test\.ts/);
+    expect(first!.site).toMatch(/dma-debug\.test\.ts/);
     expect(first!.ageCalls).toBeGreaterThan(second!.ageCalls);
     expect(second).toMatchObject({
       kind: "two-step",

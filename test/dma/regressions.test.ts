@@ -39,7 +39,7 @@ const layout = vtdSecondStage();
 const arm4k = armLpae({ stage: 1, pageSizes: 0x4020_1000n, inputBits: 48, outputBits: 48, hardwareDirty: true })!;
 const BOTH = "bidirectional";
 /** As Linux is: with its defects, and without checks. */
-const LINUX = { linuxCompatible: true, checked: false } as const;
+const LINUX = { linuxCompatible: true, refusesMisuse: false } as const;
 const AMD = [{ cpu: { vendor: "AMD", family: 0x19 }, rootPorts: [{}, {}] }];
 const translated = (options: Partial<StandOptions> = {}): Stand => new Stand({ layout, ...options });
 const vecs = (...list: [phys: number, length: number][]): PhysVec[] =>

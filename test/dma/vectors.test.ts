@@ -13,7 +13,7 @@ import { Stand, type StandOptions } from "./stand.ts";
 const layout = vtdSecondStage();
 const BOTH = "bidirectional";
 /** As Linux is: with its defects, and without checks. */
-const LINUX = { linuxCompatible: true, checked: false } as const;
+const LINUX = { linuxCompatible: true, refusesMisuse: false } as const;
 const WAYS: readonly [string, Partial<StandOptions>][] = [
   ["as Linux", LINUX],
   ["as dmalink", {}],

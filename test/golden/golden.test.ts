@@ -13,6 +13,7 @@ const FOLDERS = [
   ["invalidation", "invalidation commands of VT-d, AMD and Arm", 3],
   ["dma-api", "permissions, the DMA layer, and the running kernel's DMA API", 92],
   ["nvme", "NVMe requests to PRPs and SGLs", 1],
+  ["hmm", "processes, HMM and its DMA map", 15],
   ["tsm", "security managers of PCI devices", 1],
   ["vfio-mig", "VFIO migration: states, streams, feature calls, logs of writes", 6],
 ] as const;
@@ -22,7 +23,7 @@ for (const [folder, subject, count] of FOLDERS)
     const files = goldenFiles(join(import.meta.dirname, folder));
     test(`all ${count} files are here`, () => expect(files).toHaveLength(count));
     for (const file of files)
-      test(basename(file, ".jsonl.gz"), async () => {
+      test(basename(file, ".jsonl.gz"), { timeout: 120_000 }, async () => {
         const { verdict, failure, pending } = await judgeFile(file);
         expect([failure, pending, verdict?.difference]).toEqual([undefined, undefined, undefined]);
         expect(verdict?.operations).toBeGreaterThan(0);

@@ -26,7 +26,7 @@ import {
   UserAddr,
 } from "../../src/platform/index.ts";
 import { Mirror, type TestDevice } from "./hmm-driver.ts";
-import { Differences, type Header, type Judge, type Line, Tally } from "./judge.ts";
+import { Differences, type Header, type Judge, judgeLines, known, type Line } from "./judge.ts";
 
 const EVENTS: Readonly<Record<InvalidationKind, string>> = {
   unmap: "unmap",
@@ -47,8 +47,8 @@ const SIGNALS: Readonly<Partial<Record<FaultOutcome, string>>> = {
 interface Person {
   readonly process: SimulatedProcess;
   readonly notifier: IntervalNotifier;
-  /** What the file says of each page so far: word|snapshot|page map|tables. */
-  expected: (string | undefined)[];
+  /** What the file says of each page so far. */
+  readonly expected: PageStates;
   expectedAreas: string;
 }
 
@@ -63,6 +63,57 @@ function* eachValue(runs: readonly (readonly [Value, number, number?])[]): Gener
       else if (typeof value === "number") yield JSON.stringify([value + by, value + by]);
       else yield JSON.stringify(value.map((half) => half + by));
     }
+}
+
+const MODES = ".-rwx";
+const MAP_LETTERS = "psfx";
+
+/** What is known of each page, as two numbers: the word, page map and tables in one, the snapshot bytes in the other. */
+class PageStates {
+  readonly #words: Int32Array;
+  readonly #snaps: Int32Array;
+  #devices = 0;
+
+  constructor(pages: number) {
+    this.#words = new Int32Array(pages);
+    this.#snaps = new Int32Array(pages);
+  }
+
+  set(page: number, word: number, snap: number, letters: number, tables: number): void {
+    this.#words[page] = word | (letters << 11) | (tables << 15);
+    this.#snaps[page] = snap;
+  }
+
+  /** As a file says it. */
+  fill(page: number, count: number, word: string, snap: string, map: string, tables: string): void {
+    this.#devices = tables.length;
+    let bytes = 0;
+    let modes = 0;
+    for (let i = 0; i < tables.length; i++) {
+      const byte = snap.slice(2 * i, 2 * i + 2);
+      if (byte !== "..") bytes |= Number.parseInt(byte, 16) << (8 * i);
+      modes |= MODES.indexOf(tables[i]!) << (3 * i);
+    }
+    let letters = 0;
+    for (const letter of map) letters |= 1 << MAP_LETTERS.indexOf(letter);
+    for (let i = page; i < page + count; i++) this.set(i, Number.parseInt(word, 16), bytes, letters, modes);
+  }
+
+  firstDifference(other: PageStates): number {
+    for (let page = 0; page < this.#words.length; page++)
+      if (this.#words[page] !== other.#words[page] || this.#snaps[page] !== other.#snaps[page]) return page;
+    return -1;
+  }
+
+  /** For people: word, snapshot bytes, page map, tables. */
+  text(page: number): string {
+    const word = this.#words[page]!;
+    const devices = Array.from({ length: this.#devices || 4 }, (_, i) => i);
+    const snaps = devices.map((i) => ((this.#snaps[page]! >>> (8 * i)) & 0xff).toString(16).padStart(2, "0"));
+    const letters = [...MAP_LETTERS].filter((_, i) => ((word >>> (11 + i)) & 1) !== 0);
+    const modes = devices.map((i) => MODES[(word >>> (15 + 3 * i)) & 7]);
+    return `${(word & 0x7ff).toString(16)}|${snaps.join("")}|${letters.join("")}|${modes.join("")}`;
+  }
 }
 
 class Replay {
@@ -135,7 +186,7 @@ class Replay {
       if (kind !== "release") this.#events.push(event);
       return true;
     });
-    this.#people.set(number, { process, notifier, expected: [], expectedAreas: "[]" });
+    this.#people.set(number, { process, notifier, expected: new PageStates(this.#pages), expectedAreas: "[]" });
   }
 
   #open(process: SimulatedProcess, device: TestDevice): void {
@@ -263,7 +314,7 @@ class Replay {
       case "fileTruncate":
         return answer(() => this.#files.get(n("file"))!.truncate(count * PAGE_SIZE));
       default:
-        return { op: "an operation that the judge knows" };
+        return known("the operation", {}, op);
     }
   }
 
@@ -361,7 +412,7 @@ class Replay {
     for (const [s, page, count, word, snap, pm, pt] of runs) {
       const person = this.#people.get(s);
       if (!person) continue;
-      for (let i = 0; i < count; i++) person.expected[page + i] = `${word}|${snap}|${pm}|${pt}`;
+      person.expected.fill(page, count, word, snap, pm, pt);
     }
   }
 
@@ -370,13 +421,11 @@ class Replay {
     const shares: (readonly [number, number, number, number, number])[] = [];
     for (const [number, person] of [...this.#people].sort(([a], [b]) => a - b)) {
       const found = this.#stateOf(person.process);
-      for (let page = 0; page < this.#pages; page++)
-        if (found.states[page] !== person.expected[page]) {
-          this.differences.add(
-            `process ${number}, page ${page}: expected ${person.expected[page]}, found ${found.states[page]}`,
-          );
-          break;
-        }
+      const different = found.states.firstDifference(person.expected);
+      if (different >= 0)
+        this.differences.add(
+          `process ${number}, page ${different}: expected ${person.expected.text(different)}, found ${found.states.text(different)}`,
+        );
       let last: [number, number, number, number, number] | undefined;
       for (const [page, frame] of found.frames) {
         const place = first.get(frame);
@@ -399,7 +448,7 @@ class Replay {
     if (text !== this.#expectedShares) this.differences.add(`shares: expected ${this.#expectedShares}, found ${text}`);
   }
 
-  #stateOf(process: SimulatedProcess): { states: string[]; frames: [number, PhysPage][] } {
+  #stateOf(process: SimulatedProcess): { states: PageStates; frames: [number, PhysPage][] } {
     const { memory } = process;
     const { pages } = memory;
     const look = (owner?: MemoryOwner): PfnWords => {
@@ -421,8 +470,11 @@ class Replay {
     };
     const words = look();
     const mirrors = Array.from(this.#devices, (device) => device?.mirrors.get(process));
-    const views = mirrors.map((mirror) => mirror && look(mirror.device.owner));
-    const states: string[] = [];
+    // What a device sees differs from what all see only where it has memory of its own.
+    const views = mirrors.map((mirror) =>
+      mirror && mirror.device.memory.pagesInUse > 0 ? look(mirror.device.owner) : mirror && words,
+    );
+    const states = new PageStates(this.#pages);
     const frames: [number, PhysPage][] = [];
     const entry = {
       kind: "none" as const,
@@ -434,31 +486,35 @@ class Replay {
     };
     for (let page = 0; page < this.#pages; page++) {
       const address = this.#address(page);
-      const snap = views.map((view, i) => (view ? this.#snapshot(view, page, mirrors[i]!.device) : "..")).join("");
-      const tables = mirrors
-        .map((mirror) => (mirror ? (mirror.table.get(this.#arena + page)?.mode ?? "-") : "."))
-        .join("");
+      let snap = 0;
+      let tables = 0;
+      for (let i = 0; i < mirrors.length; i++) {
+        const mirror = mirrors[i];
+        if (mirror) snap |= this.#snapshot(views[i]!, page, mirror.device) << (8 * i);
+        const mode = mirror ? (mirror.table.get(this.#arena + page)?.mode ?? "-") : ".";
+        tables |= MODES.indexOf(mode) << (3 * i);
+      }
       const map = memory.pagemap(address);
-      const letters = `${map.present ? "p" : ""}${map.swapped ? "s" : ""}${map.file ? "f" : ""}${map.mappedOnce ? "x" : ""}`;
-      states.push(`${words.flags[page]!.toString(16)}|${snap}|${letters}|${tables}`);
+      const letters = (map.present ? 1 : 0) | (map.swapped ? 2 : 0) | (map.file ? 4 : 0) | (map.mappedOnce ? 8 : 0);
+      states.set(page, words.flags[page]!, snap, letters, tables);
       memory.entryAt(address, entry);
       if (entry.page !== 0 && !pages.isZeroPage(entry.page)) frames.push([page, entry.page]);
     }
     return { states, frames };
   }
 
-  #snapshot(view: PfnWords, page: number, { owner }: TestDevice): string {
-    if (view.has(page, HMM.error)) return "ff";
-    if (!view.has(page, HMM.valid)) return "00";
-    const { pages } = this.#people.values().next().value!.process.memory;
+  #snapshot(view: PfnWords, page: number, { owner }: TestDevice): number {
+    const flags = view.flags[page]!;
+    if ((flags & HMM.error) !== 0) return 0xff;
+    if ((flags & HMM.valid) === 0) return 0;
     const frame = view.page(page);
-    const kind = pages.kindOf(frame);
-    let byte = view.has(page, HMM.write) ? 2 : 1;
+    const kind = this.#frames.kindOf(frame);
+    let byte = (flags & HMM.write) !== 0 ? 2 : 1;
     if (kind === "device-private") byte |= 0x20;
-    else if (kind === "device-coherent") byte |= pages.ownerOf(frame) === owner ? 0x40 : 0x50;
-    else if (pages.isZeroPage(frame) && view.order(page) === 0) byte |= 0x10;
+    else if (kind === "device-coherent") byte |= this.#frames.ownerOf(frame) === owner ? 0x40 : 0x50;
+    else if (view.order(page) === 0 && this.#frames.isZeroPage(frame)) byte |= 0x10;
     if (view.order(page) === 9) byte |= 4;
-    return byte.toString(16).padStart(2, "0");
+    return byte;
   }
 
   #areasOf(process: SimulatedProcess): unknown[] {
@@ -497,29 +553,21 @@ const halves = (bytes: Uint8Array): number[] => {
 };
 
 /** What a call gives: 0 and more, or the negative number of its error. */
-function answer(call: () => Record<string, unknown> | void): Record<string, unknown> {
+function answer(call: () => unknown): Record<string, unknown> {
   try {
-    return { ret: 0, ...(call() ?? {}) };
+    return { ret: 0, ...((call() as Record<string, unknown> | undefined) ?? {}) };
   } catch (error) {
     if (!(error instanceof DmaError)) throw error;
     return { ret: -ERRNO[error.errno] };
   }
 }
 
-export const judgeHmm: Judge = (header: Header, lines: readonly Line[]) => {
-  const tally = new Tally();
+const judgeHmm: Judge = (header, lines) => {
   const replay = new Replay(header);
-  lines.some((line, i) => {
-    try {
-      replay.compare(line, replay.run(line));
-    } catch (error) {
-      replay.differences.add((error as Error).stack ?? String(error));
-    }
-    const differences = replay.differences.take();
-    tally.judge(i + 2, differences);
-    return differences.length > 0; // the state differs from here on
+  return judgeLines(lines, true, (line) => {
+    replay.compare(line, replay.run(line));
+    return replay.differences.take();
   });
-  return tally.verdict();
 };
 
 export const judges: Readonly<Record<string, Judge>> = { hmm: judgeHmm };

@@ -111,7 +111,7 @@ export class KernelMachine {
       memory: this.memory,
       pages: this.pages,
       peers: this.peers,
-      ramEnd: PhysAddr(MEMORY_END),
+      ramEnd: PhysAddr((header["memoryEnd"] as number | undefined) ?? MEMORY_END),
       ...(this.pool && { pool: this.pool }),
     };
     this.arena = new RecordedArena(this.events);

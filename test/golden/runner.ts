@@ -43,7 +43,7 @@ const JUDGES: Readonly<Record<string, Judging>> = {
   // process memory and the devices that mirror it
   hmm: () => import("./hmm.ts"),
   // DMA mapping of HMM ranges
-  "hmm-dma": "DMA mapping of HMM ranges",
+  "hmm-dma": () => import("./hmm-dma.ts"),
   // /dev/iommu
   iommufd: "iommufd objects and calls",
   // the PCI security manager

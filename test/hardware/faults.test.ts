@@ -3,12 +3,13 @@
  * alone and with the kernel's log. Skipped, with the reason, where the lab is not built (lab/README.md).
  */
 import { spawnSync } from "node:child_process";
-import { chmodSync, cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { chmodSync, cpSync, existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type CheckResult, checkTrace, readKernelLog } from "../../src/analysis/index.ts";
 import { bytesInput, KernelLogTrace, openTrace } from "../../src/trace/index.ts";
+import { shareProgram } from "./share-program.ts";
 
 const lab = join(import.meta.dirname, "lab");
 const top = join(import.meta.dirname, "../..");
@@ -39,15 +40,7 @@ describe.skipIf(missing)(`faults on Linux 7.2${missing ? ` (skipped: ${missing})
   beforeAll(() => {
     share = mkdtempSync(join(tmpdir(), "dmalink-lab-"));
     chmodSync(share, 0o755);
-    cpSync(join(top, "dist"), join(share, "dist"), { recursive: true });
-    mkdirSync(join(share, "node_modules"));
-    const packages = ["fzstd"].filter((name) => existsSync(join(top, "node_modules", name)));
-    for (const name of packages)
-      cpSync(join(top, "node_modules", name), join(share, "node_modules", name), {
-        recursive: true,
-        dereference: true,
-      });
-    cpSync(join(top, "package.json"), join(share, "package.json"));
+    shareProgram(share);
     cpSync(join(lab, "guest/faults.sh"), join(share, "faults.sh"));
     const bundler = join(top, "node_modules/tsdown/dist/run.mjs");
     const how = [

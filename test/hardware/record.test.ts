@@ -3,15 +3,15 @@
  * nothing stays behind on the machine. Skipped, with the reason, where the lab is not built (lab/README.md).
  */
 import { spawnSync } from "node:child_process";
-import { chmodSync, cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { chmodSync, cpSync, existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { readRequests, readStats } from "../../src/analysis/index.ts";
 import { openTrace } from "../../src/trace/index.ts";
+import { shareProgram } from "./share-program.ts";
 
 const lab = join(import.meta.dirname, "lab");
-const top = join(import.meta.dirname, "../..");
 const cache = process.env.LAB_CACHE ?? "";
 const missing =
   cache === ""
@@ -28,14 +28,7 @@ describe.skipIf(missing)(`dmalink record on Linux 7.2${missing ? ` (skipped: ${m
   beforeAll(() => {
     share = mkdtempSync(join(tmpdir(), "dmalink-lab-"));
     chmodSync(share, 0o755); // one of the runs is not root's
-    cpSync(join(top, "dist"), join(share, "dist"), { recursive: true });
-    mkdirSync(join(share, "node_modules"));
-    for (const name of ["cac", "fzstd"])
-      cpSync(join(top, "node_modules", name), join(share, "node_modules", name), {
-        recursive: true,
-        dereference: true,
-      });
-    cpSync(join(top, "package.json"), join(share, "package.json"));
+    shareProgram(share);
     cpSync(join(lab, "guest/record.sh"), join(share, "record.sh"));
     const options = ["--kernel", "deb", "--iommu", "intel", "--append", "iommu.strict=1", "--share", share];
     const run = spawnSync(join(lab, "run.sh"), [...options, "--timeout", "240", "--", "sh /host/record.sh"], {

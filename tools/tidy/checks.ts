@@ -68,7 +68,7 @@ const deadExports: Check = {
         ? []
         : code.ownExports(file).flatMap(({ name, symbol }) => {
             if (isPublic.has(symbol)) return [];
-            const users = [...code.users(symbol)].filter((user) => user !== file.name && basename(user) !== "index.ts");
+            const users = [...code.users(symbol)].filter((user) => user !== file.name);
             if (users.some((user) => isLibrary(user) && !user.startsWith("test/"))) return [];
             const why = users.length === 0 ? "no other file names it" : `only ${users[0]} names it`;
             return [{ check: "dead-export", key: `${file.name} ${name}`, message: `${name} is exported, and ${why}` }];

@@ -113,6 +113,7 @@ export class Code {
   }
 
   #readUses({ name, source }: CodeFile): void {
+    const isFace = /(?:^|\/)index\.ts$/.test(name); // what a face passes on, somebody has to take
     const add = (node: ts.Node): void => {
       const symbol = this.checker.getSymbolAtLocation(node);
       if (symbol === undefined) return;
@@ -121,7 +122,7 @@ export class Code {
       this.#users.set(declared, users.add(name));
     };
     const visit = (node: ts.Node): void => {
-      if (ts.isImportSpecifier(node) || ts.isExportSpecifier(node)) add(node.name);
+      if (ts.isImportSpecifier(node) || (ts.isExportSpecifier(node) && !isFace)) add(node.name);
       if (ts.isImportTypeNode(node) && node.qualifier) add(node.qualifier);
       if (ts.isImportClause(node) && node.namedBindings && ts.isNamespaceImport(node.namedBindings)) {
         const module = this.checker.getSymbolAtLocation(node.parent.moduleSpecifier);

@@ -20,7 +20,8 @@ const CUT_LEAST_PAGE: number = 2 ** 20 / PAGE_SIZE;
 /** A mapping whose device no event names may be anybody's: it counts as if it were this much older. */
 const UNATTRIBUTED_NS = 1e15;
 
-const LIVE = 1;
+/** It held the address then; the bit is taken out where a beginning is not known well enough to say so. */
+export const LIVE = 1;
 const ENDED = 2;
 const LATER = 4;
 const BEHIND = 8;

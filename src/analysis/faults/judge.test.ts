@@ -185,8 +185,31 @@ describe("an address that was never mapped", () => {
   });
 });
 
-test("a mapping that no event names a device for makes nothing certain", () => {
-  expect(judged(WRITE, { live: [holder({ device: 0xffff, direction: 1 })] })[0]).toBe("live wrong-direction likely");
+describe("a mapping that no event names a device for", () => {
+  const nobodys = (more: Partial<Holder> = {}): Holder => holder({ device: 0xffff, direction: 255, ...more });
+  const ask = (fault: FaultInQuestion, survey: Partial<Survey>, namesDevices: boolean): string[] =>
+    explain(fault, { ...NOTHING, mappings: 0, ...survey }, { startUnknown: false, namesDevices }).map(
+      ({ relation, cause, confidence }) => `${relation} ${cause} ${confidence}`,
+    );
+
+  test("makes nothing certain", () => {
+    expect(judged(WRITE, { live: [nobodys({ direction: 1 })] })[0]).toBe("live wrong-direction likely");
+  });
+
+  test.each([true, false])("may be the device's where that has none by name (others have: %s)", (namesDevices) => {
+    expect(ask(WRITE, { live: [nobodys()] }, namesDevices)[0]).toBe("live wrong-direction possible");
+    expect(ask({ ...WRITE, entry: "read-only" }, { live: [nobodys()] }, namesDevices)[0]).toBe(
+      "live wrong-direction likely",
+    );
+    expect(ask(WRITE, { ended: nobodys({ endNs: NOW - 10 * MS }) }, namesDevices)[0]).toBe(
+      "ended used-after-unmap likely",
+    );
+    expect(ask(WRITE, { behind: { holder: nobodys(), distanceBytes: 0 } }, namesDevices)[0]).toBe(
+      "near past-the-end likely",
+    );
+    for (const survey of [{ live: [nobodys()] }, { ended: nobodys({ endNs: NOW - 10 * MS }) }])
+      expect(ask(WRITE, survey, namesDevices).join()).not.toContain("never");
+  });
 });
 
 test("without comparable times nothing is certain", () => {

@@ -33,7 +33,7 @@ export interface FaultInQuestion {
 }
 
 /** Of the recording, what bears on every fault. */
-export interface RecordingInQuestion {
+interface RecordingInQuestion {
   /** It began in the midst of things, and what was mapped then is not known. */
   readonly startUnknown: boolean;
   /** Some of its mappings are a device's by name. */
@@ -52,8 +52,12 @@ const WIDTHS: ReadonlySet<number> = new Set([
   24, 26, 27, 28, 29, 30, 31, 32, 34, 35, 36, 38, 39, 40, 42, 44, 46, 47, 48, 52,
 ]);
 const NO_DIRECTION = 255;
-/** A mapping that no event names a device for may be another's: what rests on it weighs less. */
+/**
+ * A mapping that no event names a device for may be another's: what rests on it weighs less, and little less where no event names any
+ * device at all, because then it is all that can be known.
+ */
 const UNATTRIBUTED = 0.75;
+const ALL_UNATTRIBUTED = 0.92;
 
 /** Weights from which an explanation is certain, or likely. */
 const CERTAIN = 90;
@@ -74,8 +78,8 @@ export function explain(
     ...ofCut(survey),
     ...ofNever(fault, survey, recording),
   ];
-  for (const [i, one] of found.entries())
-    if (one.holder?.device === NO_DEVICE) found[i] = { ...one, weight: one.weight * UNATTRIBUTED };
+  const share = recording.namesDevices ? UNATTRIBUTED : ALL_UNATTRIBUTED;
+  for (const one of found) if (one.holder?.device === NO_DEVICE) one.weight *= share;
   found.sort((a, b) => b.weight - a.weight);
   const [best, ...others] = found as [Weighed, ...Weighed[]];
   // Two that explain it as well as each other make neither certain.
@@ -148,7 +152,7 @@ const ENTRY_DIRECTION: Readonly<Partial<Record<TableEntry, number>>> = {
 };
 
 /** Whether memory mapped in `direction` may be accessed so; `undefined`: one of the two is not known. */
-export function allows(direction: number, access: Access): boolean | undefined {
+function allows(direction: number, access: Access): boolean | undefined {
   if (direction === 0) return true;
   if (access === "unknown" || direction === NO_DIRECTION) return undefined;
   return direction === (access === "read" ? 1 : 2);
@@ -206,7 +210,8 @@ function ofCut({ cut, live }: Survey): Weighed[] {
 }
 
 function ofNever(fault: FaultInQuestion, survey: Survey, recording: RecordingInQuestion): Weighed[] {
-  const { live, ended, physical, other, mappings } = survey;
+  const { live, ended, physical, other, mappings, behind, before, cut } = survey;
+  const anonymousNear = [behind, before, cut].some((one) => one?.holder.device === NO_DEVICE);
   const own = (holder: Holder | undefined): boolean => holder !== undefined && holder.device !== NO_DEVICE;
   if (own(live[0]) || own(ended)) return [];
   const found: Weighed[] = [];
@@ -214,8 +219,9 @@ function ofNever(fault: FaultInQuestion, survey: Survey, recording: RecordingInQ
   if (fault.page === 0) found.push(about(95, "never", "no-address"));
   if (isAllOnes(fault.address)) found.push(about(88, "never", "failed-address"));
   if (physical) found.push(about(84, "never", "physical-address", physical));
-  if (mappings === 0 && fault.deviceKnown)
-    found.push(about(61, "never", recording.namesDevices ? "maps-nothing" : "no-device-named"));
+  // Only where nothing of the address is known: a mapping that names nobody may be this device's.
+  if (mappings === 0 && fault.deviceKnown && live.length === 0 && !ended)
+    found.push(about(anonymousNear ? 40 : 61, "never", recording.namesDevices ? "maps-nothing" : "no-device-named"));
   if (other) found.push(about(mappings === 0 ? 64 : 45, "never", "other-device", other));
   // Where another device's or the memory's address explains it, or 0 does, that it is unexplained is no news.
   if (found.length > 0 || live.length > 0 || ended) return found;

@@ -15,6 +15,7 @@ export interface UnknownKernelLine {
   readonly line: number | undefined;
 }
 
+/** What the kernel said in the recording and in the log beside it, counted. */
 export interface KernelSummary {
   /** Messages of the kernel that were read, and those that say something of DMA and were understood. */
   readonly messages: number;

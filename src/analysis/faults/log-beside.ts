@@ -24,7 +24,7 @@ const SAME_NS = 100e6;
 const SECOND_NS = 1e9;
 
 /** A line of a log. */
-export interface LogPlace {
+interface LogPlace {
   /** Nanoseconds by the log's clock; `undefined`: the line has none. */
   readonly timeNs: number | undefined;
   readonly line: number;

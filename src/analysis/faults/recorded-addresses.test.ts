@@ -5,9 +5,12 @@ import { SampleTrace } from "../findings/sample-trace.ts";
 import { History, type Place } from "../lifetimes/history.ts";
 import { LifetimeTable, TRANSLATED } from "../lifetimes/table.ts";
 import type { Survey } from "./address-history.ts";
-import { RecordedAddresses, RING_ROWS, type UnattributedPieces } from "./recorded-addresses.ts";
+import { RecordedAddresses, RING_ROWS, type Unattributed, type UnattributedPieces } from "./recorded-addresses.ts";
 
-const NO_PIECES = { used: 0, isLive: () => false } as unknown as UnattributedPieces;
+const NOBODYS: Unattributed = {
+  pieces: () => ({ used: 0, isLive: () => false }) as unknown as UnattributedPieces,
+  takenBy: () => new Map(),
+};
 
 interface Life {
   readonly device: number;
@@ -22,7 +25,7 @@ function recorded(lives: readonly Life[]): RecordedAddresses {
   const table = new LifetimeTable();
   const history = new History();
   const now = { timeNs: 0, cpu: 3, pid: 42, task: 1, type: 5, site: 0 };
-  const addresses = new RecordedAddresses(table, now as Place, history, () => NO_PIECES);
+  const addresses = new RecordedAddresses(table, now as Place, history, NOBODYS);
   const ordered = [...lives].sort((a, b) => (a.endNs < 0 ? 1 : 0) - (b.endNs < 0 ? 1 : 0) || a.endNs - b.endNs);
   for (const { device, iova, length, startNs, endNs } of ordered) {
     const row = take(table, device, iova, length);
@@ -141,7 +144,7 @@ test("memory is bounded: what has fallen out of the ring is known by its last en
   const table = new LifetimeTable();
   const history = new History();
   const now = { timeNs: 0, cpu: 0, pid: 1, task: 1, type: 1, site: 0 };
-  const addresses = new RecordedAddresses(table, now as Place, history, () => NO_PIECES);
+  const addresses = new RecordedAddresses(table, now as Place, history, NOBODYS);
   const end = (i: number, iova: number): void => {
     const row = take(table, 0, iova, 4096);
     table.startNs[row] = i;

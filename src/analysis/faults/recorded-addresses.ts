@@ -12,7 +12,7 @@ import { PAGE_SIZE } from "../../base/index.ts";
 import type { History, Place } from "../lifetimes/history.ts";
 import { type LifetimeTable, NO_DEVICE, NO_DIRECTION, TWO_STEP } from "../lifetimes/table.ts";
 import type { AddressHistory, Holder, Question, Survey } from "./address-history.ts";
-import { Finder } from "./finder.ts";
+import { Finder, LIVE } from "./finder.ts";
 
 /** Mappings that ended last, all of them. */
 export const RING_ROWS: number = 1 << 16;
@@ -72,37 +72,38 @@ export interface UnattributedPieces {
   readonly type: Uint16Array;
 }
 
+/** Mappings without a device, as far as they are not yet told as ended. */
+export interface Unattributed {
+  pieces(): UnattributedPieces;
+  /** Of those, which `iommu:unmap` took each, although nobody has said so by name yet. */
+  takenBy(): ReadonlyMap<number, Place>;
+}
+
 export class RecordedAddresses implements AddressHistory {
   readonly #table: LifetimeTable;
   readonly #now: Place;
-  readonly #pieces: () => UnattributedPieces;
+  readonly #unattributed: Unattributed;
   readonly #history: History;
   readonly #ring = new EndedRows();
   #next = 0;
 
   /**
-   * `now` is the event at hand, read when a mapping ends; `history` the last end of each address; `pieces` what no event has named a
+   * `now` is the event at hand, read when a mapping ends; `history` the last end of each address; `unattributed` what no event has named a
    * device for.
    */
-  constructor(table: LifetimeTable, now: Place, history: History, pieces: () => UnattributedPieces) {
+  constructor(table: LifetimeTable, now: Place, history: History, unattributed: Unattributed) {
     this.#table = table;
     this.#now = now;
     this.#history = history;
-    this.#pieces = pieces;
+    this.#unattributed = unattributed;
   }
 
   /** Remembers that `row` of `table` has ended. */
   lifetime(table: LifetimeTable, row: number): void {
     const endNs = table.endNs[row]!;
     if (endNs < 0) return; // it is live: the table has it
-    const ring = this.#ring;
-    let at: number;
-    if (ring.grow(RING_ROWS)) at = ring.used++;
-    else {
-      at = this.#next;
-      this.#next = (at + 1) % RING_ROWS;
-    }
-    const { numbers, words } = ring;
+    const at = this.#place();
+    const { numbers, words } = this.#ring;
     const n = at * NUMBERS;
     const seen = table.startNs[row]! >= 0;
     const now = this.#now;
@@ -126,6 +127,15 @@ export class RecordedAddresses implements AddressHistory {
     words[w + 4] = table.direction[row]!;
   }
 
+  /** A row of the ring: a free one, or the oldest. */
+  #place(): number {
+    const ring = this.#ring;
+    if (ring.grow(RING_ROWS)) return ring.used++;
+    const at = this.#next;
+    this.#next = (at + 1) % RING_ROWS;
+    return at;
+  }
+
   survey(question: Question): Survey {
     const finder = new Finder(question);
     const table = this.#table;
@@ -141,12 +151,20 @@ export class RecordedAddresses implements AddressHistory {
       );
       if (rank !== 0) finder.take(rank, () => this.#liveHolder(row));
     }
-    const pieces = this.#pieces();
+    const pieces = this.#unattributed.pieces();
+    const taken = this.#unattributed.takenBy();
     for (let piece = 0; piece < pieces.used; piece++) {
       if (!pieces.isLive(piece)) continue;
       const [iova, length] = [pieces.page[piece]! * PAGE_SIZE, pieces.pages[piece]! * PAGE_SIZE];
-      const rank = finder.look(NO_DEVICE, iova, length, pieces.phys[piece]!, pieces.startNs[piece]!, -1);
-      if (rank !== 0) finder.take(rank, () => pieceHolder(pieces, piece));
+      const rank = finder.look(
+        NO_DEVICE,
+        iova,
+        length,
+        pieces.phys[piece]!,
+        pieces.startNs[piece]!,
+        taken.get(piece)?.timeNs ?? -1,
+      );
+      if (rank !== 0) finder.take(rank, () => pieceHolder(pieces, piece, taken.get(piece)));
     }
     const ring = this.#ring;
     const { numbers } = ring;
@@ -161,17 +179,22 @@ export class RecordedAddresses implements AddressHistory {
       );
       if (rank !== 0) finder.take(rank, () => ringHolder(ring, row));
     }
-    this.#surveyHistory(finder);
+    this.#surveyHistory(finder, question);
     return finder.survey();
   }
 
-  /** The last ends of addresses: those that the ring still has say nothing new, and are passed over as equals. */
-  #surveyHistory(finder: Finder): void {
+  /**
+   * The last ends of addresses: those that the ring still has say nothing new, and are passed over as equals. An end may be one
+   * without a mapping, or of an unknown beginning: it says that something ended, never that something was live before.
+   */
+  #surveyHistory(finder: Finder, { timeNs, toleranceNs }: Question): void {
     const history = this.#history;
+    const untilNs = timeNs === undefined ? Number.POSITIVE_INFINITY : timeNs + toleranceNs;
     for (let nth = 0; nth < history.count; nth++) {
       const i = history.indexAt(nth);
       const space = history.spaceOf(i);
       if (space > NO_DEVICE) continue; // a list's or a range's, by something else than its address
+      if (history.startNsOf(i) < 0 || history.endNsOf(i) > untilNs) continue;
       const rank = finder.look(
         space,
         history.iovaOf(i),
@@ -180,7 +203,7 @@ export class RecordedAddresses implements AddressHistory {
         history.startNsOf(i),
         history.endNsOf(i),
       );
-      if (rank !== 0) finder.take(rank, () => historyHolder(history, i));
+      if ((rank & ~LIVE) !== 0) finder.take(rank & ~LIVE, () => historyHolder(history, i));
     }
   }
 
@@ -215,7 +238,7 @@ export class RecordedAddresses implements AddressHistory {
 }
 
 /** One `iommu:map`: which way the data go no event says. */
-function pieceHolder(pieces: UnattributedPieces, piece: number): Holder {
+function pieceHolder(pieces: UnattributedPieces, piece: number, taken: Place | undefined): Holder {
   const length = pieces.pages[piece]! * PAGE_SIZE;
   const startNs = pieces.startNs[piece]!;
   const [cpu, pid, task, type] = [pieces.cpu[piece]!, pieces.pid[piece]!, pieces.task[piece]!, pieces.type[piece]!];
@@ -227,9 +250,17 @@ function pieceHolder(pieces: UnattributedPieces, piece: number): Holder {
     direction: NO_DIRECTION,
     phys: pieces.phys[piece]!,
     startNs,
-    endNs: -1,
+    endNs: taken?.timeNs ?? -1,
     began: { timeNs: startNs, cpu, pid, task, type, site: 0 },
-    ended: undefined,
+    // The object is used again.
+    ended: taken && {
+      timeNs: taken.timeNs,
+      cpu: taken.cpu,
+      pid: taken.pid,
+      task: taken.task,
+      type: taken.type,
+      site: taken.site,
+    },
     unsynced: 0,
     linkedEnd: length,
   };

@@ -5,7 +5,7 @@
  * Not for: the fault itself (findings/device-fault.ts).
  */
 import type { Access } from "../../trace/index.ts";
-import { address, noun, size, time, way } from "../findings/words.ts";
+import { address, noun, size, time } from "../findings/words.ts";
 import { NO_DEVICE } from "../lifetimes/table.ts";
 import type { Holder } from "./address-history.ts";
 import type { Cause, Hypothesis } from "./relation.ts";
@@ -54,13 +54,15 @@ function ofHolder({ cause, relation, distanceBytes, bits }: Hypothesis, holder: 
   const mapping = told(holder, telling);
   switch (cause) {
     case "wrong-direction":
-      return `The address ${relation === "ended" ? "was, until then," : "is"} that of ${mapping}, which allows the device ${ALLOWS[holder.direction] ?? way(holder.direction)}: its direction is wrong for ${TRIED[telling.access]}.`;
+      if (ALLOWS[holder.direction] === undefined)
+        return `The address ${relation === "ended" ? "was, until then," : "is"} that of ${mapping}; in which direction no event says: it may not allow ${TRIED[telling.access]}.`;
+      return `The address ${relation === "ended" ? "was, until then," : "is"} that of ${mapping}, which allows the device ${ALLOWS[holder.direction]}: its direction is wrong for ${TRIED[telling.access]}.`;
     case "not-synced":
       return `The address is in ${mapping}, of which ${size(holder.unsynced)} are linked and not synced yet: the device was told too early.`;
     case "not-linked":
       return `The address is in ${mapping}, but only its first ${size(holder.linkedEnd)} are linked: the device went past what is there.`;
     case "stale-translation":
-      return `The address is that of ${mapping}, which allows it: the IOMMU or the device still knew what was there before, or the fault is older than the mapping.`;
+      return `The address is that of ${mapping}, which should allow it: the IOMMU or the device still knew what was there before, or the fault is older than the mapping.`;
     case "used-after-unmap": {
       const by = telling.taskOf(holder, "ended");
       const when = telling.timeNs === undefined ? "" : ` ${ago(telling.timeNs, holder.endNs)}`;
@@ -102,7 +104,7 @@ const WITHOUT: Readonly<Record<Cause, string>> = {
   "failed-address": 'The address means "mapping failed": the driver did not check, and gave it to the device.',
   "maps-nothing": "The device maps nothing in this recording.",
   "no-device-named":
-    "No event of this recording says whose the mappings are (dma:* events are not in it), and none of them has the address.",
+    "No event of this recording says whose the mappings are (dma:* events are not in it), and none that is known has the address.",
   "from-before": "It may have been mapped before the recording began.",
   "not-attached":
     "The IOMMU has no tables for the device: it is attached to nothing, or asks under another name (a bridge's, a function's).",

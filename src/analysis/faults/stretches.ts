@@ -13,7 +13,7 @@ import type { Hypothesis } from "./relation.ts";
 export type FaultSource = "io_page_fault" | "console" | "kernel-log";
 
 /** Stretches that are kept. */
-export const MOST_STRETCHES = 1000;
+const MOST_STRETCHES = 1000;
 /** Parts of address spaces in which stretches are looked for. */
 const MOST_PLACES = 1 << 16;
 /** Faults this far apart are one stretch: 64 KiB. */
@@ -22,7 +22,7 @@ const GAP_PAGES = 16;
 const GAP_PAGES_NEVER = 256;
 
 /** One fault, ready to be counted. */
-export interface CountedFault<Told> {
+interface CountedFault<Told> {
   /** The device's name, or what stands for it. */
   readonly device: string;
   readonly page: number;
@@ -35,7 +35,7 @@ export interface CountedFault<Told> {
 }
 
 /** How many faults, by what the device tried. */
-export type Tally = Record<Access, number>;
+type Tally = Record<Access, number>;
 
 export interface Stretch<Told> {
   readonly first: CountedFault<Told>;

@@ -275,6 +275,45 @@ describe("a device without a requester id", () => {
   });
 });
 
+describe("mappings that no event names a device for", () => {
+  const fault = (trace: SampleTrace, address: number, entry?: string): SampleTrace => {
+    trace.event(
+      "console",
+      `DMAR: [DMA Write NO_PASID] Request device [${DISK}] fault addr ${hex(address)} [fault reason 0x05] x`,
+    );
+    return entry === undefined ? trace : trace.event("console", `DMAR: pte level: 1, pte value: 0x${entry}`);
+  };
+
+  test("are live, have ended, or lie beside, of whoever made them", async () => {
+    const trace = new SampleTrace().on(0, "vm-7").iommuMap(0xffff000, 0x8000, 4096).wait(300_000);
+    fault(trace, 0xffff000, "0000000000008001").wait(300_000).iommuUnmap(0xffff000, 4096).wait(300_000);
+    fault(trace, 0xffff000).wait(300_000).iommuMap(0xfff0000, 0x9000, 4096).wait(1000);
+    fault(trace, 0xfff1000).wait(1000).iommuUnmap(0xfff0000, 4096);
+    fault(trace, 0x345_6000);
+    const found = await faults(trace);
+    expect(found.map(({ mapping }) => [mapping!.relation, mapping!.mappedBy])).toEqual([
+      ["live", "vm-7"],
+      ["ended", "vm-7"],
+      ["near", "vm-7"],
+      ["never", undefined],
+    ]);
+    expect(found[0]!.message).toContain("it may not allow a write");
+  });
+});
+
+test("an unmap that comes later, of nothing, does not make an address live", async () => {
+  const trace = new SampleTrace()
+    .map(DISK, 0xfffe1000, 0x8000, 4096)
+    .wait(100)
+    .unmap(DISK, 0xfffe1000, 4096)
+    .wait(100_000);
+  trace.event("io_page_fault", `IOMMU:drv ${DISK} iova=0x00000000fffe1000 flags=0x0001`).wait(100_000);
+  expect(await faults(trace.unmap(DISK, 0xfffe1000, 4096))).toMatchObject([{ mapping: { relation: "ended" } }]);
+  const never = new SampleTrace().map(DISK, 0xfffe1000, 0x8000, 4096);
+  never.event("io_page_fault", `IOMMU:drv ${DISK} iova=0x0000000054321000 flags=0x0001`).wait(100);
+  expect(await faults(never.unmapOnly(DISK, 0x5432_1000, 4096))).toMatchObject([{ mapping: { relation: "never" } }]);
+});
+
 describe("what is counted", () => {
   const io = (trace: SampleTrace, address: number, flags = 1): SampleTrace =>
     trace.event("io_page_fault", `IOMMU:drv ${DISK} iova=0x${hex16(address)} flags=0x000${flags}`);

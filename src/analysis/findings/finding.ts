@@ -2,7 +2,7 @@
 
 /** Error: memory or address space is corrupted, lost or exposed. Warning: it works, and hurts. Advice: it could be cheaper. */
 export type Severity = "error" | "warning" | "advice";
-/** The worst first. */
+/** From grave to harmless. */
 export const SEVERITIES: readonly Severity[] = ["error", "warning", "advice"];
 
 /** Certain: the events leave no other reading. Likely: another reading needs a coincidence. Possible: look at it. */
@@ -97,7 +97,7 @@ export interface MappingFacts {
   readonly bits: number | undefined;
 }
 
-/** What one rule has to say of one place in a trace. */
+/** One finding: what happened, the events that show it, and what to do. */
 export interface Finding {
   readonly rule: string;
   readonly severity: Severity;

@@ -13,7 +13,7 @@ import type { LifetimeTable } from "../lifetimes/table.ts";
 import type { Watcher } from "../lifetimes/watcher.ts";
 import type { Confidence, Evidence, FaultFacts, MappingFacts, Severity } from "./finding.ts";
 
-/** One thing that can be wrong, and who looks for it. */
+/** A rule: its name, how grave it is, and what it watches. */
 export interface Rule {
   readonly name: string;
   /** Of most of its findings; one may be milder. */

@@ -32,7 +32,7 @@ import { unlinkHole } from "./unlink-hole.ts";
 import { unmapUnknown } from "./unmap-unknown.ts";
 import { useTwoStep } from "./use-two-step.ts";
 
-/** Every rule, in the order in which findings are told. */
+/** Every rule, in the order of reports. */
 export const RULES: readonly Rule[] = [
   deviceFault,
   beyondDeviceWidth,

@@ -10,9 +10,9 @@ import type { Finding } from "./finding.ts";
 
 export const DISK = "0000:00:04.0";
 export const NIC = "0000:00:05.0";
-export type Way = "BIDIRECTIONAL" | "TO_DEVICE" | "FROM_DEVICE";
+type Way = "BIDIRECTIONAL" | "TO_DEVICE" | "FROM_DEVICE";
 
-export interface SampleOptions {
+interface SampleOptions {
   /** Print `iommu:*` events. */
   readonly iommu?: boolean;
 }

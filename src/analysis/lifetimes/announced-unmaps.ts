@@ -7,7 +7,7 @@
  */
 
 /** A run of pages that an event announced the unmap of: of what device, whether it was seen to be mapped, and how much is left. */
-export interface Announced {
+interface Announced {
   readonly page: number;
   readonly end: number;
   readonly device: number;

@@ -9,6 +9,7 @@
  */
 import { PAGE_SIZE } from "../../base/index.ts";
 import { AnnouncedUnmaps } from "./announced-unmaps.ts";
+import type { Place } from "./history.ts";
 import type { Ledger } from "./ledger.ts";
 import { LinksInFlight, type PendingLink } from "./links-in-flight.ts";
 import { NONE, PendingUnmap } from "./pending-unmap.ts";
@@ -239,6 +240,16 @@ export class IommuMatcher {
       { why: "unknown-start" },
     );
     this.#ledger.now.set(now);
+  }
+
+  /** Of the pieces that wait: the unmap that took each, most likely, and that nobody has named so far. */
+  takenBy(): ReadonlyMap<number, Place> {
+    const taken = new Map<number, Place>();
+    for (const state of this.#cpus)
+      for (const unmap of state?.unmaps ?? NO_UNMAPS)
+        if (unmap.isOpen && this.waiting.areSpokenFor(unmap.pieces, unmap.order))
+          for (const piece of unmap.pieces) taken.set(piece, unmap);
+    return taken;
   }
 
   /** Puts back what `unmap` marked as gone, but for `row`. */

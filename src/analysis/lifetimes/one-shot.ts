@@ -30,7 +30,7 @@ import type { Unmatched } from "./watcher.ts";
 const MOST_AT_ONCE = 256;
 
 /** An end of one device that took what only another device has; judged when that one is used again or left. */
-export interface Suspicion {
+interface Suspicion {
   readonly id: number;
   readonly by: number;
   readonly event: Place;

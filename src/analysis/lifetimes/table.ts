@@ -14,7 +14,7 @@ import { NO_SEGMENT, Segments } from "./segments.ts";
 
 /** How a mapping was made, by the number in {@link LifetimeTable.kind}. */
 export const KINDS = ["one-shot", "scatterlist", "coherent", "two-step", "unattributed"] as const;
-/** A way of mapping, in words. */
+/** How a mapping was made. */
 export type Kind = (typeof KINDS)[number];
 export const ONE_SHOT = 0;
 export const SCATTERLIST = 1;
@@ -56,7 +56,7 @@ export const CONTESTED = 64;
 /** It can be found: it is in the indexes. */
 const FINDABLE = 128;
 
-/** Every mapping that is live now; a column is an array, a mapping a row of all. */
+/** Mappings that are live, as columns; rows are used again. */
 export class LifetimeTable {
   /** Index into {@link KINDS}. */
   kind: Uint8Array = new Uint8Array(FIRST_ROWS);

@@ -38,7 +38,7 @@ export type Unmatched =
   | { readonly why: "unknown-start" };
 
 /** A mapping that has ended. */
-export interface Earlier {
+interface Earlier {
   readonly length: number;
   readonly start: Place | undefined;
   readonly end: Place;

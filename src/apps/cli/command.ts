@@ -31,10 +31,10 @@ export interface Option<T> {
 }
 
 /** Options by name. */
-export type Options = Readonly<Record<string, Option<unknown>>>;
+type Options = Readonly<Record<string, Option<unknown>>>;
 
 /** The value of each option. */
-export type ValuesOf<O extends Options> = { readonly [K in keyof O]: O[K] extends Option<infer T> ? T : never };
+type ValuesOf<O extends Options> = { readonly [K in keyof O]: O[K] extends Option<infer T> ? T : never };
 
 /** A word that is no option. */
 export interface Argument {

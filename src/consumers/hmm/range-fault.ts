@@ -23,6 +23,7 @@ import {
 import { rangeOutOfReach, rangeReadOnly } from "./errors.ts";
 import { HMM, type PfnWords } from "./words.ts";
 
+/** What a device wants of a range of a process's memory. */
 export interface RangeFault {
   readonly memory: UserMemory;
   /** Watches the range, and its sequence before the walk. */
@@ -42,6 +43,8 @@ export interface RangeFault {
 }
 
 /**
+ * Faults the pages of a range in, and writes their words.
+ *
  * @returns false: the range changed meanwhile, begin again with a new sequence
  * @throws DmaError ERR_DMA_HMM_FAULT (EFAULT) where what is asked is not there; ERR_DMA_HMM_READ_ONLY (EPERM)
  */

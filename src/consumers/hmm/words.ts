@@ -26,6 +26,7 @@ export const HMM = {
 
 /** Flags that a walk leaves alone: those of the DMA mapping. */
 export const STICKY: number = HMM.dmaMapped | HMM.peer | HMM.peerBus;
+/** Bits of a page word that hold its order: pages of the same mapping around it, as a power of two. */
 export const ORDER_MASK = 0x1f;
 
 /** Words of `count` pages, all nothing. */

@@ -81,7 +81,11 @@ const CAP_IPC_LOCK = 14;
 const USEFUL_LOCKED = 64 * 2 ** 20;
 const ENTRY_LIMIT = "/sys/module/vfio_iommu_type1/parameters/dma_entry_limit";
 
-/** @param library why system calls cannot be made from JavaScript; undefined if they can */
+/**
+ * Looks at the machine, and changes nothing.
+ *
+ * @param library why system calls cannot be made from JavaScript; undefined if they can
+ */
 export function survey(sysfs: Sysfs, library?: string): Survey {
   const kernel = sysfs.read("/proc/sys/kernel/osrelease") ?? "unknown";
   const units = sysfs.list("/sys/class/iommu").map((name) => unitOf(sysfs, name));

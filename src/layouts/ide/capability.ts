@@ -2,14 +2,11 @@
  * The IDE extended capability of a port: what it can do, and where its register blocks lie.
  *
  * Idea: registers are 32-bit words; encode and decode are each other's inverse for everything that has a name here.
- * Specified by: PCI Express base specification 6.1, 7.9.26 (IDE extended capability), 7.5.3.3 (device capabilities).
+ * Specified by: PCI Express base specification 6.1, 7.9.26 (IDE extended capability).
  */
 
 /** Extended capability id. */
 export const IDE_CAPABILITY_ID = 0x30;
-
-/** Bit of the *device capabilities* register: functions of this device can be trusted interfaces. */
-export const DEVICE_CAPABILITY_TEE = 0x4000_0000;
 
 /** Byte offsets in the capability; register blocks follow. */
 export const IDE_REGISTER = { header: 0x0, capability: 0x4, control: 0x8, blocks: 0xc } as const;

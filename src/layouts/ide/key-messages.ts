@@ -13,7 +13,7 @@ export const KEY_BYTES = 32;
 export const INVOCATION_BYTES = 8;
 
 /** Codes of the messages. */
-export const KEY_MESSAGE = {
+const KEY_MESSAGE = {
   query: 0,
   queryResponse: 1,
   program: 2,

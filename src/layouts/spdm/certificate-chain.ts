@@ -7,7 +7,7 @@
 import { DIGEST_BYTES, joined, read16, word16 } from "./messages.ts";
 
 /** A chain. */
-export interface CertificateChain {
+interface CertificateChain {
   readonly rootDigest: Uint8Array;
   /** All certificates, one after the other. */
   readonly certificates: Uint8Array;

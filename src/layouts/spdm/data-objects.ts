@@ -21,7 +21,7 @@ export const OBJECT_TYPE = {
 } as const;
 
 /** An object. */
-export interface DataObject {
+interface DataObject {
   readonly vendor: number;
   readonly type: number;
   /** Whole dwords. */
@@ -31,10 +31,8 @@ export interface DataObject {
 const HEADER_BYTES = 8;
 /** A length of 0 means this many dwords. */
 const MAX_DWORDS = 0x4_0000;
-/** Longest payload, bytes. */
-export const MAX_OBJECT_PAYLOAD: number = MAX_DWORDS * 4 - HEADER_BYTES;
 
-/** An object as it is sent; its payload filled up to whole dwords. It must not be longer than {@link MAX_OBJECT_PAYLOAD}. */
+/** An object as it is sent; its payload filled up to whole dwords. Of at most 1 MiB, its header included. */
 export function encodeObject({ vendor, type, payload }: DataObject): Uint8Array {
   const dwords = Math.ceil(payload.length / 4) + HEADER_BYTES / 4;
   const bytes = new Uint8Array(dwords * 4);

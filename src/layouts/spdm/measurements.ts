@@ -7,7 +7,7 @@
 import { joined, read16, word16 } from "./messages.ts";
 
 /** What a block measures. */
-export const MEASURED = {
+const MEASURED = {
   immutableRom: 0,
   mutableFirmware: 1,
   hardwareConfiguration: 2,
@@ -16,7 +16,7 @@ export const MEASURED = {
 } as const;
 
 /** What a block measures, by name. */
-export type Measured = keyof typeof MEASURED;
+type Measured = keyof typeof MEASURED;
 
 /** One measurement. */
 export interface Measurement {

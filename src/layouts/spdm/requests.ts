@@ -75,7 +75,7 @@ export function encodeSpdmRequest(request: SpdmRequest): Uint8Array {
 }
 
 /** What arrived: a request, or the error to answer with. */
-export type ReceivedSpdm = { readonly request: SpdmRequest } | { readonly error: SpdmErrorName };
+type ReceivedSpdm = { readonly request: SpdmRequest } | { readonly error: SpdmErrorName };
 
 /** What arrived; bytes behind the end are the mailbox's filling, and ignored. */
 export function decodeSpdmRequest(bytes: Uint8Array): ReceivedSpdm {

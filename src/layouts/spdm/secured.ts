@@ -11,7 +11,7 @@ import { joined, read16, word16 } from "./messages.ts";
 export const RECORD_TAG_BYTES = 16;
 
 /** A record: sealed by one end of a session for the other. */
-export interface SecuredRecord {
+interface SecuredRecord {
   readonly sessionId: number;
   /** The length of the message and the message, sealed; the tag follows them. */
   readonly sealed: Uint8Array;

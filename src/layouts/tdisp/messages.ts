@@ -75,7 +75,7 @@ export const errorName = (code: number): TdispErrorName | undefined => nameIn(TD
 export const stateName = (code: number): TdiState | undefined => nameIn(TDI_STATE, code);
 
 /** What a message begins with. */
-export interface TdispHeader {
+interface TdispHeader {
   readonly version: number;
   readonly code: number;
   readonly functionId: number;

@@ -107,7 +107,7 @@ export function encodeRequest(functionId: number, request: TdispRequest): Uint8A
 }
 
 /** A request that arrived: what it asks, or the error to answer with. */
-export type ReceivedRequest =
+type ReceivedRequest =
   | { readonly functionId: number; readonly request: TdispRequest }
   | { readonly functionId: number; readonly error: TdispErrorName };
 

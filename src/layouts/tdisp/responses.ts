@@ -25,7 +25,7 @@ import {
 } from "./messages.ts";
 
 /** What a device can do. */
-export interface DeviceCapabilities {
+interface DeviceCapabilities {
   readonly deviceCapabilities: number;
   /** One bit for each request code, that of code 0x80 + n in byte n / 8: 16 bytes. */
   readonly requests: Uint8Array;

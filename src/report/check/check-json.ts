@@ -50,7 +50,12 @@ export function evidenceJson(evidence: Evidence, base: bigint): object {
 /** The whole answer for one file. */
 export function checkJson(
   file: string,
-  trace: { readonly timeBase: bigint; readonly damage?: object | undefined },
+  trace: {
+    readonly timeBase: bigint;
+    readonly damage?: object | undefined;
+    readonly remarks?: readonly object[];
+    readonly timing?: object;
+  },
   result: CheckResult,
 ): object {
   const { summary, severities, findings, eventTotal, lost, kernel } = result;
@@ -70,6 +75,8 @@ export function checkJson(
     lost,
     ...(kernel.messages > 0 && { kernel: kernelJson(kernel) }),
     ...(trace.damage && { damage: trace.damage }),
+    ...(trace.remarks?.length && { remarks: trace.remarks }),
+    ...(trace.timing && { timing: trace.timing }),
   };
 }
 

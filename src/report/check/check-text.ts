@@ -9,6 +9,7 @@ import {
   type Severity,
 } from "../../analysis/index.ts";
 import { bytes, count, duration, hex, plural } from "../../base/index.ts";
+import type { Remark, Timing } from "../../trace/index.ts";
 import { type Emphasis, PLAIN, type Style } from "../text/style.ts";
 import { paragraph } from "../text/text-table.ts";
 import { endNotRecordedNote, lostWords, NOTHING_RECORDED } from "../wording.ts";
@@ -26,6 +27,9 @@ export interface CheckedTrace {
   /** What its times count: of a kernel's log "dmesg", "wall" or "none". */
   readonly clock: string | undefined;
   readonly damage: { readonly message: string } | undefined;
+  /** What was not understood, and what the stamps are; a verdict never stands without it. */
+  readonly remarks?: readonly Remark[];
+  readonly timing?: Timing;
   readonly result: CheckResult;
 }
 
@@ -34,30 +38,35 @@ export function checkText(checked: CheckedTrace, style: Style = PLAIN): string {
   const { width } = style;
   const { file, format, result } = checked;
   const { findings, summary } = result;
+  const verdict = isEmpty(result)
+    ? nothing(checked)
+    : `${headline(result.severities)}${notUnderstood(checked.remarks)}`;
   const lines = [
     ...paragraph(`${file}: ${format}, ${extent(checked)}`, width),
     ...paragraph(followed(checked), width),
-    ...paragraph(isEmpty(result) ? nothing(checked) : headline(result.severities), width).map((line) =>
-      style.paint(verdictOf(checked), line),
-    ),
+    ...paragraph(verdict, width).map((line) => style.paint(verdictOf(checked), line)),
   ];
   for (const rule of RULES) {
     const own = findings.filter((finding) => finding.rule === rule.name);
     if (own.length > 0) lines.push("", ...ruleText(own, summary[rule.name] ?? own.length, checked, style));
   }
-  const notes = [...notesOf(result), ...kernelNotes(result.kernel, format)].flatMap((note) => paragraph(note, width));
+  const remarks = (checked.remarks ?? []).map(({ message }) => `Note: ${message}`);
+  const notes = [...remarks, ...notesOf(result), ...kernelNotes(result.kernel, format)].flatMap((note) =>
+    paragraph(note, width),
+  );
   if (notes.length > 0) lines.push("", ...notes);
   return `${lines.join("\n")}\n`;
 }
 
 /** How much was read, and whether that is all. */
-function extent({ format, clock, damage, result }: CheckedTrace): string {
+function extent({ format, clock, damage, result, timing }: CheckedTrace): string {
   if (format === LOG) {
     const over = clock === "none" ? "without times" : `over ${duration(result.durationNs)}`;
     return `${plural(result.kernel.messages, "message")} ${over}`;
   }
   const lost = damage ? "the rest is damaged" : lostWords(result.lost);
-  return `${plural(result.eventTotal, "event")} over ${duration(result.durationNs)}, ${lost}`;
+  const over = (timing?.kind ?? "time") === "time" ? `over ${duration(result.durationNs)}` : "without times";
+  return `${plural(result.eventTotal, "event")} ${over}, ${lost}`;
 }
 
 /** What was followed: mappings, or what the kernel told. */
@@ -76,10 +85,16 @@ const nothing = ({ format }: CheckedTrace): string =>
 const LOG = "kernel log";
 
 /** How the verdict on one trace stands out: as its worst finding, or as good where it was whole. */
-function verdictOf({ damage, result }: CheckedTrace): Emphasis {
+function verdictOf({ damage, result, remarks = [] }: CheckedTrace): Emphasis {
   const worst = SEVERITIES.find((severity) => result.findings.some((finding) => finding.severity === severity));
-  return worst ?? (damage || isEmpty(result) || result.lost !== 0 ? "strong" : "good");
+  return worst ?? (damage || isEmpty(result) || result.lost !== 0 || remarks.length > 0 ? "strong" : "good");
 }
+
+/** Behind a headline: that not all of the file went into it. */
+const notUnderstood = (remarks: readonly Remark[] = []): string =>
+  remarks.some(({ code }) => code === "unknown-line" || code === "unknown-form")
+    ? " in what was understood: not all of the file was"
+    : "";
 
 /** Nothing was followed and nothing was found. */
 export const isEmpty = ({ mappings, ambiguous, unknownStart, findings }: CheckResult): boolean =>

@@ -18,6 +18,8 @@ export interface CheckedFile {
   readonly result: { readonly findings: readonly Finding[] };
   /** Where it is damaged; the findings are of what lies before. */
   readonly damage?: { readonly message: string } | undefined;
+  /** What was not understood of it. */
+  readonly remarks?: readonly { readonly message: string }[];
 }
 
 /** One that could not be read at all. */
@@ -31,14 +33,20 @@ const uriOf = (file: string): string => file.split("/").map(encodeURIComponent).
 /** That it was not all read: a run without results is no clean one then. */
 function invocationOf(files: readonly CheckedFile[], unread: readonly UnreadFile[]): object {
   const damaged = files.flatMap(({ file, damage }) => (damage ? [{ file, message: damage.message }] : []));
-  const notifications = [...unread, ...damaged].map(({ file, message }) => ({
-    level: "error",
-    message: { text: message },
-    locations: [{ physicalLocation: { artifactLocation: { uri: uriOf(file) } } }],
-  }));
+  const notificationOf =
+    (level: "error" | "warning") =>
+    ({ file, message }: UnreadFile): object => ({
+      level,
+      message: { text: message },
+      locations: [{ physicalLocation: { artifactLocation: { uri: uriOf(file) } } }],
+    });
+  const notifications = [...unread, ...damaged].map(notificationOf("error"));
+  const warnings = files
+    .flatMap(({ file, remarks = [] }) => remarks.map(({ message }) => ({ file, message })))
+    .map(notificationOf("warning"));
   return {
     executionSuccessful: notifications.length === 0,
-    ...(notifications.length > 0 && { toolExecutionNotifications: notifications }),
+    ...(notifications.length + warnings.length > 0 && { toolExecutionNotifications: [...notifications, ...warnings] }),
   };
 }
 

@@ -38,7 +38,7 @@ const size = (pages: number): string => bytes(pages * 4096);
 const access = (prot: number): string => `${prot & 1 ? "r" : "-"}${prot & 2 ? "w" : "-"}`;
 
 /** Nothing of this device's tables is in the snapshot, so there is nothing to show but its name. */
-export const isElsewhere = (device: DeviceTables): boolean =>
+const isElsewhere = (device: DeviceTables): boolean =>
   device.space ? device.space.trees.length === 0 : device.missing.length > 0;
 
 /** The whole answer: the unit, then every device whose tables are in the snapshot; `tree` draws trees instead of lists. */

@@ -27,7 +27,7 @@ const UNIT = { count: 2, bytes: 3 } as const;
 const SEQUENCE = 1;
 const STATE_CLEARED = 1;
 /** Tracks of mappings per device; what overlaps more is counted, not drawn. */
-export const MOST_LANES = 1000;
+const MOST_LANES = 1000;
 /** Track identities, apart by device. */
 const DEVICE_STRIDE = 0x1_0000;
 const LANE_BASE = 0x100;
@@ -263,7 +263,7 @@ class PerfettoExport {
 }
 
 /** When bytes are mapped (positive) and given back (negative, -0 for none), in time order; at one time, given back first. */
-export function changesOf(
+function changesOf(
   mappings: Mappings,
   rows: readonly number[],
   startOf: (row: number) => number,

@@ -14,91 +14,86 @@ export interface Targets {
   readonly stale: readonly { readonly place: Place; readonly address: DmaAddr }[];
 }
 
-/** Does it. Attacks that leave something behind mark the device as disturbed. */
+/** All that an attack has. */
+interface Attacker {
+  readonly world: TeeWorld;
+  readonly place: Place;
+  readonly random: Random;
+  readonly targets: Targets;
+}
+
+/** Does it. Attacks that leave something behind mark the device as disturbed. A device is pulled out by the run itself. */
 export async function attack(
   world: TeeWorld,
   place: Place,
-  how: TeeAttack,
+  how: Exclude<TeeAttack, "pull out">,
   seed: number,
   targets: Targets,
 ): Promise<void> {
-  const random = Random.fromSeed(seed);
-  const { tee } = world;
-  const fn = world.functionOf(place);
-  const { core } = world.files;
-  switch (how) {
-    case "move a BAR":
-      place.isDisturbed = true;
-      fn.pci.writeConfig(0x14, 4, 0x300 + random.below(64));
-      return;
-    case "bus mastering off":
-      place.isDisturbed = true;
-      fn.pci.setBusMaster(false);
-      return;
-    case "MSI-X table":
-      place.isDisturbed = true;
-      fn.writeMsixTable();
-      return;
-    case "stream off": {
-      place.isDisturbed = true;
-      const at = selectiveBlockAt(0, 0, 2) + SELECTIVE_REGISTER.control;
-      const root = tee.functions.find(({ kind, ide }) => kind === "root-port" && ide);
-      if (random.chance(1, 2)) place.secure.ide.write32(at, 0);
-      else root?.ide?.write32(at, 0);
-      // A root port's streams are those of all devices below it.
-      for (const other of world.places) other.isDisturbed = true;
-      return;
-    }
-    case "reset":
-      place.isDisturbed = true;
-      await fn.pci.reset();
-      return;
-    case "unbind":
-      await world.run(core.unbind(fn));
-      return;
-    case "disconnect":
-      if (core.context(fn)) await world.run(core.disconnect(fn, world.manager!.name));
-      return;
-    case "change packets": {
-      const at = random.below(64);
-      tee.wire.interposer = (packet) => {
-        tee.wire.interposer = undefined;
-        for (const other of world.places) other.isDisturbed = true; // whoever's packet it is
-        const { length } = packet.bytes;
-        return length === 0
-          ? { ...packet, trusted: !packet.trusted }
-          : { ...packet, bytes: packet.bytes.map((byte, i) => (i === at % length ? byte ^ 1 : byte)) };
-      };
-      return;
-    }
-    case "send in its name":
-      inject(world, place, random, targets);
-      return;
-    case "rogue function":
-      goRogue(place, random, targets);
-      return;
-    case "host reads":
-      hostReads(world, random, targets);
-      return;
-    case "change evidence":
-      // Other firmware, and a host that delivers the measurements of the right one.
-      changeFirmware(place, random);
-      place.guest.tvm.evidenceCarrier = (_fn, evidence) => ({ ...evidence, measurements: world.goodMeasurements });
-      return;
-    case "change firmware":
-      changeFirmware(place, random);
-      return;
-    case "flip mailbox":
-    case "lose mailbox":
-    case "repeat mailbox":
-      disturbMailbox(place, how, random);
-      return;
-    case "stale address":
-      reachBack(place, random, targets);
-      return;
-    case "pull out":
-      throw new Error("the run does this itself");
-  }
+  await ATTACKS[how]({ world, place, random: Random.fromSeed(seed), targets });
+}
+
+const ATTACKS: Readonly<Record<Exclude<TeeAttack, "pull out">, (attacker: Attacker) => void | Promise<void>>> = {
+  "move a BAR": ({ world, place, random }) => {
+    place.isDisturbed = true;
+    world.functionOf(place).pci.writeConfig(0x14, 4, 0x300 + random.below(64));
+  },
+  "bus mastering off": ({ world, place }) => {
+    place.isDisturbed = true;
+    world.functionOf(place).pci.setBusMaster(false);
+  },
+  "MSI-X table": ({ world, place }) => {
+    place.isDisturbed = true;
+    world.functionOf(place).writeMsixTable();
+  },
+  reset: ({ world, place }) => {
+    place.isDisturbed = true;
+    return world.functionOf(place).pci.reset();
+  },
+  unbind: ({ world, place }) => world.run(world.files.core.unbind(world.functionOf(place))),
+  disconnect: async ({ world, place }) => {
+    const fn = world.functionOf(place);
+    const manager = world.files.core.manager(fn);
+    if (manager) await world.run(world.files.core.disconnect(fn, manager.name));
+  },
+  "stream off": switchStreamOff,
+  "change packets": changePackets,
+  "send in its name": ({ world, place, random, targets }) => inject(world, place, random, targets),
+  "rogue function": ({ place, random, targets }) => goRogue(place, random, targets),
+  "host reads": ({ world, random, targets }) => hostReads(world, random, targets),
+  "change firmware": ({ place, random }) => changeFirmware(place, random),
+  // Other firmware, and a host that delivers the measurements of the right one.
+  "change evidence": ({ world, place, random }) => {
+    changeFirmware(place, random);
+    place.guest.tvm.evidenceCarrier = (_fn, evidence) => ({ ...evidence, measurements: world.goodMeasurements });
+  },
+  "flip mailbox": ({ place, random }) => disturbMailbox(place, "flip mailbox", random),
+  "lose mailbox": ({ place, random }) => disturbMailbox(place, "lose mailbox", random),
+  "repeat mailbox": ({ place, random }) => disturbMailbox(place, "repeat mailbox", random),
+  "stale address": ({ place, random, targets }) => reachBack(place, random, targets),
+};
+
+/** At the device, or at a root port, whose streams are those of all devices below it. */
+function switchStreamOff({ world, place, random }: Attacker): void {
+  const at = selectiveBlockAt(0, 0, 2) + SELECTIVE_REGISTER.control;
+  const root = world.tee.functions.find(({ kind, ide }) => kind === "root-port" && ide);
+  if (random.chance(1, 2)) place.secure.ide.write32(at, 0);
+  else root?.ide?.write32(at, 0);
+  for (const other of world.places) other.isDisturbed = true;
+}
+
+/** The next packet, whoever's it is, arrives with a bit changed. */
+function changePackets({ world, random }: Attacker): void {
+  const { wire } = world.tee;
+  const at = random.below(64);
+  wire.interposer = (packet) => {
+    wire.interposer = undefined;
+    for (const other of world.places) other.isDisturbed = true;
+    const { length } = packet.bytes;
+    return length === 0
+      ? { ...packet, trusted: !packet.trusted }
+      : { ...packet, bytes: packet.bytes.map((byte, i) => (i === at % length ? byte ^ 1 : byte)) };
+  };
 }
 
 function changeFirmware(place: Place, random: Random): void {

@@ -1,4 +1,4 @@
 /** Trusted devices from a seed. */
-export { TEE_ATTACKS, type TeeConfig, type TeePlan, type TeeStep, teePlan } from "./plan.ts";
+export { type TeeConfig, type TeePlan, type TeeStep, teePlan } from "./plan.ts";
 export { runTee } from "./run.ts";
 export { teeInWords, teeStepInWords } from "./story.ts";

@@ -4,8 +4,7 @@
  * Inside the trust private memory holds secrets; what a device outside is given, or is shared, never does.
  */
 
-import type { Random } from "../../base/index.ts";
-import { type DmaAddr, PAGE_SIZE, PhysAddr, PhysPage } from "../../base/index.ts";
+import { type DmaAddr, PAGE_SIZE, PhysAddr, PhysPage, type Random } from "../../base/index.ts";
 import type { Dma } from "../../dma/index.ts";
 import { pattern } from "../bytes.ts";
 import { Broken } from "../scenario.ts";
@@ -14,7 +13,7 @@ import { fillWithSecrets } from "./secrets.ts";
 import type { Guest, Place } from "./world.ts";
 
 /** Memory of a guest. */
-export interface Memory {
+interface Memory {
   readonly guest: Guest;
   readonly phys: PhysAddr;
   readonly length: number;

@@ -3,7 +3,7 @@ import { Random } from "../../base/index.ts";
 import type { SimulationPlan } from "../scenario.ts";
 
 /** Attacks, and misfortune that looks like one. */
-export const TEE_ATTACKS = [
+const TEE_ATTACKS = [
   "move a BAR",
   "bus mastering off",
   "stream off",

@@ -4,8 +4,7 @@
  * Idea: private memory is filled with cells that begin with the guest's own mark, which is nowhere else. Whoever sees a mark sees
  * a secret: on a wire, in a page that is not private, in another guest's memory, or in a device outside the trust.
  */
-import type { PhysPage } from "../../base/index.ts";
-import { PhysPage as pageOf, type Random } from "../../base/index.ts";
+import { type PhysPage, PhysPage as pageOf, type Random } from "../../base/index.ts";
 import type { TeeMachine, WireSight } from "../../hosts/simulated/tee/index.ts";
 import { Broken } from "../scenario.ts";
 

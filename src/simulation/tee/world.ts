@@ -38,7 +38,7 @@ export interface Guest {
 }
 
 /** A door, and when it was opened. */
-export interface Door {
+interface Door {
   readonly dma: Dma;
   readonly epoch: number;
 }

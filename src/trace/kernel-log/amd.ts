@@ -5,8 +5,7 @@
  * stand. Promises: an event that is no fault of an access (a command, a table that cannot be read) is told with its own reason.
  * Specified by: AMD I/O Virtualization specification 48882, 2.5 (event log); the lines of Linux 3.x to 7.2.
  */
-import type { Access, FactSink, MessageReader } from "./facts.ts";
-import { shown } from "./facts.ts";
+import { type Access, type FactSink, type MessageReader, shown } from "./facts.ts";
 import { deviceName, field, hexBits, number, ownerBefore } from "./names.ts";
 
 const EVENT =

@@ -143,6 +143,7 @@ export interface UnknownLine<At> {
   readonly at: At;
 }
 
+/** Something that the kernel said of DMA: a fault, a verdict of its debugging, a full bounce pool. */
 export type KernelFact<At> =
   | IommuFault<At>
   | SuppressedLines<At>

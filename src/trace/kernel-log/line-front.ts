@@ -11,6 +11,7 @@
 /** What the time of a line counts from: `boot` is the kernel's own stamp; `wall` a date; `none`: the line has no time. */
 export type LogClock = "boot" | "wall" | "none";
 
+/** What stands before a message in its line: time, level, who wrote it. */
 export interface LogFront {
   /** False: the line is another program's (a system log holds those too). */
   readonly kernel: boolean;

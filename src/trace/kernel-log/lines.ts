@@ -7,9 +7,9 @@
  */
 
 /** Characters of a line that are read; the kernel prints at most 1,024 a record. */
-export const LONGEST_LINE: number = 64 * 1024;
+const LONGEST_LINE: number = 64 * 1024;
 
-export interface LogLine {
+interface LogLine {
   /** Counted from 1, as an editor does. */
   readonly number: number;
   /** Never empty. */

@@ -6,7 +6,7 @@
  * Knows: a log without times has none: all its events are at 0, and `clock` says "none". Messages of programs that are not the kernel are
  * counted, not delivered. A log over several boots starts again at a small time: what comes then is told as going on from there.
  */
-import type { CallChain } from "../chains.ts";
+import type { CallChain } from "../call-chain.ts";
 import { Columns } from "../columns.ts";
 import { readTwice, type TraceDamage } from "../errors.ts";
 import { type EventBatch, type EventType, LOST_EVENTS, type Trace } from "../events.ts";
@@ -19,6 +19,7 @@ import { LogRecords } from "./records.ts";
 
 /** The event's name, and its field with the message. */
 export const CONSOLE_EVENT = "console";
+/** The field of {@link CONSOLE_EVENT} with the message. */
 export const CONSOLE_FIELD = "msg";
 
 /** A step back by more than this is another boot; lines of several processors may be a little out of order. */
@@ -29,6 +30,7 @@ const NO_LEVEL = 0xff;
 /** Index of the console event in `types`; 0 is the mark of lost events, as in every trace. */
 const CONSOLE = 1;
 
+/** A kernel log as a trace of `printk:console` events. */
 export class KernelLogTrace implements Trace {
   readonly format = "kernel log";
   readonly types: readonly EventType[] = [

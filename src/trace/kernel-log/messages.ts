@@ -34,6 +34,7 @@ const HARMLESS =
 const FRAME =
   /\+0x[0-9a-f]{1,8}\/0x[0-9a-f]{1,8}|^\s*(?:RIP|RSP|Code|Modules linked in|Workqueue|Call Trace|CPU|Hardware name):/;
 
+/** Messages of the kernel, line by line, into what they say of DMA. */
 export class KernelMessages<At> {
   readonly #readers: readonly MessageReader<At>[];
   readonly #dmaApi: DmaApiReader<At>;

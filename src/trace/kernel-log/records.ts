@@ -23,7 +23,7 @@ interface Gathered {
 }
 
 /** What one line did. */
-export type RecordLine = LogFront | "taken" | "not-a-record";
+type RecordLine = LogFront | "taken" | "not-a-record";
 
 const FIELD = /^ *([A-Z_][A-Z0-9_]{1,63})=(.*)$/;
 /** `"pri": 3,` of dmesg's own JSON, which has a line for each field. */

@@ -6,8 +6,7 @@
  * follow (`pte level: 1, pte value: …`) says what the tables held, which tells an absent page from one of the wrong kind.
  * Specified by: VT-d specification, 7.1 (fault reasons); the lines of Linux 3.x to 7.2.
  */
-import type { Access, FactSink, IommuFault, MessageReader, TableEntry } from "./facts.ts";
-import { shown } from "./facts.ts";
+import { type Access, type FactSink, type IommuFault, type MessageReader, shown, type TableEntry } from "./facts.ts";
 import { hexBits, number, pciName } from "./names.ts";
 
 /** `[DMA Write NO_PASID] Request device [0000:00:06.0] fault addr 0x1000 [fault reason 0x05] …`, and its forebears. */
@@ -129,7 +128,7 @@ function reasonOf(
 const DETACHED: ReadonlySet<number> = new Set([1, 2, 3, 57, 65, 67]);
 
 /** Fault reasons by number. Source: VT-d specification, table of translation fault conditions. */
-export const VTD_REASONS: Readonly<Record<number, string>> = {
+const VTD_REASONS: Readonly<Record<number, string>> = {
   1: "the root entry of the device's bus is not present",
   2: "the context entry of the device is not present",
   3: "the context entry of the device is invalid",

@@ -10,7 +10,8 @@
  */
 import { DEFAULT_CODECS } from "../codecs.ts";
 import { Cursor, fileOfBytes } from "../cursor.ts";
-import { DAT_MAGIC, type DatFile } from "../dat-file.ts";
+import { DAT_MAGIC } from "../dat-file.ts";
+import type { DatFile } from "../dat-metadata.ts";
 import { DatParts } from "../dat-parts.ts";
 import { damaged } from "../errors.ts";
 import type { FileInput } from "../input.ts";
@@ -20,7 +21,7 @@ const MAGIC = "PERFILE2";
 const SWAPPED = "2ELIFREP";
 const HEADER_BYTES = 104;
 /** The header of a pipe: magic and size. */
-export const PIPE_HEADER_BYTES = 16;
+const PIPE_HEADER_BYTES = 16;
 const FEATURES = 256;
 const FEATURE = { tracingData: 1, osRelease: 4, arch: 6, cpus: 7 } as const;
 /** Bytes of the attributes of one event that are needed, and at most. */
@@ -45,7 +46,7 @@ export interface PerfFile {
 }
 
 /** How the samples of each event are laid out. */
-export class Layouts {
+class Layouts {
   /** The first event's; of records whose id says nothing. */
   first: SampleLayout | undefined;
   /** By the id of an event on one CPU, as its two words. */
@@ -66,6 +67,7 @@ export class Layouts {
 
 const textAt = (head: Uint8Array): string => String.fromCharCode(...head.subarray(0, MAGIC.length));
 
+/** Is this the beginning of a perf.data file, of a file or of a pipe? */
 export const isPerfData = (head: Uint8Array): boolean => textAt(head) === MAGIC || textAt(head) === SWAPPED;
 
 /** Reads the metadata. Errors: ERR_DMA_TRACE_DAMAGED. */
@@ -135,7 +137,7 @@ async function idsAt(cursor: Cursor, count: number): Promise<[number, number][]>
 }
 
 /** How the samples of an event are laid out, by its `struct perf_event_attr`. */
-export function layoutOf(attr: Uint8Array, littleEndian: boolean, at: number): SampleLayout {
+function layoutOf(attr: Uint8Array, littleEndian: boolean, at: number): SampleLayout {
   if (attr.length < LEAST_ATTR) throw damaged(at, `expected the attributes of an event, found ${attr.length} bytes`);
   const view = new DataView(attr.buffer, attr.byteOffset, attr.length);
   const type = view.getUint32(0, littleEndian);

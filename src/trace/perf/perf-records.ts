@@ -33,7 +33,7 @@ const WINDOW_BYTES = 512 * 1024;
 const MOST_UNPACKED = 64 * 1024 * 1024;
 
 /** What {@link PerfRecords.next} found. */
-export const FOUND = 1;
+const FOUND = 1;
 /** More of the file must be loaded. */
 export const LOAD = 2;
 export const END = 3;

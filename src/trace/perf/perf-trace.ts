@@ -9,8 +9,9 @@
  * Specified by: perf.data of Linux 4.1 to 7.2, from a file or a pipe, compressed or not.
  */
 import { DmaError } from "../../base/index.ts";
+import type { CallChain } from "../call-chain.ts";
 import { isStrange } from "../catalogue.ts";
-import { type CallChain, ChainTable } from "../chains.ts";
+import { ChainTable } from "../chains.ts";
 import { Columns } from "../columns.ts";
 import { damaged, readTwice, type TraceDamage } from "../errors.ts";
 import { type EventBatch, type EventType, LOST_EVENTS, LOST_FIELDS, type Trace } from "../events.ts";

@@ -22,7 +22,7 @@ const SAMPLE = {
 } as const;
 const READ = { enabled: 1, running: 2, id: 4, group: 8, lost: 16 } as const;
 
-export interface LayoutOptions {
+interface LayoutOptions {
   /** The tracepoint's number; -1: another kind of event. */
   readonly tracepoint: number;
   readonly sampleType: number;

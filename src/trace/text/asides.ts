@@ -50,7 +50,7 @@ const ENTRIES = /^#\s*entries-in-buffer\/entries-written:\s*(\d+)\/(\d+)\s+#P:(\
 const LATENCY_ENTRIES = /^#\s*latency: .*#(\d+)\/(\d+), CPU#\d+ \|.*#P:(\d+)/;
 
 /** What a line says that is no event. */
-export type Aside =
+type Aside =
   /** Nothing that matters to the events. */
   | { readonly kind: "aside" }
   /** Events of one CPU were lost here; -1: an unknown number. */
@@ -65,7 +65,7 @@ const ASIDE: Aside = { kind: "aside" };
 const UNKNOWN: Aside = { kind: "unknown" };
 const MOST_LOST = 0x7fff_ffff;
 /** The kernel is built for no more. */
-export const MOST_CPUS = 65536;
+const MOST_CPUS = 65536;
 
 /** What `line` is, of which the beginning is enough. */
 export function asideOf(line: string): Aside {

@@ -14,7 +14,7 @@ import type { EventField, FieldKind } from "../events.ts";
 import type { Template, ValueShape } from "./print-formats.ts";
 
 /** One field of a payload: a text, a number of 64 bits, or a list of them. */
-export interface LooseField {
+interface LooseField {
   readonly name: string;
   readonly kind: FieldKind;
   readonly value: string | bigint | readonly bigint[];
@@ -33,7 +33,7 @@ interface Pair {
   readonly isDecimal: boolean;
 }
 
-export interface Payload {
+interface Payload {
   readonly pairs: readonly Pair[];
   /** What is no pair, in order. */
   readonly words: readonly string[];

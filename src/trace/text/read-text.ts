@@ -21,7 +21,7 @@ export const openAs = (text: string | Uint8Array, options?: OpenOptions): Promis
   openTrace(fileOfBytes("text", typeof text === "string" ? new TextEncoder().encode(text) : text), options);
 
 /** A value of an event: text, number (signed) or bigint, or a list. */
-export function fieldValue(trace: Trace, batch: EventBatch, row: number, field: number): unknown {
+function fieldValue(trace: Trace, batch: EventBatch, row: number, field: number): unknown {
   const { kind } = trace.types[batch.type[row]!]!.fields[field]!;
   if (kind === "string") return fieldText(trace, batch, row, field);
   if (kind === "signed") return Number(BigInt.asIntN(64, fieldBigint(batch, row, field)));

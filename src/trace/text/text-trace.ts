@@ -8,20 +8,23 @@
  * file's order. A line that is not understood is counted and shown, and never taken for another.
  * Not for: times finer than printed (microseconds as a rule).
  */
+
+import type { CallChain } from "../call-chain.ts";
 import { isStrange } from "../catalogue.ts";
-import { AwaitingChain, type CallChain, ChainTable, LINGER } from "../chains.ts";
+import { LINGER } from "../chains.ts";
 import { Columns } from "../columns.ts";
 import { damaged, readTwice, type TraceDamage } from "../errors.ts";
-import { type EventBatch, type EventField, type EventType, LOST_EVENTS, LOST_FIELDS, type Trace } from "../events.ts";
+import { type EventBatch, type EventType, LOST_EVENTS, LOST_FIELDS, type Trace } from "../events.ts";
 import { type Remark, Remarks } from "../remarks.ts";
 import type { StringTable } from "../string-table.ts";
 import { LAST_NS, type Timing, TimingOf } from "../timing.ts";
 import { asideOf } from "./asides.ts";
-import { Frame } from "./frames.ts";
-import { EVENT, type Front, FUNCTION, GRAPH, NOTHING, RECORD, STACK, USER_STACK } from "./front.ts";
+import { ChainLines, mayBeFrame } from "./chain-lines.ts";
+import { EVENT, type Front, FUNCTION, NOTHING, RECORD, STACK, USER_STACK } from "./front.ts";
 import type { TextHead } from "./head.ts";
 import type { Lines } from "./lines.ts";
 import { catalogued, type LooseFields, payloadOf, uncatalogued, withoutSite } from "./loose-fields.ts";
+import { putLoose } from "./loose-words.ts";
 import { type NamedEvent, NamedEvents } from "./named-events.ts";
 import { ValueReader } from "./values.ts";
 import { SAYS_CPU, SAYS_PID, SAYS_TASK, SAYS_TIME } from "./who.ts";
@@ -29,8 +32,6 @@ import { SAYS_CPU, SAYS_PID, SAYS_TASK, SAYS_TIME } from "./who.ts";
 const LONGEST_LINE = 1 << 20;
 const SECOND = 1e9;
 const CHUNKS_LOST = -1;
-const SPACE = 32;
-const EQUALS = 61;
 
 const decoder = new TextDecoder();
 
@@ -38,10 +39,6 @@ const decoder = new TextDecoder();
 const NO_ROOM = 0;
 const TAKEN = 1;
 const WRONG = 2;
-
-/** What a chain is waiting for, while its frames come. */
-const NO_CHAIN = -2;
-const DROPPED = -1;
 
 /** What tracefs prints under `options/raw` and `options/hex`: process, CPU, stamp and the number of the event. */
 const RAW_LINE = /^[0-9a-f]+ [0-9a-f]+ [0-9a-f]+ type: \d+$/;
@@ -71,15 +68,9 @@ export class TextTrace implements Trace {
   readonly #values = new ValueReader();
   readonly #remarks = new Remarks();
   readonly #timing = new TimingOf();
-  readonly #chains = new ChainTable();
-  readonly #awaiting = new AwaitingChain();
-  readonly #frame = new Frame();
+  readonly #chains = new ChainLines();
   readonly #head: TextHead;
   readonly #baseSeconds: number;
-  /** The row whose chain is being read, NO_CHAIN or DROPPED. */
-  #chainRow = NO_CHAIN;
-  /** Frames are lines of perf, behind their event, and not `=>` lines. */
-  #chainIsPerf = false;
   #next = 0;
   #lastTime = 0;
   /** Of stamps that are differences: added up. */
@@ -154,7 +145,7 @@ export class TextTrace implements Trace {
       if (state === NO_ROOM) {
         yield columns;
         columns.clear();
-        this.#awaiting.clear();
+        this.#chains.awaiting.clear();
         continue;
       }
       if (state === TAKEN && lines.to - lines.from > LONGEST_LINE)
@@ -171,7 +162,7 @@ export class TextTrace implements Trace {
       this.damage = { offset, message: this.#wrong };
       break;
     }
-    this.#endChain(columns);
+    this.#chains.end(columns);
     if (columns.count > 0) yield columns;
   }
 
@@ -191,29 +182,29 @@ export class TextTrace implements Trace {
   /** Takes the line at `start`, and sets #next. */
   #line(start: number, columns: Columns): number {
     const { bytes } = this.#lines;
-    if (this.#chainRow !== NO_CHAIN && this.#frameLine(bytes, start)) return TAKEN;
+    if (this.#chains.isOpen && this.#frameLine(bytes, start)) return TAKEN;
     const front = this.#front;
     const kind = front.read(bytes, start);
     if (kind === EVENT) return this.#event(start, columns);
     const newline = this.#lines.endOf(start);
     this.#next = newline + 1;
     if (kind === NOTHING) {
-      this.#endChain(columns);
+      this.#chains.end(columns);
       return this.#otherLine(start, newline, columns);
     }
-    this.#endChain(columns);
+    this.#chains.end(columns);
     this.#afterFreeText = false;
     if (kind === FUNCTION) return this.#function(newline, columns);
-    if (kind === STACK || kind === USER_STACK) this.#beginChain(kind, columns);
+    if (kind === STACK) this.#beginStack(columns);
+    else if (kind === USER_STACK) this.#chains.beginUser();
     else if (kind === RECORD) return this.#record(start, newline, columns);
-    else if (kind === GRAPH) return TAKEN;
     return TAKEN;
   }
 
   #event(start: number, columns: Columns): number {
     const front = this.#front;
     const { bytes } = this.#lines;
-    this.#endChain(columns);
+    this.#chains.end(columns);
     const event = this.#events.at(bytes, front.nameStart, front.nameEnd);
     if (event.isStack) {
       this.#afterFreeText = false;
@@ -244,11 +235,10 @@ export class TextTrace implements Trace {
     this.#afterFreeText = isRaw && FREE_TEXT.has(event.name);
     const state = this.#append(columns, type, at);
     if (state !== TAKEN) return state;
-    if (this.#values.siteTo > 0 && event.templates.length > 0 && !isRaw) this.#site(columns, row);
-    else if (this.#head.hasPerfChains) {
-      this.#chainRow = row;
-      this.#chainIsPerf = true;
-    }
+    const { siteFrom, siteTo } = this.#values;
+    if (siteTo > 0 && event.templates.length > 0 && !isRaw)
+      columns.chain[row] = this.#chains.single(bytes, siteFrom, siteTo);
+    else if (this.#head.hasPerfChains) this.#chains.beginBelow(row);
     return TAKEN;
   }
 
@@ -260,16 +250,9 @@ export class TextTrace implements Trace {
     this.#remarks.count("unknown-value", `attrs=${word}`, this.#lines.line);
   }
 
-  /** perf's `-F ip,sym` without `-g`: the place of the event, a chain of one. */
-  #site(columns: Columns, row: number): void {
-    const { siteFrom, siteTo } = this.#values;
-    this.#chains.add(this.#chains.frames.internBytes(this.#lines.bytes, siteFrom, siteTo));
-    columns.chain[row] = this.#chains.end();
-  }
-
   #isFull(columns: Columns): boolean {
     if (columns.count < this.#batchSize) return false;
-    return !(this.#awaiting.isWaiting && columns.count < columns.rows);
+    return !(this.#chains.awaiting.isWaiting && columns.count < columns.rows);
   }
 
   /** Ends the row whose words are in [at, used). */
@@ -306,7 +289,7 @@ export class TextTrace implements Trace {
     columns.chain[row] = 0;
     columns.timeNs[row] = this.#lastTime;
     columns.count = row + 1;
-    if (this.#awaiting.isOn) this.#awaiting.event(who.cpu, buffer, row);
+    if (this.#chains.awaiting.isOn) this.#chains.awaiting.event(who.cpu, buffer, row);
     return TAKEN;
   }
 
@@ -338,34 +321,9 @@ export class TextTrace implements Trace {
     if (this.#events.isStrange(type) && isOurs)
       this.#remarks.count("unknown-form", event.name, lines.line, `${event.name}: ${text}`);
     else for (const value of loose?.unknown ?? []) this.#remarks.count("unknown-value", value, lines.line);
-    this.#put(fields, loose, text, columns);
+    putLoose(columns, fields, loose, text, this.#strings);
     this.#looseType = type;
     return TAKEN;
-  }
-
-  /** The words of loose fields, or of the payload as one text. */
-  #put(fields: readonly EventField[], loose: LooseFields | undefined, text: string, columns: Columns): void {
-    let at = columns.used;
-    columns.used += fields.length * 2;
-    const isOneText = fields.length === 1 && fields[0]!.name === "text" && loose?.fields[0]?.name !== "text";
-    for (let i = 0; i < fields.length; i++, at += 2) {
-      const value = isOneText ? text : loose!.fields[i]!.value;
-      if (typeof value === "string") {
-        columns.words[at] = this.#strings.intern(value);
-        columns.words[at + 1] = 0;
-      } else if (typeof value === "bigint") {
-        columns.words[at] = Number(value & 0xffff_ffffn);
-        columns.words[at + 1] = Number((value >> 32n) & 0xffff_ffffn);
-      } else {
-        columns.grow(value.length * 2);
-        columns.words[at] = columns.used;
-        columns.words[at + 1] = value.length;
-        for (const item of value) {
-          columns.words[columns.used++] = Number(item & 0xffff_ffffn);
-          columns.words[columns.used++] = Number((item >> 32n) & 0xffff_ffffn);
-        }
-      }
-    }
   }
 
   /** `FUNCTION <-CALLER` of the function tracer. */
@@ -383,73 +341,27 @@ export class TextTrace implements Trace {
     return this.#append(columns, this.#events.functionType(), at);
   }
 
-  /** A stack in the form of an event: its frames follow, or are in it (`trace-cmd report -R`). */
+  /** A stack in the form of an event: its frames follow, begin on its line, or are in it. */
   #stackEvent(payload: number, columns: Columns): number {
+    const { bytes } = this.#lines;
     const newline = this.#lines.endOf(payload);
     this.#next = newline + 1;
-    this.#beginChain(STACK, columns);
-    const text = decoder.decode(this.#lines.bytes.subarray(payload, Math.min(newline, payload + 65536)));
-    if (/^\s*=> /.test(text)) {
-      // Without its plugin trace-cmd prints the first frame on the line of the event.
-      this.#frameLine(this.#lines.bytes, payload);
-      return TAKEN;
-    }
-    const bytes = /\bcaller=ARRAY\[([^\]]*)\]/.exec(text)?.[1]?.split(", ");
-    if (!bytes) return TAKEN;
-    const size = Number(/\bsize=(\d{1,4})\b/.exec(text)?.[1] ?? bytes.length / 8);
-    for (let frame = 0; frame < size && frame * 8 + 8 <= bytes.length; frame++) {
-      const address = bytes
-        .slice(frame * 8, frame * 8 + 8)
-        .reverse()
-        .join("");
-      if (!/^[0-9a-f]{16}$/.test(address) || address === "0".repeat(16) || address === "f".repeat(16)) break;
-      this.#chains.add(this.#chains.frames.intern(`0x${address}`));
-    }
-    this.#endChain(columns);
+    this.#beginStack(columns);
+    if (!this.#chains.frame(bytes, payload, newline, () => false)) this.#chains.raw(bytes, payload, newline);
     return TAKEN;
   }
 
-  #beginChain(kind: number, columns: Columns): void {
+  #beginStack(columns: Columns): void {
     const { who, buffer } = this.#front;
-    this.#chainIsPerf = false;
-    this.#chainRow = kind === STACK ? this.#awaiting.take(who.cpu, buffer, columns) : DROPPED;
-    if (this.#chainRow === DROPPED && kind === STACK) this.#remarks.count("chain-without-event", "", this.#lines.line);
+    if (!this.#chains.begin(who.cpu, buffer, columns)) this.#remarks.count("chain-without-event", "", this.#lines.line);
   }
 
-  /** Whether the line is a frame of the chain at hand; an empty one ends a chain of perf. */
+  /** Whether the line is a frame of the chain at hand. */
   #frameLine(bytes: Uint8Array, start: number): boolean {
-    const frame = this.#frame;
-    if (bytes[start]! > SPACE && bytes[start] !== EQUALS) return false; // begins with a letter: no frame
+    if (!mayBeFrame(bytes[start]!)) return false;
     const newline = this.#lines.endOf(start);
     this.#next = newline + 1;
-    const isFrame = this.#chainIsPerf
-      ? frame.readIndented(bytes, start, newline)
-      : frame.readArrow(bytes, start, newline);
-    if (!isFrame) return false;
-    // A line of perf that begins with a name is a frame only if it is no event.
-    if (this.#chainIsPerf && bytes[start] !== 9 && this.#front.read(bytes, start) !== NOTHING) return false;
-    if (!frame.isUser && frame.to > frame.from) {
-      const { frames } = this.#chains;
-      this.#chains.add(
-        frame.isAddress ? frames.intern(this.#addressOf(frame)) : frames.internBytes(bytes, frame.from, frame.to),
-      );
-    }
-    return true;
-  }
-
-  /** A frame without a name: its address, and the module it is in. */
-  #addressOf({ from, to, moduleFrom, moduleTo }: Frame): string {
-    const { bytes } = this.#lines;
-    const module = decoder.decode(bytes.subarray(moduleFrom, moduleTo));
-    const address = decoder.decode(bytes.subarray(from, to));
-    return `${address.startsWith("[") ? "" : "0x"}${address}${module === "" || module.startsWith("kernel.") ? "" : ` [${module}]`}`;
-  }
-
-  #endChain(columns: Columns): void {
-    if (this.#chainRow === NO_CHAIN) return;
-    const chain = this.#chains.end();
-    if (this.#chainRow >= 0 && this.#chainRow < columns.count && chain > 0) columns.chain[this.#chainRow] = chain;
-    this.#chainRow = NO_CHAIN;
+    return this.#chains.frame(bytes, start, newline, () => this.#front.read(bytes, start) !== NOTHING);
   }
 
   /** `PERF_RECORD_…` of perf script --show-…-events. */

@@ -23,7 +23,8 @@ const dma = new Dma({ domain: device.domain, name: NAME, machine: host.dmaMachin
 dma.setMask(EDU_MASK);
 const edu = new Edu(device);
 
-const pause = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 300));
+/** The kernel takes a fault out of its register before the next may come: QEMU merges those of one device. */
+const pause = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 1000));
 const tell = (relation: string, address: number, access: string, iova?: number): void =>
   appendFileSync(truth, `${JSON.stringify({ relation, device: NAME, address, access, iova, pid: process.pid })}\n`);
 
@@ -38,7 +39,7 @@ async function mapped(
 }
 
 await mapped("to-device", async ({ address }) => {
-  await edu.read(address, 512); // as it should be
+  // Not read first: QEMU drops a write to what its IOTLB has as read-only, and tells nobody.
   tell("live", address, "write", address);
   await edu.write(address, 512);
   await pause();

@@ -57,8 +57,8 @@ export async function checkFile(path: string, settings: CheckSettings): Promise<
     });
     progress.done();
     sayDamage(path, trace);
-    const { format, timeBase, clock, damage } = trace;
-    checked = { file: path, format, timeBase, clock, damage, result };
+    const { format, timeBase, clock, damage, remarks, timing } = trace;
+    checked = { file: path, format, timeBase, clock, damage, remarks, timing, result };
     return 0;
   });
   return checked!;

@@ -55,7 +55,7 @@ export const compare: Command = command({
     const { readRequests, recordedMachine } = await import("../../../analysis/index.ts");
     const replay = await import("../../../replay/index.ts");
     const { compareJson, compareText, kernelCheck, WHAT_IF } = await import("../../../report/index.ts");
-    const { sayDamage, withTrace } = await import("../files/with-trace.ts");
+    const { sayDamage, sayRemarks, withTrace } = await import("../files/with-trace.ts");
     const { iommu, seed, requestCap, whatIf } = options;
     const given = {
       iommu,
@@ -80,6 +80,7 @@ export const compare: Command = command({
       const nvme = options.as === "nvme" ? await replay.replayAsNvme(requests, asked) : undefined;
       progress.done();
       sayDamage(path!, trace);
+      sayRemarks(path!, trace);
       const report = {
         path: path!,
         result,

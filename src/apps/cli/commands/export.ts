@@ -61,7 +61,7 @@ async function write(
 ): Promise<number> {
   const { readRecording, reportPage, writePerfetto } = await import("../../../report/index.ts");
   const { writeOutput } = await import("../files/output.ts");
-  const { sayDamage, withTrace } = await import("../files/with-trace.ts");
+  const { sayDamage, sayRemarks, withTrace } = await import("../files/with-trace.ts");
   return withTrace(path, options, async (trace, progress) => {
     const written: Record<string, unknown> = {};
     const said: string[] = [];
@@ -93,6 +93,7 @@ async function write(
     }
     progress.done();
     sayDamage(path, trace);
+    sayRemarks(path, trace);
     for (const line of said) say(`${line}\n`);
     if (options.json)
       printJson({ schema: "dmalink.export/1", file: path, ...(trace.damage && { damage: trace.damage }), ...written });

@@ -41,7 +41,7 @@ export const query: Command = command({
     const { Outputs } = await import("../files/output.ts");
     const { claimTables, writeTables } = await import("../files/table-files.ts");
     const { exitOnSignal, temporaryFolder, UndoOnExit } = await import("../files/undo-on-exit.ts");
-    const { sayDamage, withTrace } = await import("../files/with-trace.ts");
+    const { sayDamage, sayRemarks, withTrace } = await import("../files/with-trace.ts");
     const duckdb = await loadDuckDb();
     const undo = new UndoOnExit();
     const listening = exitOnSignal();
@@ -50,6 +50,7 @@ export const query: Command = command({
       return await withTrace(path!, options, async (trace, progress) => {
         await writeTables(trace, claimTables(folder, new Outputs(undo)));
         sayDamage(path!, trace);
+        sayRemarks(path!, trace);
         progress.say("asking");
         const answer = await ask(duckdb, folder, sql);
         progress.done();

@@ -35,11 +35,13 @@ const scenarioNames = async (): Promise<string[]> =>
 
 export const sim: Command = command({
   name: "sim",
-  summary: "whole machines from seeds, with faults: mapping (default) or nvme",
+  summary: "whole machines from seeds, with faults: mapping (default), nvme or tee",
   description:
     "A seed makes a machine, a load and its faults; while it runs, the promises of the stack are watched. For each seed that " +
     "breaks one: the line that repeats it, and its shortest story. Exit code 1 if there is one.",
-  arguments: [{ name: "SCENARIO", meaning: "mapping (default) or nvme", optional: true, completes: scenarioNames }],
+  arguments: [
+    { name: "SCENARIO", meaning: "mapping (default), nvme or tee", optional: true, completes: scenarioNames },
+  ],
   options: {
     seed: wholeNumber("this seed only", 0),
     seeds: option("A..B", "these seeds (default: 1..100)", parseSeeds),
@@ -47,7 +49,7 @@ export const sim: Command = command({
     trace: file("with --seed: what it did, as a trace.dat for dmalink check and stats"),
     json: JSON_ANSWER,
   },
-  examples: ["dmalink sim --seeds 1..500", "dmalink sim nvme --seed 314"],
+  examples: ["dmalink sim --seeds 1..500", "dmalink sim nvme --seed 314", "dmalink sim tee --seeds 1..200"],
   async run({ arguments: [name = "mapping"], options }) {
     const { seed, minutes, json } = options;
     if (seed !== undefined && options.seeds !== undefined)

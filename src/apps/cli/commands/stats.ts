@@ -15,11 +15,12 @@ export const stats: Command = command({
   async run({ arguments: [path], options }) {
     const { readStats } = await import("../../../analysis/index.ts");
     const { statsJson, statsText } = await import("../../../report/index.ts");
-    const { sayDamage, withTrace } = await import("../files/with-trace.ts");
+    const { sayDamage, sayRemarks, withTrace } = await import("../files/with-trace.ts");
     return withTrace(path!, options, async (trace, progress) => {
       const result = await readStats(trace);
       progress.done();
       sayDamage(path!, trace);
+      sayRemarks(path!, trace);
       if (options.json) printJson(statsJson(path!, trace, result));
       else print(statsText(path!, trace, result, answerStyle()));
       return trace.damage ? 2 : 0;

@@ -1,7 +1,7 @@
 /**
- * Where a trace comes from: a file, a gzip file, or standard input.
+ * Where a trace comes from: a file, one packed by gzip or zstd, or standard input.
  *
- * A trace.dat is read at random places, so a compressed or piped one (standard input, a FIFO) is unpacked first: into memory while it is small,
+ * A trace.dat or perf.data is read at random places, so a compressed or piped one (standard input, a FIFO) is unpacked first: into memory while it is small,
  * else into a temporary file that is gone when the input is closed. Text is streamed, whatever its size.
  */
 import { createReadStream, rmSync, statSync } from "node:fs";
@@ -9,7 +9,14 @@ import { open } from "node:fs/promises";
 import { join } from "node:path";
 import { constants, createGunzip } from "node:zlib";
 import { bytes, DmaError } from "../../../base/index.ts";
-import { type FileInput, fileInput, type TraceInput } from "../../../trace/index.ts";
+import {
+  type FileInput,
+  fileInput,
+  isPerfData,
+  type TraceInput,
+  unzstdStream,
+  ZSTD_MAGIC,
+} from "../../../trace/index.ts";
 import type { Progress } from "../terminal/progress.ts";
 import { STANDARD_INPUT } from "./standard-input.ts";
 import { exitOnSignal, temporaryFolder, UndoOnExit } from "./undo-on-exit.ts";
@@ -47,9 +54,15 @@ export async function openInput(path: string, options: InputOptions = {}): Promi
     ]();
     head = await firstBytes(rest, 12);
   }
+  const zstd = !gzip && ZSTD_MAGIC.every((byte, i) => head[i] === byte);
+  if (zstd) {
+    rest = unzstdStream(chain(head, chunks), options.bestEffort ?? false)[Symbol.asyncIterator]();
+    head = await firstBytes(rest, 12);
+  }
   const isDat = head.length >= 3 && head[0] === 0x17 && head[1] === 0x08 && head[2] === 0x44;
-  if (!isDat) return { input: { name: path, stream: chain(head, rest) }, close: async () => void raw.destroy() };
-  if (!gzip && path !== STANDARD_INPUT && statSync(path).isFile()) {
+  if (!isDat && !isPerfData(head))
+    return { input: { name: path, stream: chain(head, rest) }, close: async () => void raw.destroy() };
+  if (!gzip && !zstd && path !== STANDARD_INPUT && statSync(path).isFile()) {
     raw.destroy();
     return openFile(path, path, progress);
   }
@@ -222,7 +235,12 @@ async function* explain(
     const { code, message } = error as NodeJS.ErrnoException;
     if (code === "ENOENT") throw new DmaError("ERR_DMA_INPUT", "ENOENT", `${name}: no such file`, { name });
     if (code === "EISDIR")
-      throw new DmaError("ERR_DMA_INPUT", "EINVAL", `${name} is a directory: name a file`, { name });
+      throw new DmaError(
+        "ERR_DMA_INPUT",
+        "EINVAL",
+        `${name} is a folder: name the files in it, as in dmalink check ${name.replace(/\/+$/, "")}/*`,
+        { name },
+      );
     if (code === "Z_BUF_ERROR" || code === "Z_DATA_ERROR")
       throw new DmaError(
         "ERR_DMA_INPUT",

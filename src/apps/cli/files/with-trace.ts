@@ -36,6 +36,11 @@ export async function withTrace(
   }
 }
 
+/** What was not understood of a trace, on stderr, by commands whose own answer does not say it. */
+export function sayRemarks(path: string, trace: Trace): void {
+  for (const { message } of trace.remarks) say(`${path}: ${message}\n`);
+}
+
 /** What is said of a damaged trace, on stderr. */
 export function sayDamage(path: string, trace: Trace): void {
   if (!trace.damage) return;

@@ -6,7 +6,7 @@
  */
 import { definitionsOf, PROBE_GROUP, PROBES } from "./probes.ts";
 
-export interface ScriptPlan {
+interface ScriptPlan {
   readonly file: string;
   readonly seconds: number | undefined;
   readonly command: readonly string[];
@@ -19,7 +19,7 @@ export interface ScriptPlan {
 }
 
 /** A word that the shell takes as it is. */
-export const quoted = (word: string): string => `'${word.replaceAll("'", `'\\''`)}'`;
+const quoted = (word: string): string => `'${word.replaceAll("'", `'\\''`)}'`;
 
 export function recordScript(plan: ScriptPlan, filterOf: (system: string) => string): string {
   const { file, seconds, command, probes, bufferKiB, clock } = plan;

@@ -20,7 +20,7 @@ import { join } from "node:path";
 import { EnvironmentError } from "../exit-errors.ts";
 
 /** Where tracefs is mounted: its own place, and the one of older kernels. */
-export const TRACEFS_PLACES: readonly string[] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
+const TRACEFS_PLACES: readonly string[] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
 
 export class Tracefs {
   readonly root: string;

@@ -25,7 +25,7 @@ const KNOWN_AFTER_MS = 500;
 const KNOWN_FROM = 0.01;
 
 /** A terminal to draw on, and a clock in milliseconds. */
-export interface ProgressTerminal {
+interface ProgressTerminal {
   readonly isTTY?: boolean;
   readonly columns?: number;
   write(text: string): unknown;

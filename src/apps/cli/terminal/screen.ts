@@ -10,7 +10,7 @@ const NARROWEST = 40;
 const WIDEST = 120;
 
 /** What is asked of a stream; process.stdout and process.stderr are such. */
-export interface Screen {
+interface Screen {
   readonly isTTY?: boolean;
   readonly columns?: number;
 }

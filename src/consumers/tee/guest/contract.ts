@@ -6,8 +6,7 @@
  * nothing new is mapped through that door, and what is mapped can still be taken back.
  * Goes beyond Linux 7.2, which has the untrusted rows on its direct path only.
  */
-import type { PhysAddr } from "../../../base/index.ts";
-import { PhysPage, pagesTouched } from "../../../base/index.ts";
+import { type PhysAddr, PhysPage, pagesTouched } from "../../../base/index.ts";
 import type { DmaAttributes, MappingContract } from "../../../dma/index.ts";
 import type { MemoryEncryption, Sharing } from "../../../platform/index.ts";
 import { contractOver, mixedPiece, peerNotBound, privateDeviceMemory, sharingDiffers } from "../errors.ts";
@@ -46,7 +45,7 @@ export function contractAnswer(trust: "untrusted" | "trusted", memory: MemoryTer
   return kind === "mmio" ? "peer, T=1, if it is bound" : "translated, T=1";
 }
 
-export interface ContractOptions {
+interface ContractOptions {
   readonly device: string;
   readonly trust: "untrusted" | "trusted";
   readonly encryption: MemoryEncryption;

@@ -4,8 +4,7 @@
  * Idea: stands between the device's doors and the guest's own book of pages, and counts what passes; what bounces and what is in
  * page tables is asked where it is kept. Promises: a door that took everything back leaves zeros.
  */
-import type { PhysAddr } from "../../../base/index.ts";
-import { type Counters, PhysPage, pagesTouched } from "../../../base/index.ts";
+import { type Counters, type PhysAddr, PhysPage, pagesTouched } from "../../../base/index.ts";
 import type { Dma } from "../../../dma/index.ts";
 import type { MemoryEncryption } from "../../../platform/index.ts";
 

@@ -13,7 +13,7 @@ import {
   type MmioRange,
   RANGE_ATTRIBUTE,
 } from "../../../layouts/tdisp/index.ts";
-import type { Endorsement, Evidence } from "../../../platform/index.ts";
+import type { DeviceEvidence, Endorsement } from "../../../platform/index.ts";
 import { type AttestationPolicy, policyHex } from "./policy.ts";
 
 /** A BAR, as the guest sees it. Bytes. */
@@ -62,8 +62,9 @@ export interface Judgement {
   readonly memory: readonly InterfaceMemory[];
 }
 
+/** All that a judgement is made from. */
 export interface JudgedDevice {
-  readonly evidence: Evidence;
+  readonly evidence: DeviceEvidence;
   readonly endorsement: Endorsement;
   /** What the guest gave when it asked. */
   readonly nonce: Uint8Array;

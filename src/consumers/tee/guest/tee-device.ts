@@ -17,13 +17,23 @@ import type { PciDevice, PciNode, TrustedInterface, TrustLoss } from "../../../p
 import { liveMappings, noInterface, policyRefuses, trustLost, wrongTrust } from "../errors.ts";
 import { Contract } from "./contract.ts";
 import { DeviceBook, type LiveMappings, liveInWords } from "./device-book.ts";
+import type { TeeGuestOptions } from "./guest-options.ts";
 import { type Judgement, judgeEvidence, type VisibleBar } from "./judge.ts";
 import type { AttestationPolicy } from "./policy.ts";
-import type { TeeGuest } from "./tee-guest.ts";
 
 /** How far a device is inside the trust. */
 export type Trust = "none" | "starting" | "run" | "lost" | "stopping";
 
+/** What a device asks of the guest that it belongs to. */
+export interface OwningGuest {
+  readonly options: TeeGuestOptions;
+  /** The guest's device whose memory this is. */
+  ownerOf(phys: PhysAddr): TeeDevice | undefined;
+  /** A number for a domain, each once. */
+  nextDomain(): number;
+}
+
+/** What a guest knows of a device that was assigned to it. */
 export interface TeeDeviceOptions {
   /** The device, as its driver gets it. */
   readonly device: PciDevice;
@@ -54,6 +64,7 @@ export interface TrustCounters {
   lockToRunMs: number;
 }
 
+/** A device of a confidential guest, and how far it is inside the trust. */
 export class TeeDevice {
   readonly device: PciDevice;
   readonly counters: TrustCounters = {
@@ -63,7 +74,7 @@ export class TeeDevice {
     losses: { interface: 0, stream: 0, fault: 0, gone: 0 },
     lockToRunMs: 0,
   };
-  readonly #guest: TeeGuest;
+  readonly #guest: OwningGuest;
   readonly #options: TeeDeviceOptions;
   readonly #book: DeviceBook;
   readonly #onLost = new Set<(why: TrustLoss) => void>();
@@ -74,8 +85,8 @@ export class TeeDevice {
   #forget: (() => void) | undefined;
   #domain: DmaDomain | undefined;
 
-  /** Made by {@link TeeGuest.addDevice}. */
-  constructor(guest: TeeGuest, options: TeeDeviceOptions) {
+  /** Made by `TeeGuest.addDevice`. */
+  constructor(guest: OwningGuest, options: TeeDeviceOptions) {
     this.#guest = guest;
     this.#options = options;
     this.device = options.device;
@@ -211,7 +222,7 @@ export class TeeDevice {
     return this.#interface!.reachesPeer(other.#interface!);
   }
 
-  /** The device is not this guest's any more: its doors hold no more. For {@link TeeGuest.removeDevice}. */
+  /** The device is not this guest's any more: its doors hold no more. For `TeeGuest.removeDevice`. */
   retire(): void {
     this.#contract.end("it is not this guest's any more");
   }

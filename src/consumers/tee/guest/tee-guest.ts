@@ -5,25 +5,12 @@
  * here; each device that was assigned to it is a {@link TeeDevice}. Also the place where devices that are inside find each
  * other.
  */
-import type { PhysAddr, PhysPage } from "../../../base/index.ts";
-import type { DmaMachine } from "../../../dma/index.ts";
-import type { Clock, MemoryEncryption, TranslationUnit } from "../../../platform/index.ts";
-import { TeeDevice, type TeeDeviceOptions } from "./tee-device.ts";
-
-export interface TeeGuestOptions {
-  /** The guest's own: memory as its CPU sees it, private pages, a bounce pool in shared memory, its book of pages. */
-  readonly machine: DmaMachine & { readonly encryption: MemoryEncryption };
-  /** Translates requests inside the trust, by tables that the guest writes. */
-  readonly unit: TranslationUnit;
-  readonly clock: Clock;
-  /** Is there RAM at this page, and not memory of a device? */
-  readonly isRam: (page: PhysPage) => boolean;
-  /** 32 bytes that nobody can know before: for nonces. */
-  readonly nonce: () => Uint8Array;
-}
+import type { PhysAddr } from "../../../base/index.ts";
+import type { TeeGuestOptions } from "./guest-options.ts";
+import { type OwningGuest, TeeDevice, type TeeDeviceOptions } from "./tee-device.ts";
 
 /** The guest's half of all its devices. */
-export class TeeGuest {
+export class TeeGuest implements OwningGuest {
   readonly options: TeeGuestOptions;
   readonly #devices: TeeDevice[] = [];
   #domains = 0;

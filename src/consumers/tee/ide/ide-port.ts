@@ -28,7 +28,7 @@ import {
 import type { IdeRegisters } from "../../../platform/index.ts";
 
 /** Whose requests and which addresses are on a stream, seen from one port. */
-export interface PortAssociation {
+interface PortAssociation {
   readonly requesters: RequesterRange;
   readonly addresses: readonly AddressRange[];
 }

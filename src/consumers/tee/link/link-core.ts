@@ -48,6 +48,7 @@ export interface SecurityManager {
   readonly operations: ManagerOperations | undefined;
 }
 
+/** What a link core works on. */
 export interface LinkCoreOptions {
   /** All functions there are now, in bus order. */
   readonly functions: () => readonly SecurityFunction[];

@@ -21,6 +21,7 @@ import { noRootPort, noStreamLeft, notConnected } from "../errors.ts";
 import { IdePort } from "../ide/ide-port.ts";
 import { IdeBridge, type IdeStream } from "../ide/ide-streams.ts";
 
+/** What a driver of a security manager drives. */
 export interface LinkDriverOptions {
   readonly firmware: SecurityFirmware;
   /** The host bridge of a function. Default: one for all. */
@@ -34,6 +35,7 @@ interface Link {
   readonly rootPort: SecurityFunction;
 }
 
+/** Makes sessions and streams with devices, and gives their functions to guests. Register it with a link core. */
 export class LinkDriver implements LinkOperations {
   readonly #firmware: SecurityFirmware;
   readonly #bridgeOf: (fn: SecurityFunction) => IdeBridge;

@@ -15,6 +15,7 @@ export interface SessionOwner {
   readonly saysBeganAnew: boolean;
 }
 
+/** One end of a session's stream, as a program holds it. */
 export class DataFile {
   readonly kind = "vfio-migration";
   readonly #stream: SaveStream | LoadStream;

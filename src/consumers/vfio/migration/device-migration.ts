@@ -13,11 +13,13 @@ import { DataFile, type SessionOwner } from "./data-file.ts";
 import { noPreCopyFlags, noWay, strayStream } from "./errors.ts";
 import { isSaving, nextState } from "./states.ts";
 
+/** Who hears of states. */
 export interface DeviceMigrationOptions {
   /** Hears of every state that is entered, one by one, also by a reset. Must not throw. */
   readonly onStep?: (state: MigrationState) => void;
 }
 
+/** The migration state of one device, and the session that is open. */
 export class DeviceMigration implements SessionOwner {
   readonly #device: MigratableDevice;
   readonly #onStep: ((state: MigrationState) => void) | undefined;

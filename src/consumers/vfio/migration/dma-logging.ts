@@ -23,6 +23,7 @@ export interface RangeToLog {
   readonly length: bigint;
 }
 
+/** VFIO's side of a device's log of writes. */
 export class DmaLogging {
   readonly #logger: DmaLogger;
 

@@ -76,7 +76,7 @@ export function pathBetween(from: MigrationState, to: MigrationState, flags: num
 /** The state with the code that the kernel's interface has for it; undefined if none has. */
 export const stateOfCode = (code: number): MigrationState | undefined => MIGRATION_STATES[code];
 
-/** @see stateOfCode */
+/** The code that the kernel's interface has for a state. */
 export const codeOfState = (state: MigrationState): number => MIGRATION_STATES.indexOf(state);
 
 /** States in which a device gives out data, one session from the first to the last of them. */

@@ -3,6 +3,7 @@ import { describe, expect, test } from "vitest";
 import { DmaError, ERRNO } from "../../../base/index.ts";
 import { BareDevice, SerialCard } from "../../../hosts/simulated/index.ts";
 import {
+  CStructValue,
   FEATURE,
   FEATURE_FLAGS,
   LOGGING_CONTROL,
@@ -14,7 +15,6 @@ import {
   PRECOPY_INFO,
   REQUESTS,
   read32,
-  CStructValue,
 } from "../../../layouts/uapi/index.ts";
 import type { DataFile } from "./data-file.ts";
 import { DeviceMigration } from "./device-migration.ts";

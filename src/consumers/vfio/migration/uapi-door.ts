@@ -41,6 +41,7 @@ export interface FileTable {
   close(fd: number): boolean;
 }
 
+/** What is behind the door, and where data files get their numbers. */
 export interface MigrationDoorOptions {
   /** Absent: the device cannot move. */
   readonly migration?: DeviceMigration | undefined;
@@ -67,6 +68,7 @@ interface Feature {
 const { GET, SET, PROBE, INDEX_MASK } = FEATURE_FLAGS;
 const HEADER = BigInt(FEATURE.bytes);
 
+/** The feature calls of one device, as the kernel's interface has them. */
 export class MigrationDoor {
   readonly #features: ReadonlyMap<number, Feature>;
   readonly #files: FileTable;

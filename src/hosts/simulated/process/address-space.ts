@@ -56,7 +56,7 @@ export class AddressSpace implements Space {
 }
 
 /** The areas of a space by address. */
-export class AreaList implements AreaIndex {
+class AreaList implements AreaIndex {
   readonly #areas: Area[] = [];
 
   get count(): number {

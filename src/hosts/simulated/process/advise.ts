@@ -19,6 +19,7 @@ import { ENTRY, HUGE_PAGES, kindOf, type LeafTable, WRITABLE } from "./page-tabl
 import { AREA, type Area, type Folio } from "./structures.ts";
 import { zapPages } from "./zap.ts";
 
+/** What a program may say of its memory (madvise). */
 export type Advice =
   /** Contents may go: now, or when memory is short. */
   | "dontneed"

@@ -6,7 +6,6 @@
  * Promises: a copy is announced to watchers before the entry changes, and is dropped if the entry changed meanwhile.
  * Specified by: behaviour of Linux 7.2 (do_anonymous_page, do_wp_page, do_huge_pmd_anonymous_page, do_huge_pmd_wp_page).
  */
-import type { PhysPage } from "../../../base/index.ts";
 import type { FaultOutcome, Steps } from "../../../platform/index.ts";
 import { prepareAnonVma } from "./anon-links.ts";
 import { hugeEntry, splitHugeEntry } from "./huge.ts";
@@ -59,7 +58,7 @@ export function hugeTouch(space: Space, area: Area, page: number, write: boolean
 }
 
 /** Maps a huge folio that is the process's own alone, in the place of whatever entry is there. */
-export function mapHugeOwn(space: Space, area: Area, start: number, folio: Folio): void {
+function mapHugeOwn(space: Space, area: Area, start: number, folio: Folio): void {
   adopt(folio, area, start);
   space.table.setSlot(start, hugeEntry(ENTRY.present, area.has(AREA.write), folio.frame));
   folio.addEntireMap(space.id);

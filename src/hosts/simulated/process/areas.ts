@@ -124,7 +124,7 @@ function joinsRight(wanted: Candidate, right: Area | undefined, left: Area | und
   if (right === undefined || right.start !== wanted.end) return false;
   if (!isSameKind(wanted, right) || !linksFit(wanted, right)) return false;
   if (right.offset !== wanted.offset + wanted.end - wanted.start) return false;
-  return !left || !left.anonVma || !right.anonVma || left.anonVma === right.anonVma;
+  return !left?.anonVma || !right.anonVma || left.anonVma === right.anonVma;
 }
 
 /** `area` has no page of its own yet: it takes the links of what it swallows. */

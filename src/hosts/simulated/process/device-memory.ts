@@ -26,6 +26,7 @@ import { restoreEntries, unmapToMove } from "./moving.ts";
 import { HUGE_ORDER, HUGE_PAGES } from "./page-table.ts";
 import type { Area, DeviceRegion, Folio, FrameSource, Space } from "./structures.ts";
 
+/** Memory of a device that processes can have pages in: how much, and whether the CPU reaches it. */
 export interface DeviceMemoryOptions {
   readonly frames: Frames;
   readonly kind: "device-private" | "device-coherent";
@@ -37,6 +38,7 @@ export interface DeviceMemoryOptions {
   readonly driver?: DeviceMemoryDriver;
 }
 
+/** Memory of a device as pages that processes can have, with an owner. */
 export class SimulatedDeviceMemory implements DeviceMemoryPool, DeviceRegion {
   readonly kind: "device-private" | "device-coherent";
   readonly owner: MemoryOwner;
@@ -73,7 +75,7 @@ export class SimulatedDeviceMemory implements DeviceMemoryPool, DeviceRegion {
     const first = this.#free.take(pages, pages);
     if (first < 0) return undefined;
     const frame = first as PhysPage;
-    this.#used.set(frame, this.#frames.enterDevice(frame, order, this));
+    this.#used.set(frame, this.#frames.enterRegion(frame, order, this));
     return frame;
   }
 

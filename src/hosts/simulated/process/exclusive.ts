@@ -5,8 +5,7 @@
  * Idea: the entry says that the page is given away; the folio stays mapped and stays where it is. A touch of the process takes it back.
  * Specified by: behaviour of Linux 7.2 (make_device_exclusive, remove_device_exclusive_entry).
  */
-import type { FaultOutcome, Steps } from "../../../platform/index.ts";
-import { WAITING } from "../../../platform/index.ts";
+import { type FaultOutcome, type Steps, WAITING } from "../../../platform/index.ts";
 import { ANNOUNCED } from "./anonymous.ts";
 import { ENTRY, kindOf, WRITABLE } from "./page-table.ts";
 import { AREA, type Area, type Space } from "./structures.ts";

@@ -13,6 +13,7 @@ import { badFileRange, refused, userMemory } from "./errors.ts";
 import type { Area, Folio, FrameSource, MappedObject } from "./structures.ts";
 import { zapPages } from "./zap.ts";
 
+/** A file to make: its size, contents and seals. */
 export interface FileOptions {
   readonly frames: FrameSource & FileMemory;
   /** For reports. */
@@ -31,6 +32,7 @@ export interface FileMemory {
   unpin(page: number, count: number, dirty: boolean): void;
 }
 
+/** A file of memory (memfd): pages that several processes map. */
 export class SimulatedFile implements MemoryFile, MappedObject {
   readonly kind = "memory-file";
   readonly isHugetlb = false;

@@ -16,6 +16,7 @@ import { userMemory } from "./errors.ts";
 import { restorePresent } from "./exclusive.ts";
 import { hugeEntry, splitHugeEntry } from "./huge.ts";
 import { ENTRY, HUGE_PAGES, HugeEntry, KEPT, kindOf, MIDDLE_PAGES, WRITABLE } from "./page-table.ts";
+import { PeerObject } from "./peer-object.ts";
 import { AREA, Area, type Space } from "./structures.ts";
 
 /**
@@ -35,7 +36,8 @@ export function* forkSpace(parent: AddressSpace, child: AddressSpace): Steps<voi
         copy.object.acquire();
       }
       child.areas.insert(copy);
-      if (!area.has(AREA.wipeOnFork) && area.anonVma) yield* copyEntries(parent, child, area, copy);
+      const isNeeded = area.anonVma !== undefined || area.has(AREA.io) || area.object instanceof PeerObject;
+      if (!area.has(AREA.wipeOnFork) && isNeeded) yield* copyEntries(parent, child, area, copy);
     }
   } finally {
     parent.endWrite();

@@ -11,24 +11,23 @@ import type { MemoryOwner, PageAllocator, PhysicalMemory, UserPages } from "../.
 import { HUGE_ORDER, HUGE_PAGES } from "./page-table.ts";
 import { type DeviceRegion, Folio, type FrameSource, type MemorySettings } from "./structures.ts";
 
+/** How many frames there are, and of which sizes. */
 export interface FramesOptions {
   /** Where memory comes from, and where it is. */
   readonly pages: PageAllocator;
   readonly memory: PhysicalMemory;
   /** Huge pages set aside for hugetlb: taken at the start. None unless said. */
   readonly hugetlbPages?: number;
-  /** Is it memory behind a device's BAR that other devices may reach? */
-  readonly isPeer?: (page: PhysPage) => boolean;
   readonly settings?: Partial<MemorySettings>;
   /** False: this allocation fails, as it does when memory is short. Asked for each, with its order. */
   readonly mayAllocate?: (order: number) => boolean;
 }
 
+/** Frames of memory of all processes: given out, counted, and given back with the last reference. */
 export class Frames implements FrameSource, UserPages {
   readonly settings: MemorySettings;
   readonly memory: PhysicalMemory;
   readonly #pages: PageAllocator;
-  readonly #isPeer: (page: PhysPage) => boolean;
   readonly #mayAllocate: (order: number) => boolean;
   readonly #folios = new Map<PhysPage, Folio>();
   readonly #hugetlb: PhysPage[] = [];
@@ -44,7 +43,6 @@ export class Frames implements FrameSource, UserPages {
     this.memory = options.memory;
     this.settings = { hugePages: "madvise", faultAroundPages: 16, ...options.settings };
     this.#pages = options.pages;
-    this.#isPeer = options.isPeer ?? ((): boolean => false);
     this.#mayAllocate = options.mayAllocate ?? ((): boolean => true);
     for (let i = 0; i < (options.hugetlbPages ?? 0); i++) {
       const frame = this.#takeHuge();
@@ -81,8 +79,8 @@ export class Frames implements FrameSource, UserPages {
     return frame === undefined ? undefined : this.#enter(new Folio(frame, order));
   }
 
-  /** A folio of a device's memory. */
-  enterDevice(frame: PhysPage, order: 0 | typeof HUGE_ORDER, region: DeviceRegion): Folio {
+  /** A folio of memory that is not the system's. */
+  enterRegion(frame: PhysPage, order: 0 | typeof HUGE_ORDER, region: DeviceRegion): Folio {
     return this.#enter(new Folio(frame, order, region));
   }
 
@@ -179,8 +177,7 @@ export class Frames implements FrameSource, UserPages {
 
   kindOf(page: PhysPage): "ram" | "device-private" | "device-coherent" | "peer" | "other" {
     const folio = this.folio(page);
-    if (folio) return folio.region?.kind ?? "ram";
-    return this.#isPeer(page) ? "peer" : "other";
+    return folio ? (folio.region?.kind ?? "ram") : "other";
   }
 
   ownerOf(page: PhysPage): MemoryOwner | undefined {

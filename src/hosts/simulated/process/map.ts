@@ -11,15 +11,16 @@ import type { AddressSpace } from "./address-space.ts";
 import { ANNOUNCED } from "./anonymous.ts";
 import { enterArea, mergeNew, removeArea, splitArea } from "./areas.ts";
 import { areaTaken, badRange, userMemory } from "./errors.ts";
-import type { FileMemory } from "./file.ts";
 import { SimulatedFile } from "./file.ts";
+import type { Frames } from "./frames.ts";
 import { HugetlbObject } from "./hugetlb-object.ts";
 import { ENTRY, HUGE_PAGES, WRITABLE } from "./page-table.ts";
-import { AREA, Area, type FrameSource, type MappedObject } from "./structures.ts";
+import { PeerObject } from "./peer-object.ts";
+import { AREA, Area, type MappedObject } from "./structures.ts";
 import { freeTables, zapPages } from "./zap.ts";
 
 /** What to map. Pages, not bytes. */
-export interface MapRequest {
+interface MapRequest {
   readonly page: number;
   readonly pages: number;
   /** Bits of read, write, execute. */
@@ -30,8 +31,10 @@ export interface MapRequest {
   readonly offset?: number;
   /** Pages that were set aside, 2 MiB each. */
   readonly hugetlb?: boolean;
-  /** Registers or peer memory: this physical page and the following. */
+  /** Registers of a device: this physical page and the following. */
   readonly ioFrame?: PhysPage;
+  /** Peer memory of a device, which others may reach too: the same. */
+  readonly peerFrame?: PhysPage;
   /** What is mapped there goes. If not, it is an error. */
   readonly replace?: boolean;
 }
@@ -71,6 +74,7 @@ export function* mapSteps(space: AddressSpace, request: MapRequest): Steps<void>
     const shape = { start: page, end, flags, object, offset, ioFrame: request.ioFrame };
     if (!mergeNew(space, { ...shape, anonVma: undefined })) enterArea(space, new Area(space, shape));
     if (request.ioFrame !== undefined) showFrames(space, page, pages, request);
+    if (object instanceof PeerObject) showPeer(space, page, pages, request, object);
   } finally {
     space.endWrite();
   }
@@ -88,8 +92,9 @@ function flagsOf({ access, shared, hugetlb, ioFrame }: MapRequest): number {
 }
 
 /** What stands behind the new area: shared anonymous memory is a file without a name. */
-function objectOf(frames: FrameSource & FileMemory, request: MapRequest, pages: number): MappedObject | undefined {
+function objectOf(frames: Frames, request: MapRequest, pages: number): MappedObject | undefined {
   if (request.ioFrame !== undefined) return undefined;
+  if (request.peerFrame !== undefined) return new PeerObject(frames, request.peerFrame, pages);
   if (request.hugetlb) return new HugetlbObject(frames, pages, pages / HUGE_PAGES);
   if (request.object || !request.shared) return request.object;
   const file = new SimulatedFile({ frames, name: "anonShared", medium: "tmpfs", length: pages * 4096 });
@@ -102,6 +107,16 @@ function showFrames(space: AddressSpace, page: number, pages: number, request: M
   const state = ENTRY.special | ((request.access & AREA.write) !== 0 && request.shared ? WRITABLE : 0);
   for (let i = 0; i < pages; i++)
     space.table.makeLeaf(page + i).set((page + i) % HUGE_PAGES, state, request.ioFrame! + i);
+}
+
+/** So is peer memory; but its pages are pages, which a device can be given. */
+function showPeer(space: AddressSpace, page: number, pages: number, request: MapRequest, object: PeerObject): void {
+  const state = ENTRY.present | ((request.access & AREA.write) !== 0 && request.shared ? WRITABLE : 0);
+  for (let i = 0; i < pages; i++) {
+    const folio = object.folioAt(i);
+    space.table.makeLeaf(page + i).set((page + i) % HUGE_PAGES, state, folio.frame);
+    folio.addMap(folio.frame, space.id);
+  }
 }
 
 /** @throws DmaError ERR_DMA_USER_RANGE (EINVAL), also where it would cut a huge page of hugetlb */

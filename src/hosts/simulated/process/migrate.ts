@@ -29,7 +29,7 @@ interface Item {
   destination: Folio | undefined;
 }
 
-export class Migration implements PageMigration {
+class Migration implements PageMigration {
   readonly start: UserAddr;
   readonly count: number;
   readonly #space: Space;

@@ -12,7 +12,7 @@ import { ENTRY, HUGE_PAGES, KEPT, kindOf, WRITABLE } from "./page-table.ts";
 import { AREA, type Area, type Folio, type FrameSource } from "./structures.ts";
 
 /** Areas that may map `folio`, in the order in which Linux visits them, with the pages that would show it. */
-export function* mappingsOf(folio: Folio): Generator<{ area: Area; start: number; end: number }> {
+function* mappingsOf(folio: Folio): Generator<{ area: Area; start: number; end: number }> {
   const last = folio.offset + folio.pages;
   const areas = folio.anonVma ? folio.anonVma.links : folio.object?.areas;
   for (const each of areas ?? []) {

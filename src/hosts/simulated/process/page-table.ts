@@ -66,7 +66,7 @@ export class LeafTable {
 }
 
 /** What stands for 2 MiB. */
-export type Slot = HugeEntry | LeafTable | undefined;
+type Slot = HugeEntry | LeafTable | undefined;
 
 class MiddleTable {
   readonly slots: Slot[] = new Array<Slot>(HUGE_PAGES).fill(undefined);

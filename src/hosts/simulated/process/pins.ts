@@ -7,7 +7,7 @@
  * Specified by: behaviour of Linux 7.2 (pin_user_pages, gup_must_unshare).
  */
 import type { PhysPage } from "../../../base/index.ts";
-import { finish, type PinOptions, type Steps, WAITING } from "../../../platform/index.ts";
+import { type PinOptions, type Steps, WAITING } from "../../../platform/index.ts";
 import type { AddressSpace } from "./address-space.ts";
 import { moveToSystem } from "./device-memory.ts";
 import { userFault, userMemory } from "./errors.ts";
@@ -65,6 +65,11 @@ function* pinPage(space: AddressSpace, area: Area, page: number, options: PinOpt
     if (wanted === undefined) {
       const frame = space.table.frame(page);
       const folio = space.frames.folio(frame)!;
+      if (folio.region?.kind === "peer") {
+        if (!options.peers) throw userFault(page, "it is peer memory, which was not asked for");
+        folio.pins++;
+        return frame;
+      }
       if (!options.longTerm || !folio.region) {
         if (folio.kind !== "zero") folio.pins++;
         return frame;
@@ -96,13 +101,3 @@ function mustUnshare(folio: Folio, frame: PhysPage, area: Area, longTerm: boolea
   if (folio.anonVma === undefined) return longTerm && area.isPrivate;
   return !folio.isExclusive(folio.isLarge && folio.mapCountOf(frame) > 0 ? frame : folio.frame);
 }
-
-/** {@link pinSteps} at one go. */
-export const pin = (
-  space: AddressSpace,
-  page: number,
-  count: number,
-  into: Float64Array,
-  at: number,
-  options: PinOptions,
-): number => finish(pinSteps(space, page, count, into, at, options));

@@ -58,8 +58,10 @@ export interface MapOptions {
   readonly offset?: number;
   /** Pages of 2 MiB that were set aside. */
   readonly hugetlb?: boolean;
-  /** Registers or peer memory from this page on. */
+  /** Registers of a device from this page on. */
   readonly io?: PhysPage;
+  /** Peer memory from this page on: pages that devices may be given. */
+  readonly peer?: PhysPage;
   /** What is mapped there goes. */
   readonly replace?: boolean;
 }
@@ -91,6 +93,10 @@ const ENTRY_KINDS: readonly PageEntry["kind"][] = [
   "special",
 ];
 
+/**
+ * The memory of one process: areas, page tables, faults, and every call that changes them. Behaves as Linux 7.2's,
+ * judged by recordings of a real process.
+ */
 export class ProcessMemory implements UserMemory {
   readonly #space: AddressSpace;
   readonly #frames: Frames;
@@ -172,6 +178,9 @@ export class ProcessMemory implements UserMemory {
       throw badRange(options.address, length);
     if (file && !(file instanceof SimulatedFile))
       throw refused("mmap", "ENODEV", "files of this kind cannot be mapped");
+    const isSealed = file !== undefined && (file.seals.has("write") || file.seals.has("future-write"));
+    if (isSealed && options.shared && access.includes("w"))
+      throw refused("mmap", "EPERM", `${file.name} is sealed against writing`);
     const pages = Math.ceil(length / PAGE_SIZE);
     const page = options.address === undefined ? this.#choose(pages, options.hugetlb) : options.address / PAGE_SIZE;
     yield* mapSteps(this.#space, {
@@ -183,6 +192,7 @@ export class ProcessMemory implements UserMemory {
       offset: offset / PAGE_SIZE,
       hugetlb: options.hugetlb ?? false,
       ...(options.io !== undefined && { ioFrame: options.io }),
+      ...(options.peer !== undefined && { peerFrame: options.peer }),
       replace: options.replace ?? false,
     });
     return UserAddr(page * PAGE_SIZE);

@@ -18,6 +18,7 @@ import {
 import type { Frames } from "./frames.ts";
 import { ProcessMemory } from "./process-memory.ts";
 
+/** Who runs the process, and what it may. */
 export interface ProcessOptions {
   readonly pid?: number;
   /** A user of its own unless said. */
@@ -32,6 +33,7 @@ export const newUser = (name: string): ProcessUser => ({ name, locked: { pages: 
 
 const DEFAULT_MEMLOCK = 8 * 1024 * 1024;
 
+/** A process: its memory, its open files, its limits and capabilities. */
 export class SimulatedProcess implements UserProcess {
   readonly pid: number;
   readonly user: ProcessUser;
@@ -117,7 +119,7 @@ export class OpenFiles implements Descriptors {
   }
 
   install(file: OpenFile, access: FileAccess = { readable: true, writable: true }): number {
-    let fd = this.#files.findIndex((each) => each === undefined);
+    let fd = this.#files.indexOf(undefined);
     if (fd < 0) fd = this.#files.length;
     file.acquire();
     this.#files[fd] = { file, readable: access.readable, writable: access.writable };

@@ -18,7 +18,7 @@ import { HUGE_PAGES, HugeEntry, LeafTable, MIDDLE_PAGES } from "./page-table.ts"
 import { AREA, type Area, type Space } from "./structures.ts";
 
 /** Pages, not bytes. */
-export interface RemapRequest {
+interface RemapRequest {
   readonly page: number;
   readonly pages: number;
   readonly newPages: number;

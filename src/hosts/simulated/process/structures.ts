@@ -37,8 +37,8 @@ export const ACCESS_BITS: number = AREA.read | AREA.write | AREA.execute;
 
 /** Memory that belongs to a device: its driver hears when a page of it is free again. */
 export interface DeviceRegion {
-  readonly kind: "device-private" | "device-coherent";
-  readonly owner: MemoryOwner;
+  readonly kind: "device-private" | "device-coherent" | "peer";
+  readonly owner: MemoryOwner | undefined;
   /** The folio's last reference is gone. */
   freed(folio: Folio): void;
   /** A huge folio has become 512 small ones. */
@@ -188,7 +188,7 @@ export class Folio {
 }
 
 /** The end of a link: one area that may map pages of an {@link AnonVma}. */
-export interface AnonLink {
+interface AnonLink {
   readonly area: Area;
   readonly anonVma: AnonVma;
 }

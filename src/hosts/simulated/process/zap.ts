@@ -9,7 +9,7 @@ import { splitHugeEntry } from "./huge.ts";
 import { ENTRY, HUGE_PAGES, HugeEntry, kindOf, type LeafTable, MIDDLE_PAGES } from "./page-table.ts";
 import { AREA, type Area, type Folio, type Space } from "./structures.ts";
 
-export interface ZapOptions {
+interface ZapOptions {
   /** Also what the process has of its own. */
   readonly copiesToo: boolean;
   /** A table of 512 entries that is cleared whole is freed. */

@@ -36,7 +36,7 @@ import { SpdmRequester } from "./spdm-requester.ts";
 import { Tvm } from "./tvm.ts";
 
 /** What the firmware has of its machine. */
-export interface FirmwareParts {
+interface FirmwareParts {
   readonly keys: IdealKeys;
   readonly random: Random;
   readonly gate: TrustGate;
@@ -48,6 +48,7 @@ export interface FirmwareParts {
 const DIRECTIONS = ["receive", "transmit"] as const;
 const KINDS = ["posted", "non-posted", "completion"] as const;
 
+/** The security manager of a simulated platform. */
 export class SimulatedFirmware implements SecurityFirmware {
   readonly #parts: FirmwareParts;
   readonly #sessions = new Map<SecureFunction, FirmwareSession>();

@@ -34,16 +34,16 @@ export interface RefusedAccess {
 }
 
 /** What is kept of refused accesses; all are counted. */
-export const REFUSED_LIMIT = 1024;
+const REFUSED_LIMIT = 1024;
 
 /** Requests outside the trust (T = 0) and inside (T = 1). */
-export interface TrafficCount {
+interface TrafficCount {
   plain: number;
   trusted: number;
 }
 
 /** An interface that belongs to a guest. */
-export interface Assignment {
+interface Assignment {
   readonly guest: GuestNumber;
   /** Tables of the guest, by its own unit. */
   readonly unit: SimulatedUnit;
@@ -51,6 +51,7 @@ export interface Assignment {
   readonly onFault: () => void;
 }
 
+/** Decides for each request of a device, and each access to its memory, whether it passes. */
 export class TrustGate implements RequestGate {
   /** Oldest first. */
   readonly refused: RefusedAccess[] = [];

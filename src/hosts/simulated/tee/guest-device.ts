@@ -14,6 +14,7 @@ import type { SecureFunction } from "./secure-device.ts";
 const COMMAND = 0x04;
 const COMMAND_BITS = 0x06;
 
+/** A device as the driver in a guest gets it: registers inside the trust where the guest accepted the page. */
 export class GuestPciDevice implements PciDevice {
   readonly name: string;
   readonly requester: number;

@@ -5,8 +5,7 @@
  * stays here. Evidence goes to the guest through the host; what the manager saw of it, by its digests, goes directly.
  * Promises: what a device refuses changes nothing on this side; stop undoes all of it, also when the device does not answer.
  */
-import type { PhysAddr } from "../../../base/index.ts";
-import { PhysPage, pagesOf } from "../../../base/index.ts";
+import { type PhysAddr, PhysPage, pagesOf } from "../../../base/index.ts";
 import { PROTOCOL } from "../../../layouts/spdm/index.ts";
 import {
   decodeReport,
@@ -20,7 +19,13 @@ import {
   type TdispRequest,
   type TdispResponse,
 } from "../../../layouts/tdisp/index.ts";
-import type { Endorsement, Evidence, TranslationTables, TrustedInterface, TrustLoss } from "../../../platform/index.ts";
+import type {
+  DeviceEvidence,
+  Endorsement,
+  TranslationTables,
+  TrustedInterface,
+  TrustLoss,
+} from "../../../platform/index.ts";
 import type { InterfaceErrorCause } from "./device-interface.ts";
 import { sha256 } from "./digest.ts";
 import { badReport, interfaceRefused, memoryNotReported, notLocked, peerRefused } from "./errors.ts";
@@ -30,7 +35,7 @@ import type { SecureFunction } from "./secure-device.ts";
 import type { SpdmRequester } from "./spdm-requester.ts";
 import type { Tvm } from "./tvm.ts";
 
-export interface GuestInterfaceOptions {
+interface GuestInterfaceOptions {
   readonly fn: SecureFunction;
   readonly vm: Tvm;
   /** Number of the interface in the guest. */
@@ -52,6 +57,7 @@ const LOSS: Readonly<Partial<Record<InterfaceErrorCause, TrustLoss>>> = {
 /** Bytes of a report that are asked for at once. */
 const PORTION_BYTES = 128;
 
+/** A guest's interface, by TDISP with its device. */
 export class GuestInterface implements TrustedInterface {
   readonly id: number;
   readonly fn: SecureFunction;
@@ -117,14 +123,14 @@ export class GuestInterface implements TrustedInterface {
     this.#nonce = answer.nonce;
   }
 
-  async evidence(nonce: Uint8Array): Promise<{ evidence: Evidence; endorsement: Endorsement }> {
+  async evidence(nonce: Uint8Array): Promise<{ evidence: DeviceEvidence; endorsement: Endorsement }> {
     const report = await this.#readReport();
     if (!decodeReport(report)) throw badReport(this.name);
     const { record: measurements } = await this.#options.spdm.measure(nonce);
     const { chain: certificates } = this.#options.spdm;
     this.#report = report;
-    const seen: Evidence = { report, measurements, certificates };
-    const digests: Evidence = {
+    const seen: DeviceEvidence = { report, measurements, certificates };
+    const digests: DeviceEvidence = {
       report: sha256(report),
       measurements: sha256(measurements),
       certificates: sha256(certificates),

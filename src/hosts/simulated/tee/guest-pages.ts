@@ -20,7 +20,7 @@ export interface PageState {
 
 const HOST: PageState = { owner: 0, isPrivate: false, accepted: false };
 
-export interface GuestPagesOptions {
+interface GuestPagesOptions {
   /** Zeroes pages of RAM, and takes them out of all caches. */
   readonly scrub: (first: PhysPage, pages: number) => void;
   readonly isRam: (page: PhysPage) => boolean;

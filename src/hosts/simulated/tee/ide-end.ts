@@ -55,6 +55,7 @@ export type InsecureCause =
   /** The other end said that it failed. */
   | "failed at the other end";
 
+/** What the IDE part of a port has. */
 export interface IdeEndOptions {
   readonly requester: number;
   /** Selective streams. Default 4. */

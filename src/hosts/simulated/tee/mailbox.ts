@@ -10,7 +10,7 @@ import { mailboxGone, mailboxSilent } from "./errors.ts";
 /** What a host does with an object on its way: hands it on, changes it, or loses it (undefined). */
 export type Carrier = (object: Uint8Array, way: "to-device" | "from-device") => Uint8Array | undefined;
 
-export interface SimulatedMailboxOptions {
+interface SimulatedMailboxOptions {
   readonly name: string;
   readonly clock: Clock;
   /** The device's answer; undefined if it has none. */

@@ -9,9 +9,11 @@
 import type { Random } from "../../../base/index.ts";
 import {
   ALL_MEASUREMENTS,
+  decodeDiscovered,
   decodeMeasurements,
   decodeObject,
   decodeSpdmResponse,
+  encodeDiscovery,
   encodeObject,
   encodeSpdmRequest,
   type Measurement,
@@ -32,7 +34,7 @@ import { exchangeTranscript, measurementTranscript } from "./spdm-responder.ts";
 const PORTION_BYTES = 256;
 
 /** Measurements as a device signed them. */
-export interface SignedMeasurements {
+interface SignedMeasurements {
   readonly record: Uint8Array;
   readonly blocks: readonly Measurement[];
 }
@@ -78,6 +80,7 @@ export class SpdmRequester {
    */
   static async connect(name: string, mailbox: Mailbox, keys: IdealKeys, random: Random): Promise<SpdmRequester> {
     const ask = (request: SpdmRequest): Promise<SpdmResponse> => inTheClear(name, mailbox, request);
+    await discover(name, mailbox);
     const digests = await ask({ type: "getDigests" });
     const chain = await readChain(name, ask);
     if (digests.type !== "getDigests" || !sameBytes(digests.digests[0] ?? chain, sha256(chain)))
@@ -166,6 +169,23 @@ export class SpdmRequester {
     this.#open = true;
     return response;
   }
+}
+
+/** The mailbox must take messages in the clear and of sessions. A list that does not end is none. */
+async function discover(name: string, mailbox: Mailbox): Promise<void> {
+  const types = new Set<number>();
+  for (let index = 0, asked = 0; asked < 256; asked++) {
+    const payload = encodeDiscovery(index);
+    const object = encodeObject({ vendor: PCI_SIG, type: OBJECT_TYPE.discovery, payload });
+    const answer = decodeObject(await mailbox.exchange(object));
+    const found = answer?.type === OBJECT_TYPE.discovery ? decodeDiscovered(answer.payload) : undefined;
+    if (!found) throw sessionRefused(name, "a discovery that is none");
+    if (found.vendor === PCI_SIG) types.add(found.type);
+    if (found.next === 0) break;
+    index = found.next;
+  }
+  if (!types.has(OBJECT_TYPE.spdm) || !types.has(OBJECT_TYPE.securedSpdm))
+    throw sessionRefused(name, "that its mailbox takes no sessions");
 }
 
 async function inTheClear(name: string, mailbox: Mailbox, request: SpdmRequest): Promise<SpdmResponse> {

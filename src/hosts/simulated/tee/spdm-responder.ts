@@ -29,7 +29,7 @@ import { sameBytes, sha256 } from "./digest.ts";
 import { type IdealKeys, type KeyPair, randomBytes } from "./keys.ts";
 import { SessionEnd, type SessionSecret, verifyData } from "./session.ts";
 
-export interface SpdmResponderOptions {
+interface SpdmResponderOptions {
   readonly keys: IdealKeys;
   readonly identity: KeyPair;
   /** The certificate chain in slot 0. */

@@ -6,8 +6,7 @@
  * and the guest's contract are consumers/tee.
  * Promises: {@link TeeMachine.leaks} says what is not as it was at the start.
  */
-import type { PhysAddr, Random } from "../../../base/index.ts";
-import { GiB, PAGE_SIZE, PhysPage } from "../../../base/index.ts";
+import { GiB, PAGE_SIZE, type PhysAddr, PhysPage, type Random } from "../../../base/index.ts";
 import type { DmaMachine } from "../../../dma/index.ts";
 import type {
   Clock,
@@ -91,6 +90,7 @@ class SecurePort implements SecurityFunction {
   }
 }
 
+/** A simulated machine with confidential guests, and devices that can enter their trust. */
 export class TeeMachine {
   readonly machine: SimulatedMachine;
   readonly random: Random;

@@ -10,7 +10,13 @@
 import { Counters, PAGE_SIZE, type PhysAddr, PhysPage, pagesOf } from "../../../base/index.ts";
 import { ConfidentialMemory } from "../../../dma/index.ts";
 import { P2pRouter } from "../../../p2p/index.ts";
-import type { Evidence, HostBuffer, HostMemory, MemoryEncryption, PageAllocator } from "../../../platform/index.ts";
+import type {
+  DeviceEvidence,
+  HostBuffer,
+  HostMemory,
+  MemoryEncryption,
+  PageAllocator,
+} from "../../../platform/index.ts";
 import { BOUNCE_SLOT, BouncePool } from "../../../swiotlb/index.ts";
 import { outOfMemory } from "../errors.ts";
 import type { SimulatedMachine } from "../machine.ts";
@@ -19,14 +25,16 @@ import { SHARED_BIT } from "./gate.ts";
 import type { GuestNumber, GuestPages } from "./guest-pages.ts";
 import type { SecureFunction } from "./secure-device.ts";
 
+/** What a guest is started with. */
 export interface TvmOptions {
   /** Slots of the bounce pool, 2 KiB each. Default 2048. */
   readonly bounceSlots?: number;
 }
 
 /** What a host does with evidence on its way to a guest. */
-export type EvidenceCarrier = (fn: SecureFunction, evidence: Evidence) => Evidence;
+type EvidenceCarrier = (fn: SecureFunction, evidence: DeviceEvidence) => DeviceEvidence;
 
+/** A confidential guest: its memory, its pool, its unit. */
 export class Tvm {
   readonly number: GuestNumber;
   /** Private memory, as buffers. */
@@ -92,7 +100,7 @@ export class Tvm {
   }
 
   /** Evidence comes to the guest through the host. */
-  deliver(fn: SecureFunction, evidence: Evidence): Evidence {
+  deliver(fn: SecureFunction, evidence: DeviceEvidence): DeviceEvidence {
     return this.evidenceCarrier?.(fn, evidence) ?? evidence;
   }
 

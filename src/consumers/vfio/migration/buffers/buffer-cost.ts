@@ -24,12 +24,14 @@ export type BufferForm =
   /** One entry per run; mapped in two steps. */
   | "runs";
 
+/** How large a buffer is, and in how many pieces it lies. */
 export interface BufferShape {
   readonly pages: number;
   /** Physically contiguous pieces. */
   readonly runs: number;
 }
 
+/** What is kept besides the pages. */
 export interface CostOptions {
   /** The addresses given to the device are kept as long as the buffer. Linux 7.2 does. */
   readonly keepsAddresses?: boolean;

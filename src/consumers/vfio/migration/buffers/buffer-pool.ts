@@ -6,8 +6,7 @@
  * Promises: {@link BufferPool.free} leaves no page, no address and no key of buffers that were given back.
  * Specified by: behaviour of Linux 7.2 VFIO for mlx5 (available buffers).
  */
-import type { BufferDirection, BufferHost } from "./data-buffer.ts";
-import { DataBuffer } from "./data-buffer.ts";
+import { type BufferDirection, type BufferHost, DataBuffer } from "./data-buffer.ts";
 
 /** What buffers did and cost. */
 export class BufferCounters {
@@ -19,6 +18,7 @@ export class BufferCounters {
   metadataPeakBytes = 0;
 }
 
+/** The buffers of one device's sessions. */
 export class BufferPool {
   readonly counters: BufferCounters = new BufferCounters();
   readonly #host: BufferHost;

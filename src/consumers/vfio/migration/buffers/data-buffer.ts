@@ -52,6 +52,7 @@ export interface BufferHost {
   readonly coherence?: "required" | "synced";
 }
 
+/** Pages for a device's state, and what the device needs to reach them. */
 export class DataBuffer {
   readonly direction: BufferDirection;
   readonly pageCount: number;

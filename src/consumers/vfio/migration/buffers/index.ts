@@ -3,4 +3,4 @@ export * from "./buffer-cost.ts";
 export { BufferCounters, BufferPool } from "./buffer-pool.ts";
 export { type BufferDirection, type BufferHost, DataBuffer, type DeviceKeys } from "./data-buffer.ts";
 export { deviceGone } from "./errors.ts";
-export { SCATTER_CHUNK_ENTRIES, SCATTER_ENTRY_BYTES, scatterLinks, scatterTableBytes } from "./scatter-table.ts";
+export { scatterLinks, scatterTableBytes } from "./scatter-table.ts";

@@ -23,7 +23,7 @@ export interface MappedPages {
   unmap(): void;
 }
 
-export interface HowMapped {
+interface HowMapped {
   readonly pages: number;
   readonly direction: Direction;
   readonly attributes: DmaAttributes | undefined;

@@ -10,9 +10,9 @@ import type { PhysVec } from "../../../../dma/index.ts";
 import type { PageRun, PageStore } from "./page-stores.ts";
 
 /** Bytes of an entry: page and flags 8, offset 4, length 4, DMA address 8, DMA length 4, flags 4. */
-export const SCATTER_ENTRY_BYTES = 32;
+const SCATTER_ENTRY_BYTES = 32;
 /** Places in a chunk. */
-export const SCATTER_CHUNK_ENTRIES: number = PAGE_SIZE / SCATTER_ENTRY_BYTES;
+const SCATTER_CHUNK_ENTRIES: number = PAGE_SIZE / SCATTER_ENTRY_BYTES;
 /** Pages begin at offset 0 of themselves, which new entries have already. */
 const AT = { page: 0, length: 12, dmaAddress: 16, dmaLength: 24 } as const;
 

@@ -16,6 +16,7 @@ export interface SourceCounts {
   failures: number;
 }
 
+/** Asks all who know of writes, and believes the worst of them. */
 export class DirtyTracker {
   readonly #sources: readonly DirtySource[];
   readonly #ram: RamLayout;

@@ -12,6 +12,7 @@ export interface RamBlock {
   readonly length: number;
 }
 
+/** Where a guest's memory lies, and how its pages are numbered. */
 export class RamLayout {
   /** Ascending, disjoint. */
   readonly blocks: readonly RamBlock[];

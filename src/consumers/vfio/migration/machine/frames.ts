@@ -37,6 +37,7 @@ export const FRAME = {
   RUNNING: 12,
 } as const;
 
+/** One frame, checked or to be sent. */
 export interface Frame {
   readonly type: number;
   /** Number of a page or device, by the type. */

@@ -31,6 +31,7 @@ export interface GuestProcessors {
   load(state: Uint8Array): void;
 }
 
+/** A whole virtual machine, as it is moved. */
 export interface MovableMachine {
   readonly ram: GuestRam;
   readonly devices: readonly MovableDevice[];
@@ -47,7 +48,7 @@ export interface Hello {
 }
 
 /** Version of the conversation. */
-export const MOVE_VERSION = 1;
+const MOVE_VERSION = 1;
 
 export const helloOf = ({ ram, devices }: MovableMachine): Hello => ({
   version: MOVE_VERSION,

@@ -21,6 +21,7 @@ import { helloOf, type MovableDevice, type MovableMachine } from "./movable-mach
 import { checksumOf, sendPages } from "./ram-frames.ts";
 import { runAll, stopAll } from "./stop-order.ts";
 
+/** When to stop, what to check, and how to wait. */
 export interface MoveOptions {
   /** Rounds before the stop, at the most. Default 30. */
   readonly maxRounds?: number;
@@ -64,6 +65,7 @@ export type MoveOutcome =
 /** Bytes that are read from a device at once. */
 const PIECE_BYTES: number = FRAME_MOST_BYTES;
 
+/** One move of one machine, on the side that it leaves. */
 export class MoveSource {
   readonly counts: MoveCounts = {
     rounds: 0,

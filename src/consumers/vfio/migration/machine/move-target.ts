@@ -20,6 +20,7 @@ export type ArrivalOutcome =
   /** It does not, and never did; its devices have been reset. */
   | { readonly outcome: "failed"; readonly error: unknown };
 
+/** One move of one machine, on the side that it comes to. */
 export class MoveTarget {
   readonly #machine: MovableMachine;
   readonly #link: FrameLink;

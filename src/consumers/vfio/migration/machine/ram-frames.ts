@@ -10,7 +10,7 @@ import type { GuestRam } from "./movable-machine.ts";
 const FRAME_PAGES: number = FRAME_MOST_BYTES / PAGE_SIZE;
 
 /** Pages that were sent, with their content and as zeros. */
-export interface SentPages {
+interface SentPages {
   pages: number;
   zeroPages: number;
 }

@@ -16,7 +16,7 @@ import { decodeRecord, RECORD_HEADER_BYTES, RECORD_TAG } from "./records.ts";
 /** Bytes of the record that says how much stopping would move. */
 const ESTIMATE_BYTES = 8;
 
-export interface LoadSessionOptions {
+interface LoadSessionOptions {
   readonly commands: NicCommands;
   /** Number of the function. */
   readonly number: number;

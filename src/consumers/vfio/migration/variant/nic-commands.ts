@@ -22,13 +22,14 @@ import { commandFailed, noCard } from "./errors.ts";
 type CommandName = keyof typeof NIC_COMMAND;
 
 /** How a chunk was saved. */
-export interface SavedChunk {
+interface SavedChunk {
   readonly status: number;
   readonly bytes: number;
   /** Bytes of the image that are still to come. */
   readonly left: number;
 }
 
+/** The card's commands, its mailbox and its keys. */
 export class NicCommands implements DeviceKeys {
   readonly #device: PciDevice;
   readonly #registers: Registers;

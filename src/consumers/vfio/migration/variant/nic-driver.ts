@@ -30,6 +30,7 @@ import type { NicCommands } from "./nic-commands.ts";
 import { RECORD_HEADER_BYTES } from "./records.ts";
 import { SaveSession } from "./save-session.ts";
 
+/** Which function, by what it is reached, and where its buffers come from. */
 export interface NicDriverOptions extends Pick<BufferHost, "form" | "keepsAddresses" | "blockPages" | "coherence"> {
   readonly commands: NicCommands;
   /** Number of the function on its card. */
@@ -57,6 +58,7 @@ interface RunningLog {
   isLost: boolean;
 }
 
+/** VFIO's driver of one function: arcs, streams and the log. */
 export class NicDriver implements MigratableDevice, DmaLogger {
   readonly migrationFlags: number;
   readonly loggingLimits: LoggingLimits;

@@ -7,9 +7,11 @@
  */
 /** Bytes of a header. */
 export const RECORD_HEADER_BYTES = 16;
+/** What follows a header. */
 export const RECORD_TAG = { IMAGE: 0, STOP_COPY_SIZE: 1 } as const;
 const OPTIONAL = 1;
 
+/** What a header says of the bytes behind it. */
 export interface RecordHeader {
   /** Bytes that follow the header. */
   readonly bytes: number;
@@ -18,6 +20,7 @@ export interface RecordHeader {
   readonly tag: number;
 }
 
+/** A header as its 16 bytes. */
 export function encodeRecord({ bytes, isOptional, tag }: RecordHeader): Uint8Array {
   const header = new Uint8Array(RECORD_HEADER_BYTES);
   const view = new DataView(header.buffer);

@@ -19,7 +19,7 @@ import { encodeRecord, RECORD_HEADER_BYTES, RECORD_TAG } from "./records.ts";
 /** Chunks that are saved or wait to be read, at the most. */
 const CHUNKS = 2;
 
-export interface SaveSessionOptions {
+interface SaveSessionOptions {
   readonly commands: NicCommands;
   /** Number of the function. */
   readonly number: number;

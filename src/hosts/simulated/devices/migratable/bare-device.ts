@@ -16,6 +16,7 @@ import type {
 } from "../../../../platform/index.ts";
 import { imageTooLong, logBroken } from "./errors.ts";
 
+/** What a bare device can do, and says of itself. */
 export interface BareDeviceOptions {
   /** Bits of MIGRATION_FLAGS. All unless said. */
   readonly migrationFlags?: number;
@@ -27,6 +28,7 @@ export interface BareDeviceOptions {
 const ALL_FLAGS = MIGRATION_FLAGS.STOP_COPY | MIGRATION_FLAGS.P2P | MIGRATION_FLAGS.PRE_COPY;
 const SAVING: ReadonlySet<MigrationState> = new Set(["stop-copy", "pre-copy", "pre-copy-p2p"]);
 
+/** States and a log of writes, and nothing behind them. */
 export class BareDevice implements MigratableDevice, DmaLogger {
   readonly migrationFlags: number;
   loggingLimits: LoggingLimits;

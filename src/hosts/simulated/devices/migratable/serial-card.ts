@@ -24,6 +24,7 @@ const HEADER_BYTES = 24;
 const MAGIC = 0x7e9d09898c3e2c4en;
 const MAJOR_VERSION = 1;
 
+/** How many ports, and how a wrong image is met. */
 export interface SerialCardOptions {
   /** 1 or 2. 2 unless said. */
   readonly ports?: 1 | 2;
@@ -34,6 +35,7 @@ export interface SerialCardOptions {
   readonly remembersBadHeader?: boolean;
 }
 
+/** A card with serial ports behind its BARs, one image for all of them. */
 export class SerialCard implements MigratableDevice, DmaLogger {
   readonly migrationFlags: number = MIGRATION_FLAGS.STOP_COPY | MIGRATION_FLAGS.P2P | MIGRATION_FLAGS.PRE_COPY;
   /** One behind each BAR. */

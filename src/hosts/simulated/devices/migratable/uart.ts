@@ -39,6 +39,7 @@ const RTS_DTR = 0x03;
 const OUT2 = 0x08;
 const AUTO_FLOW = 0x20;
 
+/** One serial port, looped back to itself. */
 export class Uart {
   /** All that the port is. Another state may be put here. */
   readonly state: Uint8Array = new Uint8Array(UART_STATE_BYTES);

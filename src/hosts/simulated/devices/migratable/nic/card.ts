@@ -26,6 +26,7 @@ import { FunctionImages } from "./images.ts";
 import { KeyTable } from "./keys.ts";
 import { WriteLog } from "./write-log.ts";
 
+/** What a card has: functions, their memory, its limits and its speed. */
 export interface NetworkCardOptions {
   /** Virtual functions. Default 1; at most 64. */
   readonly functions?: number;
@@ -46,6 +47,7 @@ export interface NetworkCardOptions {
 
 type Command = (a: number, b: number, c: number, d: number, e: number) => number;
 
+/** The card's own function: it takes the commands of the machine's owner. */
 export class NetworkCard implements DeviceModel {
   readonly vendorId = 0x1234;
   readonly deviceId = 0x0002;
@@ -154,45 +156,56 @@ export class NetworkCard implements DeviceModel {
   }
 
   #commandTable(): Map<number, Command> {
-    const { OK, BAD_ARGUMENT, BAD_STATE, TRANSFER } = NIC_STATUS;
-    const { maxKeyPages, maxLogRanges, minLogUnit, maxLogUnit } = this.#options;
-    const of =
-      (
-        run: (target: NicFunction, images: FunctionImages, b: number, c: number, d: number, e: number) => number,
-      ): Command =>
-      (a, b, c, d, e) => {
-        const target = this.functions[a];
-        return target ? run(target, this.#images[a]!, b, c, d, e) : BAD_ARGUMENT;
-      };
-    const split = (value: number): [number, number] => [value % 2 ** 32, Math.floor(value / 2 ** 32)];
-    return new Map<number, Command>([
+    return new Map([...this.#keyCommands(), ...this.#imageCommands(), ...this.#logCommands()]);
+  }
+
+  /** A command whose first argument is the number of a function. */
+  #of(
+    run: (target: NicFunction, images: FunctionImages, b: number, c: number, d: number, e: number) => number,
+  ): Command {
+    return (a, b, c, d, e) => {
+      const target = this.functions[a];
+      return target ? run(target, this.#images[a]!, b, c, d, e) : NIC_STATUS.BAD_ARGUMENT;
+    };
+  }
+
+  #keyCommands(): [number, Command][] {
+    const { OK, BAD_ARGUMENT } = NIC_STATUS;
+    const { maxKeyPages } = this.#options;
+    return [
       [
         NIC_COMMAND.CREATE_KEY,
         (pages) => (pages < 1 || pages > maxKeyPages ? BAD_ARGUMENT : this.#answer(this.#keys.create(pages))),
       ],
       [NIC_COMMAND.FILL_KEY, (key, first, count) => this.#fillKey(key, first, count)],
       [NIC_COMMAND.DESTROY_KEY, (key) => (this.#keys.destroy(key) ? OK : BAD_ARGUMENT)],
+    ];
+  }
+
+  #imageCommands(): [number, Command][] {
+    const { OK, BAD_ARGUMENT, BAD_STATE, TRANSFER } = NIC_STATUS;
+    return [
       [
         NIC_COMMAND.SUSPEND,
-        of((target, _images, part) => {
+        this.#of((target, _images, part) => {
           target.suspended |= part & 3;
           return OK;
         }),
       ],
       [
         NIC_COMMAND.RESUME,
-        of((target, _images, part) => {
+        this.#of((target, _images, part) => {
           target.suspended &= ~part;
           return OK;
         }),
       ],
       [
         NIC_COMMAND.QUERY_IMAGE,
-        of((target, images, kind) => this.#answer(...split(images.nextLength(kind)), target.anew)),
+        this.#of((target, images, kind) => this.#answer(...split(images.nextLength(kind)), target.anew)),
       ],
       [
         NIC_COMMAND.BEGIN_IMAGE,
-        of((_target, images, kind) => {
+        this.#of((_target, images, kind) => {
           const length = images.begin(kind);
           return length < 0 ? BAD_STATE : this.#answer(...split(length));
         }),
@@ -200,30 +213,46 @@ export class NetworkCard implements DeviceModel {
       [NIC_COMMAND.SAVE_CHUNK, (number, key, capacity) => this.#saveChunk(number, key, capacity)],
       [
         NIC_COMMAND.END_SAVE,
-        of((_target, images) => {
+        this.#of((_target, images) => {
           images.endSave();
           return OK;
         }),
       ],
       [
         NIC_COMMAND.BEGIN_LOAD,
-        of((_target, images) => {
+        this.#of((_target, images) => {
           images.beginLoad();
           return OK;
         }),
       ],
       [
         NIC_COMMAND.LOAD_CHUNK,
-        of((_target, images, key, length) => {
+        this.#of((_target, images, key, length) => {
           if (length > this.#keys.capacity(key)) return BAD_ARGUMENT;
           const bytes = new Uint8Array(length);
           return this.#keys.move(key, 0, bytes, "read", this.#plugged) ? images.load(bytes) : TRANSFER;
         }),
       ],
-      [NIC_COMMAND.END_LOAD, of((_target, images) => images.endLoad())],
+      [NIC_COMMAND.END_LOAD, this.#of((_target, images) => images.endLoad())],
+      [
+        NIC_COMMAND.RESET,
+        this.#of((target, images) => {
+          images.endSave();
+          target.reset();
+          target.log = undefined;
+          return OK;
+        }),
+      ],
+    ];
+  }
+
+  #logCommands(): [number, Command][] {
+    const { OK, BAD_ARGUMENT, BAD_STATE, TRANSFER } = NIC_STATUS;
+    const { maxLogRanges, minLogUnit, maxLogUnit } = this.#options;
+    return [
       [
         NIC_COMMAND.CREATE_LOG,
-        of((target, _images, count, lgUnit) => {
+        this.#of((target, _images, count, lgUnit) => {
           if (target.log) return BAD_STATE;
           const unit = 2 ** lgUnit;
           if (count < 1 || count > maxLogRanges || unit < minLogUnit || unit > maxLogUnit) return BAD_ARGUMENT;
@@ -236,31 +265,22 @@ export class NetworkCard implements DeviceModel {
       ],
       [
         NIC_COMMAND.DESTROY_LOG,
-        of((target) => {
+        this.#of((target) => {
           target.log = undefined;
           return OK;
         }),
       ],
       [
         NIC_COMMAND.REPORT_LOG,
-        of((target, _images, low, high, lengthLow, lengthHigh) => {
+        this.#of((target, _images, low, high, lengthLow, lengthHigh) => {
           if (!target.log) return BAD_STATE;
           if (target.log.isLost) return NIC_STATUS.LOG_LOST;
           target.log.begin(low + high * 2 ** 32, lengthLow + lengthHigh * 2 ** 32);
           return OK;
         }),
       ],
-      [NIC_COMMAND.NEXT_MESSAGE, of((target, _images, key, number) => this.#nextMessage(target, key, number))],
-      [
-        NIC_COMMAND.RESET,
-        of((target, images) => {
-          images.endSave();
-          target.reset();
-          target.log = undefined;
-          return OK;
-        }),
-      ],
-    ]);
+      [NIC_COMMAND.NEXT_MESSAGE, this.#of((target, _images, key, number) => this.#nextMessage(target, key, number))],
+    ];
   }
 
   #fillKey(key: number, first: number, count: number): number {
@@ -323,3 +343,6 @@ export class NetworkCard implements DeviceModel {
     return this.#port;
   }
 }
+
+/** A number as two words, the low one first. */
+const split = (value: number): [number, number] => [value % 2 ** 32, Math.floor(value / 2 ** 32)];

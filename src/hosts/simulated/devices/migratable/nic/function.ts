@@ -24,6 +24,7 @@ const BAR_BYTES = 8192;
 /** Flows are counted in pages after the inbox, which is page 0. */
 const FIRST_FLOW_PAGE = 1;
 
+/** A virtual function: a guest drives it, and it moves with the guest. */
 export class NicFunction implements DeviceModel {
   readonly vendorId = 0x1234;
   readonly deviceId = 0x0003;

@@ -5,7 +5,7 @@
  */
 
 /** Bytes, inclusive. */
-export interface LogRange {
+interface LogRange {
   readonly first: number;
   readonly last: number;
 }

@@ -1,0 +1,202 @@
+/**
+ * The DMA map of a watched range: pages come and go, their addresses for the device stay.
+ *
+ * Idea: address space for the whole range is reserved once; each page is linked at its own offset when it is first needed and unlinked
+ * when it is invalidated, so a page that comes back lies where it lay. Flags in the words say what is mapped and how, and
+ * survive walks. Without an IOMMU nothing is reserved, and addresses are worked out, or kept in a list where unmapping needs them.
+ * Promises: no copy is ever made: a device that would need one is refused, since the CPU and the device use the pages at the same
+ * time. A page that is mapped already costs nothing to map again. A failed map leaves nothing of itself.
+ * Not for: choosing what is brought (range-fault.ts); locks: whoever invalidates and whoever maps must not do so at once.
+ * Specified by: behaviour of Linux 7.2 hmm_dma_map; judged by test/golden (hmm-dma).
+ */
+import { assert, type DmaAddr, PAGE_SIZE, PhysPage } from "../../base/index.ts";
+import type { Dma, DmaAttributes, IovaRange } from "../../dma/index.ts";
+import type { P2pState } from "../../p2p/index.ts";
+import { badWord, deviceNeedsSyncs, peerOutOfReach } from "./errors.ts";
+import { HMM, PfnWords } from "./words.ts";
+
+/** How much a map covers, and what it does when pages go. */
+export interface HmmDmaMapOptions {
+  readonly dma: Dma;
+  /** Pages of 4 KiB in the range. */
+  readonly pages: number;
+  /** Bytes that one index maps. 4096 unless said; a larger one leaves fewer indexes inside the reservation. */
+  readonly entryBytes?: number;
+}
+
+/** What every page is mapped with: a bounce buffer would be stale at once. */
+const PLAIN: DmaAttributes = { requireCoherent: true };
+const PEER: DmaAttributes = { requireCoherent: true, mmio: true };
+const MAPPED = HMM.valid | HMM.dmaMapped;
+
+/**
+ * Maps the pages of a mirrored range for a device, each at its own offset of one reserved range; page by page where
+ * there is no IOMMU. Refuses devices that would have to bounce or sync.
+ */
+export class HmmDmaMap implements Disposable {
+  /** One for each page: for {@link rangeFault} to fill. */
+  readonly words: PfnWords;
+  readonly entryBytes: number;
+  readonly #dma: Dma;
+  readonly #range: IovaRange | undefined;
+  /** Addresses by index, where nothing is reserved and unmapping needs them. */
+  readonly #addresses: Float64Array | undefined;
+  /** Whose peer memory was met last: of this device and range only. */
+  readonly #peers: P2pState = { type: undefined, provider: undefined };
+
+  /**
+   * @throws DmaError ERR_DMA_HMM_UNSUPPORTED (EOPNOTSUPP) if mappings of the device may need syncs, or it does not reach all memory;
+   *   ERR_DMA_LENGTH (EINVAL)
+   */
+  constructor(options: HmmDmaMapOptions) {
+    const { dma, pages, entryBytes = PAGE_SIZE } = options;
+    if (dma.needsSync || dma.addressingLimited) throw deviceNeedsSyncs(dma.device.name, dma.addressingLimited);
+    this.#dma = dma;
+    this.entryBytes = entryBytes;
+    this.#range = dma.tryReserveIova({ length: pages * PAGE_SIZE });
+    this.words = new PfnWords(pages);
+    if (this.#range === undefined && dma.needsUnmap) this.#addresses = new Float64Array(pages);
+  }
+
+  /** Where the range begins for the device; undefined where nothing is reserved. */
+  get address(): DmaAddr | undefined {
+    return this.#range?.address;
+  }
+
+  /** Addresses are kept in a list, 8 bytes a page. */
+  get hasAddressList(): boolean {
+    return this.#addresses !== undefined;
+  }
+
+  /**
+   * Maps the page of word `index`, if it is not mapped yet. Its address for the device. One sync.
+   *
+   * @throws DmaError ERR_DMA_HMM_WORD (EINVAL) if the word is not valid; ERR_DMA_HMM_PEER (EREMOTEIO); and as `IovaRange.link`, or
+   *   without a reservation `Dma.mapPhys`
+   */
+  map(index: number): DmaAddr {
+    const mapped = this.#mappedAt(index);
+    if (mapped !== undefined) return mapped;
+    return this.#mapNew(index, true);
+  }
+
+  /**
+   * The same for `count` words from `first` on, with one sync for all: words that are not valid are left out.
+   *
+   * @param into addresses by index from `first`; NaN for those left out
+   * @returns pages that were newly mapped
+   * @throws DmaError as {@link map}; what was mapped before stays so and is promised to the device
+   */
+  mapPages(first: number, count: number, into: Float64Array): number {
+    let newly = 0;
+    let low = count;
+    let high = 0;
+    try {
+      for (let i = 0; i < count; i++) {
+        const index = first + i;
+        if (!this.words.has(index, HMM.valid)) {
+          into[i] = Number.NaN;
+          continue;
+        }
+        const mapped = this.#mappedAt(index);
+        into[i] = mapped ?? this.#mapNew(index, false);
+        if (mapped !== undefined) continue;
+        newly++;
+        low = Math.min(low, i);
+        high = i + 1;
+      }
+    } finally {
+      if (low < high) this.#range?.sync((first + low) * this.entryBytes, (high - low) * this.entryBytes);
+    }
+    return newly;
+  }
+
+  /** Takes the page of word `index` from the device, now. False: it was not valid, or not mapped. */
+  unmap(index: number): boolean {
+    return this.#unmap(index, false);
+  }
+
+  /** The same for `count` words from `first` on, with one invalidation for all. How many were. */
+  unmapPages(first: number, count: number): number {
+    let done = 0;
+    for (let i = first; i < first + count; i++) if (this.#unmap(i, true)) done++;
+    this.#range?.flush();
+    return done;
+  }
+
+  /** Gives everything back. What is still mapped is unmapped first. A second time does nothing. */
+  free(): void {
+    if (this.#dma.device.linuxCompatible) {
+      this.#range?.destroy(0);
+      return;
+    }
+    if (this.#addresses) for (let i = 0; i < this.words.count; i++) this.#unmap(i, false);
+    this.#range?.destroy();
+  }
+
+  [Symbol.dispose](): void {
+    this.free();
+  }
+
+  /** The address of a word that is mapped, if it need not be mapped again. */
+  #mappedAt(index: number): DmaAddr | undefined {
+    const { words } = this;
+    if (!words.has(index, HMM.dmaMapped) || words.has(index, HMM.peerBus)) return undefined;
+    if (this.#range) return (this.#range.address + index * this.entryBytes) as DmaAddr;
+    return this.#dma.needsUnmap && this.#addresses ? (this.#addresses[index] as DmaAddr) : undefined;
+  }
+
+  #mapNew(index: number, sync: boolean): DmaAddr {
+    const { words, entryBytes } = this;
+    const { device } = this.#dma;
+    if (!words.has(index, HMM.valid) && !device.linuxCompatible) throw badWord(index, words.flags[index]!);
+    const phys = PhysPage.start(words.page(index));
+    const type = device.machine.peers?.stateOf(this.#peers, phys, device.node) ?? "none";
+    if (type === "bus-address") {
+      words.flags[index]! |= HMM.peerBus | HMM.dmaMapped;
+      return this.#peers.provider!.busAddress(phys);
+    }
+    if (type === "not-supported") throw peerOutOfReach(device.name, phys);
+    const isPeer = type === "through-host-bridge";
+    const attributes = isPeer ? PEER : PLAIN;
+    let address: DmaAddr;
+    if (this.#range) {
+      const offset = index * entryBytes;
+      this.#range.link(offset, phys, entryBytes, "bidirectional", attributes);
+      if (sync) this.#syncNew(this.#range, offset, attributes);
+      address = (this.#range.address + offset) as DmaAddr;
+    } else {
+      address = this.#dma.mapPhys(phys, entryBytes, "bidirectional", attributes);
+      if (this.#dma.needsUnmap) {
+        assert(this.#addresses !== undefined, "a mapping that has to be unmapped has no place in a list");
+        this.#addresses[index] = address;
+      }
+    }
+    words.flags[index]! |= HMM.dmaMapped | (isPeer ? HMM.peer : 0);
+    return address;
+  }
+
+  #syncNew(range: IovaRange, offset: number, attributes: DmaAttributes): void {
+    try {
+      range.sync(offset, this.entryBytes);
+    } catch (error) {
+      range.unlink(offset, this.entryBytes, { direction: "bidirectional", attributes });
+      throw error;
+    }
+  }
+
+  #unmap(index: number, lazy: boolean): boolean {
+    const { words, entryBytes } = this;
+    const flags = words.flags[index]!;
+    if ((flags & MAPPED) !== MAPPED) return false;
+    const attributes = (flags & HMM.peer) !== 0 ? PEER : PLAIN;
+    if ((flags & HMM.peerBus) === 0) {
+      if (this.#range)
+        this.#range.unlink(index * entryBytes, entryBytes, { direction: "bidirectional", attributes, lazy });
+      else if (this.#addresses)
+        this.#dma.unmapPhys(this.#addresses[index] as DmaAddr, entryBytes, "bidirectional", attributes);
+    }
+    words.flags[index] = flags & ~(HMM.dmaMapped | HMM.peer | HMM.peerBus);
+    return true;
+  }
+}
