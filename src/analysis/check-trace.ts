@@ -12,7 +12,7 @@ import { type KernelSummary, KernelTold } from "./faults/kernel-told.ts";
 import type { KernelLog } from "./faults/log-beside.ts";
 import { RecordedAddresses } from "./faults/recorded-addresses.ts";
 import type { Told } from "./faults/told.ts";
-import { type Evidence, type Finding, SEVERITIES } from "./findings/finding.ts";
+import { type Evidence, type Finding, SEVERITIES, type Severity } from "./findings/finding.ts";
 import { Overdue } from "./findings/overdue.ts";
 import type { Draft, Rule, RuleContext } from "./findings/rule.ts";
 import { RULES } from "./findings/rules.ts";
@@ -53,6 +53,8 @@ export const FINDINGS_PER_RULE = 1000;
 export interface CheckResult extends TraceCounts {
   /** Findings per rule, also those that were not kept; rules without any are not in it. */
   readonly summary: Readonly<Record<string, number>>;
+  /** All findings by severity, also those that were not kept. */
+  readonly severities: Readonly<Record<Severity, number>>;
   /** Errors first, then by time. */
   readonly findings: readonly Finding[];
   /** What the kernel said in the recording, and in the log beside it. */
@@ -75,6 +77,8 @@ class Check {
   readonly #options: CheckOptions;
   readonly #kept = new Map<string, (Finding & { readonly selfEvident: boolean })[]>();
   readonly #counts = new Map<string, number>();
+  /** All findings by severity, also those that were not kept: one rule may find worse and better. */
+  readonly #severities: Record<Severity, number> = { error: 0, warning: 0, advice: 0 };
   readonly #overdue: Overdue;
   readonly #addresses: RecordedAddresses;
   readonly #kernel: KernelTold;
@@ -119,7 +123,7 @@ class Check {
     findings.sort((a, b) => order(a) - order(b) || a.timeNs - b.timeNs);
     const summary: Record<string, number> = {};
     for (const { name } of RULES) if ((this.#counts.get(name) ?? 0) > 0) summary[name] = this.#counts.get(name)!;
-    return { ...counts, summary, findings, kernel };
+    return { ...counts, summary, severities: { ...this.#severities }, findings, kernel };
   }
 
   /** Up to where all CPUs were read: a damaged file ends at another time on each. */
@@ -217,6 +221,7 @@ class Check {
       draft.deviceName ?? (draft.device === NO_DEVICE ? undefined : this.#follow.ledger.table.devices[draft.device]);
     if (this.#options.devices && (name === undefined || !this.#options.devices.includes(name))) return;
     this.#counts.set(rule.name, (this.#counts.get(rule.name) ?? 0) + 1);
+    this.#severities[draft.severity ?? rule.severity]++;
     let list = this.#kept.get(rule.name);
     if (!list) {
       list = [];
@@ -244,7 +249,10 @@ class Check {
   /** Events were lost after `sinceNs`: what was concluded from their absence is taken back. */
   #retract(sinceNs: number): void {
     for (const [rule, list] of this.#kept) {
-      const left = list.filter((finding) => finding.selfEvident || finding.timeNs <= sinceNs);
+      const left: typeof list = [];
+      for (const finding of list)
+        if (finding.selfEvident || finding.timeNs <= sinceNs) left.push(finding);
+        else this.#severities[finding.severity]--;
       this.#counts.set(rule, (this.#counts.get(rule) ?? 0) - (list.length - left.length));
       this.#kept.set(rule, left);
     }

@@ -136,6 +136,100 @@ describe("requests, from events", () => {
   });
 });
 
+describe("lists", () => {
+  const list = (values: readonly number[]): string => `{${values.map((value) => `0x${value.toString(16)}`).join(",")}}`;
+  const mapList = (trace: SampleTrace, iovas: number[], phys: number[], size = PAGE): SampleTrace =>
+    trace.event(
+      "dma_map_sg",
+      `${DISK} dir=TO_DEVICE nents=${phys.length}/${phys.length} ents=${iovas.length}/${iovas.length} ` +
+        `dma_addrs=${list(iovas)} sizes=${list(iovas.map(() => size))} phys_addrs=${list(phys)} attrs=`,
+    );
+  const unmapList = (trace: SampleTrace, phys: number[]): SampleTrace =>
+    trace.event("dma_unmap_sg", `${DISK} dir=TO_DEVICE phys_addrs=${list(phys)} attrs=`);
+  const NOTHING_LEFT = { liveAtEnd: 0, ambiguous: 0, unknownStart: 0, endNotRecorded: 0 };
+
+  test("without an IOMMU end by their own unmap; their entries lie where the memory lies", async () => {
+    const memory = [0x1030_6000, 0x1000_2000];
+    const requests = await read(unmapList(mapList(new SampleTrace(), memory, memory), memory));
+    expect(said(requests)).toMatchObject([
+      { kind: "scatterlist", live: false, translated: false, segments: memory.map((phys) => [phys, phys, PAGE]) },
+    ]);
+    expect(requests.columns.iova[requests.rowOf(0)]).toBe(0x1030_6000);
+    expect(requests.counts).toMatchObject({ mappings: 1, ...NOTHING_LEFT });
+  });
+
+  test("of an untrusted device lie apart, and every entry is unmapped by itself", async () => {
+    const [iovas, phys] = [
+      [0xfff0_0000, 0xffef_f000, 0xffef_e000],
+      [0x1000, 0x5000, 0x9000],
+    ];
+    const trace = new SampleTrace();
+    for (const [i, iova] of iovas.entries()) trace.iommuMap(iova, phys[i]!, PAGE);
+    unmapList(mapList(trace, iovas, phys), phys);
+    for (const iova of iovas) trace.iommuUnmap(iova, PAGE);
+    const requests = await read(trace);
+    expect(said(requests)).toMatchObject([
+      { kind: "scatterlist", device: DISK, live: false, segments: iovas.map((iova, i) => [iova, phys[i], PAGE]) },
+    ]);
+    expect(requests.counts).toMatchObject({ mappings: 1, ...NOTHING_LEFT, unmapsOfUnknown: 0 });
+  });
+
+  test("that lie apart and whose own unmap is not in the recording are not live, and counted as such once", async () => {
+    const [iovas, phys] = [
+      [0xfff0_0000, 0xffef_0000],
+      [0x1000, 0x5000],
+    ];
+    const trace = new SampleTrace();
+    for (const [i, iova] of iovas.entries()) trace.iommuMap(iova, phys[i]!, PAGE);
+    mapList(trace, iovas, phys);
+    for (const iova of iovas) trace.iommuUnmap(iova, PAGE);
+    expect((await read(trace)).counts).toMatchObject({ mappings: 1, ...NOTHING_LEFT, endNotRecorded: 1 });
+  });
+});
+
+describe("pages of 16 and 64 KiB", () => {
+  test.each([0x4000, 0x1_0000])("one map of %i bytes is that of the smaller mapping inside", async (granule) => {
+    const trace = new SampleTrace();
+    for (let i = 0; i < 5; i++) {
+      const [iova, phys] = [0xff00_0000 - i * granule, 0x7a00_0000 + i * granule];
+      trace.iommuMap(iova, phys, granule).mapOnly(DISK, iova + 0x3000, phys + 0x3000, PAGE);
+    }
+    for (let i = 0; i < 5; i++)
+      trace.iommuUnmap(0xff00_0000 - i * granule, granule).unmapOnly(DISK, 0xff00_0000 - i * granule + 0x3000, PAGE);
+    const requests = await read(trace);
+    expect(requests.counts).toMatchObject({ mappings: 5, ambiguous: 0, liveAtEnd: 0, unknownStart: 0 });
+    for (const { length, device, endNs } of requests)
+      expect([length, device, endNs === undefined]).toEqual([PAGE, DISK, false]);
+  });
+});
+
+describe("two devices at one address, on processors of their own", () => {
+  test("each unmap is that of the device that it is named for, whatever comes in between", async () => {
+    const trace = new SampleTrace().map(DISK, 0x1_0000, 0x5000, PAGE).on(1, "other-2").map(NIC, 0x1_0000, 0x9000, PAGE);
+    // The pages go on both processors before either says whose they were.
+    trace.on(0, "test-1").iommuUnmap(0x1_0000, PAGE).on(1, "other-2").iommuUnmap(0x1_0000, PAGE);
+    trace.on(1, "other-2").unmapOnly(NIC, 0x1_0000, PAGE).on(0, "test-1").unmapOnly(DISK, 0x1_0000, PAGE);
+    const requests = await read(trace);
+    expect(said(requests)).toMatchObject([
+      { device: DISK, live: false },
+      { device: NIC, live: false },
+    ]);
+    expect(requests.counts).toMatchObject({ mappings: 2, liveAtEnd: 0, unknownStart: 0, endNotRecorded: 0 });
+  });
+
+  test("a map that waits for its name is not what another device's unmap took", async () => {
+    const trace = new SampleTrace().map(DISK, 0x1_0000, 0x5000, PAGE).on(1, "other-2").iommuMap(0x1_0000, 0x9000, PAGE);
+    trace.on(0, "test-1").iommuUnmap(0x1_0000, PAGE).on(1, "other-2").mapOnly(NIC, 0x1_0000, 0x9000, PAGE);
+    trace.on(0, "test-1").unmapOnly(DISK, 0x1_0000, PAGE);
+    const requests = await read(trace);
+    expect(said(requests)).toMatchObject([
+      { device: DISK, live: false },
+      { device: NIC, live: true, translated: true },
+    ]);
+    expect(requests.counts).toMatchObject({ mappings: 2, ambiguous: 0, liveAtEnd: 1 });
+  });
+});
+
 describe("a load of one's own", () => {
   test("keeps what it is given, in the order of its times", () => {
     const segments = [

@@ -9,7 +9,7 @@
  */
 import type { Direction } from "../base/index.ts";
 import type { Trace } from "../trace/index.ts";
-import { type EventVisitor, followTrace } from "./follow.ts";
+import { type EventVisitor, followTrace, type TraceCounts } from "./follow.ts";
 import { type Column, widened } from "./lifetimes/columns.ts";
 import { type LifetimeCounts, type LifetimeSink, noCounts } from "./lifetimes/lifetime-counts.ts";
 import {
@@ -65,14 +65,17 @@ const FIRST_ROWS = 4096;
 export class Requests implements Iterable<Request> {
   /** What was counted while they were read. */
   readonly counts: LifetimeCounts;
+  /** Events of the recording by name; none of a load of one's own. */
+  readonly events: Readonly<Record<string, number>>;
   /** The order of the recording: `id` where a request begins, `~id` where it ends. */
   readonly order: Int32Array;
   readonly #rows: Uint32Array;
   readonly #columns: RequestColumns;
 
-  constructor(columns: RequestColumns, counts: LifetimeCounts) {
+  constructor(columns: RequestColumns, counts: LifetimeCounts & Partial<Pick<TraceCounts, "events">>) {
     this.#columns = columns;
     this.counts = counts;
+    this.events = counts.events ?? {};
     [this.#rows, columns.id, this.order] = sorted(columns);
   }
 
@@ -188,6 +191,11 @@ export class RequestColumns implements LifetimeSink {
     const [from, to] = [this.#firstPiece[row]!, this.#firstPiece[row + 1]!];
     if (from === to && this.segments[row]! > 0) visit(this.iova[row]!, this.phys[row]!, this.length[row]!);
     for (let at = from; at < to; at++) visit(this.#pieceIova[at]!, this.#piecePhys[at]!, this.#pieceLength[at]!);
+  }
+
+  /** How `row` was mapped. */
+  kindOf(row: number): Kind {
+    return KINDS[this.kind[row]!]!;
   }
 
   /** Which way the data of `row` go; `undefined` where no event says. */

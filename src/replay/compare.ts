@@ -2,7 +2,7 @@
  * Compare: a recorded load, replayed on a simulated machine under each mapping strategy, and what each one cost.
  *
  * Idea: one machine per strategy, the same requests in the recorded order. A first run moves and checks every byte and
- * counts; timed runs only map and release, the strategies taking turns, and the median counts.
+ * counts; timed runs only map and release, the strategies taking turns, and the quickest counts.
  * Promises: counts are a function of the trace, the options and the seed; predicted times are of the counts and the cost
  * model. Times are measured by the caller's clock, and are this program's own.
  */
@@ -189,9 +189,17 @@ function distinctPages(loads: readonly ReplayRequest[]): number {
   return pages;
 }
 
+/** Rounds that are always measured, and at most; between them as long as it is not quiet and takes no more than that. */
 const ROUNDS = 5;
+const MOST_ROUNDS = 15;
+const MOST_NS = 5e9;
+/** The two quickest rounds of a strategy are this near each other when nothing disturbs. */
+const QUIET = 1.05;
 
-/** Median nanoseconds per page of each strategy, the strategies taking turns. */
+/**
+ * Nanoseconds per page of each strategy, the strategies taking turns: of its quickest round, since what disturbs only makes it slower.
+ * Measured until the two quickest rounds of each agree.
+ */
 function time(
   plan: Plan,
   options: ReplayMachineOptions,
@@ -200,15 +208,20 @@ function time(
   progress: ReplayProgress,
 ): number[] {
   const samples: number[][] = STRATEGIES.map(() => []);
-  for (let round = 0; round <= ROUNDS; round++) {
-    progress("timing", round / (ROUNDS + 1), `round ${round} of ${ROUNDS}`);
+  const isQuiet = (): boolean => samples.every(([first, second]) => second! <= first! * QUIET);
+  const startNs = nowNs();
+  for (let round = 0; round <= MOST_ROUNDS; round++) {
+    if (round > ROUNDS && (isQuiet() || nowNs() - startNs > MOST_NS)) break;
+    progress("timing", Math.min(round, ROUNDS) / (ROUNDS + 1), `round ${round}`);
     for (const [i, strategy] of STRATEGIES.entries()) {
       const machine = new Machine(options, false);
       machine.prepare(plan, strategy);
       const start = nowNs();
       machine.run(plan, strategy);
-      if (round > 0) samples[i]!.push((nowNs() - start) / Math.max(pages, 1)); // round 0 warms up
+      if (round === 0) continue; // it warms up
+      samples[i]!.push((nowNs() - start) / Math.max(pages, 1));
+      samples[i]!.sort((a, b) => a - b);
     }
   }
-  return samples.map((times) => times.sort((a, b) => a - b)[times.length >> 1]!);
+  return samples.map(([quickest]) => quickest!);
 }

@@ -7,6 +7,8 @@ import { count, share } from "./words.ts";
 
 const LEAST = 64;
 const LEAST_SHARE = 0.25;
+/** Joined, they stay within what the allocator's cache holds: larger ones cost more than they save (over-cache-size). */
+const MOST_JOINED = 128 * 1024;
 /** Pieces further apart are of different requests. */
 const APART_NS = 10_000;
 
@@ -24,8 +26,8 @@ export const mergeContiguous: Rule = {
     "Join neighbours before mapping them (one physical vector, a larger folio): each saved piece is one map call and, one-shot, one search for address space and one invalidation.",
   watch: ({ table, deviceName, now, begun, current, lastNs, report }) => {
     const seen = new Map<number, Seen>();
-    /** By CPU: where the last piece ended, and whose it was. */
-    const ends: { device: number; direction: number; end: number; pid: number; timeNs: number }[] = [];
+    /** By CPU: where the last piece ended, and the neighbours before it began, and whose they were. */
+    const ends: { device: number; direction: number; start: number; end: number; pid: number; timeNs: number }[] = [];
     const piece = (
       device: number,
       direction: number,
@@ -42,13 +44,14 @@ export const mergeContiguous: Rule = {
       known.segments++;
       let last = ends[now.cpu];
       if (!last) {
-        last = { device: -1, direction: -1, end: -1, pid: -1, timeNs: 0 };
+        last = { device: -1, direction: -1, start: -1, end: -1, pid: -1, timeNs: 0 };
         ends[now.cpu] = last;
       }
       const whole = phys % PAGE_SIZE === 0 && length % PAGE_SIZE === 0;
       if (
         whole &&
         last.end === phys &&
+        phys + length - last.start <= MOST_JOINED &&
         now.timeNs - last.timeNs < APART_NS &&
         last.device === device &&
         last.direction === direction &&
@@ -56,7 +59,7 @@ export const mergeContiguous: Rule = {
       ) {
         known.neighbours++;
         known.first ??= link ? current("linked", undefined, length) : begun(row);
-      }
+      } else last.start = phys;
       last.device = device;
       last.direction = direction;
       last.end = phys + length;

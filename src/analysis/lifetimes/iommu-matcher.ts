@@ -247,7 +247,8 @@ export class IommuMatcher {
     const taken = new Map<number, Place>();
     for (const state of this.#cpus)
       for (const unmap of state?.unmaps ?? NO_UNMAPS)
-        if (unmap.isOpen) for (const piece of unmap.pieces) taken.set(piece, unmap);
+        if (unmap.isOpen && this.waiting.areSpokenFor(unmap.pieces, unmap.order))
+          for (const piece of unmap.pieces) taken.set(piece, unmap);
     return taken;
   }
 

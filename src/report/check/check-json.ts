@@ -58,12 +58,15 @@ export function checkJson(
   },
   result: CheckResult,
 ): object {
-  const { summary, findings, ambiguous, unknownStart, liveAtEnd, endNotRecorded, eventTotal, lost, kernel } = result;
+  const { summary, severities, findings, eventTotal, lost, kernel } = result;
+  const { mappings, ambiguous, unknownStart, liveAtEnd, endNotRecorded } = result;
   return {
     schema: "dmalink.check/1",
     file,
     summary,
+    severities,
     findings: findings.map((finding) => findingJson(finding, trace)),
+    mappings,
     ambiguous,
     unknownStart,
     liveAtEnd,

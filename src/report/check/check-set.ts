@@ -4,7 +4,7 @@
  * Idea: a line a trace in the order they were asked for, then what is wrong in each. Promises: a trace that could not be read
  * is a line too, so that nothing looks clean that was not looked at.
  */
-import { RULES } from "../../analysis/index.ts";
+import { RULES, SEVERITIES, type Severity } from "../../analysis/index.ts";
 import { count, plural } from "../../base/index.ts";
 import { PLAIN, type Style } from "../text/style.ts";
 import { textTable } from "../text/text-table.ts";
@@ -70,10 +70,11 @@ function heading(outcomes: readonly CheckOutcome[], checked: readonly CheckedTra
   const what = `${plural(outcomes.length, "trace")}${lacks.length > 0 ? ` (${lacks.join(", ")})` : ""}`;
   if (checked.length === 0) return `${what}: nothing was judged`;
   const events = checked.reduce((sum, { result }) => sum + result.eventTotal, 0);
-  const findings = checked.flatMap(({ result }) => result.findings);
+  const total = (severity: Severity): number =>
+    checked.reduce((sum, { result }) => sum + result.severities[severity], 0);
   const verdict = checked.every(({ result }) => isEmpty(result))
     ? NOTHING_RECORDED
-    : headline(findings, summaryOf(checked));
+    : headline({ error: total("error"), warning: total("warning"), advice: total("advice") });
   return `${what}, ${plural(events, "event")}: ${verdict}`;
 }
 
@@ -85,9 +86,7 @@ function table(outcomes: readonly CheckOutcome[]): string {
       const name = file.length > NAME_WIDTH ? `...${file.slice(3 - NAME_WIDTH)}` : file;
       if (!("result" in outcome)) return [name, "not read", "-", "-", "-"];
       const { result, damage } = outcome;
-      const severities = ["error", "warning", "advice"].map((severity) =>
-        count(result.findings.filter((finding) => finding.severity === severity).length),
-      );
+      const severities = SEVERITIES.map((severity) => count(result.severities[severity]));
       const marks = [...(damage ? ["damaged"] : []), ...(isEmpty(result) ? ["no mapping"] : [])];
       return [marks.length > 0 ? `${name} (${marks.join(", ")})` : name, count(result.eventTotal), ...severities];
     }),

@@ -40,7 +40,7 @@ export function checkText(checked: CheckedTrace, style: Style = PLAIN): string {
   const { findings, summary } = result;
   const verdict = isEmpty(result)
     ? nothing(checked)
-    : `${headline(findings, summary)}${notUnderstood(checked.remarks)}`;
+    : `${headline(result.severities)}${notUnderstood(checked.remarks)}`;
   const lines = [
     ...paragraph(`${file}: ${format}, ${extent(checked)}`, width),
     ...paragraph(followed(checked), width),
@@ -101,12 +101,7 @@ export const isEmpty = ({ mappings, ambiguous, unknownStart, findings }: CheckRe
   mappings + ambiguous + unknownStart + findings.length === 0;
 
 /** "2 errors, no warnings, 1 piece of advice". */
-export function headline(findings: readonly Finding[], summary: Readonly<Record<string, number>>): string {
-  const total: Record<Severity, number> = { error: 0, warning: 0, advice: 0 };
-  for (const { severity } of findings) total[severity]++;
-  // What was counted but not kept has the severity of its rule.
-  for (const { name, severity } of RULES)
-    total[severity] += (summary[name] ?? 0) - findings.filter((finding) => finding.rule === name).length;
+export function headline(total: Readonly<Record<Severity, number>>): string {
   const say = (severity: Severity, one: string, many: string): string =>
     `${total[severity] === 0 ? "no" : count(total[severity])} ${total[severity] === 1 ? one : many}`;
   const advice = total.advice === 0 ? "no advice" : say("advice", "piece of advice", "pieces of advice");

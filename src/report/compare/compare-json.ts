@@ -1,4 +1,5 @@
 /** A comparison as data: `dmalink.compare/1`. Lengths are bytes, times nanoseconds, addresses hex strings. */
+import { type RecordedMachine, recordedMachine } from "../../analysis/index.ts";
 import { hex } from "../../base/index.ts";
 import type { NvmeReplay } from "../../replay/index.ts";
 import type { CompareReport } from "./compare-report.ts";
@@ -19,6 +20,7 @@ export function compareJson({ path, result, requests, kernel, options, damage, c
     ...rest,
     liveAtStart: requests.counts.unknownStart,
     ambiguous: requests.counts.ambiguous,
+    recorded: recordedJson(recordedMachine(requests)),
     ...(firstMismatch && { firstMismatch }),
     ...(kernel && { kernel }),
     strategies,
@@ -30,3 +32,13 @@ export function compareJson({ path, result, requests, kernel, options, damage, c
 function nvmeJson({ firstMismatch, ...rest }: NvmeReplay): object {
   return { ...rest, ...(firstMismatch && { firstMismatch: { ...firstMismatch, phys: hex(firstMismatch.phys) } }) };
 }
+
+/** What the recording does not show is null. */
+const recordedJson = ({ reached, mode, shownBy, invalidations, mostly, ...rest }: RecordedMachine): object => ({
+  reached: reached ?? null,
+  mode: mode ?? null,
+  shownBy: shownBy ?? null,
+  invalidations: invalidations ?? null,
+  mostly: mostly ?? null,
+  ...rest,
+});

@@ -3,7 +3,7 @@
  *
  * Idea: one value for all forms, so that they cannot say different things. Not for: running the strategies (replay).
  */
-import type { Requests } from "../../analysis/index.ts";
+import { type Kind, type Requests, recordedMachine } from "../../analysis/index.ts";
 import { count, plural } from "../../base/index.ts";
 import type { FormatName } from "../../layouts/pagetable/index.ts";
 import type { CompareOptions, Comparison, NvmeReplay, StrategyName } from "../../replay/index.ts";
@@ -62,6 +62,8 @@ export interface CompareReport {
 export interface KernelCheck {
   readonly unmapEvents: number;
   readonly unmapsOfUnknown: number;
+  /** As the recording's invalidation events have them, or, in strict mode without those, as many as unmaps. */
+  readonly recorded: number;
   readonly strategy: StrategyName;
   readonly invalidations: number;
   readonly equal: boolean;
@@ -72,20 +74,36 @@ export interface KernelCheck {
 export function kernelCheck(
   requests: Requests,
   result: Comparison,
-  { requestCap, hugePages, cachingMode }: ComparedAs,
+  { requestCap, hugePages, cachingMode = false }: ComparedAs,
 ): KernelCheck | undefined {
   const { unmapEvents, unmapsOfUnknown } = requests.counts;
-  if (result.mode !== "strict" || unmapEvents === 0 || requestCap || hugePages || cachingMode) return undefined;
+  const machine = recordedMachine(requests);
+  const replayedAsRecorded = (machine.mode ?? "strict") === result.mode && machine.cachingMode === cachingMode;
+  if (unmapEvents === 0 || requestCap || hugePages || !replayedAsRecorded) return undefined;
   // NVMe and its like: several segments by two-step, a single one by one-shot. That is what two-step replays.
   const { invalidations } = result.strategies.find(({ name }) => name === "two-step")!;
-  const expected = unmapEvents - unmapsOfUnknown;
-  const equal = invalidations === expected;
+  const unmaps = unmapEvents - unmapsOfUnknown;
   const seen = unmapsOfUnknown > 0 ? ` (${count(unmapsOfUnknown)} more for what is not in the recording)` : "";
+  const unmapped = `The kernel unmapped ${plural(unmaps, "time")} in this recording${seen}`;
+  const checked = { unmapEvents, unmapsOfUnknown, strategy: "two-step", invalidations } as const;
+  if (result.mode === "lazy") {
+    // When a queue is flushed depends on clocks and processors: the two are near each other at best.
+    const recorded = machine.invalidations?.unmaps;
+    if (recorded === undefined) return undefined;
+    const explanation = `${unmapped} and invalidated ${plural(recorded, "time")}; two-step ${plural(invalidations, "time")} here, where one queue is flushed by the recording's clock.`;
+    return { ...checked, recorded, equal: invalidations === recorded, explanation };
+  }
+  const recorded = machine.cachingMode ? machine.invalidations!.unmaps + machine.invalidations!.maps : unmaps;
+  const equal = invalidations === recorded;
+  const made = machine.cachingMode
+    ? `${unmapped} and invalidated ${plural(recorded, "time")}, ${count(machine.invalidations!.maps)} of them for maps (caching mode)`
+    : equal
+      ? `${unmapped}, in strict mode as many invalidations`
+      : unmapped;
   const explanation = equal
-    ? `The kernel unmapped ${plural(expected, "time")} in this recording${seen}, in strict mode as many invalidations; two-step needs the same here.`
-    : `The kernel unmapped ${plural(expected, "time")} in this recording${seen}; two-step invalidates ${plural(invalidations, "time")} here. ` +
-      `The difference: ${difference(requests)}.`;
-  return { unmapEvents, unmapsOfUnknown, strategy: "two-step", invalidations, equal, explanation };
+    ? `${made}; two-step needs the same here.`
+    : `${made}; two-step invalidates ${plural(invalidations, "time")} here. The difference: ${difference(requests)}.`;
+  return { ...checked, recorded, equal, explanation };
 }
 
 function difference({ counts: { mapsOverLive } }: Requests): string {
@@ -93,3 +111,29 @@ function difference({ counts: { mapsOverLive } }: Requests): string {
     ? `${count(mapsOverLive)} maps lie over live ones, of a second domain that the events do not tell apart`
     : "requests with gaps between their segments, which two-step maps one by one";
 }
+
+/** How the load was recorded, in a sentence or two, and what follows from that for the costs. */
+export function recordedAs(requests: Requests): string {
+  const { reached, mode, shownBy, cachingMode, invalidations, mostly } = recordedMachine(requests);
+  if (reached === undefined) return "";
+  if (reached !== "translated")
+    return `Recorded without translation (${reached === "direct" ? "addresses are the memory's" : "through bounce buffers"}): the costs below are of an IOMMU that this machine did not pay for.`;
+  const by =
+    shownBy === "invalidations"
+      ? `${count(invalidations!.unmaps)} invalidations for ${plural(requests.counts.unmapEvents, "unmap")}`
+      : "by when addresses are used again";
+  const how =
+    mode === undefined
+      ? "The recording does not show when the IOTLB was invalidated; strict is assumed"
+      : `Recorded in ${mode} mode (${by})`;
+  return `${how}${cachingMode ? ", on a unit in caching mode" : ""}. ${SAID[mostly ?? "unattributed"]}`;
+}
+
+/** What a driver does already. */
+const SAID: Readonly<Record<Kind, string>> = {
+  "one-shot": "Most was mapped by one-shot calls.",
+  scatterlist: "Most was mapped as scatterlists.",
+  coherent: "All of it is coherent memory.",
+  "two-step": "Most was mapped in two steps already.",
+  unattributed: "Which calls mapped most of it is not in the recording.",
+};

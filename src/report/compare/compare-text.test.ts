@@ -6,7 +6,7 @@ import { describe, expect, test } from "vitest";
 import { Requests, readRequests } from "../../analysis/index.ts";
 import { type CompareOptions, compare, STRATEGY_NAMES } from "../../replay/index.ts";
 import { openTrace } from "../../trace/index.ts";
-import { type CompareReport, WHAT_IF, type WhatIf } from "./compare-report.ts";
+import { type CompareReport, kernelCheck, WHAT_IF, type WhatIf } from "./compare-report.ts";
 import { compareText } from "./compare-text.ts";
 
 const traces = join(import.meta.dirname, "../../../test/golden/traces");
@@ -47,6 +47,37 @@ function made(list: readonly (readonly (readonly [phys: number, pages: number])[
 }
 
 const words = (said: string): string => said.replace(/\s+/g, " ");
+
+describe("what was recorded comes first", () => {
+  test("a recording without translation gets no advice where it hides its requests, and says whose costs these are", async () => {
+    const said = words(text(await requestsOf("pt-mix7030.dat.gz")));
+    expect(said).toContain(
+      "Recorded without translation (addresses are the memory's): the costs below are of an IOMMU that",
+    );
+    expect(said).toContain("No advice: this recording shows each segment by itself");
+    expect(said).not.toMatch(/Take one-shot|Take two-step/);
+  });
+
+  test("its mode, by what shows it, and what the driver does already", async () => {
+    expect(words(text(await requestsOf("more/lazy-ahci.dat.gz"), { mode: "lazy" }))).toContain(
+      "Recorded in lazy mode (32 invalidations for 400 unmaps). Most was mapped as scatterlists.",
+    );
+    const twoStep = words(text(await requestsOf("strict-sw1m-probes.dat.gz")));
+    expect(twoStep).toContain(
+      "Recorded in strict mode (by when addresses are used again). Most was mapped in two steps already.",
+    );
+    expect(twoStep).toContain("The driver does the best already, two-step");
+  });
+
+  test("the kernel's invalidations are held against a replay in the recorded mode alone", async () => {
+    const requests = await requestsOf("more/lazy-ahci.dat.gz");
+    expect(kernelCheck(requests, compare(requests, { mode: "strict" }), {})).toBeUndefined();
+    const lazy = kernelCheck(requests, compare(requests, { mode: "lazy" }), { mode: "lazy" })!;
+    expect(lazy.recorded).toBe(32);
+    const strict = await requestsOf("strict-sr128k-flush.dat.gz");
+    expect(kernelCheck(strict, compare(strict), {})).toMatchObject({ recorded: 300, invalidations: 300, equal: true });
+  });
+});
 
 describe("the text of a comparison", () => {
   test.each(["strict-mix7030.dat.gz", "strict-reload-nvme.dat.gz", "strict-reload-e1000e.dat.gz", "pt-mix7030.dat.gz"])(

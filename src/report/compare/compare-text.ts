@@ -3,12 +3,14 @@
  *
  * Promises: lines that fit, but for the file's name and the tables, which have 80 columns; every number with its unit.
  */
+
+import { type RecordedMachine, recordedMachine } from "../../analysis/index.ts";
 import { bytes, count, duration, plural } from "../../base/index.ts";
 import type { Comparison, StrategyCost, StrategyName } from "../../replay/index.ts";
 import { PLAIN, type Style } from "../text/style.ts";
 import { labelled, textTable, wrap } from "../text/text-table.ts";
 import { nvmeText } from "./compare-nvme-text.ts";
-import { type CompareReport, WHAT_IF, type WhatIf } from "./compare-report.ts";
+import { type CompareReport, recordedAs, WHAT_IF, type WhatIf } from "./compare-report.ts";
 
 const INDENT = 17;
 /** Strategies in the order of how little a driver has to change for them, from one-shot on. */
@@ -49,6 +51,7 @@ export function compareText(report: CompareReport, style: Style = PLAIN): string
         width,
       ),
     ),
+    ...[recordedAs(report.requests)].flatMap((said) => (said === "" ? [] : [wrap(said, width)])),
     "",
     counts(strategies),
     "",
@@ -69,7 +72,7 @@ export function compareText(report: CompareReport, style: Style = PLAIN): string
     "",
     ...sentences(result).flatMap(([name, text]) => labelled(name, text, width, INDENT)),
     "",
-    strong(wrap(verdict(result), width), style),
+    strong(wrap(verdict(result, recordedMachine(report.requests)), width), style),
     ...(changed && options.whatIf ? ["", ...whatIf(options.whatIf, result, changed, style)] : []),
     ...(nvme ? ["", nvmeText(nvme, mode, style)] : []),
     ...(kernel ? ["", wrap(kernel.explanation, width)] : []),
@@ -185,7 +188,12 @@ const strong = (text: string, { paint }: Style): string =>
 const percent = (share: number): string => `${Math.round(share * 100)}%`;
 
 /** Which to take: the easiest of those that are predicted to be as good as the best. */
-function verdict(result: Comparison): string {
+function verdict(result: Comparison, { hidesRequests, mostly }: RecordedMachine): string {
+  if (hidesRequests)
+    return (
+      "No advice: this recording shows each segment by itself, not which of them were one request, so ways of mapping " +
+      "requests cannot be told apart. Record the same load with an IOMMU that translates."
+    );
   const shared = EASIEST.map((name) => of(result, name));
   const least = Math.min(...shared.map(({ predictedNs }) => predictedNs));
   const best = shared.find(({ predictedNs }) => predictedNs <= least * (1 + WORTH))!;
@@ -194,7 +202,9 @@ function verdict(result: Comparison): string {
   const take =
     best.name === "one-shot"
       ? `Take one-shot: predicted ${each(oneShot)}, and no other is better by more than ${percent(WORTH)} that unmaps after use.`
-      : `Take ${best.name}: predicted ${each(best)}, one-shot ${each(oneShot)}.`;
+      : best.name === mostly
+        ? `The driver does the best already, ${best.name}: predicted ${each(best)}, one-shot ${each(oneShot)}.`
+        : `Take ${best.name}: predicted ${each(best)}, one-shot ${each(oneShot)}.`;
   return `${take} Keeping memory mapped: ${each(of(result, "premapped"))}.`;
 }
 

@@ -35,11 +35,7 @@ export function reportPage(path: string, recording: Recording, deflate?: Deflate
     ["recorded", duration(lastNs - firstNs), `${plural(result.eventTotal, "event")}, ${lostWords(result.lost)}`],
     ["mappings", count(mappings.count), `${count(liveAtEnd(mappings))} live at the end`],
     ["devices", count(names.size), named([...names])],
-    [
-      "findings",
-      count(Object.values(result.summary).reduce((sum, n) => sum + n, 0)),
-      headline(result.findings, result.summary),
-    ],
+    ["findings", count(Object.values(result.summary).reduce((sum, n) => sum + n, 0)), headline(result.severities)],
   ];
   return `<!doctype html>
 <html lang="en">

@@ -32,7 +32,10 @@ export const compare: Command = command({
   arguments: [TRACE],
   options: {
     iommu: withDefault(FORMAT_NAMES[0]!, oneOf("FORMAT", "page tables", FORMAT_NAMES)),
-    mode: withDefault("strict", oneOf("MODE", "invalidation", ["strict", "lazy"])),
+    mode: oneOf("MODE", "invalidation; as it was recorded unless given, strict where the recording does not show it", [
+      "strict",
+      "lazy",
+    ]),
     cachingMode: flag("an IOMMU that caches absent entries, as those of virtual machines do"),
     requestCap: size("map longer requests in pieces of this, such as 128K"),
     whatIf: oneOf("QUESTION", "the same load with that changed", QUESTIONS),
@@ -49,16 +52,28 @@ export const compare: Command = command({
     "dmalink compare trace.dat.gz --as nvme",
   ],
   async run({ arguments: [path], options }) {
-    const { readRequests } = await import("../../../analysis/index.ts");
+    const { readRequests, recordedMachine } = await import("../../../analysis/index.ts");
     const replay = await import("../../../replay/index.ts");
     const { compareJson, compareText, kernelCheck, WHAT_IF } = await import("../../../report/index.ts");
     const { sayDamage, sayRemarks, withTrace } = await import("../files/with-trace.ts");
-    const { iommu, mode, cachingMode, seed, requestCap, whatIf } = options;
-    const how = { iommu, mode, cachingMode, seed, ...(requestCap !== undefined && { requestCap }) };
-    replay.checkReplayOptions(how);
+    const { iommu, seed, requestCap, whatIf } = options;
+    const given = {
+      iommu,
+      seed,
+      ...(options.mode && { mode: options.mode }),
+      ...(requestCap !== undefined && { requestCap }),
+    };
+    replay.checkReplayOptions(given);
     const cost = options.cost === undefined ? undefined : readCost(options.cost, replay.costOf);
     return withTrace(path!, options, async (trace, progress) => {
       const requests = await readRequests(trace);
+      const machine = recordedMachine(requests);
+      const mode = options.mode ?? machine.mode ?? "strict";
+      const how = {
+        ...given,
+        mode,
+        cachingMode: options.cachingMode || (options.mode === undefined && machine.cachingMode),
+      };
       const asked: CompareOptions = { ...how, ...(cost && { cost }), progress: told(progress) };
       const result = replay.compare(requests, { ...asked, nowNs: () => performance.now() * 1e6 });
       const changed = whatIf && replay.compare(requests, { ...asked, ...WHAT_IF[whatIf].change });
