@@ -75,6 +75,19 @@ export class ChunkIndex<Kind> {
     }
   }
 
+  /** What lies in [offset, + length), in order, cut to it. O(log chunks) for each; what was given may be changed meanwhile. */
+  *within(offset: number, length: number): Generator<Chunk<Kind>> {
+    const end = offset + length;
+    for (let at = offset; at < end; ) {
+      const chunk = this.at(at) ?? this.#from(at);
+      if (chunk === undefined || chunk.offset >= end) return;
+      const first = Math.max(at, chunk.offset);
+      const last = Math.min(end, chunk.offset + chunk.length);
+      yield { ...chunk, offset: first, length: last - first, phys: chunk.phys + first - chunk.offset };
+      at = last;
+    }
+  }
+
   /** The chunks in order. */
   *[Symbol.iterator](): Generator<Chunk<Kind>> {
     for (const block of this.#blocks) yield* block;

@@ -1,0 +1,16 @@
+/** Shared buffers (dma-buf): storage of one owner, mapped by several devices, which moves and may be taken back. */
+export { type AttachedBuffer, Attachment } from "./attachment.ts";
+export * from "./descriptor.ts";
+export { type BufferCounts, DmaBuf, isDmaBuf } from "./dma-buf.ts";
+export * from "./errors.ts";
+export type { Exporter, Teardown } from "./exporter.ts";
+export { type BarPart, barVectors, peerVectors, type PeerVectorsOptions } from "./exporters/peer-vectors.ts";
+export { type HeapRequest, SystemHeap, type SystemHeapOptions } from "./exporters/system-heap.ts";
+export { type FilePart, UserMemoryBuffers, type UserMemoryOptions } from "./exporters/user-memory.ts";
+export { type BarRegion, type RegionExport, type RegionRange, VfioDeviceMemory } from "./exporters/vfio-bar.ts";
+export { classOf, type Importer, type ImporterClass, type ImporterOps, type Invalidation } from "./importer.ts";
+export { LiveMapping } from "./live-mapping.ts";
+export { type BufferMapping, LONGEST_RANGE } from "./mapping.ts";
+export { Fence, type FenceUse, Reservation } from "./reservation.ts";
+export { TABLE_ENTRY_BYTES } from "./scatter-table.ts";
+export { checkVectors, lengthOf, sliceOf, type StorageVec } from "./storage.ts";
