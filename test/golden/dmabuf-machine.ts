@@ -7,10 +7,17 @@
  * where the first address is not one that a fresh space gives, this device's addresses are fed in, each checked (aligned, below the
  * limit, nobody else's). A device without a history has to give every address by itself.
  */
-import { type DmaEvent, type IovaPage, type Observer, PAGE_SIZE, PhysAddr, type PhysPage } from "../../src/base/index.ts";
+import {
+  type DmaEvent,
+  type IovaPage,
+  type Observer,
+  PAGE_SIZE,
+  PhysAddr,
+  type PhysPage,
+} from "../../src/base/index.ts";
 import { ATTRIBUTE_BITS, type Dma } from "../../src/dma/index.ts";
-import type { PciBar } from "../../src/platform/index.ts";
 import type { P2pProvider } from "../../src/p2p/index.ts";
+import type { PciBar } from "../../src/platform/index.ts";
 import { type Header, known, type Line, NotJudged } from "./judge.ts";
 import { KernelMachine } from "./kernel-machine.ts";
 import { RecordedNode } from "./p2p-machine.ts";
@@ -30,6 +37,9 @@ const DOMAINS: Readonly<Record<string, { readonly name: string; readonly type: s
   none: { name: "none", type: "identity" },
   force: { name: "none", type: "identity" },
 };
+
+/** The last page that tables of four levels translate. */
+const LAST_PAGE = 2 ** 36 - 1;
 
 /** What stands below what on that machine; what is on bus 0 and not named stands there by itself. */
 const PLACES: Readonly<Record<string, readonly [kind: RecordedNode["kind"], parent?: string]>> = {
@@ -51,6 +61,8 @@ export class DmabufMachine {
   readonly domainName: string;
   /** Devices whose addresses are fed in. */
   readonly fed: Set<string> = new Set();
+  /** Devices that an earlier file of the same boot had used. */
+  readonly #used = new Set<string>();
   readonly #indexes = new Map<string, number>();
   readonly #nodes = new Map<string, RecordedNode>();
   readonly #bars: { readonly name: string; readonly provider: P2pProvider }[] = [];
@@ -71,7 +83,12 @@ export class DmabufMachine {
       { ...header, mode, machine: "1 processor, 2 GiB", memoryEnd: RAM_END, ...(mode === "force" && { pool: POOL }) },
       [],
     );
-    const bridge = { segment: 0, vendorId: 0x8086, deviceId: 0x29c0, cpu: { vendor: "AMD", family: isAmd ? 0x17 : 0xf } };
+    const bridge = {
+      segment: 0,
+      vendorId: 0x8086,
+      deviceId: 0x29c0,
+      cpu: { vendor: "AMD", family: isAmd ? 0x17 : 0xf },
+    };
     const nodeAt = (place: string): RecordedNode => {
       const found = this.#nodes.get(place);
       if (found) return found;
@@ -122,7 +139,8 @@ export class DmabufMachine {
   }
 
   provider(letter: string, bar: number): P2pProvider | undefined {
-    return this.#bars.find(({ provider }) => provider.owner === this.node(letter) && provider.bar.index === bar)?.provider;
+    return this.#bars.find(({ provider }) => provider.owner === this.node(letter) && provider.bar.index === bar)
+      ?.provider;
   }
 
   /** BARs of a device that a file tells of. */
@@ -147,6 +165,10 @@ export class DmabufMachine {
     return found ? `${found.name}+0x${(phys - found.provider.bar.phys).toString(16)}` : "ram";
   }
 
+  hasHistory(letter: string): boolean {
+    return this.#used.has(letter);
+  }
+
   /** Before a line: what it says was given out. */
   begin(line: Line): void {
     this.#recorded = ((line["events"] ?? []) as Event[]).filter(([name]) => name === "iovaAlloc");
@@ -164,6 +186,7 @@ export class DmabufMachine {
           told.push([name, first!, second!, third === "0x0" ? third : this.isLazy ? null : third!]);
           break;
         case "iovaFree":
+          for (const live of this.#live) live.delete(Number(first));
           told.push([name, hexOf(Number(first) * PAGE_SIZE), second!]);
           break;
         case "map": {
@@ -206,6 +229,8 @@ export class DmabufMachine {
     return told;
   }
 
+  /** Of each device: pages by the first of a range that was fed in and not given back. */
+  readonly #live: Map<number, number>[] = [];
   /** Where the last mapping ended: neighbours in RAM are told as one. */
   #mapEnd = 0;
   /** Bytes of the bounce slots in use, by their place in the pool. */
@@ -233,11 +258,15 @@ export class DmabufMachine {
     const { domain } = this.kernel.device(index);
     if (domain === undefined) return;
     const give = domain.reserve.bind(domain);
-    const live = new Set<number>();
+    const live = new Map<number, number>();
+    this.#live.push(live);
     let isFirst = true;
     domain.reserve = (pages, limitPage, device): IovaPage => {
       const recorded = this.#recorded;
-      if (isFirst && recorded[0] && Number(recorded[0][2]) > 0xfffff && limitPage > 0xfffff) device.prefer32 = false;
+      if (isFirst && recorded[0] && Number(recorded[0][2]) > 0xfffff && limitPage > 0xfffff) {
+        device.prefer32 = false;
+        this.#used.add(letter);
+      }
       const { events } = this.kernel.events;
       if (!this.fed.has(letter)) {
         const before = events.length;
@@ -253,6 +282,7 @@ export class DmabufMachine {
         events.length = before;
         device.prefer32 = had32;
         this.fed.add(letter);
+        this.#used.add(letter);
         this.#hasHistory = true;
       }
       isFirst = false;
@@ -261,17 +291,20 @@ export class DmabufMachine {
   }
 
   /** The addresses that the line says, each looked at. */
-  #feed(pages: number, limitPage: number, device: { prefer32: boolean }, live: Set<number>): number {
+  #feed(pages: number, limitPage: number, device: { prefer32: boolean }, live: Map<number, number>): number {
     for (;;) {
       const tries32 = device.prefer32 && limitPage > 0xfffff;
-      const limit = tries32 ? 0xfffff : limitPage;
+      const limit = tries32 ? 0xfffff : Math.min(limitPage, LAST_PAGE);
       const page = Number(this.#recorded.shift()?.[3] ?? 0);
       this.kernel.events.iovaAllocated(pages, limit, page);
       if (page !== 0) {
         const order = 2 ** Math.ceil(Math.log2(pages));
         if (page % order !== 0) this.#differences(`fed address ${hexOf(page)} is not aligned to ${order} pages`);
         if (page + pages - 1 > limit) this.#differences(`fed address ${hexOf(page)} is above the limit`);
-        live.add(page);
+        for (const [start, length] of live)
+          if (start < page + pages && page < start + length)
+            this.#differences(`fed address ${hexOf(page)} lies in what was given out at ${hexOf(start)}`);
+        live.set(page, pages);
         return page;
       }
       if (!tries32) return 0;

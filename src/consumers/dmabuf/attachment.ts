@@ -174,8 +174,7 @@ export class Attachment {
     const vecs = exporter.vectors();
     if (exporter.form === "scatter-table") return mapScatterTable(this.importer, vecs, direction);
     const { importer } = this;
-    const live =
-      importer.ops?.movedInPlace && LiveMapping.tryMap(importer, vecs, exporter.lengthBytes, direction);
+    const live = importer.ops?.movedInPlace && LiveMapping.tryMap(importer, vecs, exporter.lengthBytes, direction);
     return live ?? mapStorage(importer, vecs, exporter.lengthBytes, direction);
   }
 

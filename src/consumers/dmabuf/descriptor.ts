@@ -92,7 +92,10 @@ export class BufferDescriptor {
     if (processMap === undefined) throw noSuchCall("mapping by processes", "EINVAL");
     const pages = Math.ceil(length / PAGE_SIZE) * PAGE_SIZE;
     if (!(offset >= 0 && pages > 0 && offset + pages <= this.buffer.lengthBytes))
-      throw badVectors(`${length} bytes at ${offset} are not inside its ${this.buffer.lengthBytes}`, { offset, length });
+      throw badVectors(`${length} bytes at ${offset} are not inside its ${this.buffer.lengthBytes}`, {
+        offset,
+        length,
+      });
     if (!shared && processMap === "shared") throw noSuchCall("private mapping of such a buffer", "EINVAL");
   }
 

@@ -17,7 +17,7 @@ import type { Importer, Invalidation } from "./importer.ts";
 import { LiveMapping } from "./live-mapping.ts";
 import type { BufferMapping } from "./mapping.ts";
 import { Reservation } from "./reservation.ts";
-import { sliceOf, type StorageVec } from "./storage.ts";
+import { type StorageVec, sliceOf } from "./storage.ts";
 
 /** What was done with a buffer, counted where it is done. */
 export interface BufferCounts {

@@ -1,7 +1,7 @@
 /** How a device reaches a run of a buffer's storage: asked once per run, never per page. */
 import type { Dma, DmaAttributes } from "../../dma/index.ts";
-import type { P2pMapType } from "../../p2p/index.ts";
 import { requesterName } from "../../layouts/pci/index.ts";
+import type { P2pMapType } from "../../p2p/index.ts";
 import { unreachable } from "./errors.ts";
 import type { StorageVec } from "./storage.ts";
 

@@ -18,11 +18,7 @@ export const TABLE_ENTRY_BYTES = 32;
  *
  * @throws DmaError as `Dma.mapScatterlist`
  */
-export function mapScatterTable(
-  { dma }: Importer,
-  vecs: readonly StorageVec[],
-  direction: Direction,
-): BufferMapping {
+export function mapScatterTable({ dma }: Importer, vecs: readonly StorageVec[], direction: Direction): BufferMapping {
   return new ScatterTable(dma, vecs, direction);
 }
 

@@ -52,12 +52,19 @@ export class SystemHeap {
    *
    * @throws DmaError ERR_DMA_BUF_ARGUMENT (EINVAL), ERR_DMA_BUF_NO_MEMORY (ENOMEM)
    */
-  allocate({ lengthBytes, openFlags = OPEN_FLAGS.readWrite, heapFlags = 0, descriptor = 0 }: HeapRequest): BufferDescriptor {
+  allocate({
+    lengthBytes,
+    openFlags = OPEN_FLAGS.readWrite,
+    heapFlags = 0,
+    descriptor = 0,
+  }: HeapRequest): BufferDescriptor {
     if (descriptor !== 0) throw badArgument("a descriptor", descriptor, "0 is needed: the heap gives one");
-    if (!isSubset(openFlags, VALID_OPEN_FLAGS)) throw badArgument("open flags", openFlags, "access mode and close-on-exec only");
+    if (!isSubset(openFlags, VALID_OPEN_FLAGS))
+      throw badArgument("open flags", openFlags, "access mode and close-on-exec only");
     if (heapFlags !== 0) throw badArgument("heap flags", heapFlags, "none is known");
     const pages = Math.ceil(lengthBytes / PAGE_SIZE);
-    if (!(lengthBytes > 0 && pages * PAGE_SIZE < 2 ** 64)) throw badArgument("a length", lengthBytes, "1 to 2^64 - 4096 bytes");
+    if (!(lengthBytes > 0 && pages * PAGE_SIZE < 2 ** 64))
+      throw badArgument("a length", lengthBytes, "1 to 2^64 - 4096 bytes");
     const { pages: allocator, form = "vectors", syncFiles } = this.#options;
     const vecs = allocateBlocks(allocator, pages);
     const exporter: Exporter = {

@@ -27,7 +27,7 @@ export interface FilePart {
 /** How buffers of user memory are made. */
 export interface UserMemoryOptions {
   /** Whose pins the pages get. */
-  readonly pages: UserPages;
+  readonly pages: Pick<UserPages, "unpin">;
   /** The exporter as a device: the CPU's accesses are synced by it. */
   readonly dma: Dma;
   /** Most parts in one buffer. Default 1024. */
@@ -36,8 +36,6 @@ export interface UserMemoryOptions {
   readonly lengthLimit?: number;
   /** How importers see them. Default `vectors`; Linux 7.2: `scatter-table`. */
   readonly form?: Exporter["form"];
-  /** Longest run that becomes one vector, pages. No limit unless said; Linux lists each page: 1. */
-  readonly pagesPerVector?: number;
   /** @see DescriptorOptions.syncFiles */
   readonly syncFiles?: DescriptorOptions["syncFiles"];
 }
@@ -57,10 +55,10 @@ export class UserMemoryBuffers {
    * @throws DmaError ERR_DMA_BUF_ARGUMENT, ERR_DMA_BUF_SEALS (EINVAL), ERR_DMA_BUF_FILE (EBADFD); what pinning says
    */
   create(parts: readonly FilePart[], closesOnExec = false): BufferDescriptor {
-    const { pages, dma, form = "vectors", syncFiles, pagesPerVector = Number.POSITIVE_INFINITY } = this.#options;
+    const { pages, dma, form = "vectors", syncFiles } = this.#options;
     const lengthBytes = this.#check(parts);
     const frames = pinParts(pages, parts);
-    const vecs = vectorsOf(frames, pagesPerVector);
+    const vecs = vectorsOf(frames);
     const cpu = new CpuAccess(dma, vecs);
     const exporter: Exporter = {
       name: "user-memory",
@@ -102,12 +100,11 @@ function checkFile(file: OpenFile, offset: number, length: number): void {
   if (!file.seals.has("shrink")) throw wrongSeals("it may shrink; seal it against that");
   if (file.seals.has("write") || file.seals.has("future-write"))
     throw wrongSeals("it is sealed against writing, which devices would do");
-  if (offset + length > file.length)
-    throw badArgument("an end", offset + length, `the file has ${file.length} bytes`);
+  if (offset + length > file.length) throw badArgument("an end", offset + length, `the file has ${file.length} bytes`);
 }
 
 /** The number of each page, pinned. */
-function pinParts(pages: UserPages, parts: readonly FilePart[]): Float64Array {
+function pinParts(pages: Pick<UserPages, "unpin">, parts: readonly FilePart[]): Float64Array {
   const frames = new Float64Array(parts.reduce((sum, { length }) => sum + length / PAGE_SIZE, 0));
   let done = 0;
   try {
@@ -123,15 +120,15 @@ function pinParts(pages: UserPages, parts: readonly FilePart[]): Float64Array {
   return frames;
 }
 
-function unpinFrames(pages: UserPages, frames: Float64Array, count: number): void {
+function unpinFrames(pages: Pick<UserPages, "unpin">, frames: Float64Array, count: number): void {
   for (let i = 0; i < count; i++) pages.unpin(frames[i] as PhysPage, 1, true);
 }
 
-function vectorsOf(frames: Float64Array, longest: number): StorageVec[] {
+function vectorsOf(frames: Float64Array): StorageVec[] {
   const vecs: StorageVec[] = [];
   for (let i = 0; i < frames.length; ) {
     let count = 1;
-    while (count < longest && i + count < frames.length && frames[i + count] === frames[i]! + count) count++;
+    while (i + count < frames.length && frames[i + count] === frames[i]! + count) count++;
     vecs.push({ phys: PhysAddr(PhysPage.start(frames[i] as PhysPage)), length: count * PAGE_SIZE });
     i += count;
   }

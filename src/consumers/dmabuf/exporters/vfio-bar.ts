@@ -13,10 +13,20 @@ import type { P2pProvider } from "../../../p2p/index.ts";
 import type { Steps } from "../../../platform/index.ts";
 import { BufferDescriptor } from "../descriptor.ts";
 import { DmaBuf } from "../dma-buf.ts";
-import { badArgument, badVectors, deviceGone, importerRefused, noProvider, noRegion, noSuchCall, outsideBar, revoked } from "../errors.ts";
+import {
+  badArgument,
+  badVectors,
+  deviceGone,
+  importerRefused,
+  noProvider,
+  noRegion,
+  noSuchCall,
+  outsideBar,
+  revoked,
+} from "../errors.ts";
 import type { Exporter } from "../exporter.ts";
 import type { Importer } from "../importer.ts";
-import { barVectors, type BarPart } from "./peer-vectors.ts";
+import { type BarPart, barVectors } from "./peer-vectors.ts";
 
 /** A part of a BAR as the call has it: 64 bits. */
 export interface RegionRange {
@@ -88,7 +98,8 @@ export class VfioDeviceMemory {
    */
   export(call: RegionExport, argumentBytes: number = FIXED_BYTES): BufferDescriptor {
     if (this.#isClosed) throw deviceGone(this.name);
-    if (argumentBytes < FIXED_BYTES) throw badArgument("an argument size", argumentBytes, `${FIXED_BYTES} bytes at least`);
+    if (argumentBytes < FIXED_BYTES)
+      throw badArgument("an argument size", argumentBytes, `${FIXED_BYTES} bytes at least`);
     const { region, openFlags, flags, ranges } = call;
     if (ranges.length === 0) throw badVectors("there is none");
     if (flags !== 0) throw badArgument("flags", flags, "none is known");
