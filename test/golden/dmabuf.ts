@@ -107,7 +107,6 @@ class HugeFile implements MemoryFile {
 const OTHER_FILE: OpenFile = { kind: "device", acquire: () => {}, release: () => {} };
 
 class DmabufJudge {
-  readonly #header: Header;
   readonly #lines: readonly Line[];
   readonly #machine: DmabufMachine;
   readonly #differences = new Differences();
@@ -125,7 +124,6 @@ class DmabufJudge {
   #waiting: Steps<void>[] = [];
 
   constructor(header: Header, lines: readonly Line[]) {
-    this.#header = header;
     this.#lines = lines;
     this.#machine = new DmabufMachine(header, lines, (difference) => this.#differences.add(difference));
     const { kernel } = this.#machine;

@@ -13,6 +13,7 @@ import { classOf, type Importer, type ImporterClass } from "./importer.ts";
 import { LiveMapping } from "./live-mapping.ts";
 import { mapStorage } from "./map-storage.ts";
 import type { BufferMapping } from "./mapping.ts";
+import { type MappingType, PhysList } from "./mapping-types.ts";
 import type { Reservation } from "./reservation.ts";
 import { mapScatterTable } from "./scatter-table.ts";
 
@@ -22,6 +23,7 @@ export interface AttachedBuffer {
   readonly exporter: Exporter;
   readonly reservation: Reservation;
   readonly isRevoked: boolean;
+  readonly generation: number;
   /** Maps that were made of it. */
   mapped(mapping: BufferMapping): void;
   /** One came, or one went. */
@@ -34,6 +36,8 @@ export interface AttachedBuffer {
 export class Attachment {
   readonly importer: Importer;
   readonly class: ImporterClass;
+  /** What both sides agreed on. */
+  readonly type: MappingType;
   readonly #buffer: AttachedBuffer;
   #mapping: BufferMapping | undefined;
   #isPinnedByMap = false;
@@ -44,9 +48,10 @@ export class Attachment {
   #pins = 0;
   #isOver = false;
 
-  constructor(buffer: AttachedBuffer, importer: Importer) {
+  constructor(buffer: AttachedBuffer, importer: Importer, type: MappingType) {
     this.#buffer = buffer;
     this.importer = importer;
+    this.type = type;
     this.class = classOf(importer);
   }
 
@@ -130,8 +135,15 @@ export class Attachment {
 
   /** For the buffer: [offset, + length) is about to move. A mapping that does not follow in place ends, if the importer has left it. */
   moved(offset: number, length: number): void {
-    if (this.#mapping instanceof LiveMapping) this.#mapping.take(offset, length);
-    else this.lose();
+    if (!(this.#mapping instanceof LiveMapping)) {
+      this.lose();
+      return;
+    }
+    try {
+      this.#mapping.take(offset, length);
+    } catch {
+      this.lose(); // no memory for the table that a part of a large leaf needs: then all of it goes
+    }
   }
 
   /** For the buffer: the mapping cannot stay. The importer may still unmap it, which does nothing then. */
@@ -174,6 +186,7 @@ export class Attachment {
     const vecs = exporter.vectors();
     if (exporter.form === "scatter-table") return mapScatterTable(this.importer, vecs, direction);
     const { importer } = this;
+    if (this.type.kind === "phys-list") return new PhysList(vecs, this.#buffer.generation, direction);
     const live = importer.ops?.movedInPlace && LiveMapping.tryMap(importer, vecs, exporter.lengthBytes, direction);
     return live ?? mapStorage(importer, vecs, exporter.lengthBytes, direction);
   }

@@ -16,6 +16,7 @@ import type { Exporter } from "./exporter.ts";
 import type { Importer, Invalidation } from "./importer.ts";
 import { LiveMapping } from "./live-mapping.ts";
 import type { BufferMapping } from "./mapping.ts";
+import { matchTypes } from "./mapping-types.ts";
 import { Reservation } from "./reservation.ts";
 import { type StorageVec, sliceOf } from "./storage.ts";
 
@@ -52,12 +53,16 @@ export class DmaBuf implements OpenFile {
     this.name = name;
     const { reservation } = this;
     const isRevoked = (): boolean => this.#isRevoked;
+    const generation = (): number => this.#generation;
     this.#calls = {
       name,
       exporter,
       reservation,
       get isRevoked(): boolean {
         return isRevoked();
+      },
+      get generation(): number {
+        return generation();
       },
       mapped: (mapping) => this.#countMap(mapping),
       pinsChanged: (by) => {
@@ -117,14 +122,16 @@ export class DmaBuf implements OpenFile {
   /**
    * A device comes to share the buffer, and holds it until it detaches. Unlocked.
    *
-   * @throws DmaError ERR_DMA_BUF_REVOKED (ENODEV), ERR_DMA_BUF_DEADLOCK (EBUSY), ERR_DMA_BUF_GONE (EBADF); what the exporter says
+   * @throws DmaError ERR_DMA_BUF_REVOKED (ENODEV), ERR_DMA_BUF_DEADLOCK (EBUSY), ERR_DMA_BUF_GONE (EBADF), ERR_DMA_BUF_TYPE
+   *   (EOPNOTSUPP); what the exporter says
    */
   attach(importer: Importer): Attachment {
     this.reservation.needFree("attach");
     this.exporter.attach?.(importer);
     if (this.#isRevoked) throw revoked(this.name, "attach to");
+    const type = matchTypes(this.exporter.offers, importer.accepts);
     this.acquire();
-    const attachment = new Attachment(this.#calls, importer);
+    const attachment = new Attachment(this.#calls, importer, type);
     this.#attachments.push(attachment);
     return attachment;
   }
@@ -232,18 +239,25 @@ export class DmaBuf implements OpenFile {
 
   /** One that cannot link the new place loses its mapping as if it did not follow: it is told, and maps again. */
   #giveBack(live: readonly { attachment: Attachment; mapping: LiveMapping }[], offset: number, length: number): void {
-    const vecs = sliceOf(this.exporter.vectors(), offset, length);
+    const { exporter } = this;
+    const vecs = exporter.part?.(offset, length) ?? sliceOf(exporter.vectors(), offset, length);
     for (const { attachment, mapping } of live) {
-      const { ops } = attachment.importer;
-      try {
-        if (attachment.mapping !== mapping) continue; // let go meanwhile
-        mapping.put(offset, vecs);
-        this.counts.movedInPlace++;
-        ops?.movedInPlace?.(offset, length);
-      } catch {
-        attachment.lose();
-        ops?.invalidated?.({ why: "move", offset: 0, length: this.lengthBytes });
+      if (attachment.mapping === mapping && this.#putBack(mapping, offset, vecs)) {
+        attachment.importer.ops?.movedInPlace?.(offset, length);
+        continue;
       }
+      attachment.lose();
+      attachment.importer.ops?.invalidated?.({ why: "move", offset: 0, length: this.lengthBytes });
+    }
+  }
+
+  #putBack(mapping: LiveMapping, offset: number, vecs: readonly StorageVec[]): boolean {
+    try {
+      mapping.put(offset, vecs);
+      this.counts.movedInPlace++;
+      return true;
+    } catch {
+      return false;
     }
   }
 

@@ -8,6 +8,7 @@
  */
 import type { Direction } from "../../base/index.ts";
 import type { Importer } from "./importer.ts";
+import type { MappingType } from "./mapping-types.ts";
 import type { StorageVec } from "./storage.ts";
 
 /** How a mapping ends. `at-once`: when the unmap returns, no device reaches the storage, in lazy mode too. */
@@ -23,10 +24,14 @@ export interface Exporter {
    * How importers see the storage. `vectors`: linked in two steps, any mix. `scatter-table`: the classic list of pages, RAM only.
    */
   readonly form: "vectors" | "scatter-table";
+  /** How importers may be given it, best first. Absent: as a list of DMA addresses only. */
+  readonly offers?: readonly MappingType[];
   /** How mappings end; `at-once` for what can be revoked. */
   readonly teardown: Teardown;
   /** Where the storage is, in order. Locked. @throws DmaError if it is nowhere just now */
   vectors(): readonly StorageVec[];
+  /** The part [offset, + length) of it, where that costs less than all. Locked. */
+  part?(offset: number, length: number): readonly StorageVec[];
   /** Looks an importer over. Unlocked. @throws DmaError to refuse it */
   attach?(importer: Importer): void;
   /** Unlocked. Cannot fail. */

@@ -6,8 +6,9 @@
  * and no callback it can only pin. Specified by: behaviour of Linux 7.2 dma-buf importers.
  */
 import type { Dma } from "../../dma/index.ts";
+import type { MappingType } from "./mapping-types.ts";
 
-/** Why an importer is called. `moved`: storage is usable (again), which also comes when nothing was mapped. */
+/** Why an importer is called. `restore`: the storage is usable again; this also comes when nothing is mapped. */
 export interface Invalidation {
   readonly why: "move" | "revoke" | "restore";
   /** What changes, bytes; mappings of other parts stay good for those who follow in place. */
@@ -37,6 +38,8 @@ export interface Importer {
   readonly name: string;
   readonly dma: Dma;
   readonly ops?: ImporterOps;
+  /** How it can take a buffer, in any order. Absent: as a list of DMA addresses only. */
+  readonly accepts?: readonly MappingType[];
 }
 
 /** What an importer can follow. */

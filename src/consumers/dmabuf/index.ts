@@ -4,6 +4,7 @@ export * from "./descriptor.ts";
 export { type BufferCounts, DmaBuf, isDmaBuf } from "./dma-buf.ts";
 export * from "./errors.ts";
 export type { Exporter, Teardown } from "./exporter.ts";
+export { DeviceMemoryBuffers, type DeviceMemoryBuffersOptions, MigratingBuffer, type Place } from "./exporters/device-memory.ts";
 export { type BarPart, barVectors, type PeerVectorsOptions, peerVectors } from "./exporters/peer-vectors.ts";
 export { type HeapRequest, SystemHeap, type SystemHeapOptions } from "./exporters/system-heap.ts";
 export { type FilePart, UserMemoryBuffers, type UserMemoryOptions } from "./exporters/user-memory.ts";
@@ -11,6 +12,7 @@ export { type BarRegion, type RegionExport, type RegionRange, VfioDeviceMemory }
 export { classOf, type Importer, type ImporterClass, type ImporterOps, type Invalidation } from "./importer.ts";
 export { LiveMapping } from "./live-mapping.ts";
 export { type BufferMapping, LONGEST_RANGE } from "./mapping.ts";
+export { type MappingType, matchTypes, PhysList } from "./mapping-types.ts";
 export { Fence, type FenceUse, Reservation } from "./reservation.ts";
 export { TABLE_ENTRY_BYTES } from "./scatter-table.ts";
 export { checkVectors, lengthOf, type StorageVec, sliceOf } from "./storage.ts";

@@ -6,16 +6,14 @@
  * Promises: a failed allocation gives everything back. Specified by: behaviour of Linux 7.2 dma-heap system; judged by test/golden
  * (dmabuf). Linux has no upper limit, and ends processes for a length above memory; here that is ENOMEM.
  */
-import { PAGE_SIZE, PhysAddr, PhysPage } from "../../../base/index.ts";
+import { PAGE_SIZE } from "../../../base/index.ts";
 import type { PageAllocator } from "../../../platform/index.ts";
 import { BufferDescriptor, type DescriptorOptions, OPEN_FLAGS } from "../descriptor.ts";
 import { DmaBuf } from "../dma-buf.ts";
-import { badArgument, noMemory, noSuchCall } from "../errors.ts";
+import { badArgument, noSuchCall } from "../errors.ts";
 import type { Exporter } from "../exporter.ts";
-import type { StorageVec } from "../storage.ts";
+import { allocateBlocks, freeBlocks } from "./blocks.ts";
 
-/** Pages of the blocks that are tried, largest first. */
-const BLOCKS: readonly number[] = [256, 16, 1];
 const VALID_OPEN_FLAGS: number = OPEN_FLAGS.accessMode + OPEN_FLAGS.closeOnExec;
 
 /** What a program asks of a heap. */
@@ -90,28 +88,3 @@ export class SystemHeap {
 /** Has `flags` no bit but those of `allowed`? Both may have more than 32 bits. */
 const isSubset = (flags: number, allowed: number): boolean =>
   Number.isInteger(flags) && flags >= 0 && (BigInt(flags) & ~BigInt(allowed)) === 0n;
-
-function allocateBlocks(allocator: PageAllocator, pages: number): StorageVec[] {
-  const vecs: StorageVec[] = [];
-  let largest = 0;
-  for (let left = pages; left > 0; ) {
-    while (largest < BLOCKS.length && BLOCKS[largest]! > left) largest++;
-    const block = BLOCKS[largest];
-    if (block === undefined) {
-      freeBlocks(allocator, vecs);
-      throw noMemory(pages * PAGE_SIZE);
-    }
-    const page = allocator.allocatePages(block);
-    if (page === undefined) {
-      largest++; // no block of this size any more: smaller ones, for the rest
-      continue;
-    }
-    vecs.push({ phys: PhysAddr(PhysPage.start(page)), length: block * PAGE_SIZE });
-    left -= block;
-  }
-  return vecs;
-}
-
-function freeBlocks(allocator: PageAllocator, vecs: readonly StorageVec[]): void {
-  for (const { phys, length } of vecs) allocator.freePages(PhysPage.of(phys), length / PAGE_SIZE);
-}

@@ -154,6 +154,7 @@ export class VfioDeviceMemory {
       lengthBytes: vecs.reduce((sum, { length }) => sum + length, 0),
       form: "vectors",
       teardown: "at-once",
+      offers: [{ kind: "dma-list" }, { kind: "phys-list" }],
       vectors: () => vecs,
       attach: (importer) => this.#lookOver(exporter, importer),
       release: () => {
