@@ -7,7 +7,7 @@
  * Specified by: behaviour of Linux 7.2 dma_buf_attachment calls.
  */
 import type { Direction } from "../../base/index.ts";
-import { detached, mappedAlready, notMapped, notPinned, otherDirection, revoked } from "./errors.ts";
+import { badVectors, detached, mappedAlready, notMapped, notPinned, otherDirection, revoked } from "./errors.ts";
 import type { Exporter } from "./exporter.ts";
 import { classOf, type Importer, type ImporterClass } from "./importer.ts";
 import { LiveMapping } from "./live-mapping.ts";
@@ -16,6 +16,7 @@ import type { BufferMapping } from "./mapping.ts";
 import { type MappingType, PhysList } from "./mapping-types.ts";
 import type { Reservation } from "./reservation.ts";
 import { mapScatterTable } from "./scatter-table.ts";
+import { checkVectors } from "./storage.ts";
 
 /** What an attachment asks of its buffer. */
 export interface AttachedBuffer {
@@ -89,7 +90,7 @@ export class Attachment {
    * fences before its device looks.
    *
    * @throws DmaError ERR_DMA_BUF_REVOKED (ENODEV), ERR_DMA_BUF_MAPPED (EEXIST), ERR_DMA_BUF_UNLOCKED, ERR_DMA_BUF_DETACHED,
-   *   ERR_DMA_BUF_UNREACHABLE (EINVAL); what the exporter says; as `IovaRange.link`, ERR_DMA_BUF_MAP (ENOMEM)
+   *   ERR_DMA_BUF_VECTORS, ERR_DMA_BUF_UNREACHABLE (EINVAL); what the exporter says; as `IovaRange.link`, ERR_DMA_BUF_MAP (ENOMEM)
    */
   map(direction: Direction): BufferMapping {
     this.#check("map");
@@ -184,6 +185,8 @@ export class Attachment {
   #map(direction: Direction): BufferMapping {
     const { exporter } = this.#buffer;
     const vecs = exporter.vectors();
+    if (!this.importer.dma.device.linuxCompatible && checkVectors(vecs) !== exporter.lengthBytes)
+      throw badVectors(`they are not the ${exporter.lengthBytes} bytes of the buffer`);
     if (exporter.form === "scatter-table") return mapScatterTable(this.importer, vecs, direction);
     const { importer } = this;
     if (this.type.kind === "phys-list") return new PhysList(vecs, this.#buffer.generation, direction);

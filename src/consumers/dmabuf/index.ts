@@ -4,7 +4,12 @@ export * from "./descriptor.ts";
 export { type BufferCounts, DmaBuf, isDmaBuf } from "./dma-buf.ts";
 export * from "./errors.ts";
 export type { Exporter, Teardown } from "./exporter.ts";
-export { DeviceMemoryBuffers, type DeviceMemoryBuffersOptions, MigratingBuffer, type Place } from "./exporters/device-memory.ts";
+export {
+  DeviceMemoryBuffers,
+  type DeviceMemoryBuffersOptions,
+  MigratingBuffer,
+  type Place,
+} from "./exporters/device-memory.ts";
 export { type BarPart, barVectors, type PeerVectorsOptions, peerVectors } from "./exporters/peer-vectors.ts";
 export { type HeapRequest, SystemHeap, type SystemHeapOptions } from "./exporters/system-heap.ts";
 export { type FilePart, UserMemoryBuffers, type UserMemoryOptions } from "./exporters/user-memory.ts";

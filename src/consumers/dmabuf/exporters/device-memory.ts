@@ -102,7 +102,11 @@ export class MigratingBuffer {
   *migrate(offset: number, length: number, to: Place): Steps<void> {
     if (!(offset % PAGE_SIZE === 0 && length % PAGE_SIZE === 0)) throw badArgument("a part", length, "whole pages");
     if (to === "device" && this.#needRam > 0)
-      throw importerRefused(this.buffer.name, "an attached device", "it cannot reach memory of devices: it has to stay in RAM");
+      throw importerRefused(
+        this.buffer.name,
+        "an attached device",
+        "it cannot reach memory of devices: it has to stay in RAM",
+      );
     const fresh = this.#allocate(length, to);
     let old: readonly StorageVec[] | undefined;
     try {
@@ -147,7 +151,11 @@ export class MigratingBuffer {
     if (ops?.peerToPeer) return;
     for (const { kind } of this.#index)
       if (kind !== undefined)
-        throw importerRefused(this.buffer.name, name, "it needs pages, and part of the buffer is in a device: migrate that to RAM");
+        throw importerRefused(
+          this.buffer.name,
+          name,
+          "it needs pages, and part of the buffer is in a device: migrate that to RAM",
+        );
     this.#needRam++;
   }
 }
