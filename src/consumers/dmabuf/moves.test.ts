@@ -499,7 +499,7 @@ describe("one buffer, four kinds of memory", () => {
     const apart = sharingMachine({ amd: false });
     const stranger = new DmaBuf({
       name: "mixed",
-      lengthBytes: 64 * 4096,
+      lengthBytes: 3 * 4096,
       form: "vectors",
       teardown: "at-once",
       vectors: () => [
