@@ -3,6 +3,7 @@
  * bridge connects.
  */
 import { type Counters, MiB, type PhysAddr, PhysPage } from "../../src/base/index.ts";
+import { BarPages } from "../../src/consumers/dmabuf/index.ts";
 import type { DmaVec, OpenDeviceOptions } from "../../src/dma/index.ts";
 import {
   DmaEngine,
@@ -91,30 +92,6 @@ function plugIn(host: SimulatedHost, slot: string, limits: OpenDeviceOptions["li
         bytes,
       ),
   };
-}
-
-/** The pages of a device's memory, one after the other. */
-class BarPages implements PageAllocator {
-  readonly #first: number;
-  readonly #taken: boolean[];
-
-  constructor({ bar }: P2pProvider) {
-    this.#first = bar.phys / 4096;
-    this.#taken = new Array<boolean>(bar.length / 4096).fill(false);
-  }
-
-  allocatePages(pages: number): PhysPage | undefined {
-    for (let at = 0; at + pages <= this.#taken.length; at++) {
-      if (this.#taken.slice(at, at + pages).includes(true)) continue;
-      this.#taken.fill(true, at, at + pages);
-      return (this.#first + at) as PhysPage;
-    }
-    return undefined;
-  }
-
-  freePages(page: PhysPage, pages: number): void {
-    this.#taken.fill(false, page - this.#first, page - this.#first + pages);
-  }
 }
 
 /** What is given back is poisoned, and what is given out is zeroed. */

@@ -12,6 +12,7 @@ import { P2pRouter } from "../../p2p/index.ts";
 import { finish } from "../../platform/index.ts";
 import {
   type Attachment,
+  BarPages,
   checkVectors,
   classOf,
   DmaBuf,
@@ -559,6 +560,30 @@ describe("the system heap", () => {
     const heap = new SystemHeap({ pages });
     expect(codeOf(() => heap.allocate({ lengthBytes: 2 * MiB }))).toBe("ERR_DMA_BUF_NO_MEMORY ENOMEM");
     expect([left, given.size]).toEqual([20, 0]);
+  });
+});
+
+describe("the pages of a device's memory", () => {
+  test("are given out lowest first, and joined when they come back, in any order", () => {
+    const { provider } = sharingMachine().owner;
+    const pages = new BarPages(provider);
+    const first = provider.bar.phys / 4096;
+    const out = [8, 4, 8].map((count) => pages.allocatePages(count)!);
+    expect(out.map((page) => page - first)).toEqual([0, 8, 12]);
+    pages.freePages(out[1]!, 4);
+    expect(pages.allocatePages(5)! - first).toBe(20);
+    expect(pages.allocatePages(4)).toBe(out[1]);
+    expect(pages.allocatePages(4096)).toBeUndefined();
+    for (const [page, count] of [
+      [out[2]!, 8],
+      [out[0]!, 8],
+      [out[1]!, 4],
+      [(first + 20) as never, 5],
+    ] as const)
+      pages.freePages(page, count);
+    expect(pages.freePageCount).toBe(256);
+    expect(pages.allocatePages(256)).toBe(first);
+    expect(pages.allocatePages(1)).toBeUndefined();
   });
 });
 

@@ -4,6 +4,7 @@ export * from "./descriptor.ts";
 export { type BufferCounts, DmaBuf, isDmaBuf } from "./dma-buf.ts";
 export * from "./errors.ts";
 export type { Exporter, Teardown } from "./exporter.ts";
+export { BarPages } from "./exporters/bar-pages.ts";
 export {
   DeviceMemoryBuffers,
   type DeviceMemoryBuffersOptions,

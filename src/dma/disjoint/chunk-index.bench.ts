@@ -10,6 +10,8 @@ import { ChunkIndex } from "./chunk-index.ts";
 
 const PAGE = 4096;
 const PAGES = 2 ** 18;
+/** Of one gigabyte; then comes the next. */
+const CHANGES = 10_000;
 const LEAST = 16;
 const MOST = 512;
 const KINDS = 4;
@@ -64,10 +66,13 @@ function contender(name: string, make: () => Keeper): Contender {
     prepare: (random: Random) => {
       const changes = random.fork("changes");
       return (units) => {
-        const keeper = make();
-        keeper.set(0, PAGES, 2 ** 20, 0);
+        let keeper = make();
         let hash = HASH;
         for (let i = 0; i < units; i++) {
+          if (i % CHANGES === 0) {
+            keeper = make();
+            keeper.set(0, PAGES, 2 ** 20, 0);
+          }
           const pages = LEAST + changes.below(MOST - LEAST + 1);
           keeper.set(changes.below(PAGES - pages), pages, changes.below(2 ** 30), changes.below(KINDS));
           const [first, length, kind] = keeper.runAt(changes.below(PAGES));
@@ -84,7 +89,7 @@ export const benches: readonly Bench[] = [
     name: "1 GiB whose chunks move",
     unit: "change",
     smoke: 200,
-    full: 10_000,
+    full: 100_000,
     contenders: [contender("chunks", () => new ByChunks()), contender("pages", () => new ByPages())],
   },
 ];
