@@ -10,7 +10,7 @@ import type { Direction } from "../../base/index.ts";
 import { badVectors, detached, mappedAlready, notMapped, notPinned, otherDirection, revoked } from "./errors.ts";
 import type { Exporter } from "./exporter.ts";
 import { classOf, type Importer, type ImporterClass } from "./importer.ts";
-import { LiveMapping } from "./live-mapping.ts";
+import { InPlaceMapping } from "./in-place-mapping.ts";
 import { mapStorage } from "./map-storage.ts";
 import type { BufferMapping } from "./mapping.ts";
 import { type MappingType, PhysList } from "./mapping-types.ts";
@@ -136,7 +136,7 @@ export class Attachment {
 
   /** For the buffer: [offset, + length) is about to move. A mapping that does not follow in place ends, if the importer has left it. */
   moved(offset: number, length: number): void {
-    if (!(this.#mapping instanceof LiveMapping)) {
+    if (!(this.#mapping instanceof InPlaceMapping)) {
       this.lose();
       return;
     }
@@ -190,7 +190,7 @@ export class Attachment {
     if (exporter.form === "scatter-table") return mapScatterTable(this.importer, vecs, direction);
     const { importer } = this;
     if (this.type.kind === "phys-list") return new PhysList(vecs, this.#buffer.generation, direction);
-    const live = importer.ops?.movedInPlace && LiveMapping.tryMap(importer, vecs, exporter.lengthBytes, direction);
+    const live = importer.ops?.movedInPlace && InPlaceMapping.tryMap(importer, vecs, exporter.lengthBytes, direction);
     return live ?? mapStorage(importer, vecs, exporter.lengthBytes, direction);
   }
 

@@ -13,8 +13,8 @@ import { type OpenFile, type Steps, WAITING } from "../../platform/index.ts";
 import { type AttachedBuffer, Attachment } from "./attachment.ts";
 import { badArgument, bufferGone, pinnedDown, revoked } from "./errors.ts";
 import type { Exporter } from "./exporter.ts";
-import type { Importer, Invalidation } from "./importer.ts";
-import { LiveMapping } from "./live-mapping.ts";
+import type { Importer, StorageChange } from "./importer.ts";
+import { InPlaceMapping } from "./in-place-mapping.ts";
 import type { BufferMapping } from "./mapping.ts";
 import { matchTypes } from "./mapping-types.ts";
 import { Reservation } from "./reservation.ts";
@@ -231,14 +231,18 @@ export class DmaBuf implements OpenFile {
     }
   }
 
-  #liveMappings(): { attachment: Attachment; mapping: LiveMapping }[] {
+  #liveMappings(): { attachment: Attachment; mapping: InPlaceMapping }[] {
     return this.#attachments.flatMap((attachment) =>
-      attachment.mapping instanceof LiveMapping ? { attachment, mapping: attachment.mapping } : [],
+      attachment.mapping instanceof InPlaceMapping ? { attachment, mapping: attachment.mapping } : [],
     );
   }
 
   /** One that cannot link the new place loses its mapping as if it did not follow: it is told, and maps again. */
-  #giveBack(live: readonly { attachment: Attachment; mapping: LiveMapping }[], offset: number, length: number): void {
+  #giveBack(
+    live: readonly { attachment: Attachment; mapping: InPlaceMapping }[],
+    offset: number,
+    length: number,
+  ): void {
     const { exporter } = this;
     const vecs = exporter.part?.(offset, length) ?? sliceOf(exporter.vectors(), offset, length);
     for (const { attachment, mapping } of live) {
@@ -251,7 +255,7 @@ export class DmaBuf implements OpenFile {
     }
   }
 
-  #putBack(mapping: LiveMapping, offset: number, vecs: readonly StorageVec[]): boolean {
+  #putBack(mapping: InPlaceMapping, offset: number, vecs: readonly StorageVec[]): boolean {
     try {
       mapping.put(offset, vecs);
       this.counts.movedInPlace++;
@@ -261,7 +265,7 @@ export class DmaBuf implements OpenFile {
     }
   }
 
-  #callImporters(invalidation: Invalidation): void {
+  #callImporters(invalidation: StorageChange): void {
     for (const { importer, class: kind } of this.#attachments.toReversed())
       if (kind === "dynamic") {
         this.counts.invalidations++;

@@ -9,7 +9,7 @@ import type { Dma } from "../../dma/index.ts";
 import type { MappingType } from "./mapping-types.ts";
 
 /** Why an importer is called. `restore`: the storage is usable again; this also comes when nothing is mapped. */
-export interface Invalidation {
+export interface StorageChange {
   readonly why: "move" | "revoke" | "restore";
   /** What changes, bytes; mappings of other parts stay good for those who follow in place. */
   readonly offset: number;
@@ -24,7 +24,7 @@ export interface ImporterOps {
    * The storage is about to go. Called with the lock held; from its return on no new access is begun, and what is under way is
    * stopped by fences. It must unmap in bounded time; in the call, or soon after. May come when nothing is mapped.
    */
-  readonly invalidated?: (invalidation: Invalidation) => void;
+  readonly invalidated?: (invalidation: StorageChange) => void;
   /**
    * Keeps its mapping while a part of the storage moves: the chunk is linked anew under the same address, and this is called when
    * it is there. Only with `invalidated`. The list of ranges may have changed where bus addresses come or go.

@@ -15,10 +15,9 @@ export { type BarPart, barVectors, type PeerVectorsOptions, peerVectors } from "
 export { type HeapRequest, SystemHeap, type SystemHeapOptions } from "./exporters/system-heap.ts";
 export { type FilePart, UserMemoryBuffers, type UserMemoryOptions } from "./exporters/user-memory.ts";
 export { type BarRegion, type RegionExport, type RegionRange, VfioDeviceMemory } from "./exporters/vfio-bar.ts";
-export { classOf, type Importer, type ImporterClass, type ImporterOps, type Invalidation } from "./importer.ts";
-export { LiveMapping } from "./live-mapping.ts";
+export { classOf, type Importer, type ImporterClass, type ImporterOps, type StorageChange } from "./importer.ts";
+export { InPlaceMapping } from "./in-place-mapping.ts";
 export { type BufferMapping, LONGEST_RANGE } from "./mapping.ts";
 export { type MappingType, matchTypes, PhysList } from "./mapping-types.ts";
 export { Fence, type FenceUse, Reservation } from "./reservation.ts";
-export { TABLE_ENTRY_BYTES } from "./scatter-table.ts";
 export { checkVectors, lengthOf, type StorageVec, sliceOf } from "./storage.ts";

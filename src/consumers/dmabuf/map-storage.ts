@@ -4,7 +4,7 @@
  * Idea: the runs are linked one after the other in one range; a peer's bus addresses stay out of it, since no IOMMU sees them.
  * Without an IOMMU, or without room in its address space, every run is mapped by itself. One sync, one invalidation.
  * Promises: a failed map leaves nothing, neither entries nor addresses. Not for: storage that moves under the mapping
- * (live-mapping.ts).
+ * (in-place-mapping.ts).
  * Specified by: behaviour of Linux 7.2 dma_buf_phys_vec_to_sgt. Linux links every run at offset 0, so that two of them collide, and
  * loses what it had reserved: only with `linuxCompatible`. Judged by test/golden (dmabuf).
  */

@@ -20,7 +20,7 @@ import {
   DmaBuf,
   Fence,
   type ImporterOps,
-  type LiveMapping,
+  type InPlaceMapping,
   type StorageVec,
   VfioDeviceMemory,
 } from "./index.ts";
@@ -609,7 +609,7 @@ describe("when something fails in the middle", () => {
     expect(host.machine.leaks(start)).toEqual([]);
 
     // The mapping cannot follow: it is lost, the importer is told, and maps anew.
-    const mapping = follower.attachment.mapping as LiveMapping;
+    const mapping = follower.attachment.mapping as InPlaceMapping;
     mapping.put = () => {
       throw new DmaError("ERR_DMA_TABLE_MEMORY", "ENOMEM", "no table");
     };

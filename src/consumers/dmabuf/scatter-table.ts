@@ -11,7 +11,7 @@ import type { BufferMapping } from "./mapping.ts";
 import type { StorageVec } from "./storage.ts";
 
 /** Bytes of a table for each entry: the structure that a device driver walks. */
-export const TABLE_ENTRY_BYTES = 32;
+const TABLE_ENTRY_BYTES = 32;
 
 /**
  * A mapped scatter table.

@@ -3,7 +3,7 @@
  *
  * Idea: what a buffer lies in is a list of runs; a run is RAM, or belongs to one provider of peer memory. Nothing is kept per
  * page, and nothing here says how a device reaches it. Promises: lists are checked once, when they are made.
- * Not for: addresses of devices (map-storage.ts, live-mapping.ts).
+ * Not for: addresses of devices (map-storage.ts, in-place-mapping.ts).
  */
 import { PAGE_SIZE, PhysAddr } from "../../base/index.ts";
 import type { P2pProvider } from "../../p2p/index.ts";

@@ -4,7 +4,7 @@
  * Idea: the range is as long as the buffer, and a chunk is linked at its own offset. When a chunk moves, its part is unlinked and
  * linked anew, whatever kind of memory it came from and goes to; nothing else is touched, and no address changes unless a peer's
  * bus addresses come or go. What lies where is kept by chunks ({@link ChunkIndex}), never by pages.
- * Promises: from {@link LiveMapping.take} on the device reaches nothing of the part; a failed {@link LiveMapping.put} leaves it unlinked, and
+ * Promises: from {@link InPlaceMapping.take} on the device reaches nothing of the part; a failed {@link InPlaceMapping.put} leaves it unlinked, and
  * everything else as it was. Only behind an IOMMU: without one an address is where the memory is. Not in Linux, where a move ends
  * every mapping.
  */
@@ -17,7 +17,7 @@ import { attributesOf, type RouteKind, routeOf } from "./routes.ts";
 import type { StorageVec } from "./storage.ts";
 
 /** A mapping whose chunks come and go. */
-export class LiveMapping implements BufferMapping {
+export class InPlaceMapping implements BufferMapping {
   readonly direction: Direction;
   readonly tableEntries = 0;
   readonly #dma: Dma;
@@ -46,10 +46,10 @@ export class LiveMapping implements BufferMapping {
     vecs: readonly StorageVec[],
     lengthBytes: number,
     direction: Direction,
-  ): LiveMapping | undefined {
+  ): InPlaceMapping | undefined {
     const range = importer.dma.tryReserveIova({ length: lengthBytes });
     if (range === undefined) return undefined;
-    const mapping = new LiveMapping(importer, range, direction);
+    const mapping = new InPlaceMapping(importer, range, direction);
     try {
       mapping.put(0, vecs);
     } catch (error) {
