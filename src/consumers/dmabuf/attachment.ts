@@ -7,6 +7,7 @@
  * Specified by: behaviour of Linux 7.2 dma_buf_attachment calls.
  */
 import type { Direction } from "../../base/index.ts";
+import { finish, type Steps } from "../../platform/index.ts";
 import { badVectors, detached, mappedAlready, notMapped, notPinned, otherDirection, revoked } from "./errors.ts";
 import type { Exporter } from "./exporter.ts";
 import { classOf, type Importer, type ImporterClass } from "./importer.ts";
@@ -160,16 +161,29 @@ export class Attachment {
     this.#isLost ||= this.#pins > 0;
   }
 
-  /** Ends mapping, pins and attachment. Unlocked. A second time does nothing. @throws DmaError ERR_DMA_BUF_DEADLOCK (EBUSY) */
+  /**
+   * Ends mapping, pins and attachment. Unlocked. A second time does nothing.
+   *
+   * @throws DmaError ERR_DMA_BUF_DEADLOCK (EBUSY) if the lock is held: {@link detachSteps} waits for it
+   */
   detach(): void {
     if (this.#isOver) return;
+    this.#buffer.reservation.needFree("detach");
+    finish(this.detachSteps());
+  }
+
+  /** The same, when other work may hold the lock. */
+  *detachSteps(): Steps<void> {
     const { reservation } = this.#buffer;
-    reservation.needFree("detach");
-    reservation.locked(() => {
+    yield* reservation.acquire();
+    try {
+      if (this.#isOver) return;
       if (this.#mapping) this.#unmap();
       while (this.#pins > 0) this.#unpin();
-    });
-    this.#isOver = true;
+      this.#isOver = true;
+    } finally {
+      reservation.release();
+    }
     this.#buffer.left(this);
   }
 

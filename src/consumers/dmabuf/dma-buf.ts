@@ -127,10 +127,15 @@ export class DmaBuf implements OpenFile {
    */
   attach(importer: Importer): Attachment {
     this.reservation.needFree("attach");
-    this.exporter.attach?.(importer);
-    if (this.#isRevoked) throw revoked(this.name, "attach to");
     const type = matchTypes(this.exporter.offers, importer.accepts);
-    this.acquire();
+    this.exporter.attach?.(importer);
+    try {
+      if (this.#isRevoked) throw revoked(this.name, "attach to");
+      this.acquire();
+    } catch (error) {
+      this.exporter.detach?.(importer);
+      throw error;
+    }
     const attachment = new Attachment(this.#calls, importer, type);
     this.#attachments.push(attachment);
     return attachment;
@@ -160,22 +165,26 @@ export class DmaBuf implements OpenFile {
 
   /**
    * Stops all access, and waits until nothing is mapped any more: then the storage may be reset or given to others. Maps and attaches
-   * fail from the mark on. A second time marks nothing new, and waits.
+   * fail from the mark on. A second time calls nobody, and waits.
    */
   *revoke(): Steps<void> {
     yield* this.reservation.acquire();
     try {
-      this.#isRevoked = true;
-      this.#generation++;
-      for (const attachment of this.#attachments) attachment.revoked();
-      this.#callImporters({ why: "revoke", offset: 0, length: this.lengthBytes });
-      yield "called";
-      yield* this.reservation.wait("bookkeep");
+      if (!this.#isRevoked) yield* this.#stopAccess();
     } finally {
       this.reservation.release();
     }
     yield "unlocked";
     while (this.liveMaps > 0) yield WAITING;
+  }
+
+  *#stopAccess(): Steps<void> {
+    this.#isRevoked = true;
+    this.#generation++;
+    for (const attachment of this.#attachments) attachment.revoked();
+    this.#callImporters({ why: "revoke", offset: 0, length: this.lengthBytes });
+    yield "called";
+    yield* this.reservation.wait("bookkeep");
   }
 
   /** For an exporter whose storage is not usable yet: nobody has come, and maps fail until {@link restore}. */
@@ -184,7 +193,10 @@ export class DmaBuf implements OpenFile {
     this.#isRevoked = true;
   }
 
-  /** The storage is usable again. Importers are called first, as for a move; then maps succeed. */
+  /**
+   * The storage is usable again. Importers are called first, as for a move; then maps succeed. Not before the revocation has ended:
+   * who revokes and restores puts the two in order.
+   */
   *restore(): Steps<void> {
     yield* this.reservation.acquire();
     try {

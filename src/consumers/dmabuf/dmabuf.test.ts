@@ -446,8 +446,11 @@ describe("a form is agreed on", () => {
     expect(matchTypes(offers, [{ kind: "dma-list" }, { kind: "phys-list" }])).toEqual({ kind: "phys-list" });
     expect(matchTypes(offers, [link("x")])).toEqual(link("x"));
     expect(matchTypes(offers)).toEqual({ kind: "dma-list" });
+    expect(matchTypes(undefined, [{ kind: "phys-list" }])).toEqual({ kind: "phys-list" });
     expect(codeOf(() => matchTypes(offers, [link("y")]))).toBe("ERR_DMA_BUF_TYPE EOPNOTSUPP");
-    expect(codeOf(() => matchTypes(undefined, [{ kind: "phys-list" }]))).toBe("ERR_DMA_BUF_TYPE EOPNOTSUPP");
+    expect(codeOf(() => matchTypes([{ kind: "dma-list" }], [{ kind: "phys-list" }]))).toBe(
+      "ERR_DMA_BUF_TYPE EOPNOTSUPP",
+    );
   });
 
   test("physical runs are void once they are let go, or lost", () => {

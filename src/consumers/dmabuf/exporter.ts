@@ -24,7 +24,7 @@ export interface Exporter {
    * How importers see the storage. `vectors`: linked in two steps, any mix. `scatter-table`: the classic list of pages, RAM only.
    */
   readonly form: "vectors" | "scatter-table";
-  /** How importers may be given it, best first. Absent: as a list of DMA addresses only. */
+  /** How importers may be given it, best first. Absent: as a list of DMA addresses, or as its vectors. */
   readonly offers?: readonly MappingType[];
   /** How mappings end; `at-once` for what can be revoked. */
   readonly teardown: Teardown;

@@ -17,13 +17,14 @@ export type MappingType =
   | { readonly kind: "phys-list" }
   | { readonly kind: "private-link"; readonly id: string };
 
-const DMA_LIST: MappingType = { kind: "dma-list" };
-const ONLY_DMA_LIST: readonly MappingType[] = [DMA_LIST];
+/** What vectors can be given as, unless an exporter says otherwise; and what an importer takes that says nothing. */
+const OFFERED: readonly MappingType[] = [{ kind: "dma-list" }, { kind: "phys-list" }];
+const ACCEPTED: readonly MappingType[] = [{ kind: "dma-list" }];
 
 /** The first of `offered` that is accepted. @throws DmaError ERR_DMA_BUF_TYPE (EOPNOTSUPP) */
 export function matchTypes(
-  offered: readonly MappingType[] = ONLY_DMA_LIST,
-  accepted: readonly MappingType[] = ONLY_DMA_LIST,
+  offered: readonly MappingType[] = OFFERED,
+  accepted: readonly MappingType[] = ACCEPTED,
 ): MappingType {
   const names = new Set(accepted.map(nameOf));
   const found = offered.find((type) => names.has(nameOf(type)));

@@ -303,6 +303,47 @@ describe("a revocation", () => {
     ]);
   });
 
+  test("under way: what is exported meanwhile is revoked from the start, and who is refused leaves nothing", () => {
+    const machine = sharingMachine();
+    const { device, buffer } = revocable(machine);
+    const follower = new Follower(buffer, machine.far, "late");
+    follower.map();
+    const away = device.writeCommand(0);
+    while (away.next().value !== WAITING);
+    const call = { region: 0, openFlags: 2, flags: 0, ranges: [{ offset: 0n, length: 4096n }] };
+    const late = device.export(call);
+    expect(late.buffer.isRevoked).toBe(true);
+    follower.unmap();
+    while (!away.next().done);
+    finish(device.writeCommand(2));
+    expect([late.buffer.isRevoked, buffer.isRevoked]).toEqual([false, false]);
+
+    const migrating = deviceMemory(machine).allocate(4096, "system");
+    finish(migrating.buffer.revoke());
+    const needsRam = { name: "static", dma: machine.far.open.dma };
+    expect(() => migrating.buffer.attach(needsRam)).toThrow(expect.objectContaining({ code: "ERR_DMA_BUF_REVOKED" }));
+    finish(migrating.buffer.restore());
+    finish(migrating.migrate(0, 4096, "device")); // nobody who needs RAM is left
+  });
+
+  test("and a detach wait for each other", () => {
+    const machine = sharingMachine();
+    const { device, buffer } = revocable(machine);
+    const follower = new Follower(buffer, machine.far, "late");
+    follower.map();
+    const fence = new Fence("work");
+    buffer.reservation.locked(() => buffer.reservation.addFence(fence, "bookkeep"));
+    const away = device.close();
+    while (away.next().value !== WAITING);
+    const leaving = follower.attachment.detachSteps();
+    expect(leaving.next().value).toBe(WAITING);
+    fence.signal();
+    while (away.next().value !== WAITING);
+    expect(leaving.next().done).toBe(true);
+    expect(away.next().done).toBe(true);
+    expect([buffer.attachments.length, buffer.liveMaps]).toEqual([0, 0]);
+  });
+
   test.each([
     ["dmalink: nothing is reachable when the unmap returns", {}, undefined],
     ["Linux: a stale translation lives until the queue is flushed", { linuxCompatible: true }, [1, 2]],
@@ -385,10 +426,18 @@ describe("a revocation", () => {
         isAway = false;
       }
     }
+    /** A second hand on the device: power, at the same time as decode and resets. */
+    function* power(): Steps<void> {
+      yield* device.setPowerState(3);
+      if (buffer.liveMaps > 0) throw new Error("mapped while the device sleeps");
+      yield "asleep";
+      yield* device.setPowerState(0);
+    }
     try {
       interleave(
         Random.fromSeed(seed),
         [
+          { name: "power", steps: power() },
           { name: "far", steps: use(importers[0]!, machine.far) },
           { name: "other", steps: use(importers[1]!, machine.other) },
           { name: "device", steps: events() },

@@ -69,7 +69,6 @@ export class MigratingBuffer {
       lengthBytes,
       form: "vectors",
       teardown: "at-once",
-      offers: [{ kind: "dma-list" }, { kind: "phys-list" }],
       vectors: () => this.#part(0, lengthBytes),
       part: (offset, length) => this.#part(offset, length),
       attach: (importer) => this.#lookOver(importer),

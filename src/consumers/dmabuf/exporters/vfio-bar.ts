@@ -26,6 +26,7 @@ import {
 } from "../errors.ts";
 import type { Exporter } from "../exporter.ts";
 import type { Importer } from "../importer.ts";
+import { Reservation } from "../reservation.ts";
 import { type BarPart, barVectors } from "./peer-vectors.ts";
 
 /** A part of a BAR as the call has it: 64 bits. */
@@ -59,19 +60,17 @@ const MEMORY_DECODE = 0x2;
 const TOP_BIT = 2n ** 63n;
 const WRAP = 2n ** 64n;
 
-/** What holds BARs of a device back. */
-interface Answering {
-  decode: boolean;
-  powered: boolean;
-}
-
 /** The memory of a VFIO device: exports it, and takes it back when the device stops answering. */
 export class VfioDeviceMemory {
   readonly name: string;
   readonly #regions: ReadonlyMap<number, BarRegion>;
   #buffers: DmaBuf[] = [];
-  readonly #state: Answering = { decode: true, powered: true };
+  #decodes = true;
+  #isPowered = true;
+  #isResetting = false;
   #isClosed = false;
+  /** Events come one after the other: a device cannot come back while it is going. */
+  readonly #events = new Reservation();
 
   /** @param regions memory BARs by number */
   constructor(name: string, regions: ReadonlyMap<number, BarRegion>) {
@@ -86,7 +85,7 @@ export class VfioDeviceMemory {
 
   /** Its BARs answer. */
   get answers(): boolean {
-    return this.#state.decode && this.#state.powered && !this.#isClosed;
+    return this.#decodes && this.#isPowered && !this.#isResetting && !this.#isClosed;
   }
 
   /**
@@ -118,32 +117,38 @@ export class VfioDeviceMemory {
   }
 
   /** The command register is written: clearing memory decode revokes, setting it restores. */
-  *writeCommand(value: number): Steps<void> {
-    const decode = (value & MEMORY_DECODE) !== 0;
-    if (!decode) yield* this.#stopAnswering();
-    this.#state.decode = decode;
-    yield* this.#answerAgain();
+  writeCommand(value: number): Steps<void> {
+    return this.#event(() => {
+      this.#decodes = (value & MEMORY_DECODE) !== 0;
+    });
   }
 
   /** D0 to D3: in D3 the BARs do not answer. */
-  *setPowerState(state: 0 | 1 | 2 | 3): Steps<void> {
-    if (state === 3) yield* this.#stopAnswering();
-    this.#state.powered = state !== 3;
-    yield* this.#answerAgain();
+  setPowerState(state: 0 | 1 | 2 | 3): Steps<void> {
+    return this.#event(() => {
+      this.#isPowered = state !== 3;
+    });
   }
 
   /** A reset of the function: `reset` runs while nobody reaches the device. */
   *reset(reset: () => void = (): void => {}): Steps<void> {
-    yield* this.#stopAnswering();
-    reset();
-    yield* this.#answerAgain();
+    yield* this.#events.acquire();
+    try {
+      this.#isResetting = true;
+      yield* this.#follow();
+      reset();
+    } finally {
+      this.#isResetting = false;
+      this.#events.release();
+    }
+    yield* this.#event(() => {});
   }
 
   /** The program closes the device: all buffers are revoked for good. A second time does nothing. */
   *close(): Steps<void> {
-    if (this.#isClosed) return;
-    yield* this.#stopAnswering();
-    this.#isClosed = true;
+    yield* this.#event(() => {
+      this.#isClosed = true;
+    });
     this.#buffers = [];
   }
 
@@ -154,7 +159,6 @@ export class VfioDeviceMemory {
       lengthBytes: vecs.reduce((sum, { length }) => sum + length, 0),
       form: "vectors",
       teardown: "at-once",
-      offers: [{ kind: "dma-list" }, { kind: "phys-list" }],
       vectors: () => vecs,
       attach: (importer) => this.#lookOver(exporter, importer),
       release: () => {
@@ -172,14 +176,22 @@ export class VfioDeviceMemory {
     if (!ops.invalidated) throw importerRefused(this.name, name, "it could not be taken back from it");
   }
 
-  /** Revokes what is not revoked. One after the other: the device stops when the last one is done. */
-  *#stopAnswering(): Steps<void> {
-    for (const buffer of [...this.#buffers]) if (!buffer.isRevoked) yield* buffer.revoke();
+  /** What the device is from now on, so that a new buffer is made as it has to be; then the buffers follow. */
+  *#event(change: () => void): Steps<void> {
+    yield* this.#events.acquire();
+    try {
+      change();
+      yield* this.#follow();
+    } finally {
+      this.#events.release();
+    }
   }
 
-  *#answerAgain(): Steps<void> {
-    if (!this.answers) return;
-    for (const buffer of [...this.#buffers]) if (buffer.isRevoked) yield* buffer.restore();
+  /** Revokes, or restores, what is not so yet. One after the other: the device stops when the last one is done. */
+  *#follow(): Steps<void> {
+    for (const buffer of [...this.#buffers])
+      if (!this.answers) yield* buffer.revoke();
+      else if (buffer.isRevoked) yield* buffer.restore();
   }
 }
 
