@@ -7,6 +7,7 @@ import {
   pageValues,
   type SharingDevice,
   sharingMachine,
+  untilItWaits,
 } from "../../../test/models/sharing-machine.ts";
 import { DmaError, KiB, type PhysAddr, PhysPage, Random } from "../../base/index.ts";
 import { Dma, type DmaVec } from "../../dma/index.ts";
@@ -180,7 +181,7 @@ describe("a part of a buffer moves", () => {
     expect(points).toEqual(["called", WAITING, WAITING, WAITING]);
     expect(migrating.placeOf(0)).toBe("system");
     fence.signal();
-    while (!steps.next().done);
+    finish(steps);
     expect(migrating.placeOf(0)).toBe("device");
   });
 
@@ -255,7 +256,7 @@ describe("a revocation", () => {
     for (let i = 0; i < 50; i++) reset.next();
     expect([calls, buffer.stuck, isReset]).toEqual([["pinned", "stuck", "bridge", "bus"], ["stuck"], false]);
     buffer.reservation.locked(() => stuck.unmap());
-    while (!reset.next().done);
+    finish(reset);
     expect([isReset, calls.length]).toEqual([true, 8]); // each once more: usable again
     expect(buffer.isRevoked).toBe(false);
     expect(() => buffer.reservation.locked(() => pinned.map("bidirectional"))).toThrow(
@@ -309,12 +310,12 @@ describe("a revocation", () => {
     const follower = new Follower(buffer, machine.far, "late");
     follower.map();
     const away = device.writeCommand(0);
-    while (away.next().value !== WAITING);
+    untilItWaits(away);
     const call = { region: 0, openFlags: 2, flags: 0, ranges: [{ offset: 0n, length: 4096n }] };
     const late = device.export(call);
     expect(late.buffer.isRevoked).toBe(true);
     follower.unmap();
-    while (!away.next().done);
+    finish(away);
     finish(device.writeCommand(2));
     expect([late.buffer.isRevoked, buffer.isRevoked]).toEqual([false, false]);
 
@@ -334,11 +335,11 @@ describe("a revocation", () => {
     const fence = new Fence("work");
     buffer.reservation.locked(() => buffer.reservation.addFence(fence, "bookkeep"));
     const away = device.close();
-    while (away.next().value !== WAITING);
+    untilItWaits(away);
     const leaving = follower.attachment.detachSteps();
     expect(leaving.next().value).toBe(WAITING);
     fence.signal();
-    while (away.next().value !== WAITING);
+    untilItWaits(away);
     expect(leaving.next().done).toBe(true);
     expect(away.next().done).toBe(true);
     expect([buffer.attachments.length, buffer.liveMaps]).toEqual([0, 0]);
