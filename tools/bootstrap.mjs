@@ -90,6 +90,13 @@ if (command === "start") {
 } else if (command === "test") {
   build(); // some tests run the built program, as a user would
   process.exit(run(process.execPath, ["node_modules/vitest/vitest.mjs", "run", ...rest]));
+} else if (command === "test:long") {
+  // What can be as long as one likes: ten times as many cases as usual, and others each time.
+  build();
+  process.env.DMALINK_EFFORT ??= "10";
+  process.env.DMALINK_SEED ??= "random";
+  const where = rest.length > 0 ? rest : ["test/fuzz", "test/simulation", "test/nvme", "src/consumers/hmm"];
+  process.exit(run(process.execPath, ["node_modules/vitest/vitest.mjs", "run", "--project", "promises", ...where]));
 } else if (command === "check") {
   build();
   process.exit(tsx("tools/check.ts", rest));
