@@ -100,6 +100,9 @@ if (command === "start") {
 } else if (command === "check") {
   build();
   process.exit(tsx("tools/check.ts", rest));
+} else if (command === "docs") {
+  // The reference of the public interface, from the symbols' own comments, to docs/api.
+  process.exit(run(process.execPath, ["node_modules/typedoc/bin/typedoc", ...rest]));
 } else if (command === "bench" || command === "golden" || command === "floors") {
   process.exit(tsx(`tools/${command}.ts`, rest));
 } else {
