@@ -30,6 +30,11 @@ const steps: Step[] = [
   { name: "types (TypeScript 6)", command: [node, "node_modules/typescript/bin/tsc", "--noEmit", "-p", "."] },
   { name: "floors", command: tsx("tools/floors.ts") },
   { name: "tidy", command: tsx("tools/tidy.ts") },
+  // Says which public name has no documentation, and which link leads nowhere; the reference itself is `npm run docs`.
+  {
+    name: "documentation",
+    command: [node, "node_modules/typedoc/bin/typedoc", "--emit", "none", "--logLevel", "Warn"],
+  },
   { name: "lint and format", command: [node, "node_modules/@biomejs/biome/bin/biome", "ci", "--colors=off", "."] },
   ...(process.argv.includes("--without-tests") ? [] : [TESTS]),
   { name: "recorded machines, checked", command: tsx("tools/sim-check.ts") },

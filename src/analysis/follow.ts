@@ -67,6 +67,7 @@ export class Follow {
     this.dispatch = new Dispatch(this.ledger, trace);
   }
 
+  /** Has `watcher` told of what happens to lifetimes as it happens; before the first event is read, or it misses some. */
   watch(watcher: Watcher): void {
     this.ledger.watch(watcher);
   }

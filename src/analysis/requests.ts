@@ -118,6 +118,7 @@ export class Requests implements Iterable<Request> {
     };
   }
 
+  /** Every request as a value, in the order of their ids; each is made anew, so a loop over the columns is cheaper. */
   *[Symbol.iterator](): Generator<Request> {
     for (let id = 0; id < this.count; id++) yield this.at(id);
   }

@@ -77,6 +77,7 @@ export class StatsSink implements LifetimeSink {
     tally.add(table, row);
   }
 
+  /** The sums so far, one for each device that mapped anything; those with the most mappings first. */
   byDevice(): DeviceStats[] {
     const tallies = this.#tallies.filter((tally) => tally !== undefined);
     return tallies

@@ -151,10 +151,12 @@ export class DmaDevice implements DmaLimits {
     return this.busLimit !== 0 && this.busLimit < set ? this.busLimit : set;
   }
 
+  /** Tells the observer, if there is one, of a call that the kernel has an event for. */
   announce(event: DmaEvent): void {
     this.observer?.dmaCalled?.(event);
   }
 
+  /** Tells the observer, if there is one, of a two-step call. */
   announceTwoStep(event: TwoStepEvent): void {
     this.observer?.twoStepCalled?.(event);
   }

@@ -259,6 +259,10 @@ export class Dma {
     if (this.device.observer !== undefined) this.#announce("dma_unmap_phys", terms, { address, length });
   }
 
+  /**
+   * The CPU may look at what {@link Dma.mapPhys} mapped, or at a part of it, until it gives it back: bounced bytes are copied, caches
+   * maintained. Costs one comparison where neither is needed. `direction` is that of the mapping.
+   */
   syncForCpu(address: DmaAddr, length: number, direction: Direction): void {
     if (this.device.skipSync) return;
     this.#path.syncForCpu(address, length, direction);
@@ -266,6 +270,7 @@ export class Dma {
       this.#announce("dma_sync_single_for_cpu", termsOf(direction), { address, length });
   }
 
+  /** The device may use that memory again; otherwise as {@link Dma.syncForCpu}. */
   syncForDevice(address: DmaAddr, length: number, direction: Direction): void {
     if (this.device.skipSync) return;
     this.#path.syncForDevice(address, length, direction);

@@ -13,6 +13,7 @@ export class FaultEvents<Fault> {
   /** Events dropped because nobody read. */
   dropped = 0;
 
+  /** Adds an event, or counts it as dropped if {@link FAULT_EVENT_LIMIT} wait already. */
   push(event: Fault): void {
     if (this.#events.length < FAULT_EVENT_LIMIT) this.#events.push(event);
     else this.dropped++;

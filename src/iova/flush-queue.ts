@@ -15,6 +15,7 @@ export interface FlushQueueOptions<Tables> {
   /** One ring per CPU of 256 slots and 10 ms (default), or one ring of 32768 slots and 1000 ms. */
   readonly variant?: "per-cpu" | "single";
   readonly cpus: number;
+  /** The CPU that frees, in [0, cpus): its ring is used. */
   readonly currentCpu: () => number;
   readonly clock: Clock;
   readonly counters: Counters;

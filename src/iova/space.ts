@@ -31,10 +31,12 @@ export interface IovaSpaceOptions<Tables> {
   readonly lazy?: {
     readonly variant?: "per-cpu" | "single";
     readonly cpus?: number;
+    /** The CPU that frees, in [0, cpus); always 0 unless given. */
     readonly currentCpu?: () => number;
     readonly clock: Clock;
     /** Invalidates the whole domain's IOTLB and waits for it. Must not throw. */
     readonly flushDomain: () => void;
+    /** Frees the table pages that an unmap took out; called after the flush. Must not throw. */
     readonly freeTables: (tables: Tables) => void;
   };
   /** Told of every allocation, free and queueing. */

@@ -16,6 +16,7 @@ export interface MappedLoad {
   readonly vecs: readonly DmaVec[];
   /** Map and unmap calls of a driver in user space, both ends. */
   readonly calls: number;
+  /** Takes the memory from the device, as this strategy does it. Once. */
   release(): void;
 }
 
@@ -36,6 +37,7 @@ export interface Strategy {
   readonly summary: string;
   /** Called once, before the first request; what it maps stays. The calls that it takes, and how much it maps. */
   prepare?(dma: Dma, loads: readonly ReplayRequest[]): { readonly calls: number; readonly bytes: number };
+  /** Maps one request. @throws DmaError as the calls that it makes; nothing stays mapped then */
   map(dma: Dma, load: ReplayRequest): MappedLoad;
 }
 

@@ -3,6 +3,7 @@ import type { LifetimeTable } from "./table.ts";
 
 /** Sees every lifetime once: when it ends, or at the end of the trace. Rows are reused: copy what is kept. */
 export interface LifetimeSink {
+  /** `row` of `table` is complete: ended, or live at the end of the trace. The row is valid until the call returns. */
   lifetime(table: LifetimeTable, row: number): void;
 }
 

@@ -25,7 +25,7 @@ export const UNATTRIBUTED = 4;
 
 /** How the device's address leads to memory, by the number in {@link LifetimeTable.reached}. */
 export const REACHED = ["direct", "translated", "remapped"] as const;
-/** The address is the memory's: nothing needs to be given back. */
+/** The device's address is the physical address of the memory: nothing needs to be given back. */
 export const DIRECT = 0;
 /** `iommu:map` events were seen for it. */
 export const TRANSLATED = 1;
@@ -64,7 +64,7 @@ export class LifetimeTable {
   device: Uint16Array = new Uint16Array(FIRST_ROWS);
   /** The kernel's number: 0 both, 1 to device, 2 from device, 3 none; {@link NO_DIRECTION} where no event says. */
   direction: Uint8Array = new Uint8Array(FIRST_ROWS);
-  /** {@link DIRECT}, {@link TRANSLATED} or {@link REMAPPED}. */
+  /** Index into {@link REACHED}. */
   reached: Uint8Array = new Uint8Array(FIRST_ROWS);
   flags: Uint8Array = new Uint8Array(FIRST_ROWS);
   /** DMA address, bytes; of a list that of its first entry. */
@@ -75,7 +75,10 @@ export class LifetimeTable {
   reserved: Float64Array = new Float64Array(FIRST_ROWS);
   /** First byte of memory; -1: unknown. */
   phys: Float64Array = new Float64Array(FIRST_ROWS);
-  /** First page of 4 KiB of the address space held, and how many; 0 pages where nothing is held. {@link APART}: of its first part. */
+  /**
+   * First page of 4 KiB of the address space held, and how many; 0 pages where nothing is held. Of a list whose entries lie apart
+   * (flag `APART`) those of its first entry.
+   */
   page: Float64Array = new Float64Array(FIRST_ROWS);
   pages: Float64Array = new Float64Array(FIRST_ROWS);
   /** Nanoseconds since the trace's time base; -1: before the recording. */
@@ -94,7 +97,7 @@ export class LifetimeTable {
   segments: Uint32Array = new Uint32Array(FIRST_ROWS);
   /** Lists: entries that the driver gave, as the event says. */
   entries: Uint32Array = new Uint32Array(FIRST_ROWS);
-  /** Pieces in {@link pieces}; {@link NO_SEGMENT}: the row itself is the one piece, or there is none. */
+  /** Pieces in {@link pieces}; -1: the row itself is the one segment, or there is none. */
   firstSegment: Int32Array = new Int32Array(FIRST_ROWS);
   lastSegment: Int32Array = new Int32Array(FIRST_ROWS);
   /** Remapped: how often its address was mapped again while it was live. */
@@ -136,6 +139,7 @@ export class LifetimeTable {
     return this.#capacity;
   }
 
+  /** Is `row` a mapping that has not ended yet? False for a row that was given back. */
   isLive(row: number): boolean {
     return this.#numbers.isLive(row);
   }

@@ -35,6 +35,7 @@ export interface DmaOps {
   tryReserveIova(length: number, phys: number, again?: RequestRange): RequestRange | undefined;
   /** @throws DmaError */
   mapPhys(phys: PhysAddr, length: number, direction: Direction, attributes?: DmaAttributes): DmaAddr;
+  /** Undoes one `mapPhys`, with the same length, direction and attributes. Cannot fail. */
   unmapPhys(address: DmaAddr, length: number, direction: Direction, attributes?: DmaAttributes): void;
 }
 

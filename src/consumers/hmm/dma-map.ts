@@ -134,6 +134,7 @@ export class HmmDmaMap implements Disposable {
     this.#range?.destroy();
   }
 
+  /** As `free`, for `using`. */
   [Symbol.dispose](): void {
     this.free();
   }

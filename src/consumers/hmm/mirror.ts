@@ -98,6 +98,7 @@ export class Mirror implements Disposable {
     finish(this.faultSteps(first, count, write));
   }
 
+  /** As {@link Mirror.fault}, in steps: other steps of the machine may run between them. */
   *faultSteps(first: number, count: number, write: boolean): Steps<void> {
     const found = new PfnWords(count);
     const addresses = new Float64Array(count);
@@ -137,6 +138,7 @@ export class Mirror implements Disposable {
     this.map.free();
   }
 
+  /** As `close`, for `using`. */
   [Symbol.dispose](): void {
     this.close();
   }

@@ -22,7 +22,9 @@ import { Segments } from "./segments.ts";
 /** What {@link Dma.mapVecs}, {@link Dma.mapLinear} and a batch give: the outputs, and the way to end them all. */
 export interface VecsMapping extends Disposable {
   readonly vecs: readonly DmaVec[];
+  /** The CPU may look at the memory, until it gives it back. Does nothing once unmapped. */
   syncForCpu(): void;
+  /** The device may use the memory again. Does nothing once unmapped. */
   syncForDevice(): void;
   /** One invalidation, or one entry of the flush queue. Cannot fail; a second time does nothing. */
   unmap(): void;

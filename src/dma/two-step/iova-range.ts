@@ -288,6 +288,7 @@ export class IovaRange implements Disposable {
     if (!this.#links.released) this.#finish(this.#links.pages, this.#links.end, NOT_GIVEN, true);
   }
 
+  /** As `destroy`, for `using`. */
   [Symbol.dispose](): void {
     this.destroy();
   }

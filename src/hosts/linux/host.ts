@@ -171,6 +171,7 @@ export class LinuxHost implements Host {
     this.#keepClosing();
   }
 
+  /** As `close`, for `using`. */
   [Symbol.dispose](): void {
     this.close();
   }

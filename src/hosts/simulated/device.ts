@@ -49,6 +49,10 @@ export interface DevicePort {
   read(address: DmaAddr, into: Uint8Array, pasid?: number): boolean;
   /** Puts `from` at `address`; false if a page was refused, and then the pages before it are written. */
   write(address: DmaAddr, from: Uint8Array, pasid?: number): boolean;
+  /**
+   * Sends the message of interrupt `vector`, counted from 0. Lost where the device may not start requests, is gone, or
+   * lacks it.
+   */
   interrupt(vector: number): void;
 }
 

@@ -228,6 +228,7 @@ export class SimulatedHost implements Host {
     this.#open.clear();
   }
 
+  /** As `close`, for `using`. */
   [Symbol.dispose](): void {
     this.close();
   }

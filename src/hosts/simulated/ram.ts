@@ -21,6 +21,7 @@ const RESERVED: number = MiB;
 export interface BufferViews {
   /** Bytes through which the CPU sees the pages from now on. */
   cachedView(first: PhysPage, pages: number): Uint8Array;
+  /** Nobody holds the pages any more: their array may go, with what it holds. */
   forget(first: PhysPage, pages: number): void;
 }
 

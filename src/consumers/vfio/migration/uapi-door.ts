@@ -38,6 +38,7 @@ import { type CallerMemory, readCaller, setUserBits, writeCaller } from "./user-
 export interface FileTable {
   /** @throws DmaError EMFILE */
   install(file: DataFile): number;
+  /** Closes `fd`. False if it was not open. */
   close(fd: number): boolean;
 }
 

@@ -184,6 +184,7 @@ export class SimulatedDeviceMemory implements DeviceMemoryPool, DeviceRegion {
     }
   }
 
+  /** Brings all pages back to the system at once, as {@link SimulatedDeviceMemory.evictSteps} does in steps. */
   evict(): void {
     finish(this.evictSteps());
   }

@@ -89,6 +89,7 @@ export class Frames implements FrameSource, UserPages {
     return this.#zero;
   }
 
+  /** The 2 MiB of zeros that all processes share, made at the first call; undefined: no memory for it. */
   hugeZero(): Folio | undefined {
     this.#hugeZero ??= this.#makeZero(HUGE_ORDER);
     return this.#hugeZero;
@@ -120,6 +121,7 @@ export class Frames implements FrameSource, UserPages {
     folio.held++;
   }
 
+  /** Undoes one `hold`; a folio that nobody uses any more is freed. */
   letGo(folio: Folio): void {
     folio.held--;
     this.release(folio);
@@ -151,6 +153,7 @@ export class Frames implements FrameSource, UserPages {
     return parts;
   }
 
+  /** Copies the bytes of `pages` pages. */
   copy(from: PhysPage, to: PhysPage, pages = 1): void {
     const bytes = new Uint8Array(PAGE_SIZE);
     for (let i = 0; i < pages; i++) {

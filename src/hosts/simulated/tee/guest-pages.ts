@@ -42,6 +42,7 @@ export class GuestPages {
     this.#options = options;
   }
 
+  /** Who owns `page`, and whether it is private: the host, and shared, unless it was given to a guest. */
   at(page: PhysPage): PageState {
     return this.#pages.get(page) ?? HOST;
   }

@@ -65,6 +65,7 @@ export interface IdeEndOptions {
   readonly capability?: Partial<IdeCapability>;
   /** Packets that one key may seal; then the stream is insecure unless it has new ones. Default 2^48. */
   readonly packetsPerKey?: number;
+  /** Called when a secure stream has become insecure, with its id. Must not throw. */
   readonly onInsecure?: (stream: number, cause: InsecureCause) => void;
 }
 
@@ -128,6 +129,7 @@ export class IdeEnd {
 
   // Registers, as software sees them.
 
+  /** The 32-bit register at byte `offset` of the IDE capability; 0 where there is none. */
   read32(offset: number): number {
     if (offset === IDE_REGISTER.header) return IDE_CAPABILITY_ID | 0x1_0000;
     if (offset === IDE_REGISTER.capability) return encodeIdeCapability(this.capability);
@@ -141,6 +143,7 @@ export class IdeEnd {
     return stream.registers[register / 4]!;
   }
 
+  /** Writes a register. To change one of a secure stream makes the stream insecure and forgets its keys. */
   write32(offset: number, value: number): void {
     if (offset === IDE_REGISTER.control) this.#flowThrough = value & 4;
     const place = this.#placeOf(offset);

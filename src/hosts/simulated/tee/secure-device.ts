@@ -195,6 +195,7 @@ export class SecureDevice {
     return this.functions[0]!;
   }
 
+  /** The function with this requester id; undefined if it is not of this device. */
   function(requester: number): SecureFunction | undefined {
     return this.functions.find((fn) => fn.requester === requester);
   }
