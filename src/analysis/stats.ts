@@ -88,7 +88,7 @@ export class StatsSink implements LifetimeSink {
 
 /** Blocks of 2 MiB of address space that are told apart, over all devices: 100 MiB of memory. */
 const MOST_BLOCKS = 2 ** 20;
-/** Pages of the largest piece whose place is kept: 4 GiB. */
+/** Pages of the largest segment whose place is kept: 4 GiB. */
 const MOST_PAGES = 2 ** 20;
 
 class Tally {

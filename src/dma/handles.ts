@@ -26,7 +26,7 @@ export interface ListCalls {
   syncForDevice(mapped: MappedList): void;
 }
 
-/** A one-shot mapping of one piece of memory. */
+/** A one-shot mapping: one piece of memory at one DMA address. */
 export class DmaMapping implements Disposable {
   readonly address: DmaAddr;
   readonly length: number;

@@ -22,7 +22,7 @@ export interface TranslationTables {
   topLevel(): number;
 }
 
-/** Who asks: what a device puts on the bus as its own name (bus × 256 + device × 8 + function), or a stream id on Arm. */
+/** Who asks: what a device puts on the bus as its own name (segment × 65536 + bus × 256 + device × 8 + function), or a stream id on Arm. */
 export type Requester = number;
 
 /** A device that keeps translations of its own (PCIe address translation services). */

@@ -282,7 +282,7 @@ export class DataMapper {
     return iterator.status;
   }
 
-  /** Keeps the run that the iterator is at, if it has to be unmapped by itself. */
+  /** Keeps the segment that the iterator is at, if it has to be unmapped by itself. */
   #record(mapping: CommandMapping): void {
     if (mapping.data.range || mapping.data.peer === "bus-address" || !this.#ops.needsUnmap) return;
     mapping.records ??= this.#records.take();

@@ -1,8 +1,8 @@
 /**
  * Disjoint pieces in one call: joined where that is convenient, and never refused for lack of it.
  *
- * Idea: behind an IOMMU every run of memory takes whole granules of one range, so one reservation, one sync and one
- * invalidation serve them all; peers' bus addresses stay out of it. Without an IOMMU each run is an output. Then the
+ * Idea: behind an IOMMU every piece takes whole granules of one range, so one reservation, one sync and one
+ * invalidation serve them all; peers' bus addresses need none. Without an IOMMU each piece is an output. Then the
  * outputs are cut to the device's limits.
  * Asked for on the Linux mailing lists (the "disjoint" call) and never built there.
  */
