@@ -1,5 +1,5 @@
 /**
- * Fault events: what devices and a unit did wrong, in a queue for whoever looks. Never an exception.
+ * Fault events: what devices and a unit did wrong, kept in a queue until a program reads it. Never an exception.
  *
  * Promises: bounded; when it is full the newest are dropped and counted.
  */

@@ -1,7 +1,8 @@
 /**
  * Page table: one device address space in memory that an IOMMU walks.
  *
- * Idea: one tree, one code for every format (tree.ts); this class is its face in page numbers.
+ * Idea: the work is done by tree.ts and the files around it, one code for every format; this class offers it in page
+ * numbers.
  * Promises: map, unmap and look-up make no objects; a refused request changes nothing; tables that an unmap detaches
  * wait in its gather until the caller says that the invalidation is done.
  * Not for: two overlapping operations at once; telling the IOTLB (the owner does).

@@ -1,8 +1,8 @@
 /**
  * What may be asked of a replay: one place for the rules, for programs and for the command line.
  *
- * Idea: a load is replayed for minutes; what cannot be is said before it begins. Promises: each message names the option, what
- * was given, and what is needed.
+ * Idea: a replay takes minutes, so options that cannot work are refused before it begins. Promises: each message names the
+ * option, what was given, and what is needed.
  */
 import { Requests } from "../analysis/index.ts";
 import { DmaError, given, PAGE_SIZE } from "../base/index.ts";

@@ -1,6 +1,6 @@
 /**
- * A scenario: what random runs of one kind are, behind one face, so that running seeds, cutting failures short and telling
- * their stories is the same work for all.
+ * A scenario: one kind of random run, as an interface, so that running seeds, cutting failures down and describing them in
+ * words is one code for all.
  */
 
 import type { Observer } from "../base/index.ts";

@@ -1,10 +1,10 @@
 /**
  * The DMA iterator: from a request to the addresses that its device uses, with no scatterlist in between.
  *
- * Idea: reserve one range of addresses for the whole request and link every piece of memory into it; the device then sees one
- * run, and what has to be kept is one reference and one number. Where that cannot be (a gap, no translation, no room),
- * {@link DmaIterator.next} maps piece by piece, and the caller keeps what it must unmap. A peer's memory is classified once, by
- * the first piece: bus addresses need no mapping at all.
+ * Idea: reserve one range of addresses for the whole request and link every piece of memory into it; the device then sees
+ * one segment, and what has to be kept is one reference and one number. Where that cannot be (a gap, no translation, no
+ * room), {@link DmaIterator.next} maps piece by piece, and the caller keeps what it must unmap. A peer's memory is
+ * classified once, by the first piece: bus addresses need no mapping at all.
  * Promises: a failed start leaves nothing mapped by it. `start` may be false with status "ok": there is no data.
  * Specified by: behaviour of Linux 7.2 block layer. Unlike it, the whole linked length is always unlinked, a request that
  * needs no range never looks as if it had one, and a piece that can never be mapped is an error at once and not tried again.

@@ -2,7 +2,7 @@
  * The RAM of a simulated machine, given out by the page or as buffers whose bytes a program holds.
  *
  * Idea: RAM lies below and above the hole for old devices, as on PCs. Where a request lands is the lowest free place, or
- * one that chance picks, so that a driver does not get used to tidy addresses.
+ * one that chance picks, so that drivers are tried with scattered addresses.
  * Promises: what is given out is zeroed and nobody else's; giving back twice does nothing for buffers.
  */
 import { GiB, MiB, PAGE_SIZE, PhysAddr, PhysPage, pagesOf, type Random } from "../../base/index.ts";

@@ -1,5 +1,5 @@
 /**
- * Whose every page of a machine is: the host's, or a confidential guest's, and then private or shared.
+ * The owner of every page of a machine: the host, or a confidential guest, and then whether it is private or shared.
  *
  * Idea: what hardware keeps for each page and no host can write (an owner, private or shared, accepted or not). The host gives
  * pages and takes them; what a page held is gone at each change, and a guest's private page is one only once the guest has

@@ -94,7 +94,7 @@ export class NicDriver implements MigratableDevice, DmaLogger {
     return this.#pool.counters;
   }
 
-  /** What the other side said that stopping and copying would move, bytes; undefined if nothing is being loaded. */
+  /** What the source announced that stopping and copying would move, bytes; undefined if nothing is being loaded. */
   get announcedBytes(): number | undefined {
     return this.#loading?.stopCopyBytes;
   }

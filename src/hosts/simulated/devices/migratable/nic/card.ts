@@ -290,7 +290,10 @@ export class NetworkCard implements DeviceModel {
     return this.#keys.fill(key, first, addresses) ? NIC_STATUS.OK : NIC_STATUS.BAD_ARGUMENT;
   }
 
-  /** Picture by picture, chunk by chunk: after the time that the bytes take they are in memory, and the driver is told. */
+  /**
+   * Saves the next chunk of an image: after the time that its bytes take they are in memory, and the driver gets an
+   * interrupt.
+   */
   #saveChunk(number: number, key: number, capacity: number): number {
     const images = this.#images[number];
     if (!images || capacity < 1 || capacity > this.#keys.capacity(key)) return NIC_STATUS.BAD_ARGUMENT;
