@@ -22,9 +22,13 @@ import { unmap } from "./unmap.ts";
 
 /** A format, and the memory for its tables. */
 export interface PageTableOptions {
+  /** The format. */
   readonly layout: TableLayout;
+  /** Where its tables lie. */
   readonly memory: Arena;
+  /** Counted into: entries written and cleared, tables taken and freed. */
   readonly counters: Counters;
+  /** Called where entries must be written back for a walker that does not snoop, and where a range must be invalidated at once. */
   readonly events?: TableEvents;
   /** Invalidate what a gather holds before it would span a gap, instead of merging. */
   readonly keepGaps?: boolean;

@@ -11,11 +11,15 @@ import { COST_NAMES, type CostModel } from "./cost.ts";
 
 /** What every replay can be asked. */
 export interface ReplayOptions {
+  /** Format of the page tables; `vtd-second-stage` unless said. */
   readonly iommu?: FormatName;
+  /** When the IOTLB is invalidated; strict unless said. */
   readonly mode?: "strict" | "lazy";
+  /** Fixes the bytes that are moved; 1 unless said. */
   readonly seed?: number;
   /** Bytes, whole pages of 4 KiB. */
   readonly requestCap?: number;
+  /** Prices for the prediction. */
   readonly cost?: CostModel;
   /** For a progress line. */
   readonly progress?: ReplayProgress;

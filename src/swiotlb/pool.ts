@@ -57,7 +57,9 @@ export interface BouncePoolOptions {
   readonly areas?: number;
   /** Which area is searched first. Default: the first. */
   readonly currentCpu?: () => number;
+  /** Counted into, if given: `bouncedBytes`. */
   readonly counters?: Counters;
+  /** Told of slots taken and freed, and of each copy. */
   readonly observer?: Observer;
   /** Default: a full pool stays full. */
   readonly grow?: BounceGrowth;

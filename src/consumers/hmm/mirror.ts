@@ -36,11 +36,15 @@ export interface MirrorDriver {
 
 /** Which part of a process is mirrored, for whom. */
 export interface MirrorOptions {
+  /** The address space of the process whose range is mirrored. */
   readonly memory: UserMemory;
+  /** The device that mirrors. */
   readonly dma: Dma;
+  /** Writes and clears the device's own entries. */
   readonly driver: MirrorDriver;
   /** Whole pages. */
   readonly start: UserAddr;
+  /** Length of the range, pages of 4 KiB. */
   readonly pages: number;
   /** The device's own memory need not come back for it. */
   readonly owner?: MemoryOwner;

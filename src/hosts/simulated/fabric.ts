@@ -103,6 +103,7 @@ export interface FabricOptions {
   readonly isRam: (page: PhysPage) => boolean;
   /** Without it addresses are physical. */
   readonly translator?: RequestTranslator;
+  /** On a machine with private memory: what devices outside the trust see of it. */
   readonly encryption?: SimulatedEncryption;
 }
 

@@ -27,6 +27,7 @@ export interface BufferViews {
 
 /** How much, and in which order pages are given out. */
 export interface SimulatedRamOptions {
+  /** The bytes of the pages. */
   readonly memory: SimulatedMemory;
   /** Whole pages, 1 MiB to 2^51. */
   readonly bytes: number;

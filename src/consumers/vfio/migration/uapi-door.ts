@@ -48,6 +48,7 @@ export interface MigrationDoorOptions {
   readonly migration?: DeviceMigration | undefined;
   /** Absent: the device logs nothing. */
   readonly logging?: DmaLogging | undefined;
+  /** Gives a data file its descriptor. */
   readonly files: FileTable;
 }
 

@@ -15,9 +15,11 @@ import { zapPages } from "./zap.ts";
 
 /** A file to make: its size, contents and seals. */
 export interface FileOptions {
+  /** Where its pages come from. */
   readonly frames: FrameSource & FileMemory;
   /** For reports. */
   readonly name: string;
+  /** What the file is said to be; `memfd` unless said. */
   readonly medium?: "memfd" | "tmpfs";
   /** Bytes. 0 unless said. */
   readonly length?: number;

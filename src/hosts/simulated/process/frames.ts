@@ -15,9 +15,11 @@ import { type DeviceRegion, Folio, type FrameSource, type MemorySettings } from 
 export interface FramesOptions {
   /** Where memory comes from, and where it is. */
   readonly pages: PageAllocator;
+  /** The bytes of the pages. */
   readonly memory: PhysicalMemory;
   /** Huge pages set aside for hugetlb: taken at the start. None unless said. */
   readonly hugetlbPages?: number;
+  /** Huge pages where a program advises it, and 16 pages a file fault, unless said. */
   readonly settings?: Partial<MemorySettings>;
   /** False: this allocation fails, as it does when memory is short. Asked for each, with its order. */
   readonly mayAllocate?: (order: number) => boolean;

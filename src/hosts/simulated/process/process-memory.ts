@@ -49,12 +49,15 @@ export type Access = "none" | "r" | "rw" | "rwx" | "rx" | "w" | "x" | "wx";
 export interface MapOptions {
   /** Chosen from the top down, unless said. */
   readonly address?: UserAddr;
+  /** Bytes, more than 0; rounded up to whole pages. */
   readonly length: number;
   /** "rw" unless said. */
   readonly access?: Access;
+  /** Writes are seen by others that map the same, and by a child. False unless said. */
   readonly shared?: boolean;
   /** Anonymous memory unless said. */
   readonly file?: MemoryFile;
+  /** Where in the file the mapping begins, bytes, whole pages; 0 unless said. */
   readonly offset?: number;
   /** Pages of 2 MiB that were set aside. */
   readonly hugetlb?: boolean;

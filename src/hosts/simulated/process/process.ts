@@ -25,6 +25,7 @@ export interface ProcessOptions {
   readonly user?: ProcessUser;
   /** RLIMIT_MEMLOCK, bytes. 8 MiB unless said, as on Linux. */
   readonly memlockBytes?: number;
+  /** Its privileges; none unless said. */
   readonly capabilities?: Iterable<Capability>;
 }
 

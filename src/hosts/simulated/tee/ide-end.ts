@@ -57,11 +57,13 @@ export type InsecureCause =
 
 /** What the IDE part of a port has. */
 export interface IdeEndOptions {
+  /** The requester id of the port. */
   readonly requester: number;
   /** Selective streams. Default 4. */
   readonly streams?: number;
   /** Address ranges of each. Default 2. */
   readonly associations?: number;
+  /** What its capability register says, where it differs from the defaults: selective streams, with key management. */
   readonly capability?: Partial<IdeCapability>;
   /** Packets that one key may seal; then the stream is insecure unless it has new ones. Default 2^48. */
   readonly packetsPerKey?: number;

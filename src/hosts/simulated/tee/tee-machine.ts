@@ -34,6 +34,7 @@ import { Wire } from "./wire.ts";
 
 /** A machine's own options, and those of its root ports. */
 export interface TeeMachineOptions extends Omit<MachineOptions, "confidential"> {
+  /** The streams of its root ports, where they differ from the defaults. */
   readonly rootIde?: Omit<IdeEndOptions, "requester" | "onInsecure">;
 }
 

@@ -38,6 +38,7 @@ export interface NetworkCardOptions {
   readonly maxLogRanges?: number;
   /** Bytes of a log's smallest and largest unit: powers of two. Default 4096, 1 GiB. */
   readonly minLogUnit?: number;
+  /** Bytes of a log's largest unit: a power of two. Default 1 GiB. */
   readonly maxLogUnit?: number;
   /** Pages that a key can have. Default 2^20. */
   readonly maxKeyPages?: number;
