@@ -5,7 +5,7 @@
  * The public calls take both apart, as Linux does; {@link termsOf} joins them, without garbage for plain memory. The short
  * way of a link takes a direction alone.
  */
-import type { DmaAttributes } from "./attributes.ts";
+import type { DmaAttributes } from "../base/index.ts";
 import type { Direction } from "./vectors.ts";
 
 /** How memory is mapped. */
