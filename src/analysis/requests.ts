@@ -7,7 +7,7 @@
  * Cost: about 70 bytes a request, and 24 a segment where a request has several.
  * Promises: nothing is guessed. A request whose device no event names has none; what is live at the end stays so.
  */
-import type { Direction } from "../base/index.ts";
+import { DIRECTIONS, type Direction, directionNumber } from "../base/index.ts";
 import type { Trace } from "../trace/index.ts";
 import { type EventVisitor, followTrace, type TraceCounts } from "./follow.ts";
 import { type Column, widened } from "./lifetimes/columns.ts";
@@ -55,7 +55,6 @@ export interface Request {
 /** A request of a load of one's own: what {@link Requests.of} needs to know of it. */
 export type RequestValue = Pick<Request, "segments" | "startNs" | "endNs"> & Partial<Request>;
 
-const DIRECTIONS: readonly Direction[] = ["bidirectional", "to-device", "from-device"];
 /** The kernel's number of a direction in words; `undefined` for what is none. */
 export const directionOf = (code: number): Direction | undefined => DIRECTIONS[code];
 
@@ -226,7 +225,7 @@ export class RequestColumns implements LifetimeSink {
     this.devices = devices;
     this.kind[at] = KINDS.indexOf(kind);
     this.device[at] = known >= 0 ? known : devices.push(device!) - 1;
-    this.direction[at] = direction === undefined ? NO_DIRECTION : DIRECTIONS.indexOf(direction);
+    this.direction[at] = direction === undefined ? NO_DIRECTION : directionNumber(direction);
     this.reached[at] = translated || KINDS[TWO_STEP] === kind ? TRANSLATED : 0;
     this.iova[at] = segments[0]?.iova ?? 0;
     this.length[at] = segments.reduce((sum, { length }) => sum + length, 0);

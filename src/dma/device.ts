@@ -65,7 +65,7 @@ export interface DeviceOptions extends Partial<DmaLimits> {
   readonly contract?: MappingContract;
   /** Told of each call and of each copy, cache operation and bounce. */
   readonly observer?: Observer;
-  /** Counted into; counters of its own unless given. */
+  /** Counted into; unless given those of the domain, or counters of its own where there is none. */
   readonly counters?: Counters;
   /**
    * Refuses what Linux leaves undefined: links past the end or over each other, unlinks of holes, use after release. True

@@ -8,10 +8,19 @@
  * Promises: a failed call leaves nothing behind; release cannot fail.
  * Specified by: behaviour of Linux 7.2 DMA API; docs/two-step.md has the table of Linux names.
  */
-import { type Counters, type DmaAddr, type DmaEventName, PAGE_SIZE, type PhysAddr, PhysPage } from "../base/index.ts";
+import {
+  ATTRIBUTE_BITS,
+  attributeBits,
+  type Counters,
+  type DmaAddr,
+  type DmaAttributes,
+  type DmaEventName,
+  PAGE_SIZE,
+  type PhysAddr,
+  PhysPage,
+} from "../base/index.ts";
 import type { AddressSpace } from "../iommu/index.ts";
 import { maxBounceSize } from "../swiotlb/index.ts";
-import { ATTRIBUTE_BITS, attributeBits, type DmaAttributes } from "./attributes.ts";
 import { checkAddress, checkLength, checkLimit, checkOptions, checkPhysOffset, checkVec } from "./checks.ts";
 import { ALL_ADDRESSES, type DeviceOptions, DmaDevice } from "./device.ts";
 import type { DevicePath } from "./device-path.ts";

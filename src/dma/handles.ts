@@ -4,8 +4,7 @@
  * Promises: releasing cannot fail, and a second release does nothing. The syncs move ownership for as long as the mapping
  * lives; for a coherent device that has not bounced they cost one comparison.
  */
-import type { DmaAddr, PhysAddr } from "../base/index.ts";
-import type { DmaAttributes } from "./attributes.ts";
+import type { DmaAddr, DmaAttributes, PhysAddr } from "../base/index.ts";
 import type { DmaDevice } from "./device.ts";
 import { badOffset, machineLacks, released } from "./errors.ts";
 import { type PageBlock, placeOf } from "./path/coherent.ts";

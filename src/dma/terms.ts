@@ -5,7 +5,7 @@
  * The public calls take them as two arguments, as Linux does; {@link termsOf} joins them, and allocates only where there
  * are attributes. A link on a plain device (coherent, trusted, not watched) is passed a direction alone, for speed.
  */
-import type { DmaAttributes } from "./attributes.ts";
+import type { DmaAttributes } from "../base/index.ts";
 import type { Direction } from "./vectors.ts";
 
 /** How memory is mapped. */

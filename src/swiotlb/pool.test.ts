@@ -2,13 +2,12 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { ByteMemory } from "../../test/models/byte-memory.ts";
-import { Counters, type Direction, deviceWrites, PhysAddr, PhysPage, Random } from "../base/index.ts";
+import { Counters, DIRECTIONS, type Direction, deviceWrites, PhysAddr, PhysPage, Random } from "../base/index.ts";
 import type { PageAllocator, PhysicalMemory } from "../platform/index.ts";
 import { BOUNCE_SET, BOUNCE_SLOT, BouncePool } from "./index.ts";
 
 const START = 0x1000_0000;
 const SLOTS = 512;
-const DIRECTIONS: readonly Direction[] = ["bidirectional", "to-device", "from-device"];
 const ANY = { minAlignMask: 0, segmentBoundaryMask: 0xffff_ffff };
 
 /** Bytes are equal; deep comparison of large arrays takes far longer. */

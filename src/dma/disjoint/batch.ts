@@ -8,7 +8,7 @@
  * Asked for on the Linux mailing lists and never built there. What is left of the reservation stays with the batch: an
  * allocator that caches ranges by size gains nothing from a returned tail.
  */
-import type { DmaAttributes } from "../attributes.ts";
+import type { DmaAttributes } from "../../base/index.ts";
 import { checkVec } from "../checks.ts";
 import type { DmaDevice } from "../device.ts";
 import type { DevicePath } from "../device-path.ts";

@@ -1,7 +1,6 @@
 /** Cuts the input of a mapping into pieces: where the way to the memory changes, and where memory is not contiguous. */
-import type { PhysAddr } from "../../base/index.ts";
+import type { DmaAttributes, PhysAddr } from "../../base/index.ts";
 import { chunksOf, eachPart } from "../../p2p/index.ts";
-import type { DmaAttributes } from "../attributes.ts";
 import type { DmaDevice } from "../device.ts";
 import { peerUnreachable } from "../errors.ts";
 import { MEMORY, type PeerRoute } from "../path/peers.ts";

@@ -9,8 +9,9 @@
  * {@link IovaRange.sync}.
  * Specified by: behaviour of Linux 7.2 two-step DMA API.
  */
+
+import type { DmaAttributes } from "../../base/index.ts";
 import { type Iova, type IovaPage, PAGE_SIZE, type PhysAddr } from "../../base/index.ts";
-import type { DmaAttributes } from "../attributes.ts";
 import { checkLength, checkLinkAddress } from "../checks.ts";
 import { badDirection, destroyMismatch, linkUnaligned, sharedForbidden, unlinkHole } from "../errors.ts";
 import type { Granules } from "../path/granules.ts";
