@@ -14,7 +14,7 @@ const FOLDERS = [
   ["dma-api", "permissions, the DMA layer, and the running kernel's DMA API", 92],
   ["nvme", "NVMe requests to PRPs and SGLs", 1],
   ["dmabuf", "shared buffers: heaps, user memory, VFIO, peers, importers", 14],
-  ["hmm", "processes, HMM and its DMA map", 15],
+  ["hmm", "processes, HMM and its DMA map", 13],
   ["tsm", "security managers of PCI devices", 1],
   ["vfio-mig", "VFIO migration: states, streams, feature calls, logs of writes", 6],
 ] as const;

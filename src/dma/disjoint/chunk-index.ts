@@ -1,13 +1,13 @@
 /**
- * What a range holds, by chunks: a chunk is a run of the range that goes on in one place, in one way.
+ * What a range holds, by chunks: a chunk is a part of the range whose memory is contiguous and reached one way.
  *
  * Idea: a sorted list cut into blocks of a bounded size. A change touches the blocks it falls into and no others, so
- * replacing one page of a mix of millions costs what it costs in a mix of ten. Chunks that go on from one another are one.
+ * replacing one page of a mix of millions costs what it costs in a mix of ten. Neighbouring chunks that continue each other are joined.
  * Promises: memory is O(chunks), never O(pages); the chunks never overlap; `set` over something replaces it.
  * Asked for on the Linux mailing lists, for memory regions that mix RAM and peers, and never built there.
  */
 
-/** A run of bytes of a range. `kind` is whatever tells the ways apart: a provider, a direction, private or shared. */
+/** A part of a range that is contiguous in memory. Bytes. `kind` tells the ways apart: a provider, a direction, private or shared. */
 export interface Chunk<Kind> {
   readonly offset: number;
   readonly length: number;
@@ -19,7 +19,7 @@ export interface Chunk<Kind> {
 const BLOCK = 64;
 
 /**
- * Which runs of an address range lie in which kind of memory: O(chunks) of memory, and a change of one chunk touches
+ * Which parts of an address range lie in which kind of memory: O(chunks) of memory, and a change of one chunk touches
  * its neighbours only.
  */
 export class ChunkIndex<Kind> {
