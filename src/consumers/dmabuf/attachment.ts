@@ -187,6 +187,7 @@ export class Attachment {
     this.#buffer.left(this);
   }
 
+  /** As {@link detach}. */
   [Symbol.dispose](): void {
     this.detach();
   }
