@@ -12,7 +12,7 @@ import { assert, type Direction } from "../../base/index.ts";
 import type { Dma, DmaVec, IovaRange } from "../../dma/index.ts";
 import { badVectors, vectorNotMapped } from "./errors.ts";
 import type { Importer } from "./importer.ts";
-import { appendRange, type BufferMapping } from "./mapping.ts";
+import { appendRange, type BufferMapping, noBytes } from "./mapping.ts";
 import { attributesOf, type RouteKind, routeOf } from "./routes.ts";
 import type { StorageVec } from "./storage.ts";
 
@@ -44,6 +44,12 @@ export function mapStorage(
   if (linuxCompatible) linkAsLinux(range, routed, direction);
   else linkAll(range, routed, direction);
   return new RangeMapping(range, routed, direction, linuxCompatible ? lengthBytes : undefined);
+}
+
+function bytesBy(routed: readonly RoutedVec[]): Record<RouteKind, number> {
+  const bytes = noBytes();
+  for (const { vec, route } of routed) bytes[route] += vec.length;
+  return bytes;
 }
 
 function bytesToTranslate(routed: readonly RoutedVec[]): number {
@@ -85,6 +91,7 @@ function linkAsLinux(range: IovaRange, routed: readonly RoutedVec[], direction: 
 class RangeMapping implements BufferMapping {
   readonly direction: Direction;
   readonly ranges: readonly DmaVec[];
+  readonly bytesBy: Readonly<Record<RouteKind, number>>;
   readonly tableEntries = 0;
   #range: IovaRange | undefined;
   /** What Linux believes to be mapped. */
@@ -95,6 +102,7 @@ class RangeMapping implements BufferMapping {
     this.direction = direction;
     this.#believed = believed;
     this.ranges = rangesOf(range.address, routed);
+    this.bytesBy = bytesBy(routed);
   }
 
   syncForCpu(): void {
@@ -147,6 +155,7 @@ export function busAddressOf({ phys, provider }: StorageVec): number {
 class VecByVec implements BufferMapping {
   readonly direction: Direction;
   readonly ranges: readonly DmaVec[];
+  readonly bytesBy: Readonly<Record<RouteKind, number>>;
   readonly tableEntries = 0;
   readonly #dma: Dma;
   readonly #mapped: { readonly address: DmaVec["address"]; readonly length: number; readonly route: RouteKind }[] = [];
@@ -154,6 +163,7 @@ class VecByVec implements BufferMapping {
   constructor(dma: Dma, importer: string, routed: readonly RoutedVec[], direction: Direction) {
     this.#dma = dma;
     this.direction = direction;
+    this.bytesBy = bytesBy(routed);
     const ranges: DmaVec[] = [];
     for (const { vec, route } of routed) {
       const { phys, length } = vec;

@@ -8,7 +8,7 @@
 import type { Direction } from "../../base/index.ts";
 import type { DmaVec } from "../../dma/index.ts";
 import { noCommonType, staleGeneration } from "./errors.ts";
-import type { BufferMapping } from "./mapping.ts";
+import { type BufferMapping, noBytes } from "./mapping.ts";
 import type { StorageVec } from "./storage.ts";
 
 /** `dma-list`: addresses for one device. `phys-list`: where it is. `private-link`: what only the two know, by name. */
@@ -39,6 +39,7 @@ export class PhysList implements BufferMapping {
   readonly direction: Direction;
   /** There are none: the addresses are the importer's own to give. */
   readonly ranges: readonly DmaVec[] = [];
+  readonly bytesBy: BufferMapping["bytesBy"] = noBytes();
   readonly tableEntries = 0;
   /** The storage as it was. */
   readonly generation: number;

@@ -1,5 +1,6 @@
 /** Shared buffers under way: moves, revocations, their races, and what happens when something fails in the middle. */
 import { describe, expect, test } from "vitest";
+import { many } from "../../../test/effort.ts";
 import { interleave } from "../../../test/models/interleaver.ts";
 import {
   fillPage,
@@ -186,7 +187,7 @@ describe("a part of a buffer moves", () => {
   });
 
   test("over and over, and no device ever reads what was left", { timeout: 60_000 }, () => {
-    const moves = Number(process.env["DMALINK_DMABUF_MOVES"] ?? 300);
+    const moves = many(200);
     const machine = sharingMachine();
     const migrating = deviceMemory(machine).allocate(64 * KiB, "system");
     number(machine, migrating.buffer.exporter.vectors());
@@ -364,7 +365,7 @@ describe("a revocation", () => {
     expect(machine.far.read(ranges)).toBeUndefined();
   });
 
-  const SEEDS = Number(process.env["DMALINK_DMABUF_SEEDS"] ?? 60);
+  const SEEDS = many(40);
   test(`races with maps, unmaps, moves and restores: ${SEEDS} orders`, () => {
     for (let seed = 1; seed <= SEEDS; seed++) race(seed);
   });
@@ -543,6 +544,7 @@ describe("one buffer, four kinds of memory", () => {
       [32, false],
     ]);
     expect(pageValues(near.read(ranges))).toEqual(counted(1, 64));
+    expect(buffer.counts.bytesBy).toEqual({ memory: 32 * 4096, "host-bridge": 16 * 4096, bus: 16 * 4096 });
     attachment.detach();
     expect(machine.counters(near).since(before).rangeInvalidations).toBe(1);
 
