@@ -1,0 +1,11 @@
+/** RDMA: regions of memory under keys, page lists, queue pairs, and transfers without scatterlists. */
+export { checkAccess, DEFAULT_ACCESS, type RegionCapabilities } from "./access.ts";
+export type { Advice, AdvisedPiece } from "./advise.ts";
+export * from "./backing.ts";
+export { type BufferLife, BufferMemory, type BufferMemoryOptions } from "./buffer-memory.ts";
+export * from "./device.ts";
+export * from "./on-demand.ts";
+export * from "./page-size.ts";
+export { PinnedMemory, type PinnedMemoryOptions } from "./pinned-memory.ts";
+export * from "./region.ts";
+export * from "./shared-buffer.ts";

@@ -1,0 +1,3 @@
+/** Formats of RDMA: access bits, page lists, keys, packets, work queues. */
+export * from "./access.ts";
+export * from "./page-list.ts";
