@@ -5,7 +5,7 @@
  * The process is the simulated one, the DMA API is dmalink's as Linux is (`linuxCompatible`, unchecked). Compared are results, lists, words,
  * accounts, notifier calls, what a child gets at a fork, and every event of the IOMMU, of the pool and of the DMA API.
  */
-import { DmaError, type DmaEvent, PAGE_SIZE, type PhysAddr, type PhysPage } from "../../src/base/index.ts";
+import { DmaError, type DmaEvent, PAGE_SIZE, type PhysPage } from "../../src/base/index.ts";
 import { HMM } from "../../src/consumers/hmm/index.ts";
 import { BufferMemory, bestPageSize, OnDemandMemory, PinnedMemory } from "../../src/consumers/rdma/index.ts";
 import type { Dma, DmaVec } from "../../src/dma/index.ts";

@@ -112,6 +112,7 @@ export class RdmaDevice {
   readonly #parts = new Keys<OnDemandBacking>();
   readonly #stopFaults: (() => void) | undefined;
   #nextDomain = 1;
+  #nextQueue = 1;
 
   /** @throws DmaError ERR_DMA_RDMA_ARGUMENT (EINVAL) for an adapter without a front door */
   constructor(options: RdmaDeviceOptions = {}) {
@@ -128,6 +129,11 @@ export class RdmaDevice {
   /** Regions that are registered. */
   get regions(): number {
     return this.#regions.size;
+  }
+
+  /** A number for a queue: 24 bits, never twice. */
+  nextQueueNumber(): number {
+    return this.#nextQueue++;
   }
 
   allocateDomain(): ProtectionDomain {

@@ -129,3 +129,16 @@ export const otherDomain = (key: number, errno: "EPERM" | "EBUSY"): DmaError =>
 /** All indexes of keys are in use. */
 export const noKeyLeft = (): DmaError =>
   new DmaError("ERR_DMA_RDMA_KEYS", "ENOMEM", "no key is left: deregister something");
+
+/** A queue that has no room for another request. */
+export const queueFull = (what: string, slots: number): DmaError =>
+  new DmaError(
+    "ERR_DMA_RDMA_QUEUE_FULL",
+    "ENOMEM",
+    `the ${what} has no free slot of its ${slots}: take completions first`,
+    { slots },
+  );
+
+/** A request, or a change of state, that the state of a queue pair does not allow. */
+export const badState = (what: string, state: string): DmaError =>
+  new DmaError("ERR_DMA_RDMA_STATE", "EINVAL", `a queue pair that is ${state} takes no ${what}`, { state });

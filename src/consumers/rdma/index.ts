@@ -3,9 +3,11 @@ export { checkAccess, DEFAULT_ACCESS, type RegionCapabilities } from "./access.t
 export type { Advice, AdvisedPiece } from "./advise.ts";
 export * from "./backing.ts";
 export { type BufferLife, BufferMemory, type BufferMemoryOptions } from "./buffer-memory.ts";
+export * from "./completion-queue.ts";
 export * from "./device.ts";
 export * from "./on-demand.ts";
 export * from "./page-size.ts";
 export { PinnedMemory, type PinnedMemoryOptions } from "./pinned-memory.ts";
+export * from "./queue-pair.ts";
 export * from "./region.ts";
 export * from "./shared-buffer.ts";
