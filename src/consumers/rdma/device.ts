@@ -126,6 +126,19 @@ export class RdmaDevice {
     this.#stopFaults = adapter?.onPageFault((fault) => this.#serve(fault, FAULT_TRIES));
   }
 
+  /** A key for who fills page lists by itself. @throws DmaError ERR_DMA_RDMA_KEYS (ENOMEM) */
+  reserveKey(): number {
+    const key = this.#regions.take();
+    if (key === undefined) throw noKeyLeft();
+    return key;
+  }
+
+  /** Gives such a key back, with the variant that it has by now. */
+  releaseKey(key: number): void {
+    this.adapter?.removeRegion(key);
+    this.#regions.giveBack(key);
+  }
+
   /** Regions that are registered. */
   get regions(): number {
     return this.#regions.size;

@@ -142,3 +142,19 @@ export const queueFull = (what: string, slots: number): DmaError =>
 /** A request, or a change of state, that the state of a queue pair does not allow. */
 export const badState = (what: string, state: string): DmaError =>
   new DmaError("ERR_DMA_RDMA_STATE", "EINVAL", `a queue pair that is ${state} takes no ${what}`, { state });
+
+/** Memory of another device that this one has no way to. */
+export const peerMemoryOutOfReach = (device: string, phys: number): DmaError =>
+  new DmaError("ERR_DMA_RDMA_PEER", "EREMOTEIO", `${device} has no way to the peer memory at ${hex(phys)}`, {
+    device,
+    phys,
+  });
+
+/** Transfers have taken all regions of a pool. */
+export const poolEmpty = (needed: number, available: number): DmaError =>
+  new DmaError(
+    "ERR_DMA_RDMA_POOL",
+    "EAGAIN",
+    `${needed} regions are needed and ${available} are free: come again when a transfer is done`,
+    { needed, available },
+  );

@@ -10,4 +10,6 @@ export * from "./page-size.ts";
 export { PinnedMemory, type PinnedMemoryOptions } from "./pinned-memory.ts";
 export * from "./queue-pair.ts";
 export * from "./region.ts";
+export { RegistrationPool, type RegistrationPoolOptions, type TransferRegions } from "./registration-pool.ts";
 export * from "./shared-buffer.ts";
+export * from "./transfer.ts";
