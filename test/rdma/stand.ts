@@ -128,7 +128,9 @@ export class Pair {
     this.b = new Side(this.wire, 2, options.b);
   }
 
-  connect(options: { reliable?: boolean; mtuBytes?: number; notReadyRetries?: number; retries?: number } = {}): [End, End] {
+  connect(
+    options: { reliable?: boolean; mtuBytes?: number; notReadyRetries?: number; retries?: number } = {},
+  ): [End, End] {
     const ends = [this.a, this.b].map((side) => {
       const queue = new CompletionQueue(side.device, 256);
       const reliable = options.reliable ?? true;

@@ -7,7 +7,7 @@ import { UserAddr } from "../../src/platform/index.ts";
 import { ALL, at, type End, firstDifference, Pair, START } from "./stand.ts";
 
 /** Bytes that each kind of transfer moves: DMALINK_RDMA_BYTES for a long run. */
-const BYTES = Number(process.env["DMALINK_RDMA_BYTES"] ?? 2 ** 20);
+const BYTES = Number(process.env["DMALINK_RDMA_BYTES"] ?? 2 ** 18);
 const MESSAGE = 2 ** 16;
 
 const BAD_WIRE: Partial<WireOptions> = { seed: 7, lost: 15, late: 20, doubled: 10, damaged: 5 };
@@ -142,7 +142,9 @@ describe("two machines exchange data by write, read, send and atomic operations"
         const bytes = random.below(3000);
         return { address: START + random.below(length - bytes), length: bytes, key: own!.key };
       });
-      const sent = pieces.flatMap((piece) => [...source.subarray(piece.address - START, piece.address - START + piece.length)]);
+      const sent = pieces.flatMap((piece) => [
+        ...source.subarray(piece.address - START, piece.address - START + piece.length),
+      ]);
       const place = random.below(length - sent.length);
       a.pair.send({ work: "write", id: i, pieces, remoteAddress: START + place, remoteKey: theirs!.key });
       expect(pair.next(a.queue).status).toBe("success");

@@ -6,6 +6,7 @@ export { type BufferLife, BufferMemory, type BufferMemoryOptions } from "./buffe
 export * from "./completion-queue.ts";
 export * from "./device.ts";
 export * from "./on-demand.ts";
+export { type BlockedRuns, eachBlock } from "./page-list.ts";
 export * from "./page-size.ts";
 export { PinnedMemory, type PinnedMemoryOptions } from "./pinned-memory.ts";
 export * from "./queue-pair.ts";

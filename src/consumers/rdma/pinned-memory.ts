@@ -8,7 +8,7 @@
  * Not for: pages that come when they are needed (on-demand.ts); keys (memory-region.ts).
  * Specified by: behaviour of Linux 7.2 ib_umem_get, ib_umem_release; judged by test/golden (umem).
  */
-import { PAGE_SIZE, type PhysAddr, type PhysPage } from "../../base/index.ts";
+import { PAGE_SIZE, type PhysAddr, PhysPage } from "../../base/index.ts";
 import type { Dma, DmaVec, PhysVec, ScatterlistMapping } from "../../dma/index.ts";
 import { ACCESS, isWritableAccess } from "../../layouts/rdma/index.ts";
 import { UserAddr, type UserMemory, type UserProcess } from "../../platform/index.ts";
@@ -179,7 +179,7 @@ function pinAll(memory: UserMemory, first: number, count: number, write: boolean
       const got = memory.pin(UserAddr((first + done) * PAGE_SIZE), asked, batch, 0, options);
       for (let i = 0; i < got; i++) {
         const phys = (batch[i]! * PAGE_SIZE) as PhysAddr;
-        if (open && open.phys + open.length === phys && open.length < longest && isSameMemory(memory, phys)) {
+        if (open && open.phys + open.length === phys && open.length < longest && isSameMemory(memory, dma, phys)) {
           open.length += PAGE_SIZE;
         } else {
           open = { phys, length: PAGE_SIZE };
@@ -195,10 +195,12 @@ function pinAll(memory: UserMemory, first: number, count: number, write: boolean
   return runs;
 }
 
-/** The page and the one before it are of one owner: runs never mix memory of the system with that of devices. */
-function isSameMemory(memory: UserMemory, phys: number): boolean {
-  const page = (phys / PAGE_SIZE) as PhysPage;
-  return memory.pages.ownerOf(page) === memory.pages.ownerOf((page - 1) as PhysPage);
+/** The page and the one before it are of one owner: runs never mix memory of the system with that of devices, nor of two. */
+function isSameMemory(memory: UserMemory, dma: Dma | undefined, phys: PhysAddr): boolean {
+  const before = (phys - PAGE_SIZE) as PhysAddr;
+  const peers = dma?.device.machine.peers;
+  if (peers && peers.providerOf(phys) !== peers.providerOf(before)) return false;
+  return memory.pages.ownerOf(PhysPage.of(phys)) === memory.pages.ownerOf(PhysPage.of(before));
 }
 
 function unpinRuns(memory: UserMemory, runs: readonly PhysVec[], dirty: boolean): void {
