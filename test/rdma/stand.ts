@@ -29,6 +29,28 @@ export const ALL: number = ACCESS.localWrite | ACCESS.remoteWrite | ACCESS.remot
 export const START: UserAddr = UserAddr(2 ** 32);
 export const at = (page: number): UserAddr => UserAddr(START + page * PAGE_SIZE);
 
+/** Calls `step` before every entry that is linked in two steps, or mapped in one, in a domain. */
+export function beforeEachMap(domain: DmaDomain, step: () => void): void {
+  const { map, openLinks } = domain;
+  domain.map = (...args) => {
+    step();
+    return map.apply(domain, args);
+  };
+  domain.openLinks = () => {
+    const links = openLinks.call(domain);
+    return new Proxy(links, {
+      get: (target, name) => {
+        const value = Reflect.get(target, name, target);
+        if (typeof value !== "function") return value;
+        return (...args: unknown[]) => {
+          if (String(name).startsWith("map")) step();
+          return value.apply(target, args);
+        };
+      },
+    });
+  };
+}
+
 /** First byte that differs; -1: none. */
 export function firstDifference(found: Uint8Array, expected: Uint8Array): number {
   if (found.length !== expected.length) return Math.min(found.length, expected.length);

@@ -7,7 +7,7 @@ import { UserAddr } from "../../src/platform/index.ts";
 import { ALL, at, type End, firstDifference, Pair, START } from "./stand.ts";
 
 /** Bytes that each kind of transfer moves: DMALINK_RDMA_BYTES for a long run. */
-const BYTES = Number(process.env["DMALINK_RDMA_BYTES"] ?? 2 ** 18);
+const BYTES = Number(process.env["DMALINK_RDMA_BYTES"] ?? 2 ** 17);
 const MESSAGE = 2 ** 16;
 
 const BAD_WIRE: Partial<WireOptions> = { seed: 7, lost: 15, late: 20, doubled: 10, damaged: 5 };

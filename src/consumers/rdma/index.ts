@@ -2,10 +2,12 @@
 export { checkAccess, DEFAULT_ACCESS, type RegionCapabilities } from "./access.ts";
 export type { Advice, AdvisedPiece } from "./advise.ts";
 export * from "./backing.ts";
+export { BufferBacking, type BufferBackingOptions } from "./buffer-backing.ts";
 export { type BufferLife, BufferMemory, type BufferMemoryOptions } from "./buffer-memory.ts";
 export * from "./completion-queue.ts";
 export * from "./device.ts";
 export * from "./on-demand.ts";
+export { OnDemandBacking, type OnDemandBackingOptions } from "./on-demand-backing.ts";
 export { type BlockedRuns, eachBlock } from "./page-list.ts";
 export * from "./page-size.ts";
 export { PinnedMemory, type PinnedMemoryOptions } from "./pinned-memory.ts";
