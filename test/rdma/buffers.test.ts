@@ -89,9 +89,8 @@ function connected(life: BufferLife, pages = 4) {
   };
   const content = (): Uint8Array => {
     const bytes = new Uint8Array(pages * PAGE_SIZE);
-    buffer.place.forEach((phys, i) =>
-      y.side.host.machine.memory.read(phys, bytes.subarray(i * PAGE_SIZE, (i + 1) * PAGE_SIZE)),
-    );
+    for (const [i, phys] of buffer.place.entries())
+      y.side.host.machine.memory.read(phys, bytes.subarray(i * PAGE_SIZE, (i + 1) * PAGE_SIZE));
     return bytes;
   };
   return { pair, x, y, buffer, region, write, content, places };

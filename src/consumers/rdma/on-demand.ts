@@ -7,7 +7,7 @@
  * then unmaps, then forgets the pages: in this order no moment is unsafe.
  * Promises: the device never reaches a page that the process has lost. A page that is mapped costs nothing to map again, nor does a
  * right to write that comes later. A failed fault leaves what was there.
- * Not for: page lists and keys (memory-region.ts).
+ * Not for: page lists and keys (region.ts).
  * Specified by: behaviour of Linux 7.2 ib_umem_odp; judged by test/golden (umem). Linux walks right into the region's words, and counts
  * them by 4 KiB where the map counts huge pages: only with `linuxCompatible`.
  */

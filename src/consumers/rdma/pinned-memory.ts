@@ -5,7 +5,7 @@
  * they lie side by side; then all are mapped at once. Peer memory may lie between: each run is mapped for what it is.
  * Promises: a failure at any step leaves nothing pinned, charged or mapped. Whatever the process does with the range meanwhile, the
  * device keeps the pages that it has. Pages that are registered twice count twice.
- * Not for: pages that come when they are needed (on-demand.ts); keys (memory-region.ts).
+ * Not for: pages that come when they are needed (on-demand.ts); keys (region.ts).
  * Specified by: behaviour of Linux 7.2 ib_umem_get, ib_umem_release; judged by test/golden (umem).
  */
 import { PAGE_SIZE, type PhysAddr, PhysPage } from "../../base/index.ts";

@@ -31,8 +31,6 @@ const OPTIONAL_FIRST = 0x10_0000;
 /** The bit behind the last that may be ignored. */
 const OPTIONAL_END = 0x4000_0000;
 
-/** Bits that a device has to know: whatever is set here and not in {@link ACCESS} is an error. */
-export const MANDATORY_MASK: number = OPTIONAL_FIRST - 1;
 /** Bits that a device may ignore. */
 export const OPTIONAL_MASK: number = OPTIONAL_END - OPTIONAL_FIRST;
 /** All that verbs know, wishes included. */

@@ -8,7 +8,6 @@ import {
   KEY,
   KLM_BYTES,
   KNOWN_ACCESS,
-  MOST_PIECES,
   MTT,
   MTT_BYTES,
   OPERATION,
@@ -126,7 +125,7 @@ describe("work queues", () => {
       remoteKey: 0xffff_ffff,
       compare: 1n,
       swapOrAdd: 2n,
-      pieces: Array.from({ length: MOST_PIECES }, (_, i) => ({ address: 2 ** 40 + i, length: i, key: i })),
+      pieces: Array.from({ length: 33 }, (_, i) => ({ address: 2 ** 40 + i, length: i, key: i })),
     };
     expect(writeWork(entry)).toHaveLength(WORK_BYTES);
     expect(readWork(writeWork(entry))).toEqual(entry);

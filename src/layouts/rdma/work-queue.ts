@@ -11,7 +11,7 @@ export const WORK_BYTES = 576;
 /** Bytes of a slot of a completion queue. */
 export const COMPLETION_BYTES = 32;
 /** Pieces that fit into one work request. */
-export const MOST_PIECES = 33;
+const MOST_PIECES = 33;
 
 /** The key that stands for all addresses of the device itself, for requests of the kernel: never for a peer. */
 export const LOCAL_DMA_KEY = 0xff;

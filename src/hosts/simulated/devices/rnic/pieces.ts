@@ -6,19 +6,23 @@ import type { Outcome, RnicRegions } from "./regions.ts";
 export const piecesLength = (pieces: readonly WorkPiece[]): number =>
   pieces.reduce((sum, { length }) => sum + length, 0);
 
-/**
- * Moves bytes between `bytes` and [offset, + its length) of the pieces. Keys are checked for each piece that is touched.
- *
- * @param asked access bits that each piece's region must have
- */
+/** Pieces to access, and as whom. */
+export interface PiecesAccess {
+  readonly regions: RnicRegions;
+  readonly pieces: readonly WorkPiece[];
+  /** Of the queue pair. */
+  readonly domain: number;
+  /** Access bits that each piece's region must have. */
+  readonly asked: number;
+  /** `gather`: from the pieces; `scatter`: into them. */
+  readonly way: "gather" | "scatter";
+}
+
+/** Moves bytes between `bytes` and [offset, + its length) of the pieces. Keys are checked for each piece that is touched. */
 export function movePieces(
-  regions: RnicRegions,
-  pieces: readonly WorkPiece[],
-  domain: number,
-  asked: number,
+  { regions, pieces, domain, asked, way }: PiecesAccess,
   offset: number,
   bytes: Uint8Array,
-  way: "gather" | "scatter",
 ): Outcome {
   let start = 0;
   for (const { address, length, key } of pieces) {

@@ -21,33 +21,12 @@ import type {
 } from "../../../../platform/index.ts";
 import type { DevicePort } from "../../device.ts";
 import type { RnicCompletions } from "./completions.ts";
+import type { OutgoingPacket, QueuePairCore } from "./core.ts";
 import type { RnicFaults } from "./faults.ts";
 import type { RnicRegions } from "./regions.ts";
 import { Requester } from "./requester.ts";
 import { Responder } from "./responder.ts";
 import type { Wire } from "./wire.ts";
-
-/** A packet without what its queue pair adds. */
-export type OutgoingPacket = Omit<Packet, "transport" | "destination">;
-
-/** What both sides of a queue pair have of it. */
-export interface QueuePairCore {
-  readonly context: QueuePairContext;
-  readonly connection: QueuePairConnection;
-  readonly regions: RnicRegions;
-  readonly faults: RnicFaults;
-  readonly clock: Clock;
-  readonly maxMessageBytes: number;
-  readonly maySend: boolean;
-  readonly counts: { timeouts: number };
-  send(packet: OutgoingPacket): void;
-  readSend(index: number): WorkEntry | undefined;
-  /** The next receive, taken out of the ring; undefined if there is none. */
-  nextReceive(): WorkEntry | undefined;
-  complete(which: "send" | "receive", entry: Omit<CompletionEntry, "phase" | "queuePair">): void;
-  /** Into the error state: everything that waits ends as flushed. */
-  fail(): void;
-}
 
 /** The parts of the adapter that a queue pair uses. */
 export interface QueuePairParts {

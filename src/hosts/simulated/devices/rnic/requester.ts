@@ -19,8 +19,8 @@ import {
   type WorkEntry,
 } from "../../../../layouts/rdma/index.ts";
 import type { Timer } from "../../../../platform/index.ts";
+import type { QueuePairCore } from "./core.ts";
 import { movePieces, piecesLength } from "./pieces.ts";
-import type { QueuePairCore } from "./queue-pair.ts";
 import type { Outcome } from "./regions.ts";
 
 const O = OPERATION;
@@ -163,8 +163,7 @@ export class Requester {
     while (current.sent < current.packets && current.sent < current.answered + WINDOW) {
       const at = current.sent * mtuBytes;
       const payload = new Uint8Array(Math.min(mtuBytes, current.length - at));
-      const { regions, context } = this.#core;
-      const outcome = movePieces(regions, current.entry.pieces, context.domain, 0, at, payload, "gather");
+      const outcome = this.#move(current.entry, 0, "gather", at, payload);
       if (outcome === "absent") {
         this.#waitForPage(epoch, () => this.#sendMore(current, epoch));
         return;
@@ -300,8 +299,12 @@ export class Requester {
   }
 
   #scatter(entry: WorkEntry, at: number, bytes: Uint8Array): Outcome {
+    return this.#move(entry, ACCESS.localWrite, "scatter", at, bytes);
+  }
+
+  #move({ pieces }: WorkEntry, asked: number, way: "gather" | "scatter", at: number, bytes: Uint8Array): Outcome {
     const { regions, context } = this.#core;
-    return movePieces(regions, entry.pieces, context.domain, ACCESS.localWrite, at, bytes, "scatter");
+    return movePieces({ regions, pieces, domain: context.domain, asked, way }, at, bytes);
   }
 
   #waitForPage(epoch: number, goOn: () => void): void {

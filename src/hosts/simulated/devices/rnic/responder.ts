@@ -19,8 +19,8 @@ import {
   WORK,
   type WorkEntry,
 } from "../../../../layouts/rdma/index.ts";
+import type { QueuePairCore } from "./core.ts";
 import { movePieces, piecesLength } from "./pieces.ts";
-import type { QueuePairCore } from "./queue-pair.ts";
 import type { Outcome } from "./regions.ts";
 
 const O = OPERATION;
@@ -190,9 +190,9 @@ export class Responder {
   #intoReceive({ received, length }: Incoming, payload: Uint8Array): Outcome | "too-long" {
     if (received + payload.length > length) return "too-long";
     const { regions, context } = this.#core;
-    return this.#asked(
-      movePieces(regions, this.#receive!.pieces, context.domain, ACCESS.localWrite, received, payload, "scatter"),
-    );
+    const { pieces } = this.#receive!;
+    const access = { regions, pieces, domain: context.domain, asked: ACCESS.localWrite, way: "scatter" } as const;
+    return this.#asked(movePieces(access, received, payload));
   }
 
   #intoRegion({ received, length, address, key }: Incoming, payload: Uint8Array): Outcome | "too-long" {
