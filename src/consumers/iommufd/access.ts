@@ -90,6 +90,8 @@ export class Access implements IommufdObject {
         if (area.isClosed) throw notMapped(first, length, "the area is being made");
         if (area.refusesAccess || !isOfWholePages(area, first, end, last))
           throw badArgument("the area goes, or its pages are not whole");
+        if (!(write ? area.access.write : area.access.read))
+          throw noPermission(`the area may not be ${write ? "written" : "read"}`);
         const [from, to] = [area.indexAt(first), area.indexAt(end)];
         for (const page of area.memory.hold(from, to, write)) pages.push(page);
         area.accesses++;

@@ -50,6 +50,9 @@ export interface UserTable {
   destroy(): void;
 }
 
+/** Bytes of the smallest page of a table: what its addresses are multiples of. */
+export const smallestPageOf = (table: UserTable): number => Number(table.pageSizes & -table.pageSizes);
+
 /** What devices may do in a mapping. */
 export interface TableAccess {
   readonly read: boolean;

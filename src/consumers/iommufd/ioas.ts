@@ -21,7 +21,7 @@ import {
   notMapped,
   wraps,
 } from "./errors.ts";
-import type { IovaRange, TableAccess, UserTable } from "./hardware.ts";
+import { type IovaRange, smallestPageOf, type TableAccess, type UserTable } from "./hardware.ts";
 import type { MappedMemory } from "./memory.ts";
 import type { IommufdObject } from "./objects.ts";
 import { findFree, idealAlignment, LAST_IOVA, Reservations, SortedRanges } from "./ranges.ts";
@@ -328,7 +328,7 @@ export class Ioas implements IommufdObject {
   /** @throws DmaError ERR_DMA_IOVA_RANGE (EADDRINUSE): the alignment is as before */
   #recalculate(): void {
     let alignment = this.#largePages ? 1 : PAGE_SIZE;
-    for (const table of this.tables) alignment = Math.max(alignment, table.unitBytes);
+    for (const table of this.tables) alignment = Math.max(alignment, smallestPageOf(table));
     for (const access of this.accesses) alignment = Math.max(alignment, access.alignment);
     if (alignment > this.alignment) this.#refuseUnaligned(alignment);
     this.alignment = alignment;
@@ -352,7 +352,7 @@ export class Ioas implements IommufdObject {
    * @throws DmaError ERR_DMA_IOVA_RANGE (EADDRINUSE) if areas do not fit it; EINVAL; what filling it says; all is as before
    */
   addTable(table: UserTable): void {
-    const alignment = Math.max(table.unitBytes, this.alignment);
+    const alignment = Math.max(smallestPageOf(table), this.alignment);
     if (alignment > PAGE_SIZE) throw badArgument(`pages of ${alignment} bytes are larger than the CPU's`);
     if (alignment !== this.alignment) this.#refuseUnaligned(alignment);
     const { first, last } = table.aperture;

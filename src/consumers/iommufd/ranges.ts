@@ -129,7 +129,7 @@ export function idealAlignment(address: bigint, length: bigint): bigint {
 }
 
 /** `start` moved up to the alignment and offset, if `length` fits before `last`. */
-function fit(start: bigint, last: bigint, length: bigint, alignment: bigint, offset: bigint): bigint | undefined {
+function fitted(start: bigint, last: bigint, length: bigint, alignment: bigint, offset: bigint): bigint | undefined {
   const up = start + alignment - 1n;
   if (up > LAST_IOVA) return undefined;
   const aligned = (up & -alignment) | offset;
@@ -155,7 +155,7 @@ export function findFree(space: SearchSpace, address: bigint, length: bigint, al
     const first = window.first < FIRST_SEARCHED ? FIRST_SEARCHED : window.first;
     const last = window.last > LAST_SEARCHED ? LAST_SEARCHED : window.last;
     if (first > last) continue;
-    const start = fit(first, last, length, alignment, offset);
+    const start = fitted(first, last, length, alignment, offset);
     if (start === undefined) continue;
     const found = findGap(space, start, last, length, alignment, offset);
     if (found !== undefined) return found;
@@ -187,7 +187,7 @@ function findGap(
     let gapLast = area && area.first <= last ? area.first - 1n : last;
     const next = reserved.nextFrom(at);
     if (next !== undefined && next <= gapLast) gapLast = next - 1n;
-    const found = fit(at, gapLast, length, alignment, offset);
+    const found = fitted(at, gapLast, length, alignment, offset);
     if (found !== undefined) return found;
     at = gapLast + 1n;
   }
