@@ -116,10 +116,11 @@ class MockViommu implements ViommuDriver {
   readonly answer?: Uint8Array;
   readonly eventTypes: readonly number[] = [TYPE.events];
   readonly invalidation: InvalidationTarget;
-  readonly devices = new Map<bigint, MockDevice>();
+  readonly #devices: (virtualId: bigint) => UserDevice | undefined;
   readonly #queues = [false, false];
 
-  constructor(data: VendorData | undefined) {
+  constructor(data: VendorData | undefined, devices: (virtualId: bigint) => UserDevice | undefined) {
+    this.#devices = devices;
     if (data) {
       const bytes = data.read(8, 24);
       bytes.copyWithin(4, 0, 4);
@@ -144,10 +145,10 @@ class MockViommu implements ViommuDriver {
     for (const entry of entries) {
       const view = new DataView(entry.buffer);
       const [flags, id, slot] = [view.getUint32(0, true), view.getUint32(4, true), view.getUint32(8, true)];
-      const device = this.devices.get(BigInt(id));
+      const device = this.#devices(BigInt(id));
       if ((flags & ~1) !== 0) return { done, refused: refuse("EOPNOTSUPP", `flags ${flags}`) };
       if (slot > 3) return { done, refused: refuse("EINVAL", `slot ${slot}`) };
-      if (!device) return { done, refused: refuse("EINVAL", `no device ${id}`) };
+      if (!(device instanceof MockDevice)) return { done, refused: refuse("EINVAL", `no device ${id}`) };
       device.cache.one(flags, slot);
       done++;
     }
@@ -219,8 +220,13 @@ export class MockDevice implements UserDevice {
     return new MockNested(data);
   }
 
-  openViommu(_type: number, _parent: UserTable, data: VendorData | undefined): ViommuDriver {
-    return new MockViommu(data);
+  openViommu(
+    _type: number,
+    _parent: UserTable,
+    data: VendorData | undefined,
+    devices: (virtualId: bigint) => UserDevice | undefined,
+  ): ViommuDriver {
+    return new MockViommu(data, devices);
   }
 
   attach(pasid: number, table: UserTable | NestedTable, viommu: ViommuBond | undefined): void {

@@ -164,7 +164,10 @@ const ifDone = (ret: number, fields: () => Answer): Answer => (ret >= 0 ? { ret,
 function raw(stand: Stand, line: Line, person: Person): Answer {
   const file = stand.iommufd(line, person);
   const given = bytesOf(line["bytes"] as string);
-  const bytes = new Uint8Array(Math.max(given.length, num(line["zeroPaddedTo"])));
+  // Longer than what the line shows, and not said to be zero: it is not.
+  const size = given.length < 4 ? 0 : new DataView(given.buffer).getUint32(0, true);
+  const padded = num(line["zeroPaddedTo"]);
+  const bytes = new Uint8Array(Math.max(given.length, padded, size)).fill(padded > 0 ? 0 : 0xff);
   bytes.set(given);
   const view = new DataView(bytes.buffer);
   const [fdAt, newFdAt] = [line["fdAt"] as number | undefined, line["newFdAt"] as number | undefined];
@@ -207,13 +210,14 @@ function getDirty(stand: Stand, line: Line, person: Person): Answer {
     data: address,
   });
   if (!("dirty" in line)) return { ret };
+  const shown = line["prefill"] === undefined ? bits : Number((length + pageBytes - 1n) / pageBytes);
   const set: number[] = [];
   const page = new Uint8Array(4096);
   for (let at = 0; at < bytes; at += 4096) {
     if (stand.world.pageAt(person, address + at) < 0) continue;
     memory.read((address + at) as never, page);
     page.forEach((byte, i) => {
-      for (let bit = 0; bit < 8; bit++) if ((byte >> bit) & 1) set.push((at + i) * 8 + bit);
+      for (let bit = 0; bit < 8; bit++) if ((byte >> bit) & 1 && (at + i) * 8 + bit < shown) set.push((at + i) * 8 + bit);
     });
   }
   return { ret, dirty: runsOf(set) };
@@ -246,8 +250,8 @@ function deviceWrites(stand: Stand, line: Line, person: Person): Answer {
   if (!table.tracksDirty || !table.isTracking) return { ret: -22 };
   let marked = 0;
   for (const [first, count] of line["pages"] as [number, number][])
-    for (let page = first; page < first + count; page++)
-      if (table.soil(Math.floor((iova + page * pageBytes) / table.unitBytes))) marked++;
+    for (let page = first; page < first + count; page++, marked++)
+      table.soil(Math.floor((iova + page * pageBytes) / table.unitBytes));
   return { ret: 0, marked };
 }
 
@@ -259,11 +263,13 @@ function mockDevice(stand: Stand, line: Line, person: Person): Answer {
     iommufd.unbind(stub.device);
   });
   const ret = answerOf(() => {
-    iommufd.objects.add(stub);
+    iommufd.objects.reserve(stub);
     stub.device = iommufd.bind(mock);
     try {
       hwpt = iommufd.attach(stub.device, num(line["pt"])).id;
+      iommufd.objects.publish(stub);
     } catch (error) {
+      iommufd.objects.publish(stub);
       iommufd.objects.remove(stub);
       throw error;
     }
@@ -338,7 +344,10 @@ function accessPin(stand: Stand, line: Line, person: Person): Answer {
   if (line["va"] !== undefined) {
     const va = Number(line["va"]);
     const at = pages.findIndex((page, i) => page !== stand.world.pageAt(person, va + i * 4096));
-    if (at >= 0) return { ret, va: `page ${at} is another` };
+    if (at >= 0) {
+      judged.access.unpin(iova, length);
+      return { ret: -52 };
+    }
   }
   const item = judged.next++;
   judged.items.set(item, { iova, length });
@@ -374,6 +383,14 @@ const OPERATIONS: Readonly<Record<string, Operation>> = {
   },
   memfd: ({ world }, line) => {
     world.memfd(line);
+    return {};
+  },
+  cpuFill: (_stand, line, person) => {
+    const bytes = new Uint8Array(Number(line["len"]));
+    bytes.forEach((_byte, i) => {
+      bytes[i] = (num(line["seed"]) + 7 * i + 13 * (i >> 8)) & 255;
+    });
+    person.process.memory.write(Number(line["va"]) as never, bytes);
     return {};
   },
   memUnmap: (_stand, line, person) => {
@@ -489,9 +506,11 @@ const OPERATIONS: Readonly<Record<string, Operation>> = {
   }),
   reserve: (stand, line, person) => ({
     ret: answerOf(() => {
-      const start = big(line["start"]);
+      const [start, length] = [big(line["start"]), big(line["len"])];
+      if (length === 0n) return -22;
+      if (start + length - 1n > 2n ** 64n - 1n) return -75;
       const ioas = stand.iommufd(line, person).iommufd.ioas(num(line["ioas"]));
-      ioas.reserve(start, start + big(line["len"]) - 1n);
+      ioas.reserve(start, start + length - 1n);
       return 0;
     }),
   }),
@@ -575,7 +594,10 @@ const OPERATIONS: Readonly<Record<string, Operation>> = {
   invalidate: (stand, line, person) => {
     const { ret, get } = request(stand.iommufd(line, person), "invalidate", person, {
       hwpt_id: num(line["id"]),
-      data_uptr: dataPointer(person, line["entries"] as string | undefined, line["badPointer"] === 1),
+      data_uptr:
+        line["entries"] === undefined && line["badPointer"] === undefined
+          ? 0
+          : dataPointer(person, line["entries"] as string | undefined, line["badPointer"] === 1),
       data_type: num(line["type"]),
       entry_len: num(line["entryLen"]),
       entry_num: num(line["n"]),

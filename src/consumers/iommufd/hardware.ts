@@ -162,7 +162,13 @@ export interface UserDevice {
   /** Types of virtual IOMMUs that can be made. */
   readonly viommuTypes?: readonly number[];
   /** Absent: no virtual IOMMU is known. @throws DmaError EOPNOTSUPP, EINVAL */
-  openViommu?(type: number, parent: UserTable, data: VendorData | undefined): ViommuDriver;
+  openViommu?(
+    type: number,
+    parent: UserTable,
+    data: VendorData | undefined,
+    /** The device that the guest knows by a number. */
+    devices: (virtualId: bigint) => UserDevice | undefined,
+  ): ViommuDriver;
   /**
    * From now on requests, with `pasid` if it is not 0, are translated by `table`. Of a nested table `viommu` is the one
    * that it belongs to.

@@ -367,7 +367,7 @@ const MOST_ENTRIES = 2 ** 19;
 function invalidate(iommufd: Iommufd, call: CallStruct, count: number): number {
   mustBeZero(call, "__reserved");
   const bytes = call.get("entry_len");
-  if (count > 0 && (bytes === 0 || bytes > MOST_ENTRY_BYTES || count > MOST_ENTRIES))
+  if (count > 0 && (call.get64("data_uptr") === 0n || bytes === 0 || bytes > MOST_ENTRY_BYTES || count > MOST_ENTRIES))
     throw badArgument(`${count} entries of ${bytes} bytes`);
   const target = iommufd.invalidationTarget(call.get("hwpt_id"));
   if (target.type !== call.get("data_type")) throw badArgument(`entries of type ${call.get("data_type")}`);

@@ -418,7 +418,10 @@ export class Iommufd implements OpenFile {
       throw notSupported(`virtual IOMMUs of type ${type}`);
     const parent = this.pagingHwpt(hwptId);
     if (!parent.isNestParent) throw badArgument("the table was not made as a parent", { hwptId });
-    return this.objects.add(new Viommu(parent, device.hardware.openViommu(type, parent.table, data)));
+    const devices = (virtualId: bigint): UserDevice | undefined => viommu?.devices.get(virtualId)?.device.hardware;
+    let viommu: Viommu | undefined;
+    viommu = new Viommu(parent, device.hardware.openViommu(type, parent.table, data, devices));
+    return this.objects.add(viommu);
   }
 
   /** @throws DmaError ENOENT; EEXIST if the device or the number is taken; EINVAL for a device behind another IOMMU */
@@ -448,7 +451,7 @@ export class Iommufd implements OpenFile {
     const viommu = this.objects.of("viommu", viommuId) as Viommu;
     const { queues } = viommu.driver;
     if (!queues || queues.type !== type) throw notSupported(`hardware queues of type ${type}`);
-    const queue = this.objects.add(new HardwareQueue());
+    const queue = this.objects.reserve(new HardwareQueue());
     const access = this.objects.add(new Access({ pins: true }));
     const offset = iova % 4096n;
     const first = iova - offset;
@@ -476,9 +479,11 @@ export class Iommufd implements OpenFile {
         this.#hardwareQueues.delete(queue);
         undo();
       });
+      this.objects.publish(queue);
       return queue;
     } catch (error) {
       undo();
+      this.objects.publish(queue);
       this.objects.remove(queue);
       throw error;
     }

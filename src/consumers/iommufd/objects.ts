@@ -34,6 +34,8 @@ export interface IommufdObject {
 /** Objects by id. */
 export class ObjectTable {
   readonly #objects = new Map<number, IommufdObject | "tombstone">();
+  /** Those that have an id and cannot be found yet. */
+  readonly #hidden = new Set<IommufdObject>();
   /** No id below is free. */
   #lowest = 1;
 
@@ -57,10 +59,21 @@ export class ObjectTable {
     return object;
   }
 
+  /** Takes it in, and nobody finds it before {@link publish}. */
+  reserve<Kind extends IommufdObject>(object: Kind): Kind {
+    this.#hidden.add(object);
+    return this.add(object);
+  }
+
+  /** It can be found from now on. */
+  publish(object: IommufdObject): void {
+    this.#hidden.delete(object);
+  }
+
   /** The object of this id; undefined: none. */
   get(id: number): IommufdObject | undefined {
     const object = this.#objects.get(id);
-    return typeof object === "object" ? object : undefined;
+    return typeof object === "object" && !this.#hidden.has(object) ? object : undefined;
   }
 
   /** @throws DmaError ERR_DMA_IOMMUFD_OBJECT (ENOENT) */
