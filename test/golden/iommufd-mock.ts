@@ -4,7 +4,9 @@
  *
  * Page tables are dmalink's own; what stands here is only how these devices behave.
  */
-import { DmaError, type Errno } from "../../src/base/index.ts";
+
+import type { DmaError, Errno, PhysPage } from "../../src/base/index.ts";
+import type { PageFault } from "../../src/consumers/iommufd/index.ts";
 import {
   DomainTable,
   driverRefused,
@@ -21,9 +23,7 @@ import {
 } from "../../src/consumers/iommufd/index.ts";
 import { PagingDomain } from "../../src/iommu/index.ts";
 import { amdV1, type TableLayout, vtdSecondStage } from "../../src/layouts/pagetable/index.ts";
-import type { PageFault } from "../../src/consumers/iommufd/index.ts";
 import { Arena } from "../../src/pagetable/index.ts";
-import type { PhysPage } from "../../src/base/index.ts";
 import type { TranslationUnit } from "../../src/platform/index.ts";
 
 /** A unit that remembers nothing: the files ask for tables only. */
@@ -35,7 +35,13 @@ const FORGETFUL: TranslationUnit = {
   syncMap: () => false,
 };
 
-const TYPE = { table: 0xdead, invalidate: 0xdeadbeef, viommu: 0xdeadbeef, events: 0xbeefbeef, info: 0xfeedbeef } as const;
+const TYPE = {
+  table: 0xdead,
+  invalidate: 0xdeadbeef,
+  viommu: 0xdeadbeef,
+  events: 0xbeefbeef,
+  info: 0xfeedbeef,
+} as const;
 
 /** A table of the files, and the arena that its words lie in. */
 export class JudgedTable extends DomainTable {
@@ -43,7 +49,7 @@ export class JudgedTable extends DomainTable {
   isTracking = false;
 
   constructor(layout: TableLayout, options: Omit<ConstructorParameters<typeof DomainTable>[0], "domain"> = {}) {
-    const arena = new Arena({ basePage: 2 ** 35 as PhysPage });
+    const arena = new Arena({ basePage: (2 ** 35) as PhysPage });
     super({ ...options, domain: new PagingDomain({ layout, unit: FORGETFUL, tableMemory: arena }) });
     this.arena = arena;
   }
@@ -274,13 +280,13 @@ export class VtdDevice implements UserDevice {
     return { type: 1, data: new Uint8Array(24) };
   }
 
-  openTable({ tracksDirty, data, nestParent, pasid }: TableRequest): UserTable {
-    if (tracksDirty || data || nestParent || pasid) throw refuse("EOPNOTSUPP", "legacy mode has nothing of that");
+  openTable({ tracksDirty, data, nestParent }: TableRequest): UserTable {
+    if (tracksDirty || data || nestParent) throw refuse("EOPNOTSUPP", "legacy mode has nothing of that");
     return new JudgedTable(vtdSecondStage({ levels: 4 }));
   }
 
   attach(pasid: number, table: UserTable | NestedTable): void {
-    if (pasid !== 0 || !(table instanceof JudgedTable)) throw refuse("EINVAL", "legacy mode knows plain tables only");
+    if (pasid > 0 || !(table instanceof JudgedTable)) throw refuse("EINVAL", "legacy mode knows plain tables only");
     this.table = table;
   }
 

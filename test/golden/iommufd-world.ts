@@ -4,10 +4,16 @@
  * Everything is dmalink's own simulated machine. Files give memory at fixed addresses; what is behind them (scattered, contiguous)
  * is made so here.
  */
-import { type PhysPage, PAGE_SIZE, PhysAddr } from "../../src/base/index.ts";
+import { PAGE_SIZE, type PhysAddr, type PhysPage } from "../../src/base/index.ts";
 import type { RangeBuffer } from "../../src/consumers/iommufd/index.ts";
 import { SimulatedMachine } from "../../src/hosts/simulated/index.ts";
-import { Frames, newUser, type ProcessMemory, SimulatedFile, SimulatedProcess } from "../../src/hosts/simulated/process/index.ts";
+import {
+  Frames,
+  newUser,
+  type ProcessMemory,
+  SimulatedFile,
+  SimulatedProcess,
+} from "../../src/hosts/simulated/process/index.ts";
 import {
   type Capability,
   type FileSeal,
@@ -169,6 +175,7 @@ export class World {
     const process = new SimulatedProcess(this.#frames, { user: this.#user(0), capabilities: ALL });
     process.memory.map({ address: UserAddr(RECORDERS_ARRAYS), length: 2 ** 20 });
     this.main = new Person(process);
+    for (const stream of ["input", "output", "errors"]) process.descriptors.install(new OtherFile(stream));
     for (const [name, length, givesRanges] of [["system heap", 2 ** 20, false]] as const)
       this.#files.set(name, { file: new TestBuffer(length, 2 ** 30, givesRanges), writable: true });
     for (const name of ["/dev/zero", "initramfs file", "iommufd"])
@@ -251,7 +258,11 @@ export class World {
     if (line["huge"]) this.#files.set(name, { file: new HugeFile(length), writable: true });
     else {
       const file = new SimulatedFile({ frames: this.#frames, name, length });
-      for (const [bit, seal] of [[8, "write"], [2, "shrink"], [4, "grow"]] as const)
+      for (const [bit, seal] of [
+        [8, "write"],
+        [2, "shrink"],
+        [4, "grow"],
+      ] as const)
         if (((line["seals"] as number | undefined) ?? 0) & bit) file.seals.add(seal);
       this.#files.set(name, { file, writable: true });
     }

@@ -6,16 +6,16 @@
  * What only tells the recorder's own numbers (files, accesses, items) is counted here in the same way.
  */
 import { DmaError, ERRNO } from "../../src/base/index.ts";
-import { IOMMUFD_REQUESTS, type IommufdRequestName } from "../../src/layouts/uapi/index.ts";
 import {
   type Access,
   type BoundDevice,
   IommufdFile,
   type IommufdObject,
+  NestedHwpt,
   PagingHwpt,
   QueueFile,
 } from "../../src/consumers/iommufd/index.ts";
-import { NestedHwpt } from "../../src/consumers/iommufd/index.ts";
+import { IOMMUFD_REQUESTS, type IommufdRequestName } from "../../src/layouts/uapi/index.ts";
 import { JudgedTable, MockDevice, MockNested } from "./iommufd-mock.ts";
 import { type Person, TestBuffer, World } from "./iommufd-world.ts";
 import { Differences, type Judge, judgeLines, type Line, NotJudged } from "./judge.ts";
@@ -28,10 +28,11 @@ export type Operation = (stand: Stand, line: Line, person: Person) => Answer;
 export const hexOf = (value: bigint | number): string => `0x${value.toString(16)}`;
 export const bytesOf = (hex: string): Uint8Array =>
   Uint8Array.from(hex.match(/../g) ?? [], (byte) => Number.parseInt(byte, 16));
-export const textOf = (bytes: Uint8Array): string => Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+export const textOf = (bytes: Uint8Array): string =>
+  Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 
 /** Ascending numbers as [first, count]. */
-const runsOf = (numbers: readonly number[]): [number, number][] => {
+export const runsOf = (numbers: readonly number[]): [number, number][] => {
   const runs: [number, number][] = [];
   for (const number of numbers) {
     const last = runs.at(-1);
@@ -217,7 +218,8 @@ function getDirty(stand: Stand, line: Line, person: Person): Answer {
     if (stand.world.pageAt(person, address + at) < 0) continue;
     memory.read((address + at) as never, page);
     page.forEach((byte, i) => {
-      for (let bit = 0; bit < 8; bit++) if ((byte >> bit) & 1 && (at + i) * 8 + bit < shown) set.push((at + i) * 8 + bit);
+      for (let bit = 0; bit < 8; bit++)
+        if ((byte >> bit) & 1 && (at + i) * 8 + bit < shown) set.push((at + i) * 8 + bit);
     });
   }
   return { ret, dirty: runsOf(set) };

@@ -130,3 +130,21 @@ export const vendorData = (process: UserProcess, type: number, length: number, a
   },
   answer: (bytes) => writeUser(process, address, bytes.subarray(0, length)),
 });
+
+/** Sets bits of a bitmap in the caller's memory; those that are set stay. @throws DmaError EFAULT */
+export function setUserBits(process: UserProcess, bitmap: bigint, first: bigint, count: bigint): void {
+  const last = first + count - 1n;
+  for (let byte = first / 8n; byte <= last / 8n; ) {
+    const length = Number(last / 8n - byte + 1n);
+    const bytes = readUser(process, bitmap + byte, Math.min(length, 4096));
+    for (let i = 0; i < bytes.length; i++) {
+      const at = byte + BigInt(i);
+      let mask = 0xff;
+      if (at === first / 8n) mask &= 0xff << Number(first % 8n);
+      if (at === last / 8n) mask &= 0xff >> (7 - Number(last % 8n));
+      bytes[i]! |= mask;
+    }
+    writeUser(process, bitmap + byte, bytes);
+    byte += BigInt(bytes.length);
+  }
+}

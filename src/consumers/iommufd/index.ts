@@ -2,7 +2,7 @@
 export { Access, type AccessOptions } from "./access.ts";
 export { type AccountMode, ChargedPages, Payer } from "./account.ts";
 export { Area } from "./area.ts";
-export { type Argument, ArgumentBytes, CallStruct, readUser, vendorData, writeUser } from "./caller.ts";
+export { type Argument, ArgumentBytes, CallStruct, readUser, setUserBits, vendorData, writeUser } from "./caller.ts";
 export { BoundDevice } from "./device.ts";
 export { type DirtyRequest, readDirty, setDirtyTracking } from "./dirty.ts";
 export * from "./errors.ts";
@@ -17,5 +17,5 @@ export { type FailurePoint, MappedMemory } from "./memory.ts";
 export { type IommufdObject, type ObjectKind, ObjectTable } from "./objects.ts";
 export { DomainTable, type DomainTableOptions } from "./paging-table.ts";
 export { QueueFile } from "./queue-file.ts";
-export { LAST_IOVA } from "./ranges.ts";
+export { LAST_IOVA, Reservations, SortedRanges } from "./ranges.ts";
 export { EventQueue, HardwareQueue, Vdevice, Viommu } from "./viommu.ts";

@@ -9,7 +9,7 @@
 import { DmaError, ERRNO } from "../../base/index.ts";
 import { HWPT_FLAGS, IOAS_MAP_FLAGS, IOMMUFD_REQUESTS, type IommufdRequestName } from "../../layouts/uapi/index.ts";
 import type { OpenFile, UserProcess } from "../../platform/index.ts";
-import { type Argument, ArgumentBytes, CallStruct, readUser, vendorData, writeUser } from "./caller.ts";
+import { type Argument, ArgumentBytes, CallStruct, readUser, setUserBits, vendorData, writeUser } from "./caller.ts";
 import { containerCall } from "./container-calls.ts";
 import { readDirty, setDirtyTracking } from "./dirty.ts";
 import { badArgument, badFile, notPrivileged, notSupported, tooManyRanges, unknownRequest, wraps } from "./errors.ts";
@@ -237,7 +237,7 @@ const HANDLERS: Readonly<Record<IommufdRequestName, Handler>> = {
       pageBytes: call.get64("page_size"),
       clear: flags === 0,
     };
-    readDirty(hwpt, request, (page, pages) => setBits(call.process, call.get64("data"), page, pages));
+    readDirty(hwpt, request, (page, pages) => setUserBits(call.process, call.get64("data"), page, pages));
   },
 
   invalidate(iommufd, call) {
@@ -390,24 +390,6 @@ function invalidate(iommufd: Iommufd, call: CallStruct, count: number): number {
   const { done, refused } = target.invalidate(entries);
   if (refused) throw new PartlyDone(done, refused);
   return done;
-}
-
-/** Sets bits of a bitmap in the caller's memory; those that are set stay. */
-function setBits(process: UserProcess, bitmap: bigint, first: bigint, count: bigint): void {
-  const last = first + count - 1n;
-  for (let byte = first / 8n; byte <= last / 8n; ) {
-    const length = Number(last / 8n - byte + 1n);
-    const bytes = readUser(process, bitmap + byte, Math.min(length, 4096));
-    for (let i = 0; i < bytes.length; i++) {
-      const at = byte + BigInt(i);
-      let mask = 0xff;
-      if (at === first / 8n) mask &= 0xff << Number(first % 8n);
-      if (at === last / 8n) mask &= 0xff >> (7 - Number(last % 8n));
-      bytes[i]! |= mask;
-    }
-    writeUser(process, bitmap + byte, bytes);
-    byte += BigInt(bytes.length);
-  }
 }
 
 const BY_NUMBER: ReadonlyMap<number, IommufdRequestName> = new Map(
