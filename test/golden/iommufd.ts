@@ -10,12 +10,14 @@ import {
   type Access,
   type BoundDevice,
   IommufdFile,
+  type IommufdFileOptions,
   type IommufdObject,
   NestedHwpt,
   PagingHwpt,
   QueueFile,
 } from "../../src/consumers/iommufd/index.ts";
 import { IOMMUFD_REQUESTS, type IommufdRequestName } from "../../src/layouts/uapi/index.ts";
+import { Failures, failNth } from "./iommufd-failures.ts";
 import { JudgedTable, MockDevice, MockNested } from "./iommufd-mock.ts";
 import { type Person, TestBuffer, World } from "./iommufd-world.ts";
 import { Differences, type Judge, judgeLines, type Line, NotJudged } from "./judge.ts";
@@ -23,7 +25,7 @@ import { VFIO_OPERATIONS, VfioWorld } from "./type1.ts";
 
 /** What a call answered: fields of the line. */
 export type Answer = Readonly<Record<string, unknown>>;
-export type Operation = (stand: Stand, line: Line, person: Person) => Answer;
+export type Operation = (stand: Stand, line: Line, person: Person, rule: (name: string) => void) => Answer;
 
 export const hexOf = (value: bigint | number): string => `0x${value.toString(16)}`;
 export const bytesOf = (hex: string): Uint8Array =>
@@ -53,7 +55,7 @@ export function answerOf(call: () => number | undefined): number {
 }
 
 /** A mock device that a file attached: an object of its iommufd. */
-class Stub implements IommufdObject {
+export class Stub implements IommufdObject {
   readonly kind = "other";
   id = 0;
   users = 0;
@@ -77,18 +79,19 @@ interface Held {
 }
 
 /** An access of the test module: it lets go of what it is asked for. */
-class JudgedAccess {
+export class JudgedAccess {
   readonly access: Access;
   readonly file: IommufdFile;
   readonly pins: boolean;
   readonly items: Map<number, Held> = new Map();
   next = 0;
 
-  constructor(file: IommufdFile, pins: boolean) {
+  constructor(file: IommufdFile, pins: boolean, failurePoint: IommufdFileOptions["failurePoint"]) {
     this.file = file;
     this.pins = pins;
     this.access = file.iommufd.createAccess({
       pins,
+      failurePoint,
       onUnmap: (iova, length) => {
         for (const [item, held] of [...this.items])
           if (held.iova <= iova + length - 1n && held.iova + held.length - 1n >= iova) {
@@ -105,8 +108,20 @@ export class Stand {
   readonly world: World = new World();
   readonly vfio: VfioWorld = new VfioWorld();
   readonly accesses: Map<Person, Map<number, JudgedAccess>> = new Map();
-  /** Makes the next steps fail that can. */
-  onPoint: (() => void) | undefined;
+  /** Pages that one call pins at most. */
+  pinBatchPages = 8192;
+  /** Makes steps fail that can. */
+  readonly failures: Failures = new Failures();
+
+  get options(): IommufdFileOptions {
+    const stand = this;
+    return {
+      failurePoint: (step) => this.failures.point(step),
+      get pinBatchPages() {
+        return stand.pinBatchPages;
+      },
+    };
+  }
 
   iommufd(line: Line, person: Person): IommufdFile {
     const file = person.file(line["fd"]);
@@ -125,7 +140,7 @@ export class Stand {
 type Values = Readonly<Record<string, number | bigint | undefined>>;
 
 /** One request with the newest structure. The answer, and the structure afterwards. */
-function request(
+export function request(
   file: IommufdFile,
   name: IommufdRequestName,
   person: Person,
@@ -421,11 +436,13 @@ const OPERATIONS: Readonly<Record<string, Operation>> = {
     person.process.memory.locked.pages -= pages;
     return {};
   },
-  scratchLimit: () => ({ ret: 0 }),
+  scratchLimit: (stand, line) => {
+    stand.pinBatchPages = Math.floor(num(line["bytes"]) / 8);
+    return { ret: 0 };
+  },
+  failNth,
 
-  open: (stand, _line, person) => ({
-    fd: person.open(new IommufdFile({ failurePoint: () => stand.onPoint?.() })),
-  }),
+  open: (stand, _line, person) => ({ fd: person.open(new IommufdFile(stand.options)) }),
   close: (_stand, line, person) => {
     person.close(num(line["fd"]));
     return {};
@@ -751,7 +768,7 @@ const OPERATIONS: Readonly<Record<string, Operation>> = {
     const pinType = num(line["pinType"]);
     if ((pinType & ~1) !== 0) return { ret: -95 };
     const file = stand.iommufd(line, person);
-    const judged = new JudgedAccess(file, pinType === 1);
+    const judged = new JudgedAccess(file, pinType === 1, stand.options.failurePoint);
     const ret = answerOf(() => {
       judged.access.use(file.iommufd.ioas(num(line["ioas"])));
       return 0;
@@ -814,7 +831,7 @@ const OPERATIONS: Readonly<Record<string, Operation>> = {
   rawNr: (_stand, line, person) => {
     const file = [...person.files.values()].find((open) => open.file instanceof IommufdFile)!.file as IommufdFile;
     const bytes = new Uint8Array(4096);
-    new DataView(bytes.buffer).setUint32(0, num(line["size"]), true);
+    new DataView(bytes.buffer).setUint32(0, (line["size"] as number | undefined) ?? 64, true);
     return { ret: file.ioctl(Number(line["cmd"]), bytes, person.process) };
   },
   ...VFIO_OPERATIONS,
@@ -834,11 +851,11 @@ function counters(line: Line, person: Person, differences: Differences): void {
 const judge: Judge = (_header, lines) => {
   const stand = new Stand();
   const differences = new Differences();
-  return judgeLines(lines, true, (line) => {
+  return judgeLines(lines, true, (line, _index, tally) => {
     const operation = OPERATIONS[line["op"] as string];
     if (!operation) throw new NotJudged(`operation ${JSON.stringify(line["op"])}`);
     const person = stand.world.person(line);
-    const answer = operation(stand, line, person);
+    const answer = operation(stand, line, person, (name) => tally.rule(name));
     for (const [field, found] of Object.entries(answer)) differences.same(field, line[field], found);
     if (!person.process.hasEnded) counters(line, person, differences);
     return differences.take();

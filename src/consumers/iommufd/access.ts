@@ -10,6 +10,7 @@ import { UserAddr } from "../../platform/index.ts";
 import type { Area } from "./area.ts";
 import { badArgument, badFile, noPermission, notMapped, unreachable, wraps } from "./errors.ts";
 import type { Ioas } from "./ioas.ts";
+import type { FailurePoint } from "./memory.ts";
 import type { IommufdObject } from "./objects.ts";
 import { LAST_IOVA } from "./ranges.ts";
 
@@ -19,14 +20,8 @@ export interface AccessOptions {
   readonly pins: boolean;
   /** Pages at [iova, iova + length) go: let go of them now. Absent: it holds none. */
   readonly onUnmap?: (iova: bigint, length: bigint) => void;
-  /** Memory by physical address, for access without pins through a table. */
-  readonly memory?: PhysicalAccess | undefined;
-}
-
-/** Memory by physical address. */
-export interface PhysicalAccess {
-  read(address: PhysAddr, into: Uint8Array): void;
-  write(address: PhysAddr, from: Uint8Array): void;
+  /** For tests. */
+  readonly failurePoint?: FailurePoint | undefined;
 }
 
 /** Part of the kernel that uses memory of an address space. */
@@ -118,6 +113,7 @@ export class Access implements IommufdObject {
    * @throws DmaError ENOENT, EINVAL, EOVERFLOW, EPERM, EFAULT: areas before the one that failed have been read or written
    */
   copy(iova: bigint, bytes: Uint8Array, write: boolean): void {
+    this.#options.failurePoint?.("spare");
     const ioas = this.#check(iova, BigInt(bytes.length));
     let done = 0;
     for (const [area, first, end] of ioas.areasAt(iova, iova + BigInt(bytes.length) - 1n)) {

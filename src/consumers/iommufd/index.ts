@@ -13,7 +13,7 @@ export { type Hwpt, NestedHwpt, PagingHwpt } from "./hwpt.ts";
 export { ALL_RULES, Ioas, type IoasRules, type MemoryPart } from "./ioas.ts";
 export { type HwptRequest, Iommufd, type IommufdOptions, isRangeBuffer, type MapRequest } from "./iommufd.ts";
 export { IommufdFile, type IommufdFileOptions } from "./iommufd-file.ts";
-export { type FailurePoint, MappedMemory } from "./memory.ts";
+export { type FailurePoint, type FailureStep, MappedMemory } from "./memory.ts";
 export { type IommufdObject, type ObjectKind, ObjectTable } from "./objects.ts";
 export { DomainTable, type DomainTableOptions } from "./paging-table.ts";
 export { QueueFile } from "./queue-file.ts";

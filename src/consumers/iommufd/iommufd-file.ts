@@ -192,7 +192,6 @@ const HANDLERS: Readonly<Record<IommufdRequestName, Handler>> = {
     const [type, length] = [call.get("data_type"), call.get("data_len")];
     if ((type === 0) !== (length === 0)) throw badArgument("data without a type, or a type without data");
     const device = call.get("dev_id");
-    iommufd.device(device);
     if ((flags & ~known) !== 0) throw notSupported(`flags ${flags}`);
     const hwpt = iommufd.createHwpt({
       device,

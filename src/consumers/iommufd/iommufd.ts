@@ -39,7 +39,7 @@ import {
 import { type Hwpt, NestedHwpt, PagingHwpt } from "./hwpt.ts";
 import { Ioas, type IoasRules } from "./ioas.ts";
 import { type FailurePoint, MappedMemory, type MemorySource } from "./memory.ts";
-import { type IommufdObject, ObjectTable } from "./objects.ts";
+import { type IommufdObject, type ObjectKind, ObjectTable } from "./objects.ts";
 import { LAST_IOVA } from "./ranges.ts";
 import { EventQueue, HardwareQueue, Vdevice, Viommu } from "./viommu.ts";
 
@@ -53,6 +53,8 @@ export interface IommufdOptions {
   readonly rules?: IoasRules;
   /** Devices whose interrupts are not isolated are bound nevertheless. */
   readonly allowUnsafeInterrupts?: boolean;
+  /** Pages that one call pins at most: 8192 unless said. */
+  readonly pinBatchPages?: number;
   /** For tests. */
   readonly failurePoint?: FailurePoint;
 }
@@ -113,9 +115,10 @@ export class Iommufd implements OpenFile {
     this.compatIoas = undefined;
   }
 
-  /** Hears of what may be made to fail, and is passed on. */
-  point(step: Parameters<FailurePoint>[0]): void {
-    this.#options.failurePoint?.(step);
+  /** The object of an id. @throws DmaError ERR_DMA_IOMMUFD_OBJECT (ENOENT) */
+  #lookUp(kind: ObjectKind, id: number): IommufdObject {
+    this.#options.failurePoint?.("lookup");
+    return this.objects.of(kind, id);
   }
 
   /** @throws DmaError EPERM without the privilege; EBUSY once there are objects */
@@ -131,7 +134,7 @@ export class Iommufd implements OpenFile {
 
   /** @throws DmaError ERR_DMA_IOMMUFD_OBJECT (ENOENT) */
   ioas(id: number): Ioas {
-    return this.objects.of("ioas", id) as Ioas;
+    return this.#lookUp("ioas", id) as Ioas;
   }
 
   /** @throws DmaError ERR_DMA_IOMMUFD_OBJECT (ENOENT), ERR_DMA_IOMMUFD_BUSY (EBUSY) */
@@ -183,6 +186,7 @@ export class Iommufd implements OpenFile {
     if (length === 0n || length > LAST_IOVA - 4096n) throw badArgument(`length ${length}`, { length });
     const memory = new MappedMemory(source, length, write, new Payer(process, this.accountMode), {
       once: this.#options.chargedPages,
+      pinBatchPages: this.#options.pinBatchPages,
       failurePoint: this.#options.failurePoint,
     });
     memory.acquire();
@@ -233,7 +237,7 @@ export class Iommufd implements OpenFile {
 
   /** @throws DmaError ERR_DMA_IOMMUFD_OBJECT (ENOENT) */
   device(id: number): BoundDevice {
-    return this.objects.of("device", id) as BoundDevice;
+    return this.#lookUp("device", id) as BoundDevice;
   }
 
   /**
@@ -269,6 +273,7 @@ export class Iommufd implements OpenFile {
 
   /** @param pasid of a first attachment: made before the table is filled */
   #changeTable(device: BoundDevice, to: number, change: (hwpt: Hwpt) => void, pasid?: number): Hwpt {
+    this.#options.failurePoint?.("lookup");
     const object = this.objects.get(to);
     if (!object) throw noObject(to, "table or space");
     if (object.kind === "hwpt" || object.kind === "nested") {
@@ -320,12 +325,12 @@ export class Iommufd implements OpenFile {
   createHwpt(request: HwptRequest): Hwpt {
     const { flags = 0, data, parent } = request;
     const device = this.device(request.device);
-    const under = this.objects.get(parent);
+    const under = this.#parent(parent);
     if (!under) throw noObject(parent, "table or space", "EINVAL");
     const hwpt = this.#makeHwpt(device, under, parent, flags, data);
     try {
       if ((flags & HWPT_FLAGS.FAULT_ID_VALID) !== 0) {
-        const queue = this.objects.of("fault-queue", request.faultQueue ?? 0) as FaultQueue;
+        const queue = this.#lookUp("fault-queue", request.faultQueue ?? 0) as FaultQueue;
         hwpt.faults = queue;
         queue.users++;
       }
@@ -334,6 +339,16 @@ export class Iommufd implements OpenFile {
       throw error;
     }
     return this.objects.add(hwpt);
+  }
+
+  /** What a table is to be made on; undefined: nothing has this id. */
+  #parent(id: number): IommufdObject | undefined {
+    try {
+      this.#options.failurePoint?.("lookup");
+      return this.objects.get(id);
+    } catch {
+      return undefined;
+    }
   }
 
   #makeHwpt(device: BoundDevice, under: IommufdObject, id: number, flags: number, data: VendorData | undefined): Hwpt {
@@ -369,7 +384,7 @@ export class Iommufd implements OpenFile {
 
   /** @throws DmaError ERR_DMA_IOMMUFD_OBJECT (ENOENT) */
   pagingHwpt(id: number): PagingHwpt {
-    return this.objects.of("hwpt", id) as PagingHwpt;
+    return this.#lookUp("hwpt", id) as PagingHwpt;
   }
 
   /** Who takes invalidations under this id. @throws DmaError ENOENT; EINVAL if nobody does */
@@ -426,7 +441,7 @@ export class Iommufd implements OpenFile {
 
   /** @throws DmaError ENOENT; EEXIST if the device or the number is taken; EINVAL for a device behind another IOMMU */
   createVdevice(viommuId: number, deviceId: number, virtualId: bigint): Vdevice {
-    const viommu = this.objects.of("viommu", viommuId) as Viommu;
+    const viommu = this.#lookUp("viommu", viommuId) as Viommu;
     const device = this.device(deviceId);
     if (device.vdevice) throw alreadyThere(`device ${deviceId} is in a virtual IOMMU already`);
     if (viommu.devices.has(virtualId)) throw alreadyThere(`the number ${virtualId} is taken`);
@@ -438,7 +453,7 @@ export class Iommufd implements OpenFile {
     if (type === 0) throw notSupported("events of type 0");
     if (depth < 1 || depth > MOST_EVENTS)
       throw badArgument(`a queue of ${depth} events: 1 to ${MOST_EVENTS} are needed`);
-    const viommu = this.objects.of("viommu", viommuId) as Viommu;
+    const viommu = this.#lookUp("viommu", viommuId) as Viommu;
     if (!viommu.driver.eventTypes.includes(type)) throw notSupported(`events of type ${type}`);
     if (viommu.queues.has(type)) throw alreadyThere(`events of type ${type} have a queue`);
     return this.objects.add(new EventQueue(viommu, type, depth, this));
@@ -448,7 +463,7 @@ export class Iommufd implements OpenFile {
   createHardwareQueue(viommuId: number, type: number, index: number, iova: bigint, length: bigint): HardwareQueue {
     if (length === 0n) throw badArgument("length 0");
     if (iova + length - 1n > LAST_IOVA) throw wraps(iova, length);
-    const viommu = this.objects.of("viommu", viommuId) as Viommu;
+    const viommu = this.#lookUp("viommu", viommuId) as Viommu;
     const { queues } = viommu.driver;
     if (!queues || queues.type !== type) throw notSupported(`hardware queues of type ${type}`);
     const queue = this.objects.reserve(new HardwareQueue());

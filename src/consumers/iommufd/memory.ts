@@ -40,8 +40,23 @@ interface HeldRange {
 /** Pages that are pinned by one call at most: 64 KiB of their numbers. */
 const PIN_BATCH = 8192;
 
-/** Hears of each step that can fail, and may make it fail by throwing: for tests. */
-export type FailurePoint = (step: "scratch" | "pin" | "charge") => void;
+/**
+ * Steps that can fail: an id is looked up, scratch memory allocated (`spare`: there is a way without), pages are pinned, charged,
+ * and noted as held.
+ */
+export type FailureStep = "lookup" | "scratch" | "spare" | "pin" | "charge" | "store";
+
+/** Hears of each such step, and may make it fail by throwing: for tests. */
+export type FailurePoint = (step: FailureStep) => void;
+
+/** How memory is pinned and charged. */
+export interface MemoryOptions {
+  /** Beyond Linux: pages are charged once to each user. */
+  readonly once?: ChargedPages | undefined;
+  /** Pages that one call pins at most: 8192 unless said. */
+  readonly pinBatchPages?: number | undefined;
+  readonly failurePoint?: FailurePoint | undefined;
+}
 
 /** Made from a source; shared by all areas that map parts of it. */
 export class MappedMemory {
@@ -60,16 +75,11 @@ export class MappedMemory {
   readonly #once: ChargedPages | undefined;
   readonly #pageOwner: UserPages;
   readonly #failurePoint: FailurePoint | undefined;
+  readonly #pinBatchPages: number;
   #chargedPages = 0;
   #areas = 0;
 
-  constructor(
-    source: MemorySource,
-    length: bigint,
-    writable: boolean,
-    payer: Payer,
-    options: { readonly once?: ChargedPages | undefined; readonly failurePoint?: FailurePoint | undefined } = {},
-  ) {
+  constructor(source: MemorySource, length: bigint, writable: boolean, payer: Payer, options: MemoryOptions = {}) {
     this.source = source;
     const start = source.kind === "user" ? source.address : source.start;
     this.startOffset = Number(start % BigInt(PAGE_SIZE));
@@ -78,6 +88,7 @@ export class MappedMemory {
     this.payer = payer;
     this.#once = options.once;
     this.#failurePoint = options.failurePoint;
+    this.#pinBatchPages = options.pinBatchPages ?? PIN_BATCH;
     this.#pageOwner = payer.memory.pages;
     if (source.kind === "file") source.file?.acquire();
     if (source.kind === "buffer") source.buffer.acquire();
@@ -116,6 +127,11 @@ export class MappedMemory {
    */
   find(first: number, last: number, into: FrameRuns, fresh: FrameRuns): void {
     this.#failurePoint?.("scratch");
+    this.#find(first, last, into, fresh, true);
+  }
+
+  /** @param allocates pages are pinned by way of scratch memory */
+  #find(first: number, last: number, into: FrameRuns, fresh: FrameRuns, allocates: boolean): void {
     for (let index = first; index <= last; ) {
       const held = this.#frames.get(index);
       if (held !== undefined) {
@@ -124,7 +140,7 @@ export class MappedMemory {
         continue;
       }
       const use = this.#useAt(index);
-      index = use ? this.#readBack(use, index, last, into) : this.#pinGap(index, last, into, fresh);
+      index = use ? this.#readBack(use, index, last, into) : this.#pinGap(index, last, into, fresh, allocates);
     }
   }
 
@@ -155,12 +171,12 @@ export class MappedMemory {
   }
 
   /** Pins from `index` to the next page that somebody has, in batches. The first index that was not. */
-  #pinGap(index: number, last: number, into: FrameRuns, fresh: FrameRuns): number {
+  #pinGap(index: number, last: number, into: FrameRuns, fresh: FrameRuns, allocates: boolean): number {
     let end = last;
     for (const { firstIndex } of this.uses) if (firstIndex > index && firstIndex <= end) end = firstIndex - 1;
     for (const { first } of this.#held) if (first > index && first <= end) end = first - 1;
-    this.#failurePoint?.("scratch");
-    const numbers = new Float64Array(Math.min(PIN_BATCH, end - index + 1));
+    if (allocates) this.#failurePoint?.("scratch");
+    const numbers = new Float64Array(Math.min(this.#pinBatchPages, end - index + 1));
     while (index <= end) {
       this.#failurePoint?.("pin");
       const count = this.#pin(index, Math.min(numbers.length, end - index + 1), numbers);
@@ -266,7 +282,9 @@ export class MappedMemory {
     const runs = new FrameRuns();
     const fresh = new FrameRuns();
     try {
-      this.find(first, last, runs, fresh);
+      this.#failurePoint?.("spare");
+      this.#find(first, last, runs, fresh, false);
+      this.#failurePoint?.("store");
       this.charge(fresh);
     } catch (error) {
       this.unpin(fresh, false);
