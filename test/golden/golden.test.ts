@@ -15,6 +15,8 @@ const FOLDERS = [
   ["nvme", "NVMe requests to PRPs and SGLs", 1],
   ["hmm", "processes, HMM and its DMA map", 15],
   ["tsm", "security managers of PCI devices", 1],
+  ["iommufd", "iommufd: /dev/iommu, by its bytes", 23],
+  ["type1", "VFIO: containers, groups, device files", 9],
   ["vfio-mig", "VFIO migration: states, streams, feature calls, logs of writes", 6],
 ] as const;
 

@@ -148,13 +148,9 @@ function repeated(stand: Stand, name: string, person: Person, line: Line): Repea
         }),
     }),
     unmap: () => {
-      const { call, undo } = map(used, true, LENGTH.automatic);
-      call();
+      map(used, true, LENGTH.automatic).call();
       return {
         call: () => request(file, "unmap", person, { ioas_id: used.id, iova: FREE_IOVA, length: LENGTH.automatic }).ret,
-        undo: () => {
-          if (false as boolean) undo?.();
-        },
       };
     },
     allow: () => ({ call: () => request(file, "allowIovas", person, { ioas_id: used.id }).ret }),

@@ -11,7 +11,7 @@ import {
   DomainTable,
   driverRefused,
   type InvalidationTarget,
-  type IovaRange,
+  type IovaSpan,
   type IsolationGroup,
   type NestedTable,
   type TableRequest,
@@ -188,7 +188,7 @@ const FAILING_PASID = 1024;
 export class MockDevice implements UserDevice {
   readonly name = "mock";
   readonly group: IsolationGroup = { name: "mock" };
-  readonly reserved: readonly IovaRange[] = [];
+  readonly reserved: readonly IovaSpan[] = [];
   readonly capabilities = 8;
   readonly canTrackDirty: boolean;
   readonly pasidBits: number;
@@ -255,13 +255,13 @@ export class MockDevice implements UserDevice {
 }
 
 /** The window of interrupts, of the platform. */
-const INTERRUPTS: IovaRange = { first: 0xfee0_0000n, last: 0xfeef_ffffn };
+const INTERRUPTS: IovaSpan = { first: 0xfee0_0000n, last: 0xfeef_ffffn };
 
 /** A real device behind VT-d. */
 export class VtdDevice implements UserDevice {
   readonly name: string;
   readonly group: IsolationGroup;
-  readonly reserved: readonly IovaRange[] = [INTERRUPTS];
+  readonly reserved: readonly IovaSpan[] = [INTERRUPTS];
   readonly capabilities = 0;
   readonly canTrackDirty = false;
   readonly pasidBits = 0;

@@ -340,7 +340,7 @@ function accessCopy(stand: Stand, line: Line, person: Person): Answer {
   if ((num(line["flags"]) & ~1) !== 0) return { ret: -95 };
   const bytes = new Uint8Array(length);
   const seed = num(line["seed"]);
-  if (write) bytes.forEach((_byte, i) => (bytes[i] = (seed + 7 * i + 13 * (i >> 8)) & 255));
+  if (write) for (let i = 0; i < length; i++) bytes[i] = (seed + 7 * i + 13 * (i >> 8)) & 255;
   const ret = answerOf(() => {
     access.copy(big(line["iova"]), bytes, write);
     return 0;

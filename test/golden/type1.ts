@@ -269,6 +269,7 @@ export const VFIO_OPERATIONS: Readonly<Record<string, Operation>> = {
   }),
   groupOpen: ({ vfio }, line, person) =>
     opened(person, () => new GroupFile(vfio.find(line["dev"] as string).device.group)),
+  emulatedGroupOpen: (_stand, _line, person) => opened(person, () => new GroupFile(new VfioGroup())),
   groupStatus: (_stand, line, person) => {
     const bytes = struct(8, [8, 0]);
     const ret = call(person, line, REQUESTS.VFIO_GROUP_GET_STATUS, bytes);

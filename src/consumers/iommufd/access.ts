@@ -5,7 +5,7 @@
  * Promises: a failed pin keeps nothing; what is unmapped is let go of first, or the unmap fails.
  * Specified by: behaviour of Linux 7.2 (iommufd_access); judged by test/golden/iommufd.
  */
-import { PAGE_SIZE, type PhysAddr } from "../../base/index.ts";
+import { PAGE_SIZE } from "../../base/index.ts";
 import { UserAddr } from "../../platform/index.ts";
 import type { Area } from "./area.ts";
 import { badArgument, badFile, noPermission, notMapped, unreachable, wraps } from "./errors.ts";

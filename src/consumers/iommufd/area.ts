@@ -17,7 +17,7 @@ const PAGE = BigInt(PAGE_SIZE);
 const FILL_BATCH = 65_536;
 
 /** What an area is made of. */
-export interface AreaShape {
+interface AreaShape {
   readonly first: bigint;
   readonly last: bigint;
   readonly memory: MappedMemory;

@@ -8,14 +8,19 @@
 
 import { PAGE_FAULT_BYTES, PAGE_RESPONSE_BYTES } from "../../layouts/uapi/index.ts";
 import type { OpenFile } from "../../platform/index.ts";
-import type { BoundDevice } from "./device.ts";
 import { badArgument, notWholeRecords } from "./errors.ts";
-import type { PageFault } from "./hardware.ts";
+import type { PageFault, UserDevice } from "./hardware.ts";
 import type { IommufdObject } from "./objects.ts";
 import { QueueFile } from "./queue-file.ts";
 
+/** Who asks, and is answered. */
+interface FaultingDevice {
+  readonly id: number;
+  readonly hardware: UserDevice;
+}
+
 interface Waiting {
-  readonly device: BoundDevice;
+  readonly device: FaultingDevice;
   readonly pasid: number;
   readonly fault: PageFault;
 }
@@ -41,7 +46,7 @@ export class FaultQueue implements IommufdObject {
   }
 
   /** A device asks. */
-  report(device: BoundDevice, fault: PageFault): void {
+  report(device: FaultingDevice, fault: PageFault): void {
     this.#unread.push({ device, pasid: fault.pasid ?? 0, fault });
   }
 
@@ -91,7 +96,7 @@ export class FaultQueue implements IommufdObject {
   }
 
   /** The device leaves the table: its faults are answered. */
-  drop(device: BoundDevice, pasid: number): void {
+  drop(device: FaultingDevice, pasid: number): void {
     const isOurs = (waiting: Waiting): boolean => waiting.device === device && waiting.pasid === pasid;
     for (let i = this.#unread.length - 1; i >= 0; i--)
       if (isOurs(this.#unread[i]!)) device.hardware.respond(this.#unread.splice(i, 1)[0]!.fault, false);

@@ -8,7 +8,7 @@
 import type { PhysPage } from "../../base/index.ts";
 
 /** Addresses [first, last], bytes; `last` may be 2^64 - 1. */
-export interface IovaRange {
+export interface IovaSpan {
   readonly first: bigint;
   readonly last: bigint;
 }
@@ -28,7 +28,7 @@ export interface UserTable {
   readonly unitBytes: number;
   /** Sizes of pages, bytes, as a bitmap. */
   readonly pageSizes: bigint;
-  readonly aperture: IovaRange;
+  readonly aperture: IovaSpan;
   /** It can say what devices wrote. */
   readonly tracksDirty: boolean;
   /** Devices see the CPU's caches, whatever their requests say. */
@@ -143,7 +143,7 @@ export interface UserDevice {
   readonly name: string;
   readonly group: IsolationGroup;
   /** Addresses that its table must not use: interrupts, firmware. */
-  readonly reserved: readonly IovaRange[];
+  readonly reserved: readonly IovaSpan[];
   /** Bits of {@link HW_CAPABILITIES} of GET_HW_INFO, but for dirty tracking. */
   readonly capabilities: number;
   readonly canTrackDirty: boolean;

@@ -9,7 +9,6 @@
  * Specified by: behaviour of Linux 7.2 (io_pagetable); judged by test/golden/iommufd.
  */
 import { PAGE_SIZE } from "../../base/index.ts";
-import type { Access } from "./access.ts";
 import { Area } from "./area.ts";
 import {
   accessStubborn,
@@ -21,7 +20,7 @@ import {
   notMapped,
   wraps,
 } from "./errors.ts";
-import { type IovaRange, smallestPageOf, type TableAccess, type UserTable } from "./hardware.ts";
+import { type IovaSpan, smallestPageOf, type TableAccess, type UserTable } from "./hardware.ts";
 import type { MappedMemory } from "./memory.ts";
 import type { IommufdObject } from "./objects.ts";
 import { findFree, idealAlignment, LAST_IOVA, Reservations, SortedRanges } from "./ranges.ts";
@@ -65,6 +64,14 @@ export interface MemoryPart {
   readonly length: bigint;
 }
 
+/** Part of the kernel that uses the space's memory. */
+interface SpaceUser {
+  /** What areas must be aligned to: bytes. */
+  readonly alignment: number;
+  /** Pages at these addresses go. */
+  tellUnmap(iova: bigint, length: bigint): void;
+}
+
 /** Addresses of the user's choice. */
 export class Ioas implements IommufdObject {
   readonly kind = "ioas";
@@ -73,11 +80,11 @@ export class Ioas implements IommufdObject {
   readonly areas: SortedRanges<Area> = new SortedRanges<Area>();
   readonly reserved: Reservations = new Reservations();
   readonly rules: IoasRules;
-  allowed: SortedRanges<IovaRange> = new SortedRanges<IovaRange>();
+  allowed: SortedRanges<IovaSpan> = new SortedRanges<IovaSpan>();
   /** Addresses, lengths and offsets are multiples of it: bytes. */
   alignment = 1;
   readonly tables: UserTable[] = [];
-  readonly accesses: Set<Access> = new Set();
+  readonly accesses: Set<SpaceUser> = new Set();
   #largePages = true;
 
   constructor(rules: IoasRules = {}) {
@@ -268,7 +275,7 @@ export class Ioas implements IommufdObject {
   }
 
   /** Addresses that can be used, whether they are or not. */
-  get usable(): IovaRange[] {
+  get usable(): IovaSpan[] {
     return this.reserved.holes();
   }
 
@@ -277,8 +284,8 @@ export class Ioas implements IommufdObject {
    *
    * @throws DmaError EINVAL if they overlap; EADDRINUSE if part of one is reserved; the old ones stay then
    */
-  allow(ranges: readonly IovaRange[]): void {
-    const allowed = new SortedRanges<IovaRange>();
+  allow(ranges: readonly IovaSpan[]): void {
+    const allowed = new SortedRanges<IovaSpan>();
     for (const range of ranges) {
       if (range.first >= range.last || allowed.firstIn(range.first, range.last))
         throw iovaRefused("EINVAL", range.first, range.last - range.first, "an empty range, or one that meets another");
@@ -302,7 +309,7 @@ export class Ioas implements IommufdObject {
   }
 
   /** Reserves what a device cannot use. All or nothing. @throws DmaError as {@link reserve} */
-  reserveFor(owner: object, ranges: readonly IovaRange[]): void {
+  reserveFor(owner: object, ranges: readonly IovaSpan[]): void {
     try {
       for (const { first, last } of ranges) this.reserve(first, last, owner);
     } catch (error) {
@@ -385,7 +392,7 @@ export class Ioas implements IommufdObject {
   }
 
   /** @throws DmaError ERR_DMA_IOVA_RANGE (EADDRINUSE) if areas are not aligned as the access needs */
-  addAccess(access: Access): void {
+  addAccess(access: SpaceUser): void {
     this.accesses.add(access);
     try {
       this.#recalculate();
@@ -395,7 +402,7 @@ export class Ioas implements IommufdObject {
     }
   }
 
-  removeAccess(access: Access): void {
+  removeAccess(access: SpaceUser): void {
     this.accesses.delete(access);
     this.#recalculate();
   }

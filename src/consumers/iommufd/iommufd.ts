@@ -358,7 +358,13 @@ export class Iommufd implements OpenFile {
     const isParent = under instanceof PagingHwpt;
     if (!isParent && !(under instanceof Viommu)) throw noObject(id, "table or space", "EINVAL");
     if ((flags & ~nestedFlags) !== 0 || !data) throw notSupported("a nested table of these flags, or without data");
-    if (under instanceof Viommu) return new NestedHwpt(under.parent, under.driver.openNested(data), pasid, under);
+    if (under instanceof Viommu)
+      return new NestedHwpt(
+        this.objects.of("hwpt", under.parent.id) as PagingHwpt,
+        under.driver.openNested(data),
+        pasid,
+        under,
+      );
     if (!device.hardware.openNested) throw notSupported("nesting on this IOMMU");
     if (under.isAutomatic || !under.isNestParent) throw badArgument("the table was not made as a parent", { id });
     return new NestedHwpt(under, device.hardware.openNested(under.table, data), pasid);
@@ -558,4 +564,4 @@ const isIncompatible = (error: unknown): boolean =>
   typeof error === "object" && error !== null && (error as { errno?: unknown }).errno === "EINVAL";
 
 /** Is it a DMA buffer? */
-export const isRangeBuffer = (file: OpenFile): file is OpenFile & RangeBuffer => file.kind === "dma-buf";
+const isRangeBuffer = (file: OpenFile): file is OpenFile & RangeBuffer => file.kind === "dma-buf";

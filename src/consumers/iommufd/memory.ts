@@ -50,7 +50,7 @@ export type FailureStep = "lookup" | "scratch" | "spare" | "pin" | "charge" | "s
 export type FailurePoint = (step: FailureStep) => void;
 
 /** How memory is pinned and charged. */
-export interface MemoryOptions {
+interface MemoryOptions {
   /** Beyond Linux: pages are charged once to each user. */
   readonly once?: ChargedPages | undefined;
   /** Pages that one call pins at most: 8192 unless said. */

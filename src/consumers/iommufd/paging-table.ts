@@ -7,7 +7,7 @@
 import { assert, type IovaPage, PAGE_SIZE } from "../../base/index.ts";
 import type { PagingDomain } from "../../iommu/index.ts";
 import { MMIO, READ, WRITE } from "../../layouts/pagetable/index.ts";
-import type { IovaRange, TableAccess, TableLeaf, UserTable } from "./hardware.ts";
+import type { IovaSpan, TableAccess, TableLeaf, UserTable } from "./hardware.ts";
 import { LAST_IOVA } from "./ranges.ts";
 
 /** What a domain does not say of itself. */
@@ -16,7 +16,7 @@ export interface DomainTableOptions {
   /** Bytes of the domain's pages: 4096 unless said. */
   readonly unitBytes?: number;
   /** All addresses of the format unless said. */
-  readonly aperture?: IovaRange;
+  readonly aperture?: IovaSpan;
   readonly tracksDirty?: boolean;
   readonly forcesCoherency?: boolean;
   /** Of a dirty leaf of several items the last is left out, as Linux leaves it out. */
@@ -27,7 +27,7 @@ export interface DomainTableOptions {
 export class DomainTable implements UserTable {
   readonly domain: PagingDomain;
   readonly unitBytes: number;
-  readonly aperture: IovaRange;
+  readonly aperture: IovaSpan;
   readonly tracksDirty: boolean;
   readonly forcesCoherency: boolean;
   readonly #leavesOutLastItem: boolean;

@@ -7,7 +7,7 @@ import type { OpenFile } from "../../platform/index.ts";
 import type { IommufdObject } from "./objects.ts";
 
 /** What the file passes on. */
-export interface QueueCalls {
+interface QueueCalls {
   /** Bytes read. @throws DmaError */
   readonly read: (into: Uint8Array) => number;
   /** Bytes written. @throws DmaError */

@@ -5,13 +5,13 @@
  * the allowed windows, aligned as the memory is, so that equal histories give equal addresses.
  * Specified by: behaviour of Linux 7.2 (iopt_alloc_iova); judged by test/golden/iommufd.
  */
-import type { IovaRange } from "./hardware.ts";
+import type { IovaSpan } from "./hardware.ts";
 
 /** Last of all addresses. */
 export const LAST_IOVA: bigint = 2n ** 64n - 1n;
 
 /** Disjoint ranges in order. Cost: a binary search; insertion and removal move what lies behind. */
-export class SortedRanges<Range extends IovaRange> {
+export class SortedRanges<Range extends IovaSpan> {
   readonly #ranges: Range[] = [];
 
   get length(): number {
@@ -62,7 +62,7 @@ export class SortedRanges<Range extends IovaRange> {
 }
 
 /** A range that must not be used, and on whose behalf. */
-export interface Reservation extends IovaRange {
+interface Reservation extends IovaSpan {
   readonly owner: object | undefined;
 }
 
@@ -105,8 +105,8 @@ export class Reservations {
   }
 
   /** What is not reserved, in order. */
-  holes(): IovaRange[] {
-    const holes: IovaRange[] = [];
+  holes(): IovaSpan[] {
+    const holes: IovaSpan[] = [];
     let at = 0n;
     for (const { first, last } of this.#all) {
       if (first > at) holes.push({ first: at, last: first - 1n });
@@ -137,11 +137,11 @@ function fitted(start: bigint, last: bigint, length: bigint, alignment: bigint, 
 }
 
 /** Where to look for free addresses. */
-export interface SearchSpace {
-  readonly areas: SortedRanges<IovaRange>;
+interface SearchSpace {
+  readonly areas: SortedRanges<IovaSpan>;
   readonly reserved: Reservations;
   /** Windows; none: everything but the first page and the last addresses. */
-  readonly allowed: SortedRanges<IovaRange>;
+  readonly allowed: SortedRanges<IovaSpan>;
 }
 
 const FIRST_SEARCHED = 4096n;

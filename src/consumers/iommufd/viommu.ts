@@ -4,32 +4,42 @@
  * Specified by: behaviour of Linux 7.2 (viommu, vdevice, veventq, hw_queue); judged by test/golden/iommufd.
  */
 import type { OpenFile } from "../../platform/index.ts";
-import type { Access } from "./access.ts";
-import type { BoundDevice } from "./device.ts";
 import { badArgument } from "./errors.ts";
-import type { ViommuBond, ViommuDriver } from "./hardware.ts";
-import type { PagingHwpt } from "./hwpt.ts";
+import type { UserDevice, UserTable, ViommuBond, ViommuDriver } from "./hardware.ts";
+import type { Ioas } from "./ioas.ts";
 import type { IommufdObject } from "./objects.ts";
 import { QueueFile } from "./queue-file.ts";
+
+/** The table that a guest's tables stand on. */
+interface ParentTable extends IommufdObject {
+  readonly ioas: Ioas;
+  readonly table: UserTable;
+}
+
+/** A device that a guest may know. */
+interface GuestDevice {
+  readonly hardware: UserDevice;
+  vdevice: Vdevice | undefined;
+}
 
 /** Of a guest's IOMMU: the parent table, and who is known by which number. */
 export class Viommu implements IommufdObject {
   readonly kind = "viommu";
   id = 0;
   users = 0;
-  readonly parent: PagingHwpt;
+  readonly parent: ParentTable;
   readonly driver: ViommuDriver;
   readonly devices: Map<bigint, Vdevice> = new Map();
   readonly queues: Map<number, EventQueue> = new Map();
 
-  constructor(parent: PagingHwpt, driver: ViommuDriver) {
+  constructor(parent: ParentTable, driver: ViommuDriver) {
     this.parent = parent;
     this.driver = driver;
     parent.users++;
   }
 
   /** The device as the guest knows it. */
-  bondOf(device: BoundDevice): ViommuBond {
+  bondOf(device: GuestDevice): ViommuBond {
     const known = device.vdevice?.viommu === this ? device.vdevice : undefined;
     return { driver: this.driver, virtualId: known?.virtualId };
   }
@@ -53,10 +63,10 @@ export class Vdevice implements IommufdObject {
   id = 0;
   users = 0;
   readonly viommu: Viommu;
-  readonly device: BoundDevice;
+  readonly device: GuestDevice;
   readonly virtualId: bigint;
 
-  constructor(viommu: Viommu, device: BoundDevice, virtualId: bigint) {
+  constructor(viommu: Viommu, device: GuestDevice, virtualId: bigint) {
     this.viommu = viommu;
     this.device = device;
     this.virtualId = virtualId;
@@ -161,11 +171,4 @@ export class HardwareQueue implements IommufdObject {
   end(): void {
     this.#close();
   }
-}
-
-/** The access that holds the memory of a hardware queue. */
-export interface QueueMemory {
-  readonly access: Access;
-  readonly iova: bigint;
-  readonly length: bigint;
 }

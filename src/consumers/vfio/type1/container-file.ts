@@ -84,7 +84,7 @@ export class ContainerFile implements OpenFile {
       case EXTENSION.coherent:
         return this.#type1?.isCoherent ? 1 : 0;
       case EXTENSION.updateVaddr:
-        return this.#type1 ? 1 : 0;
+        return this.#type1 && !this.#type1.hasEmulated ? 1 : 0;
       default:
         return 0;
     }
@@ -145,6 +145,7 @@ function unmapDma(type1: Type1Container, at: ArgumentBytes): void {
   if (argsz < 24 || (flags & ~7) !== 0) throw badCall(`flags ${flags}, or too short`);
   if (has(UNMAP.bitmap) && (has(UNMAP.all) || has(UNMAP.vaddr))) throw badCall("a bitmap of that cannot be had");
   const bitmap = has(UNMAP.bitmap) ? readBitmap(at, argsz, size) : undefined;
+  if (has(UNMAP.vaddr) && type1.hasEmulated) throw badState("EBUSY", "emulated devices use the addresses");
   if (iova % type1.pageBytes !== 0n) throw badMap("EINVAL", iova, size, "not at a page");
   if (has(UNMAP.all) && (iova !== 0n || size !== 0n)) throw badCall("all is to be unmapped, and a range given");
   const last = has(UNMAP.all) ? LAST_IOVA : type1.checkRange(iova, size);

@@ -9,7 +9,7 @@
  */
 import type { UserProcess } from "../../../platform/index.ts";
 import {
-  type IovaRange,
+  type IovaSpan,
   LAST_IOVA,
   Reservations,
   SortedRanges,
@@ -33,6 +33,7 @@ export interface Type1Options {
 
 /** Devices that move together, as a container takes them in. */
 export interface ContainerGroup {
+  /** None: its devices are emulated, and translate by nothing: nothing is pinned for them until they ask. */
   readonly devices: readonly UserDevice[];
 }
 
@@ -52,6 +53,7 @@ export class Type1Container {
   readonly #allowUnsafeInterrupts: boolean;
   readonly #domains: Domain[] = [];
   #reserved = new Reservations();
+  readonly #emulated = new Set<ContainerGroup>();
   #invalid = 0;
   /** Every mapped page counts as written, and is reported. */
   isTracking = false;
@@ -85,8 +87,13 @@ export class Type1Container {
   }
 
   /** Addresses that every device of it can use. */
-  get usable(): IovaRange[] {
+  get usable(): IovaSpan[] {
     return this.#reserved.holes();
+  }
+
+  /** Devices that translate by nothing are in it. */
+  get hasEmulated(): boolean {
+    return this.#emulated.size > 0;
   }
 
   /** Devices see the CPU's caches in every domain. */
@@ -102,7 +109,12 @@ export class Type1Container {
    */
   attach(group: ContainerGroup): void {
     if (this.#invalid > 0) throw badState("EBUSY", "addresses of mappings are not known just now");
-    if (this.#domains.some(({ groups }) => groups.has(group))) throw badState("EINVAL", "the group is in it");
+    if (this.#emulated.has(group) || this.#domains.some(({ groups }) => groups.has(group)))
+      throw badState("EINVAL", "the group is in it");
+    if (group.devices.length === 0) {
+      this.#emulated.add(group);
+      return;
+    }
     const fresh = openTable(group);
     try {
       this.#refuseConflicts(group, fresh);
@@ -119,7 +131,9 @@ export class Type1Container {
   }
 
   #refuseConflicts(group: ContainerGroup, table: UserTable): void {
-    const refused = [...outside(table.aperture), ...group.devices.flatMap(({ reserved }) => reserved)];
+    // As Linux: the first IOMMU does not compare its addresses, its table refuses them.
+    const beyond = this.#domains.length === 0 ? [] : outside(table.aperture);
+    const refused = [...beyond, ...group.devices.flatMap(({ reserved }) => reserved)];
     for (const { first, last } of refused) {
       if (first > last) continue;
       const mapping = this.mappings.firstIn(first, last);
@@ -151,12 +165,17 @@ export class Type1Container {
 
   /** The group leaves. With the last one of a kind its domain ends; with the last of all, all mappings. Never fails. */
   detach(group: ContainerGroup): void {
+    if (this.#emulated.delete(group) && this.#domains.length === 0 && this.#emulated.size === 0) this.unmapAll();
     const domain = this.#domains.find(({ groups }) => groups.has(group));
     if (!domain) return;
     for (const device of group.devices) device.detach(0);
     domain.groups.delete(group);
     if (domain.groups.size === 0) {
-      if (this.#domains.length === 1) for (const mapping of [...this.mappings]) this.#remove(mapping);
+      if (this.#domains.length === 1)
+        for (const mapping of [...this.mappings]) {
+          if (this.#emulated.size === 0) this.#remove(mapping);
+          else mapping.unmap(this.tables);
+        }
       else for (const mapping of this.mappings) unmapFrom(domain.table, mapping);
       this.#domains.splice(this.#domains.indexOf(domain), 1);
       domain.table.destroy();
@@ -323,7 +342,7 @@ export class Type1Container {
 }
 
 /** Addresses that a table cannot have. */
-function outside({ first, last }: IovaRange): IovaRange[] {
+function outside({ first, last }: IovaSpan): IovaSpan[] {
   return [
     ...(first > 0n ? [{ first: 0n, last: first - 1n }] : []),
     ...(last < LAST_IOVA ? [{ first: last + 1n, last: LAST_IOVA }] : []),

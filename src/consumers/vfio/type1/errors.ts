@@ -39,12 +39,3 @@ export const badCall = (why: string): DmaError => new DmaError("ERR_DMA_VFIO_ARG
 /** A request that the file does not know. */
 export const unknownCall = (number: number): DmaError =>
   new DmaError("ERR_DMA_VFIO_REQUEST", "ENOTTY", `request ${hex(number)} is none of this file's`, { number });
-
-/** An in-kernel user keeps its pages although it was told that they go. */
-export const keptByDevice = (iova: bigint, rounds: number): DmaError =>
-  new DmaError(
-    "ERR_DMA_TYPE1_STUBBORN",
-    "EDEADLK",
-    `a device still holds pages at IOVA ${hex(iova)} after ${rounds} requests to let go`,
-    { iova, rounds },
-  );
