@@ -39,7 +39,7 @@ const JUDGES: Readonly<Record<string, Judging>> = {
   // page sizes of RDMA memory regions
   "best-page-size": "RDMA memory-region page sizes",
   // dma-buf: heaps, exporters, importers
-  dmabuf: "dma-buf exporters and importers",
+  dmabuf: () => import("./dmabuf.ts"),
   // process memory and the devices that mirror it
   hmm: () => import("./hmm.ts"),
   // DMA mapping of HMM ranges
