@@ -13,6 +13,7 @@ const config: UserConfig[] = defineConfig([
       vfio: "src/public/vfio.ts",
       tee: "src/public/tee.ts",
       hmm: "src/public/hmm.ts",
+      rdma: "src/public/rdma.ts",
       process: "src/public/process.ts",
       trace: "src/public/trace.ts",
       analysis: "src/public/analysis.ts",
