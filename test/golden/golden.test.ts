@@ -14,7 +14,7 @@ const FOLDERS = [
   ["dma-api", "permissions, the DMA layer, and the running kernel's DMA API", 92],
   ["nvme", "NVMe requests to PRPs and SGLs", 1],
   ["hmm", "processes, HMM and its DMA map", 15],
-  ["umem", "user memory of RDMA devices, and its page sizes", 8],
+  ["umem", "user memory of RDMA devices, and its page sizes", 6],
   ["tsm", "security managers of PCI devices", 1],
   ["vfio-mig", "VFIO migration: states, streams, feature calls, logs of writes", 6],
 ] as const;

@@ -463,7 +463,7 @@ function race(seed: number, planted = false): string[] {
 }
 
 describe("faults and changes of the process, in any order", () => {
-  const seeds = Number(process.env["DMALINK_INTERLEAVINGS"] ?? 60);
+  const seeds = Number(process.env["DMALINK_INTERLEAVINGS"] ?? 40);
 
   test(`never leave an entry to a page that the process has lost: ${seeds} orders`, () => {
     for (let seed = 1; seed <= seeds; seed++) {
