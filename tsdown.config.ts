@@ -9,6 +9,8 @@ const config: UserConfig[] = defineConfig([
       linux: "src/public/linux.ts",
       block: "src/public/block.ts",
       nvme: "src/public/nvme.ts",
+      dmabuf: "src/public/dmabuf.ts",
+      iommufd: "src/public/iommufd.ts",
       vfio: "src/public/vfio.ts",
       tee: "src/public/tee.ts",
       hmm: "src/public/hmm.ts",

@@ -39,17 +39,17 @@ const JUDGES: Readonly<Record<string, Judging>> = {
   // page sizes of RDMA memory regions
   "best-page-size": () => import("./best-page-size.ts"),
   // dma-buf: heaps, exporters, importers
-  dmabuf: "dma-buf exporters and importers",
+  dmabuf: () => import("./dmabuf.ts"),
   // process memory and the devices that mirror it
   hmm: () => import("./hmm.ts"),
   // DMA mapping of HMM ranges
   "hmm-dma": () => import("./hmm-dma.ts"),
   // /dev/iommu
-  iommufd: "iommufd objects and calls",
+  iommufd: () => import("./iommufd.ts"),
   // the PCI security manager
   tsm: () => import("./tsm.ts"),
   // VFIO type 1 containers
-  type1: "VFIO type 1 containers",
+  type1: () => import("./iommufd.ts"),
   // user memory of RDMA devices
   umem: () => import("./umem.ts"),
   // VFIO migration

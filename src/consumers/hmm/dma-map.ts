@@ -17,6 +17,7 @@ import { HMM, PfnWords } from "./words.ts";
 
 /** How much a map covers, and what it does when pages go. */
 export interface HmmDmaMapOptions {
+  /** The device that the pages are mapped for. It must be coherent and must not bounce. */
   readonly dma: Dma;
   /** Pages of 4 KiB in the range. */
   readonly pages: number;
@@ -137,6 +138,7 @@ export class HmmDmaMap implements Disposable {
     this.#range?.destroy();
   }
 
+  /** As `free`, for `using`. */
   [Symbol.dispose](): void {
     this.free();
   }
