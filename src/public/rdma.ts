@@ -51,6 +51,7 @@ export {
   type RegistrationPoolOptions,
   type SendRequest,
   type SharedBuffer,
+  sharedBufferOf,
   Transfer as RdmaTransfer,
   type TransferKind,
   type TransferOptions as RdmaTransferOptions,
