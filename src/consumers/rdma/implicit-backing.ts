@@ -55,7 +55,7 @@ export class ImplicitBacking implements RegionBacking {
   #isReaping = false;
   #released = false;
 
-  /** @throws DmaError as {@link PageList} */
+  /** @throws DmaError as `PageList` */
   constructor(options: ImplicitBackingOptions) {
     this.#options = options;
     this.writable = isWritableAccess(options.access);
