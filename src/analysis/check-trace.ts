@@ -17,6 +17,7 @@ import { Overdue } from "./findings/overdue.ts";
 import type { Draft, Rule, RuleContext } from "./findings/rule.ts";
 import { RULES } from "./findings/rules.ts";
 import { type EventVisitor, Follow, type TraceCounts } from "./follow.ts";
+import { BounceUse } from "./lifetimes/bounce-use.ts";
 import type { Place } from "./lifetimes/history.ts";
 import type { LifetimeSink } from "./lifetimes/lifetime-counts.ts";
 import { NO_DEVICE } from "./lifetimes/table.ts";
@@ -80,6 +81,7 @@ class Check {
   /** All findings by severity, also those that were not kept: one rule may find worse and better. */
   readonly #severities: Record<Severity, number> = { error: 0, warning: 0, advice: 0 };
   readonly #overdue: Overdue;
+  readonly #bounce: BounceUse;
   readonly #addresses: RecordedAddresses;
   readonly #kernel: KernelTold;
 
@@ -97,6 +99,8 @@ class Check {
       takenBy: () => dispatch.iommu.takenBy(),
     });
     this.#kernel = new KernelTold(trace, options.kernelLog, options.kernelLogOffsetNs, (fact) => this.#said(fact));
+    this.#bounce = new BounceUse(ledger.now, (row) => ledger.table.device[row]!);
+    this.#follow.watch(this.#bounce);
     this.#overdue = new Overdue(ledger.table);
     this.#follow.watch(this.#overdue);
     dispatch.onLoss = (sinceNs) => this.#retract(sinceNs);
@@ -145,6 +149,10 @@ class Check {
       firstNs: () => dispatch.firstNs,
       isCut: () => this.#cut,
       hasLost: () => this.#trace.lost !== 0,
+      bounce: this.#bounce,
+      eventName: (type) => this.#trace.types[type]?.name ?? "",
+      codeAt: (site) => dispatch.sites.codeAt(site),
+      taskName: (task) => this.#trace.strings[task] ?? "",
       iommu: dispatch.iommu,
       namesAllocations: () => dispatch.namesAllocations,
       isDoubtful: (timeNs) => ledger.isDoubtful(timeNs),
@@ -188,6 +196,8 @@ class Check {
   }
 
   #evidence(what: string, place: Place, iova?: number, length?: number): Evidence {
+    const { sites } = this.#follow.dispatch;
+    const code = sites.codeAt(place.site);
     return {
       what,
       event: this.#trace.types[place.type]?.name ?? "",
@@ -197,7 +207,8 @@ class Check {
       task: this.#trace.strings[place.task] ?? "",
       iova,
       length,
-      site: place.site === 0 ? undefined : this.#follow.dispatch.sites[place.site],
+      site: place.site === 0 ? undefined : sites.texts[place.site],
+      ...(code && { code }),
     };
   }
 

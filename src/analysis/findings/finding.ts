@@ -23,8 +23,10 @@ export interface Evidence {
   readonly iova: number | undefined;
   /** Bytes. */
   readonly length: number | undefined;
-  /** Who called, where the event says so. */
+  /** Who called, where the event says so or was recorded with its stack: "nvme_prep_rq ← nvme_queue_rq". */
   readonly site: string | undefined;
+  /** The driver's functions that led there, the innermost first, where the stack was recorded. */
+  readonly code?: readonly string[];
   /** What the kernel printed, where the evidence is a line of its log. */
   readonly text?: string;
   /** Line of the log, from 1. */
