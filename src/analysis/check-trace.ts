@@ -21,6 +21,7 @@ import { BounceUse } from "./lifetimes/bounce-use.ts";
 import type { Place } from "./lifetimes/history.ts";
 import type { LifetimeSink } from "./lifetimes/lifetime-counts.ts";
 import { NO_DEVICE } from "./lifetimes/table.ts";
+import { type LiveAtEnd, liveAtEnd } from "./live-list.ts";
 import type { StartState } from "./start-state.ts";
 
 /** Which rules are asked, of which devices, and what is known besides the trace. */
@@ -43,6 +44,8 @@ export interface CheckOptions {
   readonly kernelLogOffsetNs?: number;
   /** Address bits that devices really drive, by name: mappings beyond are found before they fault. */
   readonly deviceBits?: ReadonlyMap<string, number>;
+  /** List what is live at the end. */
+  readonly live?: boolean;
   /** Called with the number of events so far, once a batch. */
   readonly progress?: (events: number) => void;
 }
@@ -60,6 +63,10 @@ export interface CheckResult extends TraceCounts {
   readonly findings: readonly Finding[];
   /** What the kernel said in the recording, and in the log beside it. */
   readonly kernel: KernelSummary;
+  /** Who called, by the number in the columns of mappings; 0 is none. */
+  readonly sites: readonly string[];
+  /** If it was asked for: what is live at the end, the oldest first by how long its kind lives. */
+  readonly live?: readonly LiveAtEnd[];
 }
 
 /**
@@ -116,6 +123,7 @@ class Check {
     await this.#follow.all();
     const kernel = this.#kernel.finish();
     if (this.#cut) this.#retract(this.#horizonNs());
+    const live = this.#options.live ? this.#live() : undefined;
     const counts = this.#follow.finish();
     // Lost, but not said where: nothing that rests on what is not there is certain.
     const unsure = this.#trace.lost !== 0 && this.#follow.dispatch.lostMarks === 0;
@@ -127,7 +135,17 @@ class Check {
     findings.sort((a, b) => order(a) - order(b) || a.timeNs - b.timeNs);
     const summary: Record<string, number> = {};
     for (const { name } of RULES) if ((this.#counts.get(name) ?? 0) > 0) summary[name] = this.#counts.get(name)!;
-    return { ...counts, summary, severities: { ...this.#severities }, findings, kernel };
+    const sites = this.#follow.dispatch.sites.texts;
+    return { ...counts, summary, severities: { ...this.#severities }, findings, kernel, sites, ...(live && { live }) };
+  }
+
+  #live(): readonly LiveAtEnd[] {
+    const { ledger, dispatch } = this.#follow;
+    const { iommu, sites, firstNs, lastNs } = dispatch;
+    const { strings } = this.#trace;
+    const all = liveAtEnd({ table: ledger.table, iommu, overdue: this.#overdue, sites, strings, firstNs, lastNs });
+    const { devices } = this.#options;
+    return devices ? all.filter(({ device }) => device !== undefined && devices.includes(device)) : all;
   }
 
   /** Up to where all CPUs were read: a damaged file ends at another time on each. */
@@ -239,6 +257,7 @@ class Check {
       this.#kept.set(rule.name, list);
     }
     if (list.length >= (this.#options.findingsPerRule ?? FINDINGS_PER_RULE)) return;
+    const shown = draft.evidence.find(({ code }) => code !== undefined);
     list.push({
       rule: rule.name,
       severity: draft.severity ?? rule.severity,
@@ -247,7 +266,8 @@ class Check {
       iova: draft.iova,
       length: draft.length,
       timeNs: draft.timeNs ?? this.#follow.ledger.now.timeNs,
-      message: draft.message,
+      message: shown ? `${draft.message} ${callerSentence(shown)}` : draft.message,
+      ...(shown && { caller: shown.site!, code: shown.code! }),
       advice: draft.advice ?? rule.advice,
       evidence: draft.evidence,
       selfEvident: draft.selfEvident ?? false,
@@ -269,3 +289,6 @@ class Check {
     }
   }
 }
+
+/** "Mapped by nvme_prep_rq ← nvme_queue_rq.": which code the first event that has its stack came from. */
+const callerSentence = ({ what, site }: Evidence): string => `${what[0]!.toUpperCase()}${what.slice(1)} by ${site}.`;

@@ -10,6 +10,7 @@ export { RULES } from "./findings/rules.ts";
 export * from "./follow.ts";
 export type { LifetimeCounts, LifetimeSink } from "./lifetimes/lifetime-counts.ts";
 export { KINDS, type Kind, LifetimeTable, NO_DEVICE, NO_DIRECTION, REACHED } from "./lifetimes/table.ts";
+export type { LiveAtEnd } from "./live-list.ts";
 export * from "./recorded-machine.ts";
 export * from "./requests.ts";
 export * from "./snapshot.ts";

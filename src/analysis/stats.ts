@@ -8,7 +8,8 @@
  */
 import { PAGE_SIZE, pagesTouched } from "../base/index.ts";
 import type { Trace } from "../trace/index.ts";
-import { followTrace, type TraceCounts } from "./follow.ts";
+import { DeviceUse } from "./device-use.ts";
+import { Follow, type TraceCounts } from "./follow.ts";
 import type { LifetimeSink } from "./lifetimes/lifetime-counts.ts";
 import { PageSet } from "./lifetimes/page-set.ts";
 import { FROM_BEFORE, KINDS, type LifetimeTable } from "./lifetimes/table.ts";
@@ -41,6 +42,25 @@ export interface DeviceStats {
   readonly largestGap: number | undefined;
   /** Requests by how the kernel mapped them. */
   readonly kinds: Readonly<Record<string, number>>;
+  /** The most bytes that were mapped at once, of what was seen to begin. */
+  readonly peakBytes: number;
+  /** What it had in the pool of bounce buffers; `undefined`: nothing. */
+  readonly bounce: BounceStats | undefined;
+  /** Calls that failed, by function and errno: `{ "dma_map_sg EREMOTEIO": 3 }`. */
+  readonly failures: Readonly<Record<string, number>>;
+}
+
+/** A device's share of the pool of bounce buffers, in slots of 2 KiB: at least; the pool's size no event tells. */
+export interface BounceStats {
+  /** Mappings that were bounced, or a part of them. */
+  readonly mappings: number;
+  /** The most slots at once, and those that are held at the end. */
+  readonly peakSlots: number;
+  readonly slotsAtEnd: number;
+  /** The largest piece, bytes; more than 256 KiB never fits. */
+  readonly largestPiece: number;
+  /** Mappings that failed, because no slots were found. */
+  readonly failed: number;
 }
 
 /** What a trace holds, over all and by device. */
@@ -56,8 +76,11 @@ export interface TraceStats extends Omit<TraceCounts, "devices"> {
  */
 export async function readStats(trace: Trace, progress?: (events: number) => void): Promise<TraceStats> {
   const tally = new StatsSink();
-  const counts = await followTrace(trace, { sinks: [tally], ...(progress && { progress }) });
-  return { ...counts, devices: tally.byDevice() };
+  const follow = new Follow(trace, { sinks: [tally], ...(progress && { progress }) });
+  const use = new DeviceUse(follow, trace);
+  await follow.all();
+  const counts = follow.finish();
+  return { ...counts, devices: use.into(tally.byDevice(), counts.devices) };
 }
 
 /** Adds up every mapping that it is shown. */
@@ -158,6 +181,9 @@ class Tally {
         lives.count === 0 ? undefined : { p50: lives.at(0.5), p90: lives.at(0.9), p99: lives.at(0.99), max: lives.max },
       pageSizes: this.#pageSizes,
       largestGap: this.#scattered ? undefined : this.#largestGap(),
+      peakBytes: 0,
+      bounce: undefined,
+      failures: {},
       kinds: Object.fromEntries(KINDS.flatMap((kind, i) => (this.#kinds[i]! > 0 ? [[kind, this.#kinds[i]!]] : []))),
     };
   }

@@ -117,6 +117,9 @@ export interface Finding {
   /** What to do about it. */
   readonly advice: string;
   readonly evidence: readonly Evidence[];
+  /** The code that mapped, or did what the first event with a stack shows: "nvme_prep_rq ← nvme_queue_rq", and all of it. */
+  readonly caller?: string;
+  readonly code?: readonly string[];
   /** A device's fault: what was told of it. */
   readonly fault?: FaultFacts;
   /** Whose the address was, by the best explanation; `undefined`: there are no mappings to look at. */

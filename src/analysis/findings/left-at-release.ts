@@ -21,6 +21,8 @@ interface Run {
   /** By a task or a function that releases devices. */
   releases: boolean;
   endNs: number;
+  /** Of the task that freed last. */
+  pid: number;
 }
 
 class LeftAtRelease implements Watcher {
@@ -39,7 +41,8 @@ class LeftAtRelease implements Watcher {
     const run = this.#runs.get(device);
     if (run) {
       this.#runs.delete(device);
-      this.#judge(device, run, row);
+      // The task that freed goes on: it changes its buffers, or works with one after the other.
+      if (run.pid !== table.pid[row]) this.#judge(device, run, row);
     }
     if (table.kind[row] !== COHERENT) return;
     let live = this.#live.get(device);
@@ -60,12 +63,13 @@ class LeftAtRelease implements Watcher {
     }
     this.#live.get(device)?.delete(row);
     if (!run) {
-      run = { ends: 0, freed: 0, releases: false, endNs: 0 };
+      run = { ends: 0, freed: 0, releases: false, endNs: 0, pid: 0 };
       this.#runs.set(device, run);
     }
     run.ends++;
     run.freed++;
     run.endNs = now.timeNs;
+    run.pid = now.pid;
     const code = codeAt(now.site);
     run.releases ||= code ? code.some((one) => RELEASING_CODE.test(one)) : RELEASING_TASK.test(taskName(now.task));
   }
@@ -92,6 +96,8 @@ class LeftAtRelease implements Watcher {
       if ((table.flags[row]! & (FROM_BEFORE | PAGES_GONE | REPORTED)) !== 0) continue;
       if (table.reached[row] === DIRECT && table.kind[row] !== COHERENT) continue;
       if (isDoubtful(table.startNs[row]!)) return;
+      // At the end of the recording the rule of leaks has spoken for these.
+      if (but < 0 && this.#scene.overdue(row)) continue;
       left.push(row);
     }
     if (left.length === 0) return;

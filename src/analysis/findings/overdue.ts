@@ -134,6 +134,12 @@ export class Overdue implements Watcher {
     if ((this.#table.flags[row]! & FROM_BEFORE) === 0) this.#groupOf(row).live--;
   }
 
+  /** What half of the mappings of the kind of `row` that ended lived at most, nanoseconds; `undefined`: too few ended. */
+  typicalNs(row: number): number | undefined {
+    const group = this.#groupOf(row);
+    return group.ended < LEAST_EQUAL_ENDS ? undefined : Math.min(group.medianNs, group.longestNs);
+  }
+
   /** Only at the end of the trace: what is live then. */
   judge(row: number, lastNs: number): { confidence: Confidence; why: string } | undefined {
     const table = this.#table;

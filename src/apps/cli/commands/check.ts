@@ -43,6 +43,7 @@ export const check: Command = command({
       "what to add to that log's times to get the trace's; without it, found from lines in both",
     ),
     deviceBits: deviceBits("address bits that a device really drives: mappings beyond are found before they fault"),
+    live: flag("also list what is live at the end, the oldest of its kind first, and who mapped it"),
     jobs: wholeNumber("traces at once; without it, one a processor", 1),
     json: JSON_ANSWER,
     sarif: flag("SARIF 2.1.0, on stdout"),
