@@ -2,6 +2,8 @@
 
 export * from "./address-space.ts";
 export * from "./check-trace.ts";
+export * from "./debugfs-tables.ts";
+export * from "./dma-dump.ts";
 export type { KernelSummary, UnknownKernelLine } from "./faults/kernel-told.ts";
 export { type KernelLog, type LogClockUsed, readKernelLog } from "./faults/log-beside.ts";
 export * from "./findings/finding.ts";

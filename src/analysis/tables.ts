@@ -46,6 +46,8 @@ export interface DeviceTables {
   readonly levels: number;
   readonly secondLevels?: number;
   readonly space?: AddressSpace;
+  /** Where its page tables lie, if they are known to be elsewhere: debugfs prints them in another file. */
+  readonly tablesAt?: PhysPage;
   /** Tables on the way to the page tables that are not in the snapshot. */
   readonly missing: readonly MissingPage[];
   /** Why hardware refuses this device's requests, in sentences. */

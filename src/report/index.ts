@@ -9,6 +9,7 @@ export { checkJson, findingJson } from "./check/check-json.ts";
 export { type CheckOutcome, checkedOf, checkSetJson, checkSetText, unreadOf } from "./check/check-set.ts";
 export { type CheckedTrace, checkText, findingText, headline } from "./check/check-text.ts";
 export { secondsOf } from "./check/clock.ts";
+export { dumpJson, dumpText } from "./check/dump-report.ts";
 export { type CheckedFile, checkSarif, type UnreadFile } from "./check/sarif.ts";
 export { compareJson } from "./compare/compare-json.ts";
 export {

@@ -96,3 +96,15 @@ export function parsePciAddress(option: string, text: string): { segment: number
     function: slot * 8 + Number(match[4]),
   };
 }
+
+/** Its name as the kernel writes it: "0000:00:04.0". */
+export function bdfOf({ segment, bus, function: fn }: ReturnType<typeof parsePciAddress>): string {
+  const two = (value: number): string => value.toString(16).padStart(2, "0");
+  return `${segment.toString(16).padStart(4, "0")}:${two(bus)}:${two(fn >> 3)}.${fn & 7}`;
+}
+
+/** Bytes of a text's beginning by which it is told what it is. */
+const HEAD_BYTES = 4096;
+
+/** The beginning of a file as text; of one that is none, whatever that gives. */
+export const textHead = (bytes: Uint8Array): string => new TextDecoder().decode(bytes.subarray(0, HEAD_BYTES));

@@ -46,7 +46,10 @@ export function removeStale(tracefs: Tracefs, isAlive: (pid: number) => boolean)
 function functionSymbols(): string {
   try {
     const lines = readFileSync("/proc/kallsyms", "utf8").split("\n");
-    return lines.filter((line) => / [tTwW] /.test(line)).map((line) => `${line}\n`).join("");
+    return lines
+      .filter((line) => / [tTwW] /.test(line))
+      .map((line) => `${line}\n`)
+      .join("");
   } catch {
     return "";
   }
