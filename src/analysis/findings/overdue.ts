@@ -5,7 +5,7 @@
  * kind and direction are a group; one that is live at the end is overdue if others that began after it have ended, and it
  * is much older than the group's longest life, or far more passed it than ever passed another, or the group was being
  * torn down. If nothing that began after it has ended, it may be the load that just began: then only a very long time counts.
- * Not for: direct mappings, which need no unmap.
+ * Not for: direct mappings, which need no unmap; direct coherent memory must be freed like any other.
  */
 import {
   COHERENT,
@@ -143,7 +143,7 @@ export class Overdue implements Watcher {
   /** Only at the end of the trace: what is live then. */
   judge(row: number, lastNs: number): { confidence: Confidence; why: string } | undefined {
     const table = this.#table;
-    if (table.reached[row] === DIRECT) return undefined;
+    if (table.reached[row] === DIRECT && table.kind[row] !== COHERENT) return undefined;
     if ((table.flags[row]! & (PAGES_GONE | REPORTED | FROM_BEFORE)) !== 0) return undefined;
     const group = this.#groupOf(row);
     const age = lastNs - table.startNs[row]!;
