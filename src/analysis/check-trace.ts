@@ -246,6 +246,8 @@ class Check {
   }
 
   #report(rule: Rule, draft: Draft): void {
+    // From where the file is out of order on, only what one event proves is told.
+    if (this.#follow.dispatch.wentBack > 0 && !draft.selfEvident && rule.severity !== "advice") return;
     const name =
       draft.deviceName ?? (draft.device === NO_DEVICE ? undefined : this.#follow.ledger.table.devices[draft.device]);
     if (this.#options.devices && (name === undefined || !this.#options.devices.includes(name))) return;

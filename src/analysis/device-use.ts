@@ -27,12 +27,12 @@ export class DeviceUse {
     this.#bounce = new BounceUse(now, (row) => table.device[row]!);
     ledger.watch(this.#bounce);
     const ended = (row: number): void => {
-      if ((table.flags[row]! & FROM_BEFORE) === 0) this.#of(table.device[row]!).bytes -= table.length[row]!;
+      if ((table.flags[row]! & FROM_BEFORE) === 0) this.#of(table.device[row]!).bytes -= table.reserved[row]!;
     };
     ledger.watch({
       opened: (row) => {
         const use = this.#of(table.device[row]!);
-        use.bytes += table.length[row]!;
+        use.bytes += table.reserved[row]!;
         if (use.bytes > use.peak) use.peak = use.bytes;
       },
       closed: ended,

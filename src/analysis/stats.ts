@@ -42,7 +42,7 @@ export interface DeviceStats {
   readonly largestGap: number | undefined;
   /** Requests by how the kernel mapped them. */
   readonly kinds: Readonly<Record<string, number>>;
-  /** The most bytes that were mapped at once, of what was seen to begin. */
+  /** The most bytes of address space that its mappings held at once, of those that were seen to begin. */
   readonly peakBytes: number;
   /** What it had in the pool of bounce buffers; `undefined`: nothing. */
   readonly bounce: BounceStats | undefined;

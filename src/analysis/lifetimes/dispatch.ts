@@ -15,6 +15,9 @@ import { OneShot } from "./one-shot.ts";
 import { Ranges } from "./ranges.ts";
 import { UnmatchedEnds } from "./unmatched-ends.ts";
 
+/** Buffers of several CPUs that are printed as they come are this much out of order, and not more. */
+const DISORDER_NS = 1_000_000;
+
 /** Index into the table's devices, by string. */
 const UNKNOWN = -1;
 
@@ -34,11 +37,14 @@ export class Dispatch {
   /** Events by type. */
   readonly typeCounts: number[] = [];
   lostMarks = 0;
+  /** Events whose time lies more than a moment before that of one before them in the file. */
+  wentBack = 0;
   /** Called when events before now were lost on the CPU at hand, since `sinceNs`. */
   onLoss: ((sinceNs: number) => void) | undefined;
   readonly #ledger: Ledger;
   readonly #trace: Trace;
   readonly #plans: EventPlan[] = [];
+  #latestNs = -1;
   #deviceOf = new Int32Array(256).fill(UNKNOWN);
 
   constructor(ledger: Ledger, trace: Trace) {
@@ -63,7 +69,10 @@ export class Dispatch {
     const { typeCounts } = this;
     if (count > 0 && this.firstNs < 0) this.firstNs = timeNs[0]!;
     this.eventTotal += count;
+    if (count > 0 && timeNs[0]! < this.firstNs) this.firstNs = timeNs[0]!;
     for (let row = 0; row < count; row++) {
+      if (timeNs[row]! < this.#latestNs - DISORDER_NS) this.#back(timeNs[row]!);
+      else if (timeNs[row]! > this.#latestNs) this.#latestNs = timeNs[row]!;
       const typeId = type[row]!;
       const plan = plans[typeId] ?? this.#plan(typeId);
       typeCounts[typeId]!++;
@@ -79,7 +88,14 @@ export class Dispatch {
       }
       this.lastOfCpu[onCpu] = timeNs[row]!;
     }
-    if (count > 0) this.lastNs = Math.max(this.lastNs, timeNs[count - 1]!);
+    if (count > 0) this.lastNs = Math.max(this.lastNs, this.#latestNs);
+  }
+
+  /** Another recording in the same file, or lines in another order: what rests on their order proves nothing. */
+  #back(timeNs: number): void {
+    this.wentBack++;
+    if (timeNs < this.firstNs) this.firstNs = timeNs;
+    this.#ledger.lossNs = Math.max(this.#ledger.lossNs, this.#latestNs);
   }
 
   /** The device's index in the table. */

@@ -75,6 +75,7 @@ export function checkJson(
     ...(live && { live: liveJson(live, trace.timeBase) }),
     events: eventTotal,
     lost,
+    ...(result.wentBack > 0 && { wentBack: result.wentBack }),
     ...(kernel.messages > 0 && { kernel: kernelJson(kernel) }),
     ...(trace.damage && { damage: trace.damage }),
     ...(trace.remarks?.length && { remarks: trace.remarks }),

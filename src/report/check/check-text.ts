@@ -43,7 +43,7 @@ export function checkText(checked: CheckedTrace, style: Style = PLAIN): string {
   const { findings, summary } = result;
   const verdict = isEmpty(result)
     ? nothing(checked)
-    : `${headline(result.severities)}${notUnderstood(checked.remarks)}`;
+    : `${headline(result.severities)}${result.wentBack > 0 ? " in a file whose times go back" : notUnderstood(checked.remarks)}`;
   const lines = [
     ...paragraph(`${file}: ${format}, ${extent(checked)}`, width),
     ...paragraph(followed(checked), width),
@@ -92,7 +92,10 @@ const LOG = "kernel log";
 /** How the verdict on one trace stands out: as its worst finding, or as good where it was whole. */
 function verdictOf({ damage, result, remarks = [] }: CheckedTrace): Emphasis {
   const worst = SEVERITIES.find((severity) => result.findings.some((finding) => finding.severity === severity));
-  return worst ?? (damage || isEmpty(result) || result.lost !== 0 || remarks.length > 0 ? "strong" : "good");
+  return (
+    worst ??
+    (damage || isEmpty(result) || result.lost !== 0 || result.wentBack > 0 || remarks.length > 0 ? "strong" : "good")
+  );
 }
 
 /** Behind a headline: that not all of the file went into it. */
@@ -216,6 +219,10 @@ function notesOf(result: CheckResult): string[] {
       `${plural(result.mapsOverLive, "time")} such a mapping was made over a live one: of another device that uses the same address, or an unmap is missing. Probe events tell which (dmalink record --probes).`,
     );
   if (result.endNotRecorded > 0) notes.push(endNotRecordedNote(result.endNotRecorded));
+  if (result.wentBack > 0)
+    notes.push(
+      `Times go back in this file, at ${plural(result.wentBack, "event")}: it holds several recordings one behind the other, or its lines in another order. What rests on the order was not concluded; check each recording by itself.`,
+    );
   if (result.lost !== 0)
     notes.push("Events were lost: what would rest on an event that is not there was not concluded.");
   return notes;

@@ -24,6 +24,10 @@ export function statsText(
   ];
   for (const device of result.devices) lines.push("", ...deviceText(device, style));
   lines.push("");
+  if (result.wentBack > 0)
+    lines.push(
+      `Times go back in this file, at ${count(result.wentBack)} events: several recordings, or another order of lines.`,
+    );
   if (result.ambiguous > 0)
     lines.push(`${count(result.ambiguous)} mappings are ambiguous: no event beside them names their device.`);
   if (result.endNotRecorded > 0) lines.push(endNotRecordedNote(result.endNotRecorded));
@@ -45,7 +49,7 @@ function deviceText(device: DeviceStats, { paint }: Style): string[] {
     `  how          ${Object.entries(device.kinds)
       .map(([kind, n]) => `${kind} ${count(n)}`)
       .join(", ")}`,
-    `  memory       ${bytes(device.bytesMapped)} in ${count(device.segments)} segments${device.peakBytes > 0 ? `, at most ${bytes(device.peakBytes)} at once` : ""}`,
+    `  memory       ${bytes(device.bytesMapped)} in ${count(device.segments)} segments${device.peakBytes > 0 ? `, at most ${bytes(device.peakBytes)} of address space at once` : ""}`,
     ...bounceText(device),
     ...failuresText(device),
     `  largest page 4 KiB fits ${count(pageSizes["4K"])} segments, 2 MiB ${count(pageSizes["2M"])}, 1 GiB ${count(pageSizes["1G"])}`,

@@ -3,6 +3,7 @@ import { type DumpEntry, groupDumps, looksLikeDmaDump, readDmaDump } from "../..
 import { DmaError } from "../../../base/index.ts";
 import { dumpJson, dumpText } from "../../../report/index.ts";
 import { openInput, readText } from "../files/input.ts";
+import { STANDARD_INPUT } from "../files/standard-input.ts";
 import { answerStyle, print, printJson } from "../terminal/print.ts";
 
 /** Bytes by which a list is told from anything else. */
@@ -12,7 +13,7 @@ const LIMIT = 256 * 1024 * 1024;
 
 /** Whether `path` is such a list. Standard input is not looked at: it can be read once only. */
 export async function isDmaDump(path: string): Promise<boolean> {
-  if (path === "-") return false;
+  if (path === STANDARD_INPUT) return false;
   try {
     const source = await openInput(path);
     try {
