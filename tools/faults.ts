@@ -94,7 +94,7 @@ export const FAULTS: readonly Fault[] = [
       return {
         lines: edited(trace, edits),
         expected: [...LEFT, "unmap-unknown", "double-unmap", "size-mismatch"],
-        allowed: ["direction-mismatch", "double-unmap"],
+        allowed: ["direction-mismatch", "double-unmap", "wrong-function"],
         determined: leftAs(trace, life) !== undefined,
       };
     },

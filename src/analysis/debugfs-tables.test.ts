@@ -12,7 +12,7 @@ describe("domain_translation_struct", () => {
     const text = [
       "Device 0000:00:04.0 @0x1000",
       HEAD,
-      line(0x200, 0n, 0x2003n, 0x3003n, 0x4000_0083n, 0n),
+      line(0x200, 0n, 0x2003n, 0x3003n, 0x4000_0083n),
       line(0x400, 0n, 0x2003n, 0x3003n, 0x4003n, 0x7000_0001n),
       "",
       "Device 0000:00:05.0 with pasid 1f @0x9000",

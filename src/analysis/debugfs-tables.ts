@@ -73,7 +73,7 @@ const HEADS =
   /^(?:Device \S+ (?:with pasid \S+ )?@0x[0-9a-f]+|IOVA_PFN\s|IOMMU \S+: Root Table Address|Root Table Address:)/m;
 const DEVICE = /^Device (\S{1,64}) (?:with pasid (?:0x)?([0-9a-f]{1,5}) )?@(?:0x)?([0-9a-f]{1,16})$/i;
 const UNIT = /^IOMMU (\S{1,32}): (?:Root Table Address: ?(?:0x)?([0-9a-f]{1,16})|DMA Remapping is not enabled)/i;
-const PAGE = /^(?:0x)?([0-9a-f]{1,14})\s*\|((?:\s+(?:0x)?[0-9a-f]{1,16}){3,5})$/i;
+const PAGE = /^(?:0x)?([0-9a-f]{1,14})\s*\|((?:\s+(?:0x)?[0-9a-f]{1,16}){2,5})$/i;
 const ENTRY =
   /^([0-9a-f]{2}:[0-9a-f]{2}\.[0-7])\s+(?:0x)?([0-9a-f]{1,16}):(?:0x)?([0-9a-f]{1,16})\s+(?:0x)?([0-9a-f]{1,16}):(?:0x)?([0-9a-f]{1,16})(?:\s+(-?\d{1,7})\s+(?:0x)?([0-9a-f]{1,16}):(?:0x)?([0-9a-f]{1,16}):(?:0x)?([0-9a-f]{1,16}))?$/i;
 /** Column heads, and what the files say where there is nothing. */
@@ -134,8 +134,12 @@ export function readDebugfsTables(text: string, device?: string): DebugfsTables 
 
 const wordOf = (digits: string): bigint => BigInt(/^0x/i.test(digits) ? digits : `0x${digits}`);
 
+/** Columns of a line; behind the entry of a large page there are none. */
+const COLUMNS = 5;
+
 /** Puts the entries on the way to one page, the top one first, into their tables. */
-function addPage(tables: Tables, domain: Domain, page: number, path: readonly bigint[]): void {
+function addPage(tables: Tables, domain: Domain, page: number, shown: readonly bigint[]): void {
+  const path = [...shown, ...new Array<bigint>(COLUMNS - shown.length).fill(0n)];
   const first = path.findIndex((entry) => entry !== 0n);
   if (first < 0) return;
   const levels = path.length - first;

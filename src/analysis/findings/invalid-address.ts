@@ -29,10 +29,15 @@ export const invalidAddress: Rule = {
   watch: ({ now, bounce, deviceName, eventName, current, report }) => {
     const groups = new Map<
       string,
-      Failures & { readonly device: number; readonly call: string; readonly error: number }
+      Failures & {
+        readonly device: number;
+        readonly call: string;
+        readonly error: number;
+        readonly isAllocation: boolean;
+      }
     >();
     return {
-      failed(device, length, error) {
+      failed(device, length, error, isAllocation) {
         // What did not fit into the pool is that rule's.
         if (bounce.failedPiece !== undefined) return;
         const call = eventName(now.type).replace(/_err$/, "");
@@ -41,7 +46,7 @@ export const invalidAddress: Rule = {
         if (!known) {
           if (groups.size >= MOST_GROUPS) return;
           const first = current("failed", undefined, length < 0 ? undefined : length);
-          const group = { device, call, error, count: 1, smallest: length, largest: length };
+          const group = { device, call, error, isAllocation, count: 1, smallest: length, largest: length };
           groups.set(key, { ...group, first, last: undefined, timeNs: now.timeNs });
           return;
         }
@@ -60,8 +65,18 @@ export const invalidAddress: Rule = {
         });
       },
       finish() {
-        for (const { device, call, error, count: times, smallest, largest, first, last, timeNs } of groups.values()) {
-          const isAllocation = call.startsWith("dma_alloc");
+        for (const {
+          device,
+          call,
+          error,
+          isAllocation,
+          count: times,
+          smallest,
+          largest,
+          first,
+          last,
+          timeNs,
+        } of groups.values()) {
           const what = isAllocation ? "allocation" : "mapping";
           const of =
             largest < 0

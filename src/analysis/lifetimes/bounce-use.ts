@@ -94,8 +94,8 @@ export class BounceUse implements Watcher {
     this.closed(row);
   }
 
-  failed(device: number): void {
-    const pieces = this.#take(device);
+  failed(device: number, _length: number, _error: number, isAllocation: boolean): void {
+    const pieces = isAllocation ? [] : this.#take(device); // memory that is allocated is not bounced
     // Of a list, the one that did not fit was the last that was tried.
     this.failedPiece = pieces.at(-1)?.bytes;
     if (this.failedPiece === undefined) return;

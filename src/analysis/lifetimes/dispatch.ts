@@ -253,7 +253,8 @@ export class Dispatch {
   #hasFailed(plan: EventPlan, batch: EventBatch, row: number): boolean {
     const outcome = plan.outcome(batch, row);
     if (outcome >= 0) return false;
-    this.oneShot.failed(this.#deviceAt(plan, batch, row), readIfThere(batch, row, plan.size), outcome);
+    const isAllocation = plan.what === "dma-alloc" || plan.type.name.startsWith("dma_alloc");
+    this.oneShot.failed(this.#deviceAt(plan, batch, row), readIfThere(batch, row, plan.size), outcome, isAllocation);
     return true;
   }
 

@@ -144,11 +144,11 @@ export class OneShot {
   }
 
   /** A call that failed: nothing was mapped. */
-  failed(device: number, length: number, error: number): void {
+  failed(device: number, length: number, error: number, isAllocation: boolean): void {
     const ledger = this.#ledger;
     this.#iommu.other(ledger.now.cpu);
     ledger.counts.failed++;
-    for (const hook of ledger.hooks.failed) hook(device, length, error);
+    for (const hook of ledger.hooks.failed) hook(device, length, error, isAllocation);
   }
 
   /** `dma_sync_*`, of one piece. */

@@ -69,8 +69,8 @@ export interface Watcher {
   wrongDevice?(row: number, by: number): void;
   /** `row` begins where `older` of the same device is live. */
   overlapped?(row: number, older: number): void;
-  /** A mapping failed, for the reason `error` (the kernel's number, negative). */
-  failed?(device: number, length: number, error: number): void;
+  /** A call failed, for the reason `error` (the kernel's number, negative): one that maps, or one that allocates. */
+  failed?(device: number, length: number, error: number, isAllocation: boolean): void;
   /** The address of a mapping that failed is given back. */
   failedUsed?(device: number, length: number): void;
   /** Two-step: link, before it is counted. */

@@ -55,10 +55,11 @@ export function pageTablesText(facts: UnitFacts, unit: UnitTables, tree: boolean
 function unitText(facts: UnitFacts, unit: UnitTables, { width }: Style): string {
   const off = facts.status !== undefined && (facts.status & TRANSLATION_ENABLED) === 0n;
   const root = unit.rootTable === 0 ? "" : `, root table ${addressOf(unit.rootTable)}, ${unit.mode} mode`;
+  const top = unit.mode === "SMMUv3" ? `stream table ${addressOf(unit.rootTable)}, SMMUv3` : root.slice(2);
   const lines = wrapLines(
     facts.isDebugfs
       ? `${facts.file}: debugfs of a running machine, ${plural(unit.devices.length, "device")}${root}`
-      : `${facts.file}: ${count(facts.pages)} pages, root table ${addressOf(unit.rootTable)}, ${unit.mode} mode` +
+      : `${facts.file}: ${count(facts.pages)} pages, ${top || `root table 0x0, ${unit.mode} mode`}` +
           `${off ? "; translation was switched off" : ""}`,
     width,
   );
@@ -98,6 +99,7 @@ function deviceText(
   const row = (label: string, text: string): void => {
     lines.push(...labelled(`  ${label}`, text, width, 14));
   };
+  if (device.stream !== undefined) row("stream", `0x${device.stream.toString(16)}`);
   if (device.withoutPasid) row("pasid", `${device.pasid}: also for requests that carry no PASID`);
   for (const problem of device.problems) row("problem", problem);
   if (device.tablesAt !== undefined)

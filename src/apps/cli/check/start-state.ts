@@ -4,13 +4,12 @@ import {
   looksLikeDebugfsTables,
   parseDmaDump,
   readDebugfsTables,
-  readUnitTables,
   Snapshot,
   StartState,
 } from "../../../analysis/index.ts";
 import { DmaError } from "../../../base/index.ts";
 import { readText } from "../files/input.ts";
-import { parseRoot, readRegisters, readWhole, textHead } from "../files/snapshot.ts";
+import { parseRoot, readRegisters, readWhole, textHead, unitTables } from "../files/snapshot.ts";
 
 /** Lists of live mappings have a line of about 150 bytes each. */
 const DUMP_LIMIT = 256 * 1024 * 1024;
@@ -41,7 +40,7 @@ async function readPages(file: string, root: string | undefined): Promise<StartS
     return ofDevices(readDebugfsTables(new TextDecoder().decode(bytes)).devices);
   const tables = Snapshot.parse(bytes);
   const registers = root === undefined ? await readRegisters(file) : { root: parseRoot(root) };
-  return ofDevices(readUnitTables(tables, registers).devices);
+  return ofDevices(unitTables(tables, registers).devices);
 }
 
 const ofDevices = (devices: readonly DeviceTables[]): StartState =>

@@ -8,8 +8,8 @@ export const tables: Command = command({
   name: "tables",
   summary: "decode page tables of a machine: dumped from its memory, or as debugfs prints them",
   description:
-    "Follows root, context and PASID tables and page tables of both stages in a snapshot of memory, and says for each device " +
-    "what it could reach, in which page sizes, and where larger ones would fit. The root table register comes from NAME.json " +
+    "Follows the tables of a VT-d unit (root, context, PASID) or of an SMMUv3 (streams, context descriptors) and page tables of both stages in a snapshot of memory, and says for each device " +
+    "what it could reach, in which page sizes, and where larger ones would fit. The registers come from NAME.json " +
     "beside NAME.snap[.gz], or from --root. A copy of debugfs iommu/intel/domain_translation_struct or dmar_translation_struct, " +
     "or of both in one file, is read too: that needs no dump.",
   arguments: [
@@ -26,11 +26,9 @@ export const tables: Command = command({
     "sudo cat /sys/kernel/debug/iommu/intel/domain_translation_struct > live.txt; dmalink tables live.txt",
   ],
   async run({ arguments: [path], options }) {
-    const { looksLikeDebugfsTables, readDebugfsTables, readUnitTables, Snapshot } = await import(
-      "../../../analysis/index.ts"
-    );
+    const { looksLikeDebugfsTables, readDebugfsTables, Snapshot } = await import("../../../analysis/index.ts");
     const { pageTablesText, writePageTablesJson } = await import("../../../report/index.ts");
-    const { bdfOf, parsePciAddress, parseRoot, readRegisters, readWhole, textHead } = await import(
+    const { bdfOf, parsePciAddress, parseRoot, readRegisters, readWhole, textHead, unitTables } = await import(
       "../files/snapshot.ts"
     );
     const file = path!;
@@ -47,10 +45,7 @@ export const tables: Command = command({
       }
       const snapshot = Snapshot.parse(bytes); // its damage is told with the offset
       const registers = root === undefined ? await readRegisters(file) : { root };
-      const unit = readUnitTables(snapshot, {
-        ...registers,
-        ...(device && { device: { bus: device.bus, function: device.function }, segment: device.segment }),
-      });
+      const unit = unitTables(snapshot, registers, device);
       if (options.json) writePageTablesJson(file, unit, (text) => process.stdout.write(text));
       else print(pageTablesText({ file, pages: snapshot.pageCount, ...registers }, unit, options.tree, answerStyle()));
       return 0;
