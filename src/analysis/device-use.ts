@@ -3,10 +3,10 @@
  * its calls that failed. For `stats`, which sees every mapping only when it ends.
  */
 import { ERRNO_NAMES, type Trace } from "../trace/index.ts";
+import type { DeviceStats } from "./device-stats.ts";
 import type { Follow } from "./follow.ts";
 import { BounceUse } from "./lifetimes/bounce-use.ts";
 import { FROM_BEFORE, NO_DEVICE } from "./lifetimes/table.ts";
-import type { DeviceStats } from "./stats.ts";
 
 /** Functions and errors that are told apart. */
 const MOST_FAILURES = 1000;

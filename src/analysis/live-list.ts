@@ -38,7 +38,7 @@ export interface LiveAtEnd {
 }
 
 /** Where the list is taken from. */
-export interface LiveSource {
+interface LiveSource {
   readonly table: LifetimeTable;
   readonly iommu: IommuMatcher;
   readonly overdue: Overdue;

@@ -1,6 +1,11 @@
 /** Which code a call chain stands for. */
 import { describe, expect, test } from "vitest";
-import { CallSites, codeOf } from "./call-sites.ts";
+import { CallSites } from "./call-sites.ts";
+
+const codeOf = (chain: readonly string[]): readonly string[] | undefined => {
+  const sites = new CallSites();
+  return sites.codeAt(sites.ofChain(1, chain));
+};
 
 describe("the code behind a chain", () => {
   test("begins above the DMA layer, IOMMU and helpers, and is named as the source names it", () => {

@@ -39,14 +39,14 @@ const IS_LAYER = new RegExp(`^_*(?:${LAYERS.join("|")})`);
 const CLONE = /(?:\.(?:part|isra|constprop|cold|llvm|lto_priv|localalias)(?:\.\d+)*)+$/;
 
 /** The frames of `chain` that are a driver's own, the innermost first, as the source names them; all of it, if none is. */
-export function codeOf(chain: CallChain): CallChain {
+function codeOf(chain: CallChain): CallChain {
   const named = chain.map((frame) => frame.replace(CLONE, ""));
   const first = named.findIndex((frame) => !IS_LAYER.test(frame));
   return first < 0 ? named : named.slice(first);
 }
 
 /** "nvme_prep_rq ← nvme_queue_rq ← blk_mq_…": the innermost of `code`. */
-export const codeText = (code: CallChain): string => code.slice(0, NAMED).join(" ← ");
+const codeText = (code: CallChain): string => code.slice(0, NAMED).join(" ← ");
 
 export class CallSites {
   /** By number: how a sentence names it. */

@@ -1,4 +1,5 @@
 /** Lists of live mappings (debugfs `dma-api/dump`) given to `check` in place of traces. */
+import { stat } from "node:fs/promises";
 import { type DumpEntry, groupDumps, looksLikeDmaDump, readDmaDump } from "../../../analysis/index.ts";
 import { DmaError } from "../../../base/index.ts";
 import { dumpJson, dumpText } from "../../../report/index.ts";
@@ -11,9 +12,9 @@ const HEAD_BYTES = 4096;
 /** Lists have a line of about 150 bytes a mapping. */
 const LIMIT = 256 * 1024 * 1024;
 
-/** Whether `path` is such a list. Standard input is not looked at: it can be read once only. */
+/** Whether `path` is such a list. What can be read once only, a pipe or standard input, is not looked at. */
 export async function isDmaDump(path: string): Promise<boolean> {
-  if (path === STANDARD_INPUT) return false;
+  if (path === STANDARD_INPUT || !(await isFile(path))) return false;
   try {
     const source = await openInput(path);
     try {
@@ -28,6 +29,14 @@ export async function isDmaDump(path: string): Promise<boolean> {
   } catch (error) {
     if (error instanceof DmaError) return false; // what it is, and why it cannot be read, the check of a trace says
     throw error;
+  }
+}
+
+async function isFile(path: string): Promise<boolean> {
+  try {
+    return (await stat(path)).isFile();
+  } catch {
+    return false; // the check of a trace says what is wrong with it
   }
 }
 
