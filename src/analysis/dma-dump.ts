@@ -8,6 +8,7 @@
  * known leaves that field unknown.
  * Specified by: debugfs `dma-api/dump` of Linux 2.6.30 to 7.2.
  */
+import { DIRECTIONS, kernelDirection } from "../base/index.ts";
 import { notADmaDump } from "./errors.ts";
 
 /** One mapping that was live. */
@@ -29,12 +30,7 @@ export interface DumpEntry {
   readonly isUnchecked: boolean;
 }
 
-const DIRECTIONS: Readonly<Record<string, number>> = {
-  DMA_BIDIRECTIONAL: 0,
-  DMA_TO_DEVICE: 1,
-  DMA_FROM_DEVICE: 2,
-  DMA_NONE: 3,
-};
+const DIRECTION_WORDS: readonly string[] = DIRECTIONS.map((direction) => `DMA_${kernelDirection(direction)}`);
 /** Spellings of older kernels. */
 const TYPES: Readonly<Record<string, string>> = { "scather-gather": "scatter-gather" };
 
@@ -89,7 +85,7 @@ function entryOf(line: string): DumpEntry | undefined {
     iova,
     length,
     phys: phys ?? -1,
-    direction: DIRECTIONS[/\bDMA_[A-Z_]+\b/.exec(rest)?.[0] ?? ""] ?? -1,
+    direction: DIRECTION_WORDS.indexOf(/\bDMA_[A-Z_]+\b/.exec(rest)?.[0] ?? ""),
     isUnchecked: /\bmap error not checked\b/.test(rest),
   };
 }
