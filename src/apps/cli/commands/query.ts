@@ -48,7 +48,7 @@ export const query: Command = command({
     try {
       const folder = temporaryFolder("dmalink-query-", undo);
       return await withTrace(path!, options, async (trace, progress) => {
-        await writeTables(trace, claimTables(folder, new Outputs(undo)));
+        await writeTables(trace, claimTables(folder, new Outputs(undo, [], false, false)));
         sayDamage(path!, trace);
         sayRemarks(path!, trace);
         progress.say("asking");
