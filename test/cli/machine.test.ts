@@ -1,0 +1,57 @@
+/** What the machine does to the program: pipes that close, descriptors and memory that run out. */
+import { spawnSync } from "node:child_process";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { endOf } from "../../src/apps/cli/exit-errors.ts";
+
+const program = new URL("../../dist/apps/cli/main.js", import.meta.url).pathname;
+const good = new URL("../golden/traces/strict-net.dat.gz", import.meta.url).pathname;
+
+let folder = "";
+beforeAll(() => {
+  folder = mkdtempSync(join(tmpdir(), "dmalink-machine-"));
+  const unmap = "dma_unmap_phys: 0000:00:04.0 dir=TO_DEVICE dma_addr=fff00000 size=4096 attrs=";
+  const map = unmap.replace("unmap", "map").replace(" attrs", " phys_addr=100000 attrs");
+  const lines = [map, unmap, unmap].map((event, i) => `  fio-1  [000]  1.00000${i}: ${event}`);
+  writeFileSync(join(folder, "bad.txt"), `cpus=1\n${lines.join("\n")}\n`);
+});
+afterAll(() => rmSync(folder, { recursive: true }));
+
+const shell = (script: string): { code: number | null; out: string; err: string } => {
+  const { status, stdout, stderr } = spawnSync("bash", ["-c", script], {
+    encoding: "utf8",
+    cwd: folder,
+    timeout: 50_000,
+    env: { ...process.env, NODE: process.execPath, PROGRAM: program },
+  });
+  return { code: status, out: stdout, err: stderr };
+};
+
+describe("an answer that nobody reads to its end", () => {
+  test("has the exit code of its verdict, or that of a broken pipe: findings never read as clean", () => {
+    for (const reader of ["true", "head -1", "sleep 0.01"]) {
+      const { out } = shell(`"$NODE" "$PROGRAM" check bad.txt | ${reader} > /dev/null; echo "\${PIPESTATUS[0]}"`);
+      expect(["1", "141"], reader).toContain(out.trim());
+    }
+    expect(shell('"$NODE" "$PROGRAM" check bad.txt').code).toBe(1);
+  });
+});
+
+describe("too few file descriptors", () => {
+  test.each([19, 20, 22, 24, 26, 28, 30, 32])("(%i) are no finding, and no fault of the program", (limit) => {
+    for (const traces of ["bad.txt", `${good} ${good}`]) {
+      const { code, err } = shell(`ulimit -n ${limit}; "$NODE" "$PROGRAM" check ${traces}`);
+      if (code === 0 || (code === 1 && traces === "bad.txt" && err === "")) continue; // they were enough
+      expect([limit, code, err.split("\n").length]).toEqual([limit, 3, 2]);
+      expect(err).toMatch(/^dmalink: .*EMFILE/);
+    }
+  });
+});
+
+test("what a worker says that could not be started, or had too little memory, is the machine's", () => {
+  for (const code of ["EMFILE", "ERR_WORKER_OUT_OF_MEMORY", "ERR_WORKER_INIT_FAILED"])
+    expect(endOf(Object.assign(new Error("no"), { code }))).toEqual({ message: `no (${code})`, code: 3 });
+  expect(endOf(new Error("no")).code).toBe(70);
+});
