@@ -1,5 +1,5 @@
 /** The files that say what was mapped when a recording began. */
-import { parseDmaDump, readUnitTables, Snapshot, StartState } from "../../../analysis/index.ts";
+import { parseDmaDump, readUnitTables, Snapshot, StartState, spend, tableBudget } from "../../../analysis/index.ts";
 import { DmaError } from "../../../base/index.ts";
 import { readText } from "../files/input.ts";
 import { parseRoot, readRegisters, readWhole } from "../files/snapshot.ts";
@@ -31,9 +31,13 @@ async function readPages(file: string, root: string | undefined): Promise<StartS
   const tables = Snapshot.parse(await readWhole(file));
   const registers = root === undefined ? await readRegisters(file) : { root: parseRoot(root) };
   const { devices } = readUnitTables(tables, registers);
-  return StartState.ofPages(
-    devices.flatMap(({ bdf, space }) => (space ? [{ device: bdf, mappings: space.mappings }] : [])),
-  );
+  const budget = tableBudget(tables.pageCount); // each device gets all of its space, which it may share
+  const pages = devices.flatMap(({ bdf, space }) => {
+    if (!space) return [];
+    spend(budget, space.mappings.length);
+    return [{ device: bdf, mappings: space.mappings }];
+  });
+  return StartState.ofPages(pages);
 }
 
 /** Puts the file's name into what goes wrong with it. */
