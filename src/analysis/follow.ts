@@ -95,7 +95,7 @@ export class Follow {
       eventTotal: dispatch.eventTotal,
       events: this.#events(),
       lost: this.#trace.lost,
-      durationNs: dispatch.eventTotal > 0 ? dispatch.lastNs - dispatch.firstNs : 0,
+      durationNs: dispatch.durationNs,
       devices: ledger.table.devices,
     };
   }

@@ -35,6 +35,7 @@ export class Dispatch {
   lostMarks = 0;
   /** Called when events before now were lost on the CPU at hand, since `sinceNs`. */
   onLoss: ((sinceNs: number) => void) | undefined;
+  #leastNs = 0;
   readonly #ledger: Ledger;
   readonly #trace: Trace;
   readonly #plans: EventPlan[] = [];
@@ -61,7 +62,10 @@ export class Dispatch {
     const { count, type, cpu, pid, task, timeNs } = batch;
     const plans = this.#plans;
     const { typeCounts } = this;
-    if (count > 0 && this.firstNs < 0) this.firstNs = timeNs[0]!;
+    if (count > 0 && this.firstNs < 0) {
+      this.firstNs = timeNs[0]!;
+      this.#leastNs = this.firstNs;
+    }
     this.eventTotal += count;
     for (let row = 0; row < count; row++) {
       const typeId = type[row]!;
@@ -79,7 +83,17 @@ export class Dispatch {
       }
       this.lastOfCpu[onCpu] = timeNs[row]!;
     }
-    if (count > 0) this.lastNs = Math.max(this.lastNs, timeNs[count - 1]!);
+    // Times may go back: then the first event is not the earliest, nor the last one the latest.
+    for (let row = 0; row < count; row++) {
+      const at = timeNs[row]!;
+      if (at > this.lastNs) this.lastNs = at;
+      else if (at < this.#leastNs) this.#leastNs = at;
+    }
+  }
+
+  /** Nanoseconds from the earliest event to the latest, in whatever order they came. */
+  get durationNs(): number {
+    return this.eventTotal > 0 ? this.lastNs - this.#leastNs : 0;
   }
 
   /** The device's index in the table. */
