@@ -281,7 +281,8 @@ describe("misuse of an IOVA domain", () => {
       expect(() => new IovaAllocator({ granule })).toThrow(refused("GRANULE"));
     for (const startPfn of [0, -1, 1.5, 2 ** 52])
       expect(() => new IovaAllocator({ firstGranule: startPfn })).toThrow(refused("START"));
-    for (const cpus of [0, 1.5, -1]) expect(() => new IovaAllocator({ cpus })).toThrow(refused("CPUS"));
+    for (const cpus of [0, 1.5, -1, 8193, 2 ** 31, Number.NaN])
+      expect(() => new IovaAllocator({ cpus })).toThrow(refused("CPUS"));
     for (const alignCap of [0, 3, 0.5, -4, Number.NaN, 2 ** 60])
       expect(() => new IovaAllocator({ alignCap })).toThrow(refused("ALIGN_CAP"));
   });

@@ -134,7 +134,7 @@ export class Interrupts {
 }
 
 /** What a callback throws is its own affair: it ends the process as any error that nobody catches, if nobody does, and not this loop. */
-function called(callback: () => void): void {
+export function called(callback: () => void): void {
   try {
     callback();
   } catch (error) {
