@@ -1,10 +1,12 @@
 /** What the machine does to the program: pipes that close, descriptors and memory that run out. */
 import { spawnSync } from "node:child_process";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { gunzipSync, gzipSync } from "node:zlib";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { endOf } from "../../src/apps/cli/exit-errors.ts";
+import { dmalink } from "./in-process.ts";
 
 const program = new URL("../../dist/apps/cli/main.js", import.meta.url).pathname;
 const good = new URL("../golden/traces/strict-net.dat.gz", import.meta.url).pathname;
@@ -54,4 +56,22 @@ test("what a worker says that could not be started, or had too little memory, is
   for (const code of ["EMFILE", "ERR_WORKER_OUT_OF_MEMORY", "ERR_WORKER_INIT_FAILED"])
     expect(endOf(Object.assign(new Error("no"), { code }))).toEqual({ message: `no (${code})`, code: 3 });
   expect(endOf(new Error("no")).code).toBe(70);
+});
+
+describe("a packed input that unpacks to no end", () => {
+  const head =
+    "cpus=1\n  fio-1  [000]  1.000000: dma_map_phys: 0000:00:04.0 dir=TO_DEVICE dma_addr=fff00000 size=4096 phys_addr=100000 attrs=\n";
+  const trace = gunzipSync(readFileSync(good));
+
+  test.each([
+    ["text of empty lines", () => Buffer.concat([Buffer.from(head), Buffer.alloc(100 << 20, 10)])],
+    ["a trace.dat with zeroes behind it", () => Buffer.concat([trace, Buffer.alloc(200 << 20)])],
+  ])("is refused in one line: %s", async (name, unpacked) => {
+    const file = join(folder, `${name.split(" ").join("-")}.gz`);
+    writeFileSync(file, gzipSync(unpacked(), { level: 9 }));
+    const { code, out, err } = await dmalink("stats", file);
+    expect([code, out]).toEqual([2, ""]);
+    expect(err).toMatch(/^dmalink: .* unpack to more than .*unpack it first\n$/);
+    rmSync(file);
+  });
 });
