@@ -287,3 +287,18 @@ describe("misuse of an IOVA domain", () => {
       expect(() => new IovaAllocator({ alignCap })).toThrow(refused("ALIGN_CAP"));
   });
 });
+
+test.each([1, 2, 4, 32])(
+  "a cached range of %i granules is given out up to the device's limit, and not one above",
+  (size) => {
+    const allocator = new IovaAllocator();
+    const limit = 0x9_0000;
+    const pfn = allocator.allocateFast(size, limit, true);
+    expect(pfn + size - 1).toBeLessThanOrEqual(limit);
+    allocator.freeFast(pfn, size);
+    const last = pfn + size - 1;
+    const below = allocator.allocateFast(size, last - 1, true); // the cached one ends one granule too high
+    expect(below + size - 1).toBeLessThan(last);
+    expect(allocator.allocateFast(size, last, true)).toBe(pfn); // for this one it is right
+  },
+);

@@ -122,3 +122,30 @@ describe("opening", () => {
     await machine.run(nvme.close());
   });
 });
+
+describe("a controller that is stopped", () => {
+  test.each(["reset", "unplugged"])("(%s) may move no memory any more before its commands end", async (how) => {
+    const machine = new TestMachine();
+    const plugged = machine.plug("0.0", { serviceMs: 1 });
+    const nvme = await machine.open(plugged);
+    const seen: number[] = [];
+    const set = plugged.device.setBusMaster.bind(plugged.device);
+    plugged.device.setBusMaster = (on) => {
+      if (!on) seen.push(nvme.inUse.commands);
+      set(on);
+    };
+    const buffer = machine.scattered(4);
+    const work = nvme.read(0, buffer.vecs).catch((error: unknown) => error);
+    for (let turn = 0; turn < 8; turn++) await undefined;
+    expect(nvme.inUse.commands).toBeGreaterThan(0);
+    if (how === "reset") await machine.run(nvme.reset());
+    else {
+      machine.machine.unplug(plugged.device.node);
+      await machine.run(work);
+    }
+    expect(seen[0]).toBeGreaterThan(0); // when it was forbidden the command was still the device's
+    await machine.run(work);
+    await machine.run(nvme.close());
+    buffer.free();
+  });
+});
