@@ -6,9 +6,10 @@
  * cannot be converted back at the end it is leaked on purpose.
  * Specified by: behaviour of Linux 7.2 coherent allocation.
  */
+
+import type { DmaAttributes } from "../../base/index.ts";
 import { DmaAddr, IovaPage, PAGE_SIZE, type PhysAddr, PhysPage, pagesOf } from "../../base/index.ts";
 import type { PageAllocator } from "../../platform/index.ts";
-import type { DmaAttributes } from "../attributes.ts";
 import type { DmaDevice } from "../device.ts";
 import { machineLacks, noAddressSpace, noMemory, notReachable } from "../errors.ts";
 import type { Terms } from "../terms.ts";

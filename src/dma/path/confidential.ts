@@ -6,9 +6,10 @@
  * pool, everything else is refused. While memory is mapped it cannot be converted: the owner unmaps, converts, maps again.
  * Goes beyond Linux 7.2, which has this on the direct path only.
  */
+
+import type { DmaAttributes } from "../../base/index.ts";
 import { type PhysAddr, PhysPage, pagesTouched } from "../../base/index.ts";
 import type { MemoryEncryption } from "../../platform/index.ts";
-import type { DmaAttributes } from "../attributes.ts";
 import type { DmaDevice } from "../device.ts";
 import { convertMapped, mixedMemory, privateMemory } from "../errors.ts";
 

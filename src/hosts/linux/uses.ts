@@ -50,7 +50,7 @@ export function usesOf(sysfs: Sysfs, name: string): string[] {
 }
 
 /** Disks that are held against everybody else. Release never fails. */
-export interface HeldDisks extends Disposable {
+interface HeldDisks extends Disposable {
   /** Those that the kernel did not give: somebody uses them, and which part of them. */
   readonly uses: readonly string[];
 }

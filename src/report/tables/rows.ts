@@ -44,6 +44,7 @@ export class EventRows {
     this.#trace = trace;
   }
 
+  /** Row `row` of `batch` as the columns of the table `events`; null where the event does not say. */
   row(batch: EventBatch, row: number): Value[] {
     const trace = this.#trace;
     const typeId = batch.type[row]!;

@@ -51,7 +51,7 @@ const BUSY_PAGES = 64;
 const TURN_PAGES = 256;
 
 /** How a recording came out. */
-export interface Recorded {
+interface Recorded {
   /** Why it ended before it should have, in words; the file holds what there was until then. */
   readonly trouble: string | undefined;
 }
