@@ -8,11 +8,13 @@ import { Outputs } from "../../src/apps/cli/files/output.ts";
 import { isGone, ownerName } from "../../src/apps/cli/files/owner.ts";
 import { UndoOnExit } from "../../src/apps/cli/files/undo-on-exit.ts";
 import { Random } from "../../src/base/index.ts";
+import { many } from "../effort.ts";
+import { SEED } from "../seed.ts";
 
 const program = new URL("../../dist/apps/cli/main.js", import.meta.url).pathname;
 const recorded = new URL("../golden/traces/strict-net.dat.gz", import.meta.url).pathname;
 /** More rounds for who has the time. */
-const ROUNDS = Number(process.env.DMALINK_KILLS ?? 1);
+const ROUNDS = many(1);
 
 let folder = "";
 beforeEach(() => {
@@ -44,7 +46,7 @@ function expectWhole(at: string): void {
 
 describe("a process that is killed", () => {
   test("at any moment leaves nothing that looks whole and is not, and the next run takes its parts away", async () => {
-    const random = Random.fromSeed(Number(process.env.DMALINK_SEED ?? 1));
+    const random = Random.fromSeed(SEED);
     mkdirSync(join(folder, "tables"));
     for (let round = 0; round < ROUNDS; round++) {
       const child = begin();
