@@ -71,12 +71,12 @@ export {
   type DeviceDebug,
   DmaDebug,
   type DmaDebugOptions,
-  FINDING_NUMBERS,
-  type FindingCode,
   type FindingSite,
   type LiveRow,
   type MappingKind,
   type MemoryRange,
+  MISUSE_NUMBERS,
+  type MisuseCode,
 } from "./dma-debug/index.ts";
 export type { AddressSpace } from "./iommu/index.ts";
 export { requesterId, requesterName } from "./layouts/pci/index.ts";

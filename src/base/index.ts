@@ -6,6 +6,7 @@ export { crc32 } from "./crc32.ts";
 export * from "./direction.ts";
 export { eachPage } from "./each-page.ts";
 export * from "./errors.ts";
+export * from "./misuse.ts";
 export type { DmaEvent, DmaEventName, Observer, TwoStepEvent } from "./observer.ts";
 export * from "./random.ts";
 export * from "./wording.ts";

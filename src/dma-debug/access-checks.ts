@@ -6,11 +6,11 @@
  * what is mapped, then in what was. An access to what is mapped costs a look-up and says nothing.
  * Not for: accesses that were refused and never right: those are fault events of the IOMMU.
  */
-import { DmaAddr, hex, IovaPage, PAGE_SIZE, PhysAddr } from "../base/index.ts";
+import { DmaAddr, hex, IovaPage, type MisuseCode, PAGE_SIZE, PhysAddr } from "../base/index.ts";
 import { hiddenFrom } from "../dma/index.ts";
 import type { DeviceAccess } from "../platform/index.ts";
 import type { DebugStore } from "./debug-store.ts";
-import type { FindingCode, FindingSite } from "./finding.ts";
+import type { FindingSite } from "./finding.ts";
 import type { Live } from "./live.ts";
 import { pieceAt } from "./range-checks.ts";
 
@@ -109,7 +109,7 @@ export class AccessChecks {
       this.#report("private-to-untrusted", access, ` and reaches ${hex(phys)}, which is private memory`, sites);
   }
 
-  #report(code: FindingCode, access: DeviceAccess, why: string, sites: readonly FindingSite[]): void {
+  #report(code: MisuseCode, access: DeviceAccess, why: string, sites: readonly FindingSite[]): void {
     const { address, length, access: way } = access;
     const message = `the device ${way === "read" ? "reads" : "writes"} ${length} bytes at ${hex(address)}${why}`;
     const details = { address, length, access: way, wentThrough: String(access.wentThrough) };

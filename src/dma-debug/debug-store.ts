@@ -5,11 +5,11 @@
  * facility says so once, forgets what it had, and checks nothing more.
  * Specified by: behaviour of Linux 7.2 DMA debugging (entries, num_errors, all_errors).
  */
-import type { PhysAddr } from "../base/index.ts";
+import type { MisuseCode, PhysAddr } from "../base/index.ts";
 import type { Clock } from "../platform/index.ts";
 import { ActiveCacheLines } from "./active-cache-lines.ts";
 import { CallSite } from "./call-site.ts";
-import { DebugFinding, type FindingCode, type FindingSite } from "./finding.ts";
+import { DebugFinding, type FindingSite } from "./finding.ts";
 
 /** Physical memory from `start`, `length` bytes. */
 export interface MemoryRange {
@@ -169,7 +169,7 @@ export class DebugStore {
   }
 
   report(
-    code: FindingCode,
+    code: MisuseCode,
     device: string,
     message: string,
     details: Readonly<Record<string, number | string>>,

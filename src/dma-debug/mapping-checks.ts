@@ -4,12 +4,12 @@
  * Pure questions about two sides, what was mapped and what is asked; the bookkeeping around them is `device-debug.ts`.
  * Specified by: behaviour of Linux 7.2 DMA debugging, errors 1 to 22.
  */
-import { hex, PhysAddr } from "../base/index.ts";
+import { hex, type MisuseCode, PhysAddr } from "../base/index.ts";
 import { ATTRIBUTE_BITS, type DmaDevice, hiddenFrom } from "../dma/index.ts";
 import { MOST_OVERLAPS } from "./active-cache-lines.ts";
 import type { CallSite } from "./call-site.ts";
 import type { DebugStore } from "./debug-store.ts";
-import type { FindingCode } from "./finding.ts";
+
 import type { Asked, LiveMapping } from "./records.ts";
 import { reportPrivate } from "./unmatched.ts";
 
@@ -64,7 +64,7 @@ export class MappingChecks {
     if (!facility.knowsMemory) return;
     const bytes = `${length} bytes at ${hex(phys)}`;
     const sites = [["mapped at", site]] as const;
-    const report = (code: FindingCode, message: string, details: object = {}): void =>
+    const report = (code: MisuseCode, message: string, details: object = {}): void =>
       facility.report(code, this.#device.name, message, { phys, length, ...details }, sites);
     const ram = facility.ram(phys, length);
     if ((attributes & ATTRIBUTE_BITS.mmio) !== 0) {
@@ -163,7 +163,7 @@ export class MappingChecks {
       ["mapped at", mapped.site],
       ["unmapped at", site],
     ] as const;
-    const report = (code: FindingCode, message: string, details: object): void =>
+    const report = (code: MisuseCode, message: string, details: object): void =>
       this.#store.report(code, this.#device.name, message, { address, length: asked.length, ...details }, sites);
     const at = `at ${hex(address)}`;
     if (mapped.length !== asked.length)
@@ -234,7 +234,7 @@ export class MappingChecks {
           : to === "device" && mapped.direction === "from-device"
             ? "sync-write-only-for-device"
             : undefined;
-      const codes: FindingCode[] = [];
+      const codes: MisuseCode[] = [];
       if (linuxCompatible || wrong === undefined) codes.push("sync-different-direction");
       if (wrong !== undefined) codes.push(wrong);
       for (const code of codes)
@@ -271,7 +271,7 @@ const agree = (mapped: LiveMapping, asked: Asked): boolean =>
   (asked.phys === undefined || asked.phys === mapped.phys) &&
   (asked.entries === 0 || asked.entries === mapped.entries);
 
-const REASONS: Partial<Readonly<Record<FindingCode, string>>> = {
+const REASONS: Partial<Readonly<Record<MisuseCode, string>>> = {
   "sync-read-only-for-cpu": ", so the device wrote nothing there",
   "sync-write-only-for-device": ", so the device reads nothing there",
 };

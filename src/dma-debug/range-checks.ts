@@ -4,10 +4,10 @@
  *
  * Idea: each range keeps its pieces in order; a sync or an unlink of a part of one cuts it.
  */
-import { hex } from "../base/index.ts";
+import { hex, type MisuseCode } from "../base/index.ts";
 import { ATTRIBUTE_BITS, attributeBits, type Terms } from "../dma/index.ts";
 import type { DebugStore } from "./debug-store.ts";
-import type { FindingCode, FindingSite } from "./finding.ts";
+import type { FindingSite } from "./finding.ts";
 import type { Live } from "./live.ts";
 import type { MappingChecks } from "./mapping-checks.ts";
 import type { LinkedPiece, LiveRange } from "./records.ts";
@@ -194,7 +194,7 @@ export class RangeChecks {
   }
 
   #report(
-    code: FindingCode,
+    code: MisuseCode,
     range: LiveRange,
     message: string,
     details: Readonly<Record<string, number | string>>,

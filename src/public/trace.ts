@@ -16,7 +16,6 @@ export {
   DEFAULT_CODECS,
   DIRECTION_NAMES,
   type DmaApiReport,
-  type DmaApiVerdict,
   EIO,
   ENOMEM,
   ERRNO_NAMES,

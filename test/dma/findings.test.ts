@@ -2,7 +2,7 @@
 import { describe, expect, test, vi } from "vitest";
 import { DmaAddr, PhysAddr } from "../../src/base/index.ts";
 import { termsOf } from "../../src/dma/index.ts";
-import { type DmaDebug, FINDING_NUMBERS } from "../../src/dma-debug/index.ts";
+import { type DmaDebug, MISUSE_NUMBERS } from "../../src/dma-debug/index.ts";
 import { bytes, confidential, KiB4, peers, RAM, REQUESTER, setUp } from "./checked-stand.ts";
 
 type Trigger = () => DmaDebug;
@@ -526,7 +526,7 @@ const TRIGGERS: Readonly<Record<string, readonly [title: string, trigger: Trigge
 };
 
 describe("checked mode finds, alone,", () => {
-  for (const [code, number] of Object.entries(FINDING_NUMBERS).sort(([, a], [, b]) => a - b))
+  for (const [code, number] of Object.entries(MISUSE_NUMBERS).sort(([, a], [, b]) => a - b))
     for (const [title, trigger] of TRIGGERS[code] ?? [])
       test(`${number} ${code}: ${title}`, () => {
         const found = trigger().report();
@@ -537,7 +537,7 @@ describe("checked mode finds, alone,", () => {
       });
 
   test("each of the thirty, and the end of its own room", () =>
-    expect(Object.keys(TRIGGERS).sort()).toEqual(Object.keys(FINDING_NUMBERS).sort()));
+    expect(Object.keys(TRIGGERS).sort()).toEqual(Object.keys(MISUSE_NUMBERS).sort()));
 });
 
 describe("whoever is told of a finding", () => {

@@ -7,32 +7,10 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { gunzipSync } from "node:zlib";
-import { PhysAddr } from "../../src/base/index.ts";
+import { KERNEL_REPORTS, PhysAddr } from "../../src/base/index.ts";
 import type { Dma } from "../../src/dma/index.ts";
-import { type DebugFinding, DmaDebug, type FindingCode, type MemoryRange } from "../../src/dma-debug/index.ts";
+import { type DebugFinding, DmaDebug, type MemoryRange, type MisuseCode } from "../../src/dma-debug/index.ts";
 import { type Differences, type Header, type Line, NotJudged } from "./judge.ts";
-
-/** Words by which a report is known. */
-const REPORTS: readonly (readonly [words: RegExp, code: FindingCode])[] = [
-  [/invalid DMA memory address/, "free-invalid"],
-  [/free DMA memory it has not allocated/, "free-unknown"],
-  [/different size/, "different-size"],
-  [/wrong function/, "wrong-function"],
-  [/different entry count/, "different-entry-count"],
-  [/frees .*different direction/, "different-direction"],
-  [/check map error/, "map-error-unchecked"],
-  [/different attributes/, "different-attributes"],
-  [/overlapping mappings/, "too-many-overlaps"],
-  [/from stack/, "maps-stack"],
-  [/for RAM address/, "mmio-of-ram"],
-  [/sync DMA memory it has not allocated/, "sync-unknown"],
-  [/syncs .*different direction/, "sync-different-direction"],
-  [/read-only/, "sync-read-only-for-cpu"],
-  [/write-only/, "sync-write-only-for-device"],
-  [/longer than device/, "segment-too-long"],
-  [/across boundary/, "segment-across-boundary"],
-  [/pending DMA allocations/, "unbound-with-live"],
-];
 
 const wide = (value: number): string => `0x${value.toString(16).padStart(16, "0")}`;
 const direction = (name: unknown): string => `DMA_${String(name).toUpperCase().replace("-", "_")}`;
@@ -100,14 +78,14 @@ function reports(line: Line): string[] {
     const parts = [...text.matchAll(/\[([^\]]*)\]| (0x[0-9a-f]{16})$/g)].map(([, inside, bare]) => inside ?? bare!);
     if (text.startsWith("One of leaked")) found.at(-1)?.push(...parts);
     if (!text.startsWith("DMA-API:")) continue;
-    const code = REPORTS.find(([words]) => words.test(text))?.[1] ?? `unrecognised: ${text}`;
+    const code = KERNEL_REPORTS.find(([words]) => text.includes(words))?.[1] ?? `unrecognised: ${text}`;
     found.push([code, ...parts]);
   }
   return found.map((each) => each.join(" | "));
 }
 
 /** Reports that the kernel does not count. */
-const UNCOUNTED: FindingCode = "too-many-overlaps";
+const UNCOUNTED: MisuseCode = "too-many-overlaps";
 
 /** The same, with what the kernel died of. */
 const expected = (line: Line): string[] => [...reports(line), ...(line["crash"] === undefined ? [] : ["maps-invalid"])];

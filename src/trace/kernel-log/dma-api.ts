@@ -5,36 +5,9 @@
  * may follow ("Mapped at:") is gathered until a line is no frame.
  * Specified by: the sentences of Linux 2.6.30 to 7.2 (CONFIG_DMA_API_DEBUG).
  */
-import { type DmaApiReport, type DmaApiVerdict, type FactSink, type MessageReader, shown } from "./facts.ts";
+import { KERNEL_REPORTS } from "../../base/index.ts";
+import { type DmaApiReport, type FactSink, type MessageReader, shown } from "./facts.ts";
 import { decimal, deviceName, hexBits } from "./names.ts";
-
-/** Words of a sentence, the more special first. */
-const SENTENCES: readonly (readonly [string, DmaApiVerdict])[] = [
-  ["tries to free an invalid DMA memory address", "unmap-error-address"],
-  ["tries to free DMA memory it has not allocated", "unmap-unknown"],
-  ["frees DMA memory with different size", "size-mismatch"],
-  ["frees DMA memory with wrong function", "wrong-function"],
-  ["frees DMA memory with different CPU address", "cpu-address-mismatch"],
-  ["frees DMA sg list with different entry count", "entry-count"],
-  ["frees DMA memory with different direction", "direction-mismatch"],
-  ["failed to check map error", "error-unchecked"],
-  ["maps memory from stack", "stack-memory"],
-  ["maps memory from kernel text or rodata", "kernel-text"],
-  ["maps memory from vmalloc", "vmalloc-memory"],
-  ["tries to sync DMA memory it has not allocated", "sync-unknown"],
-  ["syncs DMA memory outside allocated range", "sync-outside"],
-  ["syncs DMA memory with different direction", "sync-direction"],
-  ["syncs device read-only DMA memory for cpu", "sync-direction"],
-  ["syncs device write-only DMA memory to device", "sync-direction"],
-  ["syncs DMA sg list with different entry count", "entry-count"],
-  ["mapping sg segment longer than device claims to support", "segment-too-long"],
-  ["mapping sg segment across boundary", "segment-boundary"],
-  ["has pending DMA allocations while released from device", "left-at-release"],
-  ["cacheline tracking EEXIST", "cacheline-overlap"],
-  ["overlapping mappings of cacheline", "cacheline-overlap"],
-  ["debugging out of memory", "out-of-entries"],
-  ["cacheline tracking ENOMEM", "out-of-entries"],
-];
 
 /** What the checks say of themselves when the kernel starts. */
 const STARTING =
@@ -63,14 +36,14 @@ export class DmaApiReader<At> implements MessageReader<At> {
       return true;
     }
     if (STARTING.test(message)) return true;
-    const sentence = SENTENCES.find(([words]) => text.includes(words));
+    const sentence = KERNEL_REPORTS.find(([words]) => text.includes(words));
     if (!sentence) return this.#follows(text);
     this.settle();
     const words = text.slice(0, text.indexOf(sentence[0])).trim();
     const owner = /^(\S{1,64}) (\S{1,64}): /.exec(`${words} `);
     this.#open = {
       kind: "dma-api",
-      verdict: sentence[1],
+      misuse: sentence[1],
       driver: owner?.[1],
       device: owner ? deviceName(owner[2]!) : undefined,
       ...numbersOf(text),

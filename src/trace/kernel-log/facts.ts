@@ -5,6 +5,7 @@
  * line stood (a line of a log, an event of a trace): the reader of messages carries it and never looks inside.
  * Not for: judging. Who had the address is the analysis's to find (src/analysis/faults).
  */
+import type { MisuseCode } from "../../base/index.ts";
 
 /** What the device tried; `unknown` where the line does not say. */
 export type Access = "read" | "write" | "unknown";
@@ -74,7 +75,7 @@ export interface SuppressedLines<At> {
 /** What the kernel's own DMA checks (CONFIG_DMA_API_DEBUG) found. */
 export interface DmaApiReport<At> {
   readonly kind: "dma-api";
-  readonly verdict: DmaApiVerdict;
+  readonly misuse: MisuseCode;
   readonly driver: string | undefined;
   readonly device: string | undefined;
   readonly address: bigint | undefined;
@@ -85,29 +86,6 @@ export interface DmaApiReport<At> {
   readonly text: string;
   readonly at: At;
 }
-
-/** The kinds of misuse that those checks know. */
-export type DmaApiVerdict =
-  | "unmap-error-address"
-  | "unmap-unknown"
-  | "size-mismatch"
-  | "wrong-function"
-  | "cpu-address-mismatch"
-  | "entry-count"
-  | "direction-mismatch"
-  | "error-unchecked"
-  | "stack-memory"
-  | "kernel-text"
-  | "vmalloc-memory"
-  | "sync-unknown"
-  | "sync-outside"
-  | "sync-direction"
-  | "segment-too-long"
-  | "segment-boundary"
-  | "left-at-release"
-  | "cacheline-overlap"
-  | "out-of-entries"
-  | "other";
 
 /** The pool of bounce buffers had no room, or the address would not have reached the device. */
 export interface BouncePoolFull<At> {

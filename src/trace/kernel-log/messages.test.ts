@@ -475,10 +475,10 @@ describe("the kernel's own DMA checks", () => {
   const NUMBERS = "[device address=0x00000000fffcb000] [size=1522 bytes]";
 
   test.each([
-    [`device driver tries to free DMA memory it has not allocated ${NUMBERS}`, "unmap-unknown"],
+    [`device driver tries to free DMA memory it has not allocated ${NUMBERS}`, "free-unknown"],
     [
       "device driver frees DMA memory with different size [device address=0x00000000fffcb000] [map size=1522 bytes] [unmap size=54 bytes]",
-      "size-mismatch",
+      "different-size",
     ],
     [
       `device driver frees DMA memory with wrong function ${NUMBERS} [mapped as single] [unmapped as page]`,
@@ -486,17 +486,17 @@ describe("the kernel's own DMA checks", () => {
     ],
     [
       `device driver frees DMA memory with different direction ${NUMBERS} [mapped with DMA_TO_DEVICE] [unmapped with DMA_FROM_DEVICE]`,
-      "direction-mismatch",
+      "different-direction",
     ],
-    [`device driver failed to check map error${NUMBERS} [mapped as single]`, "error-unchecked"],
+    [`device driver failed to check map error${NUMBERS} [mapped as single]`, "map-error-unchecked"],
     [`device driver tries to sync DMA memory it has not allocated ${NUMBERS}`, "sync-unknown"],
     [
       "device driver syncs DMA memory outside allocated range [device address=0x00000000fffcb000] [allocation size=1522 bytes] [sync offset+size=4096]",
       "sync-outside",
     ],
-  ])("%s", (words, verdict) => {
+  ])("%s", (words, misuse) => {
     expect(factsOf([report(words)])).toMatchObject([
-      { kind: "dma-api", verdict, driver: "e1000e", device: "0000:00:05.0", address: 0xfffcb000n, size: 1522 },
+      { kind: "dma-api", misuse, driver: "e1000e", device: "0000:00:05.0", address: 0xfffcb000n, size: 1522 },
     ]);
   });
 
@@ -519,7 +519,7 @@ describe("the kernel's own DMA checks", () => {
       "DMA-API: nvme 0000:00:04.0: device driver has pending DMA allocations while released from device [count=3]",
       "One of leaked entries details: [device address=0x00000000ffff0000] [size=4096 bytes] [mapped with DMA_BIDIRECTIONAL] [mapped as coherent]",
     ]);
-    expect(facts).toMatchObject([{ verdict: "left-at-release", address: 0xffff0000n, size: 4096 }]);
+    expect(facts).toMatchObject([{ misuse: "unbound-with-live", address: 0xffff0000n, size: 4096 }]);
   });
 
   test("are no reports when they start", () => {
