@@ -10,6 +10,7 @@ const config: UserConfig[] = defineConfig([
       block: "src/public/block.ts",
       nvme: "src/public/nvme.ts",
       dmabuf: "src/public/dmabuf.ts",
+      iommufd: "src/public/iommufd.ts",
       vfio: "src/public/vfio.ts",
       tee: "src/public/tee.ts",
       hmm: "src/public/hmm.ts",

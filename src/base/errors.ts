@@ -29,6 +29,7 @@ export const ERRNO = {
   ENOSPC: 28,
   ESPIPE: 29,
   ERANGE: 34,
+  EDEADLK: 35,
   ENOSYS: 38,
   ENOMSG: 42,
   EBADMSG: 74,

@@ -100,21 +100,28 @@ export interface RdmaAdapter {
   /** The blocks [first, end) of the list are not what they were: what the adapter remembers of them is gone, and no access to them is under way. */
   forgetBlocks(key: number, first: number, end: number): void;
 
+  /** Completions of queue `number` are written to `ring` from now on. */
   putCompletionQueue(number: number, ring: AdapterRing): void;
+  /** No completion is written to this queue any more. */
   removeCompletionQueue(number: number): void;
   /** The consumer has read completions up to this one. */
   completionsRead(number: number, index: number): void;
   /** From now on the next completion is told by an interrupt. */
   armCompletions(number: number): void;
 
+  /** The queue pair is there from now on, with the rings that `context` names. */
   putQueuePair(context: QueuePairContext): void;
+  /** Which queue pair, at which address, this one exchanges packets with. */
   connectQueuePair(number: number, connection: QueuePairConnection): void;
+  /** Changes what the queue pair may do: send, receive, or nothing. */
   setQueueState(number: number, state: AdapterQueueState): void;
+  /** The state of the queue pair now; the adapter itself may have put it into the error state. */
   queueState(number: number): AdapterQueueState;
   /** No packet of it is sent, received or worked on any more. */
   removeQueuePair(number: number): void;
   /** Work requests up to `index` (counted without end) are in the ring. */
   ringSends(number: number, index: number): void;
+  /** Receive requests up to `index` (counted without end) are in the ring. */
   ringReceives(number: number, index: number): void;
 
   /** Calls back for each block that is needed. The returned function stops that. */

@@ -45,11 +45,11 @@ const JUDGES: Readonly<Record<string, Judging>> = {
   // DMA mapping of HMM ranges
   "hmm-dma": () => import("./hmm-dma.ts"),
   // /dev/iommu
-  iommufd: "iommufd objects and calls",
+  iommufd: () => import("./iommufd.ts"),
   // the PCI security manager
   tsm: () => import("./tsm.ts"),
   // VFIO type 1 containers
-  type1: "VFIO type 1 containers",
+  type1: () => import("./iommufd.ts"),
   // user memory of RDMA devices
   umem: () => import("./umem.ts"),
   // VFIO migration

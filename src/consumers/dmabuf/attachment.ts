@@ -187,6 +187,7 @@ export class Attachment {
     this.#buffer.left(this);
   }
 
+  /** As `detach`, for `using`. */
   [Symbol.dispose](): void {
     this.detach();
   }

@@ -46,7 +46,7 @@ export class BufferBacking implements RegionBacking {
   #entries: number;
   #filled = false;
 
-  /** @throws DmaError as {@link BufferMemory}; ERR_DMA_RDMA_PAGE_SIZE (EINVAL); as {@link PageList}; nothing is left then */
+  /** @throws DmaError as {@link BufferMemory}; ERR_DMA_RDMA_PAGE_SIZE (EINVAL); as `PageList`; nothing is left then */
   constructor(options: BufferBackingOptions) {
     const { buffer, life, offset, length, virt, access, dma } = options;
     this.#options = options;

@@ -132,6 +132,7 @@ export class BufferMemory implements Disposable {
     this.#attachment.detach();
   }
 
+  /** As `release`, for `using`. */
   [Symbol.dispose](): void {
     this.release();
   }

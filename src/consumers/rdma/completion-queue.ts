@@ -142,6 +142,7 @@ export class CompletionQueue implements Disposable {
     this.#memory.free();
   }
 
+  /** As `free`, for `using`. */
   [Symbol.dispose](): void {
     this.free();
   }

@@ -149,6 +149,7 @@ export class RdmaDevice {
     return this.#nextQueue++;
   }
 
+  /** A new protection domain: what is made in it can be used only together. */
   allocateDomain(): ProtectionDomain {
     const number = this.#nextDomain++;
     this.#domains.add(number);
@@ -166,7 +167,7 @@ export class RdmaDevice {
    * Registers memory of a process: pinned, on demand, or (address 0 and {@link WHOLE_ADDRESS_SPACE}) all of it.
    *
    * @throws DmaError ERR_DMA_RDMA_RANGE (EINVAL) unless address and virt agree; ERR_DMA_RDMA_NAME (ENOENT); as {@link checkAccess};
-   *   as {@link PinnedBacking}, {@link OnDemandBacking}, {@link ImplicitBacking}; nothing is left then
+   *   as `PinnedBacking`, {@link OnDemandBacking}, `ImplicitBacking`; nothing is left then
    */
   register(domain: ProtectionDomain, request: RegionRequest): MemoryRegion {
     const { address, length, access } = request;

@@ -17,7 +17,7 @@ import { OnDemandBacking } from "./on-demand-backing.ts";
 import { PageList } from "./page-list.ts";
 
 /** An address space, as a region is made of it. */
-export interface ImplicitBackingOptions {
+interface ImplicitBackingOptions {
   readonly process: UserProcess;
   readonly access: number;
   readonly dma: Dma;
@@ -55,7 +55,7 @@ export class ImplicitBacking implements RegionBacking {
   #isReaping = false;
   #released = false;
 
-  /** @throws DmaError as {@link PageList} */
+  /** @throws DmaError as `PageList` */
   constructor(options: ImplicitBackingOptions) {
     this.#options = options;
     this.writable = isWritableAccess(options.access);

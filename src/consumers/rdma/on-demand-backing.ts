@@ -39,7 +39,7 @@ export class OnDemandBacking implements RegionBacking {
   readonly #virt: number;
   readonly #pages: PageList | undefined;
 
-  /** @throws DmaError as {@link OnDemandMemory}; ERR_DMA_RDMA_PAGE_SIZE (EINVAL); as {@link PageList}; nothing is left then */
+  /** @throws DmaError as {@link OnDemandMemory}; ERR_DMA_RDMA_PAGE_SIZE (EINVAL); as `PageList`; nothing is left then */
   constructor(options: OnDemandBackingOptions) {
     const { process, address, length, virt, access, pageBytes, dma, forget, emptied, batched = true } = options;
     this.writable = isWritableAccess(access);

@@ -178,6 +178,7 @@ export class OnDemandMemory implements Disposable {
     return finish(this.faultSteps(offset, length, how, use));
   }
 
+  /** As {@link OnDemandMemory.fault}, in steps: other steps of the machine may run between them. */
   *faultSteps(
     offset: number,
     length: number,
@@ -259,6 +260,7 @@ export class OnDemandMemory implements Disposable {
     this.#map?.free();
   }
 
+  /** As `release`, for `using`. */
   [Symbol.dispose](): void {
     this.release();
   }

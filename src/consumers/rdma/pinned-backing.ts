@@ -9,7 +9,7 @@ import { bestPageSize, pageListEntries } from "./page-size.ts";
 import { PinnedMemory, type PinnedMemoryOptions } from "./pinned-memory.ts";
 
 /** Pinned memory, as a region is made of it. */
-export interface PinnedBackingOptions extends PinnedMemoryOptions {
+interface PinnedBackingOptions extends PinnedMemoryOptions {
   readonly virt: number;
   /** Sizes of blocks that the device has, or'ed. */
   readonly blockSizes: number;
@@ -25,7 +25,7 @@ export class PinnedBacking implements RegionBacking {
   readonly #pages: PageList | undefined;
   readonly #blockBytes: number;
 
-  /** @throws DmaError as {@link PinnedMemory}; ERR_DMA_RDMA_PAGE_SIZE (EINVAL); as {@link PageList}; nothing is left then */
+  /** @throws DmaError as {@link PinnedMemory}; ERR_DMA_RDMA_PAGE_SIZE (EINVAL); as `PageList`; nothing is left then */
   constructor(options: PinnedBackingOptions) {
     const { virt, blockSizes, length, dma } = options;
     this.memory = new PinnedMemory(options);

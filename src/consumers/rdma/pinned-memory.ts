@@ -161,6 +161,7 @@ export class PinnedMemory implements Disposable {
     this.#memory.pinned.pages -= this.pages;
   }
 
+  /** As `release`, for `using`. */
   [Symbol.dispose](): void {
     this.release();
   }

@@ -272,6 +272,7 @@ export class QueuePair implements Disposable {
     this.#receives.memory.free();
   }
 
+  /** As `free`, for `using`. */
   [Symbol.dispose](): void {
     this.free();
   }

@@ -96,6 +96,7 @@ export class RegistrationPool implements Disposable {
     this.#free.length = 0;
   }
 
+  /** As `free`, for `using`. */
   [Symbol.dispose](): void {
     this.free();
   }

@@ -31,11 +31,14 @@ export interface BufferImporter {
 export interface BufferAttachment {
   /** It stays where it is. @throws DmaError if the exporter cannot promise that */
   pin(): void;
+  /** Undoes one `pin`. Cannot fail. */
   unpin(): void;
   /** Where it lies for the device, in order. @throws DmaError */
   map(): readonly DmaVec[];
+  /** Ends one `map`, with the segments that it gave. Cannot fail. */
   unmap(segments: readonly DmaVec[]): void;
   /** Waits until the exporter's moves are done. @throws DmaError ETIMEDOUT */
   wait(): void;
+  /** Ends the attachment; nothing of it may be mapped or pinned any more. Cannot fail. */
   detach(): void;
 }

@@ -144,6 +144,7 @@ export class Transfer implements Disposable {
     this.#mapped.length = 0;
   }
 
+  /** As `release`, for `using`. */
   [Symbol.dispose](): void {
     this.release();
   }

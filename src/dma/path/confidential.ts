@@ -13,7 +13,10 @@ import type { MemoryEncryption } from "../../platform/index.ts";
 import type { DmaDevice } from "../device.ts";
 import { convertMapped, mixedMemory, privateMemory } from "../errors.ts";
 
-/** True if `device` has no business with [phys, + length): some of it is private, and the device proved nothing. */
+/**
+ * True if `device` must not reach [phys, + length) where it lies: some of it is private, and the device is outside the
+ * trust.
+ */
 export function hiddenFrom(device: DmaDevice, phys: PhysAddr, length: number): boolean {
   const { encryption } = device.machine;
   return encryption !== undefined && device.tdi === "none" && touchesPrivate(encryption, phys, length);

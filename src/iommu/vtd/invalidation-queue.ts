@@ -174,7 +174,7 @@ export class InvalidationQueue {
     this.#memory.release(this.#status);
   }
 
-  /** Somebody does not answer: each descriptor alone shows who. That device is given up. */
+  /** A device does not answer: each descriptor is submitted alone to find out which. That device is given up. */
   #oneByOne(count: number, drain: boolean): void {
     const slotWords = this.#slotWords;
     const alone = new Uint32Array(slotWords);

@@ -141,7 +141,7 @@ export class VtdUnit implements TranslationUnit {
     return this.capabilities.pasidBits;
   }
 
-  /** Why the unit counts as broken; undefined while it works. Then nothing is known to be forgotten. */
+  /** Why the unit counts as broken; undefined while it works. The caches of a broken unit may hold stale translations. */
   get broken(): string | undefined {
     return this.#queue.broken;
   }
@@ -372,7 +372,10 @@ export class VtdUnit implements TranslationUnit {
     this.#invalidation.iotlb(target, pasid);
   }
 
-  /** Takes the entry of an attachment away, in the order that leaves nobody a stale way in. */
+  /**
+   * Takes the entry of an attachment away: it becomes absent first, then the caches forget it, so that no stale copy is
+   * used.
+   */
   #takeDown(device: Device, { pasid, target, tags }: Attachment): void {
     const { requester, directory } = device;
     if (directory) {

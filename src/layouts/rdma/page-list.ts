@@ -66,7 +66,10 @@ export function readKlm(from: DataView, index: number): Klm {
 export const KEY = {
   /** Variants of one index. */
   variants: 256,
+  /** The key of an index and a variant (its low 8 bits). */
   of: (index: number, variant: number): number => (index * 256 + (variant & 0xff)) >>> 0,
+  /** The upper 24 bits: which region. */
   index: (key: number): number => Math.floor(key / 256),
+  /** The low 8 bits, by which an old key of the same index is told from the new one. */
   variant: (key: number): number => key & 0xff,
 } as const;

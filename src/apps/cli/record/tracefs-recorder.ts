@@ -8,6 +8,7 @@
  * not, whatever fails.
  * Specified by: Linux's documentation of ftrace (instances, trace_pipe_raw).
  */
+import { readFileSync } from "node:fs";
 import { endianness, hostname, machine, release } from "node:os";
 import { recordedHead } from "../../../trace/index.ts";
 import { EnvironmentError } from "../exit-errors.ts";
@@ -23,6 +24,8 @@ export interface TracefsPlan {
   readonly systems: readonly { readonly name: string; readonly filter: string }[];
   readonly bufferKiB: number;
   readonly clock: string;
+  /** Each event with the stack that led to it. */
+  readonly stacks: boolean;
 }
 
 /** Before a recording there may be what one that was killed left. */
@@ -40,6 +43,19 @@ export function removeStale(tracefs: Tracefs): void {
     } catch {
       // Somebody looks into it: it stays.
     }
+  }
+}
+
+/** The kernel's functions and their addresses; empty where it does not show them. Data symbols are no frames. */
+function functionSymbols(): string {
+  try {
+    const lines = readFileSync("/proc/kallsyms", "utf8").split("\n");
+    return lines
+      .filter((line) => / [tTwW] /.test(line))
+      .map((line) => `${line}\n`)
+      .join("");
+  } catch {
+    return "";
   }
 }
 
@@ -76,6 +92,7 @@ export async function recordWithTracefs(
   tracefs.write(at("buffer_size_kb"), `${plan.bufferKiB}\n`);
   if ((tracefs.read(at("trace_clock")) ?? "").split(/\s+/).includes(plan.clock))
     tracefs.write(at("trace_clock"), `${plan.clock}\n`);
+  if (plan.stacks) tracefs.write(at("trace_options"), "stacktrace\n");
   for (const { name: system, filter } of plan.systems) {
     if (filter !== "") tracefs.write(at(`events/${system}/filter`), `${filter}\n`);
     tracefs.write(at(`events/${system}/enable`), "1\n");
@@ -149,6 +166,7 @@ function headOf(
     longSize: /64|s390x/.test(machine()) ? 8 : 4,
     formats,
     tasks: tracefs.read("saved_cmdlines") ?? "",
+    ...(plan.stacks && { symbols: functionSymbols() }),
     system: `Linux ${hostname()} ${release()} ${machine()}`,
     cpus: sizes.map((size, i) => ({ size, stats: stats[i] ?? "" })),
   });

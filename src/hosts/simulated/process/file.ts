@@ -133,7 +133,7 @@ export class SimulatedFile implements MemoryFile, MappedObject {
 
   pin(offset: number, count: number, into: Float64Array, at: number): void {
     const first = offset / PAGE_SIZE;
-    if (!Number.isInteger(first) || first < 0 || count < 1 || first + count > this.endOffset)
+    if (!Number.isInteger(first) || first < 0 || count < 1 || (first + count) * PAGE_SIZE > this.#length)
       throw badFileRange(offset, count * PAGE_SIZE, this.#length);
     for (let i = 0; i < count; i++) {
       const folio = this.get(first + i);

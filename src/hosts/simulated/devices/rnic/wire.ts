@@ -49,6 +49,7 @@ export class Wire {
     return () => void this.#ends.delete(address);
   }
 
+  /** Sends a packet from one address to another; it may be lost, late, doubled or damaged, as the options say. Never throws. */
   send(from: number, to: number, packet: Uint8Array): void {
     const { delayMs = 0.001, lost = 0, late = 0, doubled = 0, damaged = 0 } = this.#options;
     this.counts.sent++;
