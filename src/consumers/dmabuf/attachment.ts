@@ -187,11 +187,7 @@ export class Attachment {
     this.#buffer.left(this);
   }
 
-<<<<<<< HEAD
-  /** As {@link detach}. */
-=======
   /** As `detach`, for `using`. */
->>>>>>> main
   [Symbol.dispose](): void {
     this.detach();
   }
