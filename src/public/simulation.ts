@@ -12,6 +12,7 @@ export {
   type PlantedParts,
   type RunOptions,
   type RunResult,
+  rdma,
   SCENARIOS,
   type Scenario,
   type SimulationPlan,
