@@ -4,6 +4,7 @@
  * @module dmalink/simulation
  */
 export {
+  dmabuf,
   FAULTS,
   type MappingConfig,
   mapping,

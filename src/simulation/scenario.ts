@@ -4,6 +4,7 @@
  */
 
 import type { Observer } from "../base/index.ts";
+import type { MigratingBuffer } from "../consumers/dmabuf/index.ts";
 import type { DmaMachine } from "../dma/index.ts";
 import type { Rnic } from "../hosts/simulated/index.ts";
 import type { TeeMachine } from "../hosts/simulated/tee/index.ts";
@@ -47,6 +48,8 @@ export interface PlantedParts {
   readonly pool?: (pool: BouncePool) => BouncePool;
   /** Stands in for what the DMA API knows of the machine. */
   readonly machine?: (machine: DmaMachine) => DmaMachine;
+  /** Changes a buffer that devices share, before it begins. */
+  readonly buffer?: (migrating: MigratingBuffer) => void;
   /** Changes hardware, firmware or hosts of a machine with trusted devices, before it begins. */
   readonly trust?: (world: { readonly tee: TeeMachine }) => void;
   /** Changes an RDMA adapter, before it is plugged in. */

@@ -1,5 +1,13 @@
 /** The scenarios there are. */
 import {
+  type DmabufConfig,
+  type DmabufStep,
+  dmabufInWords,
+  dmabufPlan,
+  dmabufStepInWords,
+  runDmabuf,
+} from "./dmabuf/index.ts";
+import {
   type MappingConfig,
   machineInWords,
   mappingPlan,
@@ -42,6 +50,16 @@ export const tee: Scenario<TeeConfig, TeeStep> = {
   stepInWords: teeStepInWords,
 };
 
+/** One buffer that devices share, while it moves, goes and comes. */
+export const dmabuf: Scenario<DmabufConfig, DmabufStep> = {
+  name: "dmabuf",
+  summary: "devices share a buffer that moves between RAM and its owner, is taken away and comes back",
+  plan: (seed) => dmabufPlan(seed),
+  run: (plan, options) => Promise.resolve(runDmabuf(plan, options)),
+  machineInWords: dmabufInWords,
+  stepInWords: dmabufStepInWords,
+};
+
 /** Memory of one machine reached by another, while it moves. */
 export const rdma: Scenario<RdmaConfig, RdmaStep> = {
   name: "rdma",
@@ -59,4 +77,5 @@ export const SCENARIOS: Readonly<Record<string, Scenario<unknown, unknown>>> = {
   nvme: nvme as Scenario<unknown, unknown>,
   rdma: rdma as Scenario<unknown, unknown>,
   tee: tee as Scenario<unknown, unknown>,
+  dmabuf: dmabuf as Scenario<unknown, unknown>,
 };
