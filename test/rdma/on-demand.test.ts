@@ -464,7 +464,7 @@ function race(seed: number, planted = false): string[] {
 }
 
 describe("faults and changes of the process, in any order", () => {
-  const seeds = many(40);
+  const seeds = many(25);
 
   test(`never leave an entry to a page that the process has lost: ${seeds} orders`, () => {
     for (let seed = 1; seed <= seeds; seed++) {

@@ -138,7 +138,7 @@ describe("two machines exchange data by write, read, send and atomic operations"
     );
     const random = Random.fromSeed(5);
     const source = a.side.fill(0, 64, 5);
-    for (let i = 0; i < 30; i++) {
+    for (let i = 0; i < 15; i++) {
       const pieces = Array.from({ length: 1 + random.below(6) }, () => {
         const bytes = random.below(3000);
         return { address: START + random.below(length - bytes), length: bytes, key: own!.key };
