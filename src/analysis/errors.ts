@@ -25,6 +25,16 @@ export const rootTableMissing = (address: number, pages: number): DmaError =>
     { address, pages },
   );
 
+/** Tables that point to each other: followed, they are no end of mappings. */
+export const tablesTangled = (most: number): DmaError =>
+  new DmaError(
+    "ERR_DMA_TABLES_TANGLED",
+    "EINVAL",
+    `the tables point to each other so that they describe more than ${most} entries, far more than the snapshot has: no machine's ` +
+      "tables do. Ask for one device (--device) to see what it has",
+    { most },
+  );
+
 /** The root table register names a kind of tables that does not exist. */
 export const reservedTableMode = (register: bigint, mode: number): DmaError =>
   new DmaError(
@@ -51,5 +61,14 @@ export const notADmaDump = (line: number, found: string): DmaError =>
     "ERR_DMA_DUMP_FORMAT",
     "EINVAL",
     `line ${line} is no entry of debugfs dma-api/dump: expected "driver device type idx N P=… D=… L=… … DMA_TO_DEVICE …", found ${JSON.stringify(found.slice(0, 100))}`,
+    { line },
+  );
+
+/** A line of the page tables in debugfs that is none. */
+export const notDebugfsTables = (line: number, found: string): DmaError =>
+  new DmaError(
+    "ERR_DMA_SNAPSHOT_DAMAGED",
+    "EINVAL",
+    `line ${line} is none of debugfs domain_translation_struct or dmar_translation_struct: found ${JSON.stringify(found.slice(0, 100))}`,
     { line },
   );

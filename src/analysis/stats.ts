@@ -4,44 +4,18 @@
  * Idea: a sink of the engine (follow.ts) that adds up and keeps nothing: memory does not grow with the trace. A mapping is one
  * request: a one-shot map, a scatterlist, a coherent allocation, a two-step range, or what one `iommu:unmap` takes back.
  * Promises: counts are exact, and those of `check`. Lifetimes are those of mappings whose beginning and end were both recorded,
- * from the call that maps to the call that unmaps, right to a thousandth (quantiles.ts).
+ * from the call that maps to the call that unmaps, right to a thousandth (quantiles.ts); where the recording's times go back in between
+ * there is none.
  */
 import { PAGE_SIZE, pagesTouched } from "../base/index.ts";
 import type { Trace } from "../trace/index.ts";
-import { followTrace, type TraceCounts } from "./follow.ts";
+import type { DeviceStats, Histogram } from "./device-stats.ts";
+import { DeviceUse } from "./device-use.ts";
+import { Follow, type TraceCounts } from "./follow.ts";
 import type { LifetimeSink } from "./lifetimes/lifetime-counts.ts";
 import { PageSet } from "./lifetimes/page-set.ts";
 import { FROM_BEFORE, KINDS, type LifetimeTable } from "./lifetimes/table.ts";
 import { Quantiles } from "./quantiles.ts";
-
-/** How many values fall in [2^n, 2^(n+1)); the key is 2^n. */
-export type Histogram = Readonly<Record<string, number>>;
-
-/** What one device mapped: how often, how large, for how long. */
-export interface DeviceStats {
-  /** PCI address, or "unknown": what no event attributes to a device. */
-  readonly name: string;
-  /** Mappings that were seen to begin; of those the ones that ended; what is live at the end. */
-  readonly maps: number;
-  readonly unmaps: number;
-  readonly segments: number;
-  readonly bytesMapped: number;
-  readonly liveAtEnd: number;
-  readonly liveBytesAtEnd: number;
-  /** Bytes per segment and per request. */
-  readonly segmentSizes: Histogram;
-  readonly requestSizes: Histogram;
-  /** Nanoseconds from map to unmap. */
-  readonly lifetimeNs:
-    | { readonly p50: number; readonly p90: number; readonly p99: number; readonly max: number }
-    | undefined;
-  /** Segments by the largest page that their alignment and length allow. */
-  readonly pageSizes: { readonly "4K": number; readonly "2M": number; readonly "1G": number };
-  /** Bytes between two mapped neighbours in the device's address space, the widest; over the whole trace. `undefined`: too scattered. */
-  readonly largestGap: number | undefined;
-  /** Requests by how the kernel mapped them. */
-  readonly kinds: Readonly<Record<string, number>>;
-}
 
 /** What a trace holds, over all and by device. */
 export interface TraceStats extends Omit<TraceCounts, "devices"> {
@@ -56,8 +30,11 @@ export interface TraceStats extends Omit<TraceCounts, "devices"> {
  */
 export async function readStats(trace: Trace, progress?: (events: number) => void): Promise<TraceStats> {
   const tally = new StatsSink();
-  const counts = await followTrace(trace, { sinks: [tally], ...(progress && { progress }) });
-  return { ...counts, devices: tally.byDevice() };
+  const follow = new Follow(trace, { sinks: [tally], ...(progress && { progress }) });
+  const use = new DeviceUse(follow, trace);
+  await follow.all();
+  const counts = follow.finish();
+  return { ...counts, devices: use.into(tally.byDevice(), counts.devices) };
 }
 
 /** Adds up every mapping that it is shown. */
@@ -127,7 +104,8 @@ class Tally {
     this.#requestSizes[sizeOf(length)]!++;
     if (table.endNs[row]! >= 0) {
       this.#unmaps++;
-      this.#lifetimes.add(Math.round(table.endNs[row]! - table.startNs[row]!));
+      const life = Math.round(table.endNs[row]! - table.startNs[row]!);
+      if (life >= 0) this.#lifetimes.add(life); // where times go back, an end before the start is no life
     }
     const { firstSegment, iova, phys, pieces } = table;
     let at = firstSegment[row]!;
@@ -159,6 +137,9 @@ class Tally {
         lives.count === 0 ? undefined : { p50: lives.at(0.5), p90: lives.at(0.9), p99: lives.at(0.99), max: lives.max },
       pageSizes: this.#pageSizes,
       largestGap: this.#scattered ? undefined : this.#largestGap(),
+      peakBytes: 0,
+      bounce: undefined,
+      failures: {},
       kinds: Object.fromEntries(KINDS.flatMap((kind, i) => (this.#kinds[i]! > 0 ? [[kind, this.#kinds[i]!]] : []))),
     };
   }

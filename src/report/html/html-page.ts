@@ -8,8 +8,8 @@
 import type { Finding } from "../../analysis/index.ts";
 import { bytes, count, duration, hex, plural } from "../../base/index.ts";
 import type { Trace } from "../../trace/index.ts";
-import { secondsOf } from "../check/check-json.ts";
 import { headline, isEmpty } from "../check/check-text.ts";
+import { secondsOf } from "../check/clock.ts";
 import { KINDS, type Mappings, type Recording } from "../recording.ts";
 import { escaped } from "../text/escape.ts";
 import { lostWords, NOTHING_RECORDED } from "../wording.ts";
@@ -156,7 +156,7 @@ function deviceTable(mappings: Mappings, devices: readonly Device[]): string {
     for (const row of chosen) {
       const [start, end, length] = [mappings.startNs[row]!, mappings.endNs[row]!, mappings.length[row]!];
       if (end < 0) live++;
-      else if (start >= 0) lifetimes.push(end - start);
+      else if (start >= 0 && end >= start) lifetimes.push(end - start);
       total += length;
       largest = Math.max(largest, length);
       const kind = KINDS[mappings.kind[row]!]!;

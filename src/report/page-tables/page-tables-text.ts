@@ -4,6 +4,7 @@
  * Long lists end with how many more there are. Not for: programs, which have --json.
  */
 import {
+  type AddressSpace,
   type DeviceTables,
   leavesBySize,
   type Mapping,
@@ -12,7 +13,7 @@ import {
   type TreeItem,
   type UnitTables,
 } from "../../analysis/index.ts";
-import { bytes, count } from "../../base/index.ts";
+import { bytes, count, plural } from "../../base/index.ts";
 import { unitLeafSizes } from "../../layouts/vtd/index.ts";
 import { PLAIN, type Style } from "../text/style.ts";
 import { labelled, textTable, wrapLines } from "../text/text-table.ts";
@@ -22,6 +23,8 @@ export interface UnitFacts {
   readonly file: string;
   /** Pages in the snapshot. */
   readonly pages: number;
+  /** It is no snapshot of memory, but what debugfs printed. */
+  readonly isDebugfs?: boolean;
   /** Its Capability and Global Status registers, where they are known. */
   readonly capability?: bigint;
   readonly status?: bigint;
@@ -44,17 +47,25 @@ const isElsewhere = (device: DeviceTables): boolean =>
 /** The whole answer: the unit, then every device whose tables are in the snapshot; `tree` draws trees instead of lists. */
 export function pageTablesText(facts: UnitFacts, unit: UnitTables, tree: boolean, style: Style = PLAIN): string {
   const devices = unit.devices.filter((device) => !isElsewhere(device));
-  return [unitText(facts, unit, style), ...devices.map((device) => deviceText(device, facts.capability, tree, style))]
-    .map((text) => `${text}\n`)
-    .join("\n");
+  const first = new Map<AddressSpace, DeviceTables>();
+  const texts = devices.map((device) => {
+    const owner = device.space && first.get(device.space);
+    if (device.space && !owner) first.set(device.space, device);
+    return deviceText(device, facts.capability, tree, style, owner);
+  });
+  return [unitText(facts, unit, style), ...texts].map((text) => `${text}\n`).join("\n");
 }
 
 /** The snapshot as a whole, and what of it could not be followed. */
 function unitText(facts: UnitFacts, unit: UnitTables, { width }: Style): string {
   const off = facts.status !== undefined && (facts.status & TRANSLATION_ENABLED) === 0n;
+  const root = unit.rootTable === 0 ? "" : `, root table ${addressOf(unit.rootTable)}, ${unit.mode} mode`;
+  const top = unit.mode === "SMMUv3" ? `stream table ${addressOf(unit.rootTable)}, SMMUv3` : root.slice(2);
   const lines = wrapLines(
-    `${facts.file}: ${count(facts.pages)} pages, root table ${addressOf(unit.rootTable)}, ${unit.mode} mode` +
-      `${off ? "; translation was switched off" : ""}`,
+    facts.isDebugfs
+      ? `${facts.file}: debugfs of a running machine, ${plural(unit.devices.length, "device")}${root}`
+      : `${facts.file}: ${count(facts.pages)} pages, ${top || `root table 0x0, ${unit.mode} mode`}` +
+          `${off ? "; translation was switched off" : ""}`,
     width,
   );
   if (unit.mode === "abort") lines.push("The unit refuses every request: there are no tables to follow.");
@@ -73,12 +84,13 @@ function unitText(facts: UnitFacts, unit: UnitTables, { width }: Style): string 
   return lines.join("\n");
 }
 
-/** One device, or PASID, with its mappings or its tree. */
+/** One device, or PASID, with its mappings or its tree; what it shares with `owner` was shown there. */
 function deviceText(
   device: DeviceTables,
   capability: bigint | undefined,
   tree: boolean,
   { width, paint }: Style,
+  owner?: DeviceTables,
 ): string {
   const { space } = device;
   const levels =
@@ -93,9 +105,19 @@ function deviceText(
   const row = (label: string, text: string): void => {
     lines.push(...labelled(`  ${label}`, text, width, 14));
   };
+  if (device.stream !== undefined) row("stream", `0x${device.stream.toString(16)}`);
   if (device.withoutPasid) row("pasid", `${device.pasid}: also for requests that carry no PASID`);
   for (const problem of device.problems) row("problem", problem);
+  if (device.tablesAt !== undefined)
+    row("tables", `at ${addressOf(device.tablesAt)}; what they map is in domain_translation_struct`);
   if (!space) return lines.join("\n");
+  if (owner) {
+    row(
+      "tables",
+      `those of ${owner.bdf}${owner.pasid === undefined ? "" : ` pasid ${owner.pasid}`}: one address space`,
+    );
+    return lines.join("\n");
+  }
   const runs = space.mappings.length;
   const pages = space.mappings.reduce((sum, mapping) => sum + mapping.pages, 0);
   row(

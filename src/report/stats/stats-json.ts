@@ -8,7 +8,7 @@ export function statsJson(
   { format, damage }: Pick<Trace, "format" | "damage">,
   result: TraceStats,
 ): object {
-  const { events, eventTotal, lost, durationNs, devices, ambiguous, unknownStart, endNotRecorded } = result;
+  const { events, eventTotal, lost, durationNs, devices, failed, ambiguous, unknownStart, endNotRecorded } = result;
   return {
     schema: "dmalink.stats/1",
     file,
@@ -19,6 +19,7 @@ export function statsJson(
     lost,
     durationNs,
     devices,
+    failed,
     ambiguous,
     liveAtStart: unknownStart,
     endNotRecorded,

@@ -116,7 +116,7 @@ function planOf(trace: Trace, typeId: number): EventPlan {
 }
 
 /** Every mapping, in the order of their ends. */
-export function* mappingRows({ mappings, trace }: Recording): Generator<Value[]> {
+export function* mappingRows({ mappings, trace, result }: Recording): Generator<Value[]> {
   const time = clockOf(trace);
   for (let row = 0; row < mappings.count; row++) {
     const start = mappings.startNs[row]!;
@@ -133,10 +133,11 @@ export function* mappingRows({ mappings, trace }: Recording): Generator<Value[]>
       BigInt(mappings.segments[row]!),
       start < 0 ? null : time(start),
       end < 0 ? null : time(end),
-      start < 0 || end < 0 ? null : BigInt(Math.round(end - start)),
+      start < 0 || end < start ? null : BigInt(Math.round(end - start)),
       mappings.cpu[row]!,
       mappings.pid[row]!,
       trace.strings[mappings.task[row]!] ?? "",
+      mappings.site[row] === 0 ? null : (result.sites[mappings.site[row]!] ?? null),
     ];
   }
 }
@@ -184,6 +185,7 @@ export function* findingRows({ result, trace }: Recording): Generator<Value[]> {
       finding.message,
       finding.advice,
       JSON.stringify(finding.evidence.map((evidence) => ({ ...evidence, timeNs: Number(time(evidence.timeNs)) }))),
+      finding.caller ?? null,
     ];
 }
 

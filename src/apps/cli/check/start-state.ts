@@ -1,8 +1,18 @@
 /** The files that say what was mapped when a recording began. */
-import { parseDmaDump, readUnitTables, Snapshot, StartState } from "../../../analysis/index.ts";
-import { DmaError } from "../../../base/index.ts";
+import {
+  type DeviceTables,
+  looksLikeDebugfsTables,
+  parseDmaDump,
+  readDebugfsTables,
+  Snapshot,
+  StartState,
+  spend,
+  type TableBudget,
+  tableBudget,
+} from "../../../analysis/index.ts";
+import { DmaError, PAGE_SIZE } from "../../../base/index.ts";
 import { readText } from "../files/input.ts";
-import { parseRoot, readRegisters, readWhole } from "../files/snapshot.ts";
+import { parseRoot, readRegisters, readWhole, textHead, unitTables } from "../files/snapshot.ts";
 
 /** Lists of live mappings have a line of about 150 bytes each. */
 const DUMP_LIMIT = 256 * 1024 * 1024;
@@ -28,12 +38,22 @@ export async function readStartState(
 }
 
 async function readPages(file: string, root: string | undefined): Promise<StartState> {
-  const tables = Snapshot.parse(await readWhole(file));
+  const bytes = await readWhole(file);
+  if (looksLikeDebugfsTables(textHead(bytes)))
+    return ofDevices(readDebugfsTables(new TextDecoder().decode(bytes)).devices, tableBudget(bytes.length / PAGE_SIZE));
+  const tables = Snapshot.parse(bytes);
   const registers = root === undefined ? await readRegisters(file) : { root: parseRoot(root) };
-  const { devices } = readUnitTables(tables, registers);
-  return StartState.ofPages(
-    devices.flatMap(({ bdf, space }) => (space ? [{ device: bdf, mappings: space.mappings }] : [])),
-  );
+  return ofDevices(unitTables(tables, registers).devices, tableBudget(tables.pageCount));
+}
+
+/** Each device gets all of its space, which it may share: a budget bounds what that comes to. */
+function ofDevices(devices: readonly DeviceTables[], budget: TableBudget): StartState {
+  const pages = devices.flatMap(({ bdf, space }) => {
+    if (!space) return [];
+    spend(budget, space.mappings.length);
+    return [{ device: bdf, mappings: space.mappings }];
+  });
+  return StartState.ofPages(pages);
 }
 
 /** Puts the file's name into what goes wrong with it. */
