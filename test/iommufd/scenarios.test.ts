@@ -5,6 +5,7 @@ import {
   ChargedPages,
   type Ioas,
   Iommufd,
+  IommufdFile,
   readDirty,
   setDirtyTracking,
   type TableAccess,
@@ -12,6 +13,7 @@ import {
 import { Type1Container } from "../../src/consumers/vfio/index.ts";
 import { SimulatedFile } from "../../src/hosts/simulated/process/index.ts";
 import { amdV1 } from "../../src/layouts/pagetable/index.ts";
+import { IOMMUFD_REQUESTS } from "../../src/layouts/uapi/index.ts";
 import { MiB, Stand, someUser, VA } from "./stand.ts";
 
 const RW: TableAccess = { read: true, write: true, mmio: false };
@@ -332,4 +334,29 @@ test("what a virtual address update marks must be given anew by whoever pays fro
   expect([process.memory.locked.pages, next.memory.locked.pages]).toEqual([6, 4]);
   type1.unmapAll();
   expect([process.memory.locked.pages, next.memory.locked.pages]).toEqual([0, 0]);
+});
+
+test("by bytes: a structure may lie in the caller's memory, longer than known; reserved words count only by the rule", () => {
+  for (const [rules, expected] of [
+    [{}, 0],
+    [ALL_RULES, -95],
+  ] as const) {
+    const stand = new Stand({ layout: amdV1(), dirty: true });
+    const process = stand.process();
+    const file = new IommufdFile({ rules });
+    const { iommufd } = file;
+    const device = iommufd.bind(stand.device());
+    const hwpt = iommufd.createHwpt({ device: device.id, parent: iommufd.createIoas().id, flags: 2 });
+    const { number, layout } = IOMMUFD_REQUESTS.setDirtyTracking;
+    const words = (...values: number[]): Uint8Array => new Uint8Array(Uint32Array.from(values).buffer);
+    expect(file.ioctl(number, words(layout.bytes, 1, hwpt.id, 0), process)).toBe(0);
+    expect(file.ioctl(number, words(layout.bytes, 1, hwpt.id, 7), process)).toBe(expected);
+    const at = stand.memory(process, 4096);
+    process.memory.write(Number(at) as never, words(20, 1, hwpt.id, 0, 0));
+    expect(file.ioctl(number, at, process)).toBe(0);
+    process.memory.write(Number(at) as never, words(20, 1, hwpt.id, 0, 1));
+    expect([file.ioctl(number, at, process), file.ioctl(number, 0n, process), file.ioctl(0x3bff, at, process)]).toEqual(
+      [-7, -14, -25],
+    );
+  }
 });
