@@ -30,7 +30,7 @@ const ALL: readonly Capability[] = ["IPC_LOCK", "SYS_RESOURCE", "SYS_ADMIN"];
 /** Where the recorder kept arrays that structures point to. */
 const RECORDERS_ARRAYS = 0x10_5000_0000;
 const ARRAYS = 0x20_0000_0000;
-const HUGE_PAGES = 96;
+const HUGE_PAGES = 512;
 
 /** A process of a file, with the recorder's numbers for its open files. */
 export class Person {

@@ -22,7 +22,8 @@ import { JudgedTable, MockDevice, MockNested } from "./iommufd-mock.ts";
 import { typedRequest } from "./iommufd-typed.ts";
 import { type Person, TestBuffer, World } from "./iommufd-world.ts";
 import { Differences, type Judge, judgeLines, type Line, NotJudged } from "./judge.ts";
-import { VFIO_OPERATIONS, VfioWorld } from "./type1.ts";
+import { VFIO_OPERATIONS } from "./type1.ts";
+import { VfioWorld } from "./type1-devices.ts";
 
 /** Which door is judged: `bytes` unless the environment says `typed`; then calls that have types go by these. */
 const DOOR: string = process.env["DMALINK_GOLDEN_DOOR"] ?? "bytes";
@@ -110,12 +111,16 @@ export class JudgedAccess {
 /** Everything of one recording. */
 export class Stand {
   readonly world: World = new World();
-  readonly vfio: VfioWorld = new VfioWorld();
+  readonly vfio: VfioWorld;
   readonly accesses: Map<Person, Map<number, JudgedAccess>> = new Map();
   /** Pages that one call pins at most. */
   pinBatchPages = 8192;
   /** Makes steps fail that can. */
   readonly failures: Failures = new Failures();
+
+  constructor(lines: readonly Line[]) {
+    this.vfio = new VfioWorld(lines);
+  }
 
   get options(): IommufdFileOptions {
     const stand = this;
@@ -855,7 +860,7 @@ function counters(line: Line, person: Person, differences: Differences): void {
 }
 
 const judge: Judge = (_header, lines) => {
-  const stand = new Stand();
+  const stand = new Stand(lines);
   const differences = new Differences();
   return judgeLines(lines, true, (line, _index, tally) => {
     const operation = OPERATIONS[line["op"] as string];

@@ -1,18 +1,9 @@
 /** Operations of VFIO in the files of iommufd and type1: containers, groups, device files. */
 
-import {
-  ContainerFile,
-  DeviceFile,
-  type DeviceInterrupts,
-  type DeviceRegion,
-  GroupFile,
-  VfioDevice,
-  VfioGroup,
-} from "../../src/consumers/vfio/index.ts";
+import { ContainerFile, DeviceFile, GroupFile, VfioGroup } from "../../src/consumers/vfio/index.ts";
 import { REQUESTS } from "../../src/layouts/uapi/index.ts";
 import type { OpenFile } from "../../src/platform/index.ts";
 import { type Answer, answerOf, type Operation, runsOf, type Stand } from "./iommufd.ts";
-import { VtdDevice } from "./iommufd-mock.ts";
 import type { Person } from "./iommufd-world.ts";
 import { type Line, NotJudged } from "./judge.ts";
 
@@ -20,74 +11,6 @@ import { type Line, NotJudged } from "./judge.ts";
 type Callable = OpenFile & { ioctl(number: number, argument: Uint8Array | bigint, caller: Person["process"]): number };
 
 const isCallable = (file: OpenFile): file is Callable => "ioctl" in file;
-
-const CONFIG_REGION: DeviceRegion = { bytes: 0x100, flags: 3 };
-const NO_REGION: DeviceRegion = { bytes: 0, flags: 0 };
-const SET = 0x2_0000;
-const GET = 0x1_0000;
-/** Low power, three ways; DMA buffers. */
-const FEATURES: ReadonlyMap<number, number> = new Map([
-  [3, SET],
-  [4, SET],
-  [5, SET],
-  [11, GET],
-]);
-
-interface Described {
-  readonly flags: number;
-  readonly bar: DeviceRegion;
-  readonly interrupts: readonly (DeviceInterrupts | undefined)[];
-  readonly resets: boolean;
-}
-
-/** The devices that the recorder had, as the machine describes them. */
-const DEVICES: Readonly<Record<string, Described>> = {
-  edu: {
-    flags: 2,
-    bar: { bytes: 0x10_0000, flags: 7 },
-    interrupts: [
-      { count: 1, flags: 7 },
-      { count: 1, flags: 9 },
-      { count: 0, flags: 9 },
-      undefined,
-      { count: 1, flags: 9 },
-    ],
-    resets: false,
-  },
-  nvme: {
-    flags: 3,
-    bar: { bytes: 0x4000, flags: 15, capability: Uint8Array.of(3, 0, 1, 0, 0, 0, 0, 0) },
-    interrupts: [
-      { count: 1, flags: 7 },
-      { count: 0, flags: 9 },
-      { count: 65, flags: 1 },
-      { count: 1, flags: 9 },
-      { count: 1, flags: 9 },
-    ],
-    resets: true,
-  },
-};
-
-/** Devices of VFIO, each in a group of its own. */
-export class VfioWorld {
-  entryLimit = 65_535;
-  readonly #devices = new Map<string, { readonly hardware: VtdDevice; readonly device: VfioDevice }>();
-
-  find(name: string): { readonly hardware: VtdDevice; readonly device: VfioDevice } {
-    const known = this.#devices.get(name);
-    if (known) return known;
-    const described = Object.hasOwn(DEVICES, name) ? DEVICES[name] : undefined;
-    if (!described) throw new NotJudged(`device ${name}`);
-    const hardware = new VtdDevice(name);
-    const { flags, bar, interrupts, resets } = described;
-    const regions = [bar, ...Array.from({ length: 6 }, () => NO_REGION), CONFIG_REGION, undefined];
-    const reset = resets ? { reset: () => {} } : {};
-    const model = { name, hardware, flags, regions, interrupts, features: FEATURES, ...reset };
-    const made = { hardware, device: new VfioDevice(model, new VfioGroup()) };
-    this.#devices.set(name, made);
-    return made;
-  }
-}
 
 const hexOf = (value: bigint | number): string => `0x${value.toString(16)}`;
 const big = (value: unknown): bigint => (value === undefined ? 0n : BigInt(value as string));

@@ -5,6 +5,7 @@ import {
   ChargedPages,
   type Ioas,
   Iommufd,
+  IommufdFile,
   readDirty,
   setDirtyTracking,
   type TableAccess,
@@ -12,6 +13,7 @@ import {
 import { Type1Container } from "../../src/consumers/vfio/index.ts";
 import { SimulatedFile } from "../../src/hosts/simulated/process/index.ts";
 import { amdV1 } from "../../src/layouts/pagetable/index.ts";
+import { IOMMUFD_REQUESTS } from "../../src/layouts/uapi/index.ts";
 import { MiB, Stand, someUser, VA } from "./stand.ts";
 
 const RW: TableAccess = { read: true, write: true, mmio: false };
@@ -295,5 +297,66 @@ test("a dirty bitmap over a hole, or in pages of an odd size: Linux answers what
       expected,
       expected,
     ]);
+  }
+});
+
+test("a container of emulated devices alone pins nothing; the first IOMMU that joins it pins all, and gives all back", () => {
+  const stand = new Stand();
+  const process = stand.process();
+  const va = stand.memory(process, 8 * 4096);
+  const type1 = new Type1Container({ v2: true });
+  const emulated = { devices: [] };
+  const real = { devices: [stand.device()] };
+  type1.attach(emulated);
+  type1.map(process, va, GROUND, 8n * PAGE, RW);
+  expect([type1.mappings.length, process.memory.locked.pages]).toEqual([1, 0]);
+  type1.attach(real);
+  expect([process.memory.locked.pages, stand.pins(process.memory, 8)]).toEqual([8, new Array(8).fill(1)]);
+  type1.detach(real);
+  expect([type1.mappings.length, process.memory.locked.pages]).toEqual([1, 0]);
+
+  type1.map(process, va, 1n << 50n, PAGE, RW); // beyond what the table can hold: nobody compared
+  expect(errnoOf(() => type1.attach(real))).toBe("ERANGE");
+  expect([process.memory.locked.pages, stand.pins(process.memory, 8)]).toEqual([0, new Array(8).fill(0)]);
+  type1.detach(emulated);
+  expect(type1.mappings.length).toBe(0);
+});
+
+test("what a virtual address update marks must be given anew by whoever pays from then on", () => {
+  const { type1, process, stand } = container(true);
+  const next = stand.process({ memlockBytes: 2 * 4096 });
+  const va = stand.memory(next, 16 * 4096);
+  expect(type1.invalidateVaddr(GROUND, GROUND + 4n * PAGE - 1n, false)).toBe(4n * PAGE);
+  expect(errnoOf(() => type1.attach({ devices: [stand.device()] }))).toBe("EBUSY");
+  expect(errnoOf(() => type1.setVaddr(next, va, GROUND, 4n * PAGE, false))).toBe("ENOMEM");
+  next.memlockBytes = 4 * 4096;
+  type1.setVaddr(next, va, GROUND, 4n * PAGE, false);
+  expect([process.memory.locked.pages, next.memory.locked.pages]).toEqual([6, 4]);
+  type1.unmapAll();
+  expect([process.memory.locked.pages, next.memory.locked.pages]).toEqual([0, 0]);
+});
+
+test("by bytes: a structure may lie in the caller's memory, longer than known; reserved words count only by the rule", () => {
+  for (const [rules, expected] of [
+    [{}, 0],
+    [ALL_RULES, -95],
+  ] as const) {
+    const stand = new Stand({ layout: amdV1(), dirty: true });
+    const process = stand.process();
+    const file = new IommufdFile({ rules });
+    const { iommufd } = file;
+    const device = iommufd.bind(stand.device());
+    const hwpt = iommufd.createHwpt({ device: device.id, parent: iommufd.createIoas().id, flags: 2 });
+    const { number, layout } = IOMMUFD_REQUESTS.setDirtyTracking;
+    const words = (...values: number[]): Uint8Array => new Uint8Array(Uint32Array.from(values).buffer);
+    expect(file.ioctl(number, words(layout.bytes, 1, hwpt.id, 0), process)).toBe(0);
+    expect(file.ioctl(number, words(layout.bytes, 1, hwpt.id, 7), process)).toBe(expected);
+    const at = stand.memory(process, 4096);
+    process.memory.write(Number(at) as never, words(20, 1, hwpt.id, 0, 0));
+    expect(file.ioctl(number, at, process)).toBe(0);
+    process.memory.write(Number(at) as never, words(20, 1, hwpt.id, 0, 1));
+    expect([file.ioctl(number, at, process), file.ioctl(number, 0n, process), file.ioctl(0x3bff, at, process)]).toEqual(
+      [-7, -14, -25],
+    );
   }
 });

@@ -36,8 +36,8 @@ export class FrameRuns {
 
   #grow(): void {
     const [frames, counts] = [this.frames, this.counts];
-    this.frames = new Float64Array(frames.length * 2);
-    this.counts = new Int32Array(counts.length * 2);
+    this.frames = new Float64Array(frames.length * 4);
+    this.counts = new Int32Array(counts.length * 4);
     this.frames.set(frames);
     this.counts.set(counts);
   }

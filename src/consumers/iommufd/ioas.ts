@@ -24,37 +24,12 @@ import { type IovaSpan, smallestPageOf, type TableAccess, type UserTable } from 
 import type { MappedMemory } from "./memory.ts";
 import type { IommufdObject } from "./objects.ts";
 import { findFree, idealAlignment, LAST_IOVA, Reservations, SortedRanges } from "./ranges.ts";
+import type { IoasRules } from "./rules.ts";
 
 const PAGE = BigInt(PAGE_SIZE);
 
 /** Rounds in which an access is asked to let go of an area. */
 const MOST_ROUNDS = 100;
-
-/** Where this is better than Linux: each by its name. Without them all is as Linux does it. */
-export interface IoasRules {
-  /** An unmap that would cut an area removes nothing. Linux removes the areas below it first. */
-  readonly unmapIsAtomic?: boolean;
-  /** Reading dirty bits over a hole is refused. Linux says 0, and reports nothing from the hole on. */
-  readonly dirtyHolesAreRefused?: boolean;
-  /** A dirty leaf is reported to its end. Linux leaves out its last item. */
-  readonly dirtyLeavesAreWhole?: boolean;
-  /** Page sizes for dirty bits must be powers of two. Linux takes the lowest set bit. */
-  readonly dirtyPageSizeIsChecked?: boolean;
-  /** Reserved words that Linux does not look at must be zero. */
-  readonly reservedWordsAreChecked?: boolean;
-  /** A file that cannot be pinned is refused when it is mapped. Linux says so when the first table comes. */
-  readonly filesAreChecked?: boolean;
-}
-
-/** All of {@link IoasRules}. */
-export const ALL_RULES: Required<IoasRules> = {
-  unmapIsAtomic: true,
-  dirtyHolesAreRefused: true,
-  dirtyLeavesAreWhole: true,
-  dirtyPageSizeIsChecked: true,
-  reservedWordsAreChecked: true,
-  filesAreChecked: true,
-};
 
 /** A part of some memory, to be mapped. */
 export interface MemoryPart {
