@@ -133,7 +133,7 @@ export function* mappingRows({ mappings, trace, result }: Recording): Generator<
       BigInt(mappings.segments[row]!),
       start < 0 ? null : time(start),
       end < 0 ? null : time(end),
-      start < 0 || end < 0 ? null : BigInt(Math.round(end - start)),
+      start < 0 || end < start ? null : BigInt(Math.round(end - start)),
       mappings.cpu[row]!,
       mappings.pid[row]!,
       trace.strings[mappings.task[row]!] ?? "",

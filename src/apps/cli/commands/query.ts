@@ -13,12 +13,14 @@ export const query: Command = command({
   summary: "ask about a recording in SQL; without SQL, what the tables are",
   description:
     "Makes the tables of export --parquet in a temporary folder and asks DuckDB, an optional dependency. Addresses are shown in " +
-    "hex; times are nanoseconds of the trace's own clock. Of several statements, the last one's answer is shown.",
+    "hex; times are nanoseconds of the trace's own clock. Of several statements, the last one's answer is shown. " +
+    "A question reaches nothing but the tables, and never the network.",
   arguments: [TRACE, { name: "SQL", meaning: "the question, as one word: in quotes", optional: true }],
   options: {
     file: file("the question, from a file; - for standard input", { short: "f" }),
     csv: flag("the answer as CSV, with a line of names"),
     json: JSON_ANSWER,
+    allowFiles: flag("the question may read and write files of this machine, which it may not without"),
     ...PART,
     bestEffort: BEST_EFFORT,
   },
@@ -48,11 +50,11 @@ export const query: Command = command({
     try {
       const folder = temporaryFolder("dmalink-query-", undo);
       return await withTrace(path!, options, async (trace, progress) => {
-        await writeTables(trace, claimTables(folder, new Outputs(undo)));
+        await writeTables(trace, claimTables(folder, new Outputs(undo, [], false, false)));
         sayDamage(path!, trace);
         sayRemarks(path!, trace);
         progress.say("asking");
-        const answer = await ask(duckdb, folder, sql);
+        const answer = await ask(duckdb, folder, sql, { files: options.allowFiles });
         progress.done();
         if (options.json) printJson(answerJson(path!, sql, answer, trace.damage));
         else if (options.csv) writeText(answerCsv(answer));
