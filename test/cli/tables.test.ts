@@ -201,7 +201,7 @@ describe("dmalink tables says in one line what is wrong and what to do", () => {
     [
       "no root table register",
       () => [write("empty.json", '{"registers":{}}') && write("empty.snap.gz", packed), {}],
-      /empty\.json has no registers\.rtaddr.*--root/,
+      /empty\.json has neither registers\.rtaddr.*--root/,
     ],
     ["a bad --root", () => [write("a.snap", packed), { root: "0x123" }], /--root 0x123: .*0xdea000/],
     ["a root that is not there", () => [write("a.snap", packed), { root: "0x5000" }], /root table 0x5000 is not among/],
