@@ -12,6 +12,7 @@ export type { LifetimeCounts, LifetimeSink } from "./lifetimes/lifetime-counts.t
 export { KINDS, type Kind, LifetimeTable, NO_DEVICE, NO_DIRECTION, REACHED } from "./lifetimes/table.ts";
 export * from "./recorded-machine.ts";
 export * from "./requests.ts";
+export { isSelective, type Selection, Selector } from "./selection.ts";
 export * from "./snapshot.ts";
 export * from "./start-state.ts";
 export * from "./stats.ts";

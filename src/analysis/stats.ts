@@ -8,7 +8,7 @@
  */
 import { PAGE_SIZE, pagesTouched } from "../base/index.ts";
 import type { Trace } from "../trace/index.ts";
-import { followTrace, type TraceCounts } from "./follow.ts";
+import { type FollowOptions, followTrace, type TraceCounts } from "./follow.ts";
 import type { LifetimeSink } from "./lifetimes/lifetime-counts.ts";
 import { PageSet } from "./lifetimes/page-set.ts";
 import { FROM_BEFORE, KINDS, type LifetimeTable } from "./lifetimes/table.ts";
@@ -47,6 +47,8 @@ export interface DeviceStats {
 export interface TraceStats extends Omit<TraceCounts, "devices"> {
   /** Those with the most mappings first. */
   readonly devices: readonly DeviceStats[];
+  /** Devices that events named, selected or not. */
+  readonly deviceNames: readonly string[];
 }
 
 /**
@@ -54,10 +56,13 @@ export interface TraceStats extends Omit<TraceCounts, "devices"> {
  *
  * @throws DmaError ERR_DMA_TRACE_DAMAGED (EINVAL), unless the trace was opened for best effort
  */
-export async function readStats(trace: Trace, progress?: (events: number) => void): Promise<TraceStats> {
+export async function readStats(
+  trace: Trace,
+  options: Pick<FollowOptions, "selection" | "progress"> = {},
+): Promise<TraceStats> {
   const tally = new StatsSink();
-  const counts = await followTrace(trace, { sinks: [tally], ...(progress && { progress }) });
-  return { ...counts, devices: tally.byDevice() };
+  const counts = await followTrace(trace, { ...options, sinks: [tally] });
+  return { ...counts, devices: tally.byDevice(), deviceNames: counts.devices };
 }
 
 /** Adds up every mapping that it is shown. */

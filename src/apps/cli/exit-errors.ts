@@ -28,6 +28,8 @@ export class UsageError extends Error {
 export function endOf(error: unknown): { readonly message: string; readonly code: number } {
   const { message, stack, syscall } = error as NodeJS.ErrnoException;
   if (error instanceof UsageError || error instanceof DmaError) return { message, code: 2 };
+  if (error instanceof RangeError && /allocation failed|Invalid (typed )?array (buffer )?length/i.test(message))
+    return { message: `not enough memory (${message}): take a part of the trace by --from and --to`, code: 3 };
   if (error instanceof EnvironmentError || syscall !== undefined) return { message, code: 3 };
   return { message: `this is a fault of dmalink, please report it:\n${stack ?? error}`, code: 70 };
 }

@@ -9,6 +9,7 @@ import { bytes, count, duration, plural } from "../../base/index.ts";
 import type { Comparison, StrategyCost, StrategyName } from "../../replay/index.ts";
 import { PLAIN, type Style } from "../text/style.ts";
 import { labelled, textTable, wrap } from "../text/text-table.ts";
+import { selectionWords } from "../wording.ts";
 import { nvmeText } from "./compare-nvme-text.ts";
 import { type CompareReport, recordedAs, WHAT_IF, type WhatIf } from "./compare-report.ts";
 
@@ -38,6 +39,7 @@ export function compareText(report: CompareReport, style: Style = PLAIN): string
   const how = `${iommu} page tables, ${mode} mode${cachingMode ? ", caching mode" : ""}`;
   const lines = [
     path,
+    ...[selectionWords(report.selection)].flatMap((said) => (said === "" ? [] : [wrap(said, width)])),
     wrap(
       `${plural(result.requests, "request")}, ${plural(result.segments, "segment")}, ${bytes(result.bytes)} ` +
         `(${plural(result.pages, "page")} of 4 KiB); ${how}`,

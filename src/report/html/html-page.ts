@@ -12,7 +12,7 @@ import { secondsOf } from "../check/check-json.ts";
 import { headline, isEmpty } from "../check/check-text.ts";
 import { KINDS, type Mappings, type Recording } from "../recording.ts";
 import { escaped } from "../text/escape.ts";
-import { lostWords, NOTHING_RECORDED } from "../wording.ts";
+import { lostWords, NOTHING_RECORDED, selectionWords } from "../wording.ts";
 import { deviceFigure } from "./device-figure.ts";
 import type { Deflate } from "./png.ts";
 
@@ -51,7 +51,7 @@ export function reportPage(path: string, recording: Recording, deflate?: Deflate
 <h1>${escaped(path)}</h1>
 <p>${escaped([trace.system, trace.format, trace.clock && `clock ${trace.clock}`].filter(Boolean).join(" · "))}</p>
 </header>
-${damageBanner(trace)}<ul class="tiles">
+${damageBanner(trace)}${selectionLine(recording)}<ul class="tiles">
 ${tiles.map(([label, value, detail]) => `<li><span>${label}</span><b>${escaped(value!)}</b><small>${escaped(detail!)}</small></li>`).join("\n")}
 </ul>
 <h2>Findings</h2>
@@ -77,6 +77,11 @@ const damageBanner = ({ damage }: Trace): string =>
   damage
     ? `<p class="damage" role="alert"><b>The trace is damaged:</b> ${escaped(damage.message)}. This page shows what was read before that; what came after is missing.</p>\n`
     : "";
+
+const selectionLine = ({ selection }: Recording): string => {
+  const words = selectionWords(selection);
+  return words === "" ? "" : `<p>${escaped(words)}</p>\n`;
+};
 
 const liveAtEnd = ({ count: n, endNs }: Mappings): number => endNs.subarray(0, n).filter((end) => end < 0).length;
 

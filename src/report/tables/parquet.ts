@@ -6,7 +6,7 @@
  */
 import { type ColumnSource, ParquetWriter, type SchemaElement, type Writer } from "hyparquet-writer";
 import type { Trace } from "../../trace/index.ts";
-import { type Recording, readRecording } from "../recording.ts";
+import { type Recording, type RecordingOptions, readRecording } from "../recording.ts";
 import { TABLE_NAMES, TABLES, type TableColumn, type TableName, type Value } from "./columns.ts";
 import { EventRows, findingRows, mappingRows, requestRows } from "./rows.ts";
 
@@ -79,10 +79,16 @@ export interface ParquetResult {
 export async function writeParquet(
   trace: Trace,
   writers: Readonly<Record<TableName, () => Writer>>,
+  options: Omit<RecordingOptions, "visit"> = {},
 ): Promise<ParquetResult> {
   const events = new TableFile(writers.events(), "events");
-  const rows = new EventRows(trace);
-  const recording = await readRecording(trace, (batch, row) => events.add(rows.row(batch, row)));
+  const rows = new EventRows(trace, options.selection);
+  const recording = await readRecording(trace, {
+    ...options,
+    visit(batch, row) {
+      if (rows.has(batch, row)) events.add(rows.row(batch, row));
+    },
+  });
   events.finish();
   const counts: Record<TableName, number> = { events: events.rows, mappings: 0, requests: 0, findings: 0 };
   const others = { mappings: mappingRows, requests: requestRows, findings: findingRows } as const;

@@ -4,7 +4,7 @@
  * Idea: a value an event does not have is null; addresses are unsigned 64-bit numbers, exact; times are nanoseconds of the
  * trace's own clock, so that tables can be joined by time. Specified by: columns.ts.
  */
-import type { Finding, Request } from "../../analysis/index.ts";
+import { type Finding, isSelective, type Request, type Selection, Selector } from "../../analysis/index.ts";
 import {
   type EventBatch,
   fieldBigint,
@@ -39,16 +39,27 @@ const LIST_ROLES: readonly Role[] = ["physAddrs", "dmaAddrs", "lengths"];
 export class EventRows {
   readonly #trace: Trace;
   readonly #plans: EventPlan[] = [];
+  readonly #selector: Selector | undefined;
 
-  constructor(trace: Trace) {
+  /** `selection`: an event that names no device is of none, and so of every one. */
+  constructor(trace: Trace, selection?: Selection) {
     this.#trace = trace;
+    this.#selector = selection && isSelective(selection) ? new Selector(selection) : undefined;
+  }
+
+  /** It is one of those that are asked for. */
+  has(batch: EventBatch, row: number): boolean {
+    const selector = this.#selector;
+    if (!selector) return true;
+    const trace = this.#trace;
+    const { device } = this.#plan(batch.type[row]!);
+    if (device >= 0 && !selector.hasDevice(fieldText(trace, batch, row, device))) return false;
+    return selector.hasPlace(trace.strings[batch.task[row]!] ?? "", batch.pid[row]!, batch.cpu[row]!);
   }
 
   row(batch: EventBatch, row: number): Value[] {
     const trace = this.#trace;
-    const typeId = batch.type[row]!;
-    while (typeId >= this.#plans.length) this.#plans.push(planOf(trace, this.#plans.length));
-    const { system, name, device, direction, numbers, unsaid } = this.#plans[typeId]!;
+    const { system, name, device, direction, numbers, unsaid } = this.#plan(batch.type[row]!);
     return [
       trace.timeBase + BigInt(batch.timeNs[row]!),
       batch.cpu[row]!,
@@ -67,6 +78,11 @@ export class EventRows {
         ? null
         : JSON.stringify(Object.fromEntries(unsaid.map((field) => this.#field(batch, row, field)))),
     ];
+  }
+
+  #plan(typeId: number): EventPlan {
+    while (typeId >= this.#plans.length) this.#plans.push(planOf(this.#trace, this.#plans.length));
+    return this.#plans[typeId]!;
   }
 
   #field(batch: EventBatch, row: number, field: number): [string, unknown] {

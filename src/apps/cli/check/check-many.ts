@@ -18,7 +18,7 @@ import {
 } from "../../../report/index.ts";
 import { answerStyle, print, printJson, sayError } from "../terminal/print.ts";
 import { progressLine } from "../terminal/progress.ts";
-import { type CheckOptions, type CheckSettings, checkFile, exitCodeOf, refuseUnknownDevices } from "./check-file.ts";
+import { type CheckOptions, type CheckSettings, checkFile, exitCodeOf, refuseUnselected } from "./check-file.ts";
 
 /** What a worker is asked, and what it answers. */
 interface Task {
@@ -39,7 +39,7 @@ export async function checkMany(paths: readonly string[], options: CheckOptions)
       "checked" in answer ? answer.checked : { file: paths[answer.index]!, message: answer.failure },
   );
   const [checked, unread] = [checkedOf(outcomes), unreadOf(outcomes)];
-  refuseUnknownDevices(options.devices, checked);
+  refuseUnselected(options, checked);
   if (options.sarif) printJson(checkSarif(checked, options.version, unread));
   else if (options.json) printJson(checkSetJson(outcomes));
   else print(checkSetText(outcomes, answerStyle()));

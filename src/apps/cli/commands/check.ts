@@ -6,7 +6,6 @@ import { type Command, command } from "../command.ts";
 import { UsageError } from "../exit-errors.ts";
 import {
   BEST_EFFORT,
-  DEVICES,
   deviceBits,
   file,
   flag,
@@ -34,7 +33,6 @@ export const check: Command = command({
   arguments: [{ ...TRACE, many: true }],
   options: {
     rule: list("NAME", "this rule only", ruleNames),
-    device: DEVICES,
     dmaDump: file("what was mapped at the start: debugfs dma-api/dump"),
     snapshot: file("what was mapped at the start: page tables"),
     root: text("ADDRESS", "the snapshot's root table, without a NAME.json"),
@@ -55,24 +53,25 @@ export const check: Command = command({
     "dmalink check recorded/*.dat --jobs 4 --json",
   ],
   async run({ arguments: traces, options, program }) {
-    const { rule, device, kernelLogOffset, ...rest } = options;
+    const { rule, device, task, cpu, kernelLogOffset, ...rest } = options;
     if (kernelLogOffset !== undefined && options.kernelLog === undefined)
       throw new UsageError("--kernel-log-offset is the difference to a log: give --kernel-log too");
     if (options.root !== undefined && options.snapshot === undefined)
       throw new UsageError("--root is the root table of a snapshot: give --snapshot too");
+    const { selectionOf } = await import("../files/selection.ts");
     const asked = {
       ...rest,
       rules: rule,
-      devices: device,
+      ...selectionOf({ device, task, cpu }),
       kernelLogOffsetNs: kernelLogOffset,
       version: program.version,
     };
     await refuseUnknownRules(rule);
     if (traces.length > 1) return (await import("../check/check-many.ts")).checkMany(traces, asked);
     const { checkJson, checkSarif, checkText } = await import("../../../report/index.ts");
-    const { exitCodeOf, refuseUnknownDevices } = await import("../check/check-file.ts");
+    const { exitCodeOf, refuseUnselected } = await import("../check/check-file.ts");
     const checked = await judged(traces[0]!, asked);
-    refuseUnknownDevices(device, [checked]);
+    refuseUnselected(asked, [checked]);
     if (options.sarif) printJson(checkSarif([checked], program.version));
     else if (options.json) printJson(checkJson(checked.file, checked, checked.result));
     else print(checkText(checked, answerStyle()));

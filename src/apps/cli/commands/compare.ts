@@ -55,7 +55,9 @@ export const compare: Command = command({
     const { readRequests, recordedMachine } = await import("../../../analysis/index.ts");
     const replay = await import("../../../replay/index.ts");
     const { compareJson, compareText, kernelCheck, WHAT_IF } = await import("../../../report/index.ts");
-    const { sayDamage, sayRemarks, withTrace } = await import("../files/with-trace.ts");
+    const { sayDamage, sayRemarks, toldEvents, withTrace } = await import("../files/with-trace.ts");
+    const { refuseUnknown, selectionOf } = await import("../files/selection.ts");
+    const selected = selectionOf(options);
     const { iommu, seed, requestCap, whatIf } = options;
     const given = {
       iommu,
@@ -66,7 +68,8 @@ export const compare: Command = command({
     replay.checkReplayOptions(given);
     const cost = options.cost === undefined ? undefined : readCost(options.cost, replay.costOf);
     return withTrace(path!, options, async (trace, progress) => {
-      const requests = await readRequests(trace);
+      const requests = await readRequests(trace, { ...selected, progress: toldEvents(progress) });
+      refuseUnknown(selected, requests.deviceNames, requests.count);
       const machine = recordedMachine(requests);
       const mode = options.mode ?? machine.mode ?? "strict";
       const how = {
@@ -90,6 +93,7 @@ export const compare: Command = command({
         damage: trace.damage,
         changed,
         nvme,
+        ...selected,
       };
       if (options.json) printJson(compareJson(report));
       else print(compareText(report, answerStyle()));
