@@ -268,6 +268,5 @@ const isOf = (draft: Draft, name: string | undefined, selector: Selector): boole
   selector.hasDevice(name) &&
   (!selector.asksForPlace ||
     draft.evidence.some(
-      ({ event, timeNs, task, pid, cpu }) =>
-        timeNs >= 0 && event !== "kernel log" && selector.hasPlace(task, pid, cpu),
+      ({ event, timeNs, task, pid, cpu }) => timeNs >= 0 && event !== "kernel log" && selector.hasPlace(task, pid, cpu),
     ));

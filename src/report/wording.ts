@@ -26,7 +26,9 @@ export function selectionWords({ devices = [], tasks = [], cpus = [] }: Selectio
     ...(tasks.length > 0 ? [`begun by ${tasks.join(", ")}`] : []),
     ...(cpus.length > 0 ? [`on CPU ${cpus.join(", ")}`] : []),
   ];
-  return parts.length === 0 ? "" : `Mappings ${parts.join(", ")} only; the events of all were followed, and are counted.`;
+  return parts.length === 0
+    ? ""
+    : `Mappings ${parts.join(", ")} only; the events of all were followed, and are counted.`;
 }
 
 /** The same as data; nothing where all was asked for. */

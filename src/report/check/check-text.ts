@@ -5,8 +5,8 @@ import {
   type Finding,
   type KernelSummary,
   RULES,
-  type Selection,
   SEVERITIES,
+  type Selection,
   type Severity,
 } from "../../analysis/index.ts";
 import { bytes, count, duration, hex, plural } from "../../base/index.ts";

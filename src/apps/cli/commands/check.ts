@@ -30,7 +30,7 @@ export const check: Command = command({
     "too late, waste. A device's faults are joined with whoever had the address: by iommu:io_page_fault, by the kernel's lines in the " +
     "trace, or by its log beside it. A log alone (dmesg, journalctl -k) can be checked too. Each finding names the events that show " +
     "it, and what to do. Exit code 1 if there is an error or a warning.",
-  arguments: [{ ...TRACE, many: true }],
+  arguments: [{ ...TRACE, meaning: `${TRACE.meaning}; or a folder of them`, many: true }],
   options: {
     rule: list("NAME", "this rule only", ruleNames),
     dmaDump: file("what was mapped at the start: debugfs dma-api/dump"),
@@ -50,7 +50,7 @@ export const check: Command = command({
   examples: [
     "dmalink check trace.dat.gz --device 0000:00:04.0",
     "dmalink check trace.dat --kernel-log dmesg.txt",
-    "dmalink check recorded/*.dat --jobs 4 --json",
+    "dmalink check recorded --jobs 4 --json",
   ],
   async run({ arguments: traces, options, program }) {
     const { rule, device, task, cpu, kernelLogOffset, ...rest } = options;
@@ -67,7 +67,9 @@ export const check: Command = command({
       version: program.version,
     };
     await refuseUnknownRules(rule);
-    if (traces.length > 1) return (await import("../check/check-many.ts")).checkMany(traces, asked);
+    const { isFolder, tracesAt } = await import("../files/folder.ts");
+    if (traces.length > 1 || traces.some(isFolder))
+      return (await import("../check/check-many.ts")).checkMany(tracesAt(traces), asked);
     const { checkJson, checkSarif, checkText } = await import("../../../report/index.ts");
     const { exitCodeOf, refuseUnselected } = await import("../check/check-file.ts");
     const checked = await judged(traces[0]!, asked);

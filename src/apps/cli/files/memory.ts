@@ -63,7 +63,8 @@ export function memoryGuarded(
 
 /** One line: what was used, what is needed, what helps. */
 function notEnough(path: string, { used, heapLimit }: MemoryState, share: number, inHeap: boolean): EnvironmentError {
-  const needed = share >= KNOWN_FROM ? `about ${bytes(Math.ceil(used / Math.min(share, 1)))} are needed` : "more is needed";
+  const needed =
+    share >= KNOWN_FROM ? `about ${bytes(Math.ceil(used / Math.min(share, 1)))} are needed` : "more is needed";
   const heap = Math.ceil((heapLimit * 2) / 2 ** 20);
   return new EnvironmentError(
     `${path}: not enough memory: ${bytes(used)} are used after ${Math.floor(share * 100)} %, ${needed}; ` +

@@ -47,7 +47,11 @@ export async function writeTables(
 ): Promise<ParquetResult> {
   try {
     const writers = TABLE_NAMES.map((name) => [name, () => fileWriter(files[name].part!)] as const);
-    const result = await writeParquet(trace, Object.fromEntries(writers) as Parameters<typeof writeParquet>[1], options);
+    const result = await writeParquet(
+      trace,
+      Object.fromEntries(writers) as Parameters<typeof writeParquet>[1],
+      options,
+    );
     for (const name of TABLE_NAMES) files[name].finish();
     return result;
   } catch (error) {

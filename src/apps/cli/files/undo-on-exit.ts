@@ -23,6 +23,11 @@ export class UndoOnExit {
     this.#undo.push({ what, run });
   }
 
+  /** A folder that is taken away with all that is in it, if it still has that name then. */
+  addFolder(path: string): void {
+    this.add(path, () => rmSync(path, { recursive: true, force: true }));
+  }
+
   /** Undoes everything; what could not be undone, in words. */
   run(): string[] {
     process.off("exit", this.#onExit);
@@ -54,7 +59,7 @@ export function exitOnSignal(): () => void {
 export function temporaryFolder(prefix: string, undo: UndoOnExit): string {
   try {
     const folder = mkdtempSync(join(tmpdir(), prefix));
-    undo.add(folder, () => rmSync(folder, { recursive: true, force: true }));
+    undo.addFolder(folder);
     return folder;
   } catch (error) {
     throw new EnvironmentError(

@@ -54,12 +54,12 @@ export function tellOnInterrupt(progress: Progress): () => void {
 }
 
 /** What was not understood of a trace, on stderr, by commands whose own answer does not say it. */
-export function sayRemarks(path: string, trace: Trace): void {
+export function sayRemarks(path: string, trace: { readonly remarks: readonly { readonly message: string }[] }): void {
   for (const { message } of trace.remarks) say(`${path}: ${message}\n`);
 }
 
 /** What is said of a damaged trace, on stderr. */
-export function sayDamage(path: string, trace: Trace): void {
+export function sayDamage(path: string, trace: Pick<Trace, "damage">): void {
   if (!trace.damage) return;
   const { offset, message } = trace.damage;
   say(`${path}: damaged at offset ${offset} (${hex(offset)}): ${message}; what was read before that is reported\n`);

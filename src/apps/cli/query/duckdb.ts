@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { DmaError } from "../../../base/index.ts";
 import { type Answer, TABLE_NAMES } from "../../../report/index.ts";
 import { EnvironmentError } from "../exit-errors.ts";
+import type { RecordingTables } from "./recordings.ts";
 
 /** DuckDB's module. */
 export type DuckDb = typeof import("@duckdb/node-api");
@@ -28,17 +29,27 @@ export async function loadDuckDb(load: () => Promise<DuckDb> = () => import("@du
 }
 
 /**
- * What `sql` answers over the Parquet files of `folder`.
+ * What `sql` answers over the tables of `recordings`; `named`: each row says of which file it is.
  *
  * @throws DmaError ERR_DMA_QUERY (EINVAL): what is wrong with the question, and which tables there are
  */
-export async function ask(duckdb: DuckDb, folder: string, sql: string): Promise<Answer> {
+export async function ask(
+  duckdb: DuckDb,
+  recordings: readonly RecordingTables[],
+  named: boolean,
+  sql: string,
+): Promise<Answer> {
   const instance = await duckdb.DuckDBInstance.create(":memory:");
   const connection = await instance.connect();
   try {
     for (const name of TABLE_NAMES)
       await connection.run(
-        `create view ${name} as select * from read_parquet('${quoted(join(folder, name))}.parquet')`,
+        `create view ${name} as ${recordings
+          .map(({ file, folder }) => {
+            const column = named ? `'${quoted(file)}' as file, ` : "";
+            return `select ${column}* from read_parquet('${quoted(join(folder, name))}.parquet')`;
+          })
+          .join(" union all ")}`,
       );
     const reader = await connection.runAndReadAll(sql);
     const types = reader.columnTypes().map(String);
