@@ -35,15 +35,7 @@ export {
 } from "./simulation/simulation-report.ts";
 export { statsJson } from "./stats/stats-json.ts";
 export { statsText } from "./stats/stats-text.ts";
-export { type Answer, answerCsv, answerJson, answerText, schemaJson, schemaText } from "./tables/answer.ts";
-export {
-  type ColumnType,
-  TABLE_NAMES,
-  TABLES,
-  type TableColumn,
-  type TableName,
-  type Value,
-} from "./tables/columns.ts";
 export { type ParquetResult, writeParquet } from "./tables/parquet.ts";
 export { EventRows, findingRows, mappingRows, requestRows } from "./tables/rows.ts";
+export * from "./tables/index.ts";
 export * from "./text/index.ts";

@@ -23,7 +23,7 @@ import {
 } from "node:fs";
 import { homedir } from "node:os";
 import { isAbsolute, join } from "node:path";
-import { TABLES } from "../../../report/tables/columns.ts";
+import { TABLES } from "../../../report/tables/index.ts";
 import type { Trace } from "../../../trace/index.ts";
 import { STANDARD_INPUT } from "../files/standard-input.ts";
 

@@ -5,7 +5,7 @@
  */
 import { join } from "node:path";
 import { DmaError } from "../../../base/index.ts";
-import { type Answer, TABLE_NAMES } from "../../../report/index.ts";
+import { type Answer, TABLE_NAMES } from "../../../report/tables/index.ts";
 import { EnvironmentError } from "../exit-errors.ts";
 import type { RecordingTables } from "./recordings.ts";
 

@@ -1,17 +1,15 @@
 /**
  * The tables of the recordings that a question is about: from the cache, or made now.
  *
- * Idea: making them takes seconds, asking them a tenth of one. Of a folder each file has its own tables, and one that is no trace
+ * Idea: making them takes seconds, asking them a tenth of one; what makes them is loaded only then. Of a folder each file has its own tables, and one that is no trace
  * is left out and said.
  */
 import { join } from "node:path";
 import type { Trace } from "../../../trace/index.ts";
 import { isNoTrace, type NamedTrace } from "../files/folder.ts";
-import { Outputs } from "../files/output.ts";
-import { refuseUnknown, type SelectionWords, selectionOf } from "../files/selection.ts";
-import { claimTables, writeTables } from "../files/table-files.ts";
+import type { SelectionWords } from "../files/selection.ts";
 import { temporaryFolder, type UndoOnExit } from "../files/undo-on-exit.ts";
-import { type ReadOptions, sayDamage, sayRemarks, toldEvents, withTrace } from "../files/with-trace.ts";
+import type { ReadOptions } from "../files/with-trace.ts";
 import { CacheEntry } from "./cache.ts";
 
 /** The tables of one recording. */
@@ -59,10 +57,17 @@ async function tablesOf(
   const entry = noCache ? undefined : CacheEntry.of(path, { version, from, to, bestEffort, device, task, cpu });
   const kept = entry?.find();
   if (entry && kept) {
-    sayDamage(path, kept);
-    sayRemarks(path, { remarks: kept.remarks.map((message) => ({ message })) });
+    if (kept.damage || kept.remarks.length > 0) {
+      const { sayDamage, sayRemarks } = await import("../files/with-trace.ts");
+      sayDamage(path, kept);
+      sayRemarks(path, { remarks: kept.remarks.map((message) => ({ message })) });
+    }
     return { file: path, folder: entry.folder, damage: kept.damage };
   }
+  const { Outputs } = await import("../files/output.ts");
+  const { refuseUnknown, selectionOf } = await import("../files/selection.ts");
+  const { claimTables, writeTables } = await import("../files/table-files.ts");
+  const { sayDamage, sayRemarks, toldEvents, withTrace } = await import("../files/with-trace.ts");
   let made: RecordingTables | undefined;
   await withTrace(path, asked, async (trace, progress) => {
     const beside = entry?.begin();
