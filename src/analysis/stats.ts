@@ -69,11 +69,17 @@ export async function readStats(
 export class StatsSink implements LifetimeSink {
   readonly #tallies: (Tally | undefined)[] = [];
   readonly #places = new PageSet();
+  readonly #together: boolean;
   #devices: readonly string[] = [];
+
+  /** `together`: all devices as one, named "all"; their address spaces are not told apart then. */
+  constructor(together = false) {
+    this.#together = together;
+  }
 
   lifetime(table: LifetimeTable, row: number): void {
     this.#devices = table.devices;
-    const device = table.device[row]!;
+    const device = this.#together ? 0 : table.device[row]!;
     let tally = this.#tallies[device];
     if (!tally) {
       tally = new Tally(device, this.#places);
@@ -85,7 +91,7 @@ export class StatsSink implements LifetimeSink {
   byDevice(): DeviceStats[] {
     const tallies = this.#tallies.filter((tally) => tally !== undefined);
     return tallies
-      .map((tally) => tally.stats(this.#devices[tally.device] ?? "unknown"))
+      .map((tally) => tally.stats(this.#together ? "all" : (this.#devices[tally.device] ?? "unknown")))
       .sort((a, b) => b.maps - a.maps);
   }
 }

@@ -37,7 +37,9 @@ export const query: Command = command({
     if (words !== undefined && options.file !== undefined)
       throw new UsageError("the question is asked twice: as a word, and with --file");
     if (options.csv && options.json) throw new UsageError("--csv and --json: the answer has one form");
-    const { answerCsv, answerJson, answerText, schemaJson, schemaText } = await import("../../../report/tables/index.ts");
+    const { answerCsv, answerJson, answerText, schemaJson, schemaText } = await import(
+      "../../../report/tables/index.ts"
+    );
     const sql = options.file === undefined ? words : await questionIn(options.file, path!);
     if (sql === undefined) {
       if (options.json) printJson(schemaJson());

@@ -2,7 +2,7 @@
  * Tables of recordings that were asked before, so that the next question is answered at once.
  *
  * Idea: a folder of Parquet files per recording, named for what they were made of: which file (its real path), as which it was found
- * (size, times, inode), what was asked of it (part, selection), and by which version and columns. A file that changed has another name,
+ * (size, times, inode), what was asked of it (part, selection), and by which build and columns. A file that changed has another name,
  * and its old tables go when the new ones come. Nothing is kept for standard input.
  * Promises: tables are there whole or not at all; a cache that cannot be written is no error; more than {@link MOST_BYTES} are
  * not kept, those that were asked longest ago go first.
@@ -23,6 +23,7 @@ import {
 } from "node:fs";
 import { homedir } from "node:os";
 import { isAbsolute, join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { TABLES } from "../../../report/tables/index.ts";
 import type { Trace } from "../../../trace/index.ts";
 import { STANDARD_INPUT } from "../files/standard-input.ts";
@@ -38,6 +39,9 @@ export interface KeptFacts {
   /** What was not understood, as it is said. */
   readonly remarks: readonly string[];
 }
+
+/** When this program was built: another build may understand more of a trace, though its version is the same. */
+const BUILD = statSync(fileURLToPath(import.meta.url)).mtimeMs;
 
 const FACTS = "recording.json";
 
@@ -69,7 +73,7 @@ export class CacheEntry {
   static of(path: string, asked: object, root: string = cacheFolder()): CacheEntry | undefined {
     try {
       if (path === STANDARD_INPUT || !statSync(path).isFile()) return undefined;
-      return new CacheEntry(root, path, JSON.stringify([asked, TABLES], bigintsToo));
+      return new CacheEntry(root, path, JSON.stringify([asked, TABLES, BUILD], bigintsToo));
     } catch {
       return undefined; // whoever opens it says why
     }
