@@ -1,16 +1,8 @@
 /** The program in this process: quicker than a shell for what does not hang on one. */
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { vi } from "vitest";
 import { COMMANDS } from "../../src/apps/cli/commands/index.ts";
 import { endOf } from "../../src/apps/cli/exit-errors.ts";
 import { runWords } from "../../src/apps/cli/run-words.ts";
-
-// Tables that a query keeps are the test's own, and gone with it.
-const cache = mkdtempSync(join(tmpdir(), "dmalink-cache-"));
-process.env.XDG_CACHE_HOME = cache;
-process.on("exit", () => rmSync(cache, { recursive: true, force: true }));
 
 /** What came of a call. */
 export interface Answered {
