@@ -31,7 +31,7 @@ export interface CompareOptions extends ReplayOptions {
   /** What if the allocator cached ranges up to this many pages? A power of two from 32 to 32768. */
   readonly largestCached?: number;
   /**
-   * Whose bytes are moved and checked: `all`; a `sample` of at most 4 GiB; of none, only every translation. Without it all of them
+   * Whose bytes are moved and checked: `all`; a `sample` of about 2 GiB; of none, only every translation. Without it all of them
    * where they are no more than that, else a sample.
    */
   readonly verify?: VerifyMode;
@@ -193,7 +193,7 @@ function sumsOf(loads: Loads) {
 }
 
 /** Bytes that are moved at most unless all are asked for: a few seconds. */
-const MOST_MOVED = 4 * 2 ** 30;
+const MOST_MOVED = 2 * 2 ** 30;
 
 /** The share of requests whose bytes are moved, of `bytes` in all. */
 function shareOf(verify: CompareOptions["verify"], bytes: number): number {

@@ -42,7 +42,7 @@ export const compare: Command = command({
     as: oneOf("DEVICE", "the same load as commands too, by the driver on a simulated controller", ["nvme"]),
     verify: oneOf(
       "WHAT",
-      "besides every translation: the bytes of all requests, of a seeded share (4 GiB in all), of none; all where that is no more",
+      "besides every translation: the bytes of all requests, of a seeded share (2 GiB in all), of none; all where that is no more",
       ["all", "sample", "translate"],
     ),
     cost: file("prices for the predicted time, JSON: invalidationNs, pteWriteNs, iovaOpNs, iovaStepNs, callNs"),
