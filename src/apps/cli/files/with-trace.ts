@@ -65,8 +65,13 @@ export function sayDamage(path: string, trace: Pick<Trace, "damage">): void {
   say(`${path}: damaged at offset ${offset} (${hex(offset)}): ${message}; what was read before that is reported\n`);
 }
 
+/** Batches of events after which their number is told: writing it in words takes longer than counting. */
+const TOLD_EVERY = 32;
+
 /** Counts events on the line of progress; the share of the file is told by who reads it. */
-export const toldEvents =
-  (progress: Progress) =>
-  (events: number): void =>
-    progress.reached(undefined, plural(events, "event"));
+export function toldEvents(progress: Progress): (events: number) => void {
+  let batches = 0;
+  return (events) => {
+    if (++batches % TOLD_EVERY === 0) progress.reached(undefined, plural(events, "event"));
+  };
+}
