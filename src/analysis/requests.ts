@@ -150,7 +150,7 @@ export class RequestColumns implements LifetimeSink {
   segments: Uint32Array = new Uint32Array(FIRST_ROWS);
   /** Places of the beginning and the end in the recording; end -1: live. */
   started: Uint32Array = new Uint32Array(FIRST_ROWS);
-  ended: Float64Array = new Float64Array(FIRST_ROWS);
+  ended: Int32Array = new Int32Array(FIRST_ROWS);
   /** In the order of beginning, from 0: known once the trace was read, to {@link Requests}. */
   id: Uint32Array = new Uint32Array(0);
   /** Where its pieces begin among all; those of the next row follow. One of a single piece has none there. */

@@ -71,11 +71,15 @@ export async function readRecording(trace: Trace, options: RecordingOptions = {}
       visit?.(batch, row);
     },
   });
+  let requests: Requests | undefined; // not all who look at mappings need their order
   return {
     trace,
     result,
     mappings,
-    requests: new Requests(mappings, result),
+    get requests() {
+      requests ??= new Requests(mappings, result);
+      return requests;
+    },
     firstNs: Number.isFinite(firstNs) ? firstNs : 0,
     lastNs,
     ...(selection && { selection }),

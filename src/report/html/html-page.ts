@@ -87,20 +87,20 @@ const liveAtEnd = ({ count: n, endNs }: Mappings): number => endNs.subarray(0, n
 
 interface Device {
   readonly name: string | undefined;
-  readonly rows: readonly number[];
+  readonly rows: Uint32Array;
 }
 
 /** Devices with their mappings, the busiest first; what no event names comes last. */
 function devicesOf(mappings: Mappings): Device[] {
-  const rows = new Map<string | undefined, number[]>();
-  for (let row = 0; row < mappings.count; row++) {
-    const name = mappings.deviceOf(row);
-    const list = rows.get(name);
-    if (list) list.push(row);
-    else rows.set(name, [row]);
-  }
-  return [...rows]
-    .map(([name, list]) => ({ name, rows: list }))
+  const counts = new Map<number, number>();
+  const { device } = mappings;
+  for (let row = 0; row < mappings.count; row++) counts.set(device[row]!, (counts.get(device[row]!) ?? 0) + 1);
+  return [...counts]
+    .map(([index, count]) => {
+      const rows = new Uint32Array(count);
+      for (let row = 0, next = 0; next < count; row++) if (device[row] === index) rows[next++] = row;
+      return { name: mappings.devices[index], rows };
+    })
     .sort((a, b) => Number(a.name === undefined) - Number(b.name === undefined) || b.rows.length - a.rows.length);
 }
 
@@ -155,19 +155,20 @@ function deviceTable(mappings: Mappings, devices: readonly Device[]): string {
     "how",
   ];
   const rows = devices.map(({ name, rows: chosen }) => {
-    const lifetimes: number[] = [];
+    const seen = new Float64Array(chosen.length);
+    let lives = 0;
     const kinds = new Map<string, number>();
     let [live, total, largest] = [0, 0, 0];
     for (const row of chosen) {
       const [start, end, length] = [mappings.startNs[row]!, mappings.endNs[row]!, mappings.length[row]!];
       if (end < 0) live++;
-      else if (start >= 0) lifetimes.push(end - start);
+      else if (start >= 0) seen[lives++] = end - start;
       total += length;
       largest = Math.max(largest, length);
       const kind = KINDS[mappings.kind[row]!]!;
       kinds.set(kind, (kinds.get(kind) ?? 0) + 1);
     }
-    lifetimes.sort((a, b) => a - b);
+    const lifetimes = seen.subarray(0, lives).sort();
     const quantile = (share: number): string =>
       lifetimes.length === 0
         ? "-"

@@ -153,13 +153,14 @@ function planOf(trace: Trace, typeId: number): EventPlan {
 }
 
 /** Every mapping, in the order of their ends. */
-export function* mappingRows({ mappings, trace }: Recording): Generator<Value[]> {
+export function* mappingRows({ mappings, requests, trace }: Recording): Generator<Value[]> {
   const time = clockOf(trace);
+  const { id } = requests.columns; // in the order of beginning: known to those
   for (let row = 0; row < mappings.count; row++) {
     const start = mappings.startNs[row]!;
     const end = mappings.endNs[row]!;
     yield [
-      mappings.id[row]!,
+      id[row]!,
       mappings.deviceOf(row) ?? null,
       KINDS[mappings.kind[row]!]!,
       mappings.directionOf(row) ?? null,
