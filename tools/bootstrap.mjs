@@ -90,12 +90,22 @@ if (command === "start") {
 } else if (command === "test") {
   build(); // some tests run the built program, as a user would
   process.exit(run(process.execPath, ["node_modules/vitest/vitest.mjs", "run", ...rest]));
+} else if (command === "test:long") {
+  // What can be as long as one likes: ten times as many cases as usual, and others each time.
+  build();
+  process.env.DMALINK_EFFORT ??= "10";
+  process.env.DMALINK_SEED ??= "random";
+  const where = rest.length > 0 ? rest : ["test/fuzz", "test/simulation", "test/nvme", "src/consumers/hmm"];
+  process.exit(run(process.execPath, ["node_modules/vitest/vitest.mjs", "run", "--project", "promises", ...where]));
 } else if (command === "check") {
   build();
   process.exit(tsx("tools/check.ts", rest));
 } else if (command === "bench:commands") {
   build(); // what is measured is the built program
   process.exit(tsx("tools/bench-commands.ts", rest));
+} else if (command === "docs") {
+  // The reference of the public interface, from the symbols' own comments, to docs/api.
+  process.exit(run(process.execPath, ["node_modules/typedoc/bin/typedoc", ...rest]));
 } else if (command === "bench" || command === "golden" || command === "floors") {
   process.exit(tsx(`tools/${command}.ts`, rest));
 } else {

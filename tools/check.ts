@@ -1,6 +1,7 @@
 /**
- * Everything that must hold before a change lands, in about two minutes: types, floors, lint, tests, small benches,
+ * Everything that must hold before a change lands, in some six minutes: types, floors, lint, tests, small benches,
  * examples, the package. Prints one line a step; a step that fails prints what it said, and the check exits 1.
+ * `--without-tests` leaves the tests out, for who runs them by themselves.
  */
 import { spawnSync } from "node:child_process";
 import { existsSync, readdirSync } from "node:fs";
@@ -22,13 +23,20 @@ const examples = existsSync("examples")
 /** Without the paths by which the repository's own compiler finds the sources. */
 const AS_A_USER = { TSX_TSCONFIG_PATH: "examples/tsconfig.json" };
 
+const TESTS: Step = { name: "tests", command: [node, "node_modules/vitest/vitest.mjs", "run", "--reporter=dot"] };
+
 const steps: Step[] = [
   { name: "types (TypeScript 7)", command: [node, "node_modules/ts7/bin/tsc", "--noEmit", "-p", "."] },
   { name: "types (TypeScript 6)", command: [node, "node_modules/typescript/bin/tsc", "--noEmit", "-p", "."] },
   { name: "floors", command: tsx("tools/floors.ts") },
   { name: "tidy", command: tsx("tools/tidy.ts") },
+  // Says which public name has no documentation, and which link leads nowhere; the reference itself is `npm run docs`.
+  {
+    name: "documentation",
+    command: [node, "node_modules/typedoc/bin/typedoc", "--emit", "none", "--logLevel", "Warn"],
+  },
   { name: "lint and format", command: [node, "node_modules/@biomejs/biome/bin/biome", "ci", "--colors=off", "."] },
-  { name: "tests", command: [node, "node_modules/vitest/vitest.mjs", "run", "--reporter=dot"] },
+  ...(process.argv.includes("--without-tests") ? [] : [TESTS]),
   { name: "recorded machines, checked", command: tsx("tools/sim-check.ts") },
   { name: "benches, small", command: tsx("tools/bench.ts", "--smoke") },
   // Against the package as it was built, imported by its name as a user does.

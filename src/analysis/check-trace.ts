@@ -1,5 +1,5 @@
 /**
- * Checks a trace: follows every mapping from beginning to end, and asks every rule what it thinks of it.
+ * Checks a trace: follows every mapping from beginning to end, and passes each step of it to every rule.
  *
  * Promises: nothing is guessed. What began before the recording is judged only if the start state is given; what rests on
  * an event that is not there is not an error where events were lost or the file is cut. Memory follows what is live at

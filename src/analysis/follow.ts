@@ -1,8 +1,8 @@
 /**
- * Follows a trace: every event goes to who follows its kind, every mapping to whoever wants to see it, and what was seen is counted.
+ * Follows a trace: passes every event to the module that follows its kind and every mapping to the sinks, and counts both.
  *
- * Idea: there is one matcher of maps and unmaps (lifetimes/), and this is its door: `check`, `stats`, `compare`, `export` and `query`
- * are watchers and sinks of it, so that no two of them can tell two stories of one trace.
+ * Idea: there is one matcher of maps and unmaps (lifetimes/), and this is the way into it: `check`, `stats`, `compare`,
+ * `export` and `query` are watchers and sinks of it, so that they cannot disagree about one trace.
  * Promises: memory follows what is live at once, not the length of the trace.
  */
 import { type EventBatch, LOST_EVENTS, type Trace } from "../trace/index.ts";
@@ -71,6 +71,7 @@ export class Follow {
     this.dispatch = new Dispatch(this.ledger, trace);
   }
 
+  /** Has `watcher` told of what happens to lifetimes as it happens; before the first event is read, or it misses some. */
   watch(watcher: Watcher): void {
     this.ledger.watch(watcher);
   }

@@ -1,9 +1,9 @@
 /**
  * Quantiles of many whole numbers in little memory.
  *
- * Idea: values below 2048 are counted one by one; above that by their upper eleven bits, so that what is told of them is right to
- * a thousandth. The largest and the smallest are exact. Cost: an addition a value, and at most 4 KiB for each power of two that
- * occurs. Not for: negative numbers.
+ * Idea: values below 2048 are counted one by one; above that by their upper eleven bits, so that a quantile is off by a
+ * thousandth at most. The largest and the smallest are exact. Cost: an addition a value, and at most 4 KiB for each power
+ * of two that occurs. Not for: negative numbers.
  */
 
 /** Values of one power of two that are told apart. */

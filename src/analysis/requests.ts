@@ -4,10 +4,10 @@
  * Idea: what the kernel maps for one transfer and tears down at once is one mapping: a one-shot map, a list, coherent memory, a
  * two-step range, or what one `iommu:unmap` takes back that no event names. Each is shown once by the engine (follow.ts) and copied
  * into columns; as a value it exists only while somebody looks at it.
- * Cost: about 70 bytes a request, and 24 a piece of memory where a request has several.
+ * Cost: about 70 bytes a request, and 24 a segment where a request has several.
  * Promises: nothing is guessed. A request whose device no event names has none; what is live at the end stays so.
  */
-import type { Direction } from "../base/index.ts";
+import { DIRECTIONS, type Direction, directionNumber } from "../base/index.ts";
 import type { Trace } from "../trace/index.ts";
 import { type FollowOptions, followTrace, type TraceCounts } from "./follow.ts";
 import { type Column, widened } from "./lifetimes/columns.ts";
@@ -22,7 +22,7 @@ import {
   TWO_STEP,
 } from "./lifetimes/table.ts";
 
-/** One run of physical memory inside a request. Bytes. */
+/** Memory of a request that is contiguous for the device and in memory. Bytes. */
 export interface Segment {
   /** -1: unknown, an entry of a list that no event shows the memory of. */
   readonly phys: number;
@@ -55,7 +55,6 @@ export interface Request {
 /** A request of a load of one's own: what {@link Requests.of} needs to know of it. */
 export type RequestValue = Pick<Request, "segments" | "startNs" | "endNs"> & Partial<Request>;
 
-const DIRECTIONS: readonly Direction[] = ["bidirectional", "to-device", "from-device"];
 /** The kernel's number of a direction in words; `undefined` for what is none. */
 export const directionOf = (code: number): Direction | undefined => DIRECTIONS[code];
 
@@ -121,6 +120,7 @@ export class Requests implements Iterable<Request> {
     };
   }
 
+  /** Every request as a value, in the order of their ids; each is made anew, so a loop over the columns is cheaper. */
   *[Symbol.iterator](): Generator<Request> {
     for (let id = 0; id < this.count; id++) yield this.at(id);
   }
@@ -146,14 +146,14 @@ export class RequestColumns implements LifetimeSink {
   pid: Int32Array = new Int32Array(FIRST_ROWS);
   /** Index into the trace's strings. */
   task: Uint32Array = new Uint32Array(FIRST_ROWS);
-  /** Pieces of memory; those of a list that no event shows are counted, and not kept. */
+  /** Segments; those of a list that no event shows are counted, and not kept. */
   segments: Uint32Array = new Uint32Array(FIRST_ROWS);
   /** Places of the beginning and the end in the recording; end -1: live. */
   started: Uint32Array = new Uint32Array(FIRST_ROWS);
   ended: Int32Array = new Int32Array(FIRST_ROWS);
   /** In the order of beginning, from 0: known once the trace was read, to {@link Requests}. */
   id: Uint32Array = new Uint32Array(0);
-  /** Where its pieces begin among all; those of the next row follow. One of a single piece has none there. */
+  /** Where its segments begin among all; those of the next row follow. A row of a single segment has none there. */
   #firstPiece: Uint32Array = new Uint32Array(FIRST_ROWS + 1);
   #pieceCount = 0;
   #pieceIova: Float64Array = new Float64Array(FIRST_ROWS);
@@ -189,7 +189,7 @@ export class RequestColumns implements LifetimeSink {
     return this.devices[this.device[row]!];
   }
 
-  /** Calls `visit` with each piece of memory of `row` that is known. */
+  /** Calls `visit` with each segment of `row` that is known. */
   eachSegment(row: number, visit: (iova: number, phys: number, length: number) => void): void {
     const [from, to] = [this.#firstPiece[row]!, this.#firstPiece[row + 1]!];
     if (from === to && this.segments[row]! > 0) visit(this.iova[row]!, this.phys[row]!, this.length[row]!);
@@ -206,7 +206,7 @@ export class RequestColumns implements LifetimeSink {
     return directionOf(this.direction[row]!);
   }
 
-  /** Calls `visit` with each run of device addresses of `row`: its pieces, neighbours joined. */
+  /** Calls `visit` with each run of device addresses of `row`: its segments, neighbours joined. */
   eachRun(row: number, visit: (iova: number, length: number) => void): void {
     let [from, to] = [0, -1];
     this.eachSegment(row, (iova, _phys, length) => {
@@ -228,7 +228,7 @@ export class RequestColumns implements LifetimeSink {
     this.devices = devices;
     this.kind[at] = KINDS.indexOf(kind);
     this.device[at] = known >= 0 ? known : devices.push(device!) - 1;
-    this.direction[at] = direction === undefined ? NO_DIRECTION : DIRECTIONS.indexOf(direction);
+    this.direction[at] = direction === undefined ? NO_DIRECTION : directionNumber(direction);
     this.reached[at] = translated || KINDS[TWO_STEP] === kind ? TRANSLATED : 0;
     this.iova[at] = segments[0]?.iova ?? 0;
     this.length[at] = segments.reduce((sum, { length }) => sum + length, 0);

@@ -12,6 +12,7 @@ import { notASnapshot, snapshotDamaged } from "./errors.ts";
 
 /** What a reader of tables needs: entries by physical page and index, and whether the page is there at all. */
 export interface TableSource extends Pick<TableMemory, "low" | "high"> {
+  /** Is the contents of `page` known? */
   has(page: PhysPage): boolean;
 }
 

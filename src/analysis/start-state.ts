@@ -7,6 +7,7 @@
  * Specified by: the format of debugfs `dma-api/dump` of Linux 7.2.
  */
 
+import { DIRECTIONS, kernelDirection } from "../base/index.ts";
 import { notADmaDump } from "./errors.ts";
 import type { Dispatch } from "./lifetimes/dispatch.ts";
 import type { Ledger } from "./lifetimes/ledger.ts";
@@ -78,11 +79,7 @@ const KINDS: Readonly<Record<string, LiveMapping["kind"]>> = {
   coherent: "coherent",
   noncoherent: "coherent",
 };
-const DIRECTIONS: Readonly<Record<string, number>> = {
-  DMA_BIDIRECTIONAL: 0,
-  DMA_TO_DEVICE: 1,
-  DMA_FROM_DEVICE: 2,
-};
+const DIRECTION_WORDS: readonly string[] = DIRECTIONS.map((direction) => `DMA_${kernelDirection(direction)}`);
 const ENTRY =
   /^(?:\S+ )?(\S+) (single|phy|page|resource|scatter-gather|coherent|noncoherent) idx \d+ P=(?:0x)?([0-9a-f]+)(?: N=[0-9a-f]+)? D=(?:0x)?([0-9a-f]+) L=(?:0x)?([0-9a-f]+)\b.*?\b(DMA_\w+)/i;
 
@@ -104,7 +101,7 @@ export function parseDmaDump(text: string): StartState {
       phys: Number.parseInt(phys!, 16),
       iova: Number.parseInt(iova!, 16),
       length: Number.parseInt(length!, 16),
-      direction: DIRECTIONS[direction!.toUpperCase()] ?? 0,
+      direction: Math.max(0, DIRECTION_WORDS.indexOf(direction!.toUpperCase())),
     });
   }
   return StartState.ofMappings(mappings);

@@ -88,6 +88,7 @@ export class StatsSink implements LifetimeSink {
     tally.add(table, row);
   }
 
+  /** The sums so far, one for each device that mapped anything; those with the most mappings first. */
   byDevice(): DeviceStats[] {
     const tallies = this.#tallies.filter((tally) => tally !== undefined);
     return tallies
@@ -98,7 +99,7 @@ export class StatsSink implements LifetimeSink {
 
 /** Blocks of 2 MiB of address space that are told apart, over all devices: 100 MiB of memory. */
 const MOST_BLOCKS = 2 ** 20;
-/** Pages of the largest piece whose place is kept: 4 GiB. */
+/** Pages of the largest segment whose place is kept: 4 GiB. */
 const MOST_PAGES = 2 ** 20;
 
 class Tally {

@@ -38,20 +38,28 @@ export const TiB = 1_099_511_627_776;
 
 /** Names a byte address; it must be a whole number that a double holds exactly. */
 export const PhysAddr = (bytes: number): PhysAddr => bytes as PhysAddr;
+/** Names a byte address that a device is given; a whole number that a double holds exactly, not checked. */
 export const DmaAddr = (bytes: number): DmaAddr => bytes as DmaAddr;
+/** Names a byte address that an IOMMU translates; a whole number that a double holds exactly, not checked. */
 export const Iova = (bytes: number): Iova => bytes as Iova;
 
 /** The page a physical byte address lies in, and back. */
 export const PhysPage = {
+  /** The number of the 4 KiB page that holds this byte address. */
   of: (address: PhysAddr): PhysPage => Math.floor(address / PAGE_SIZE) as PhysPage,
+  /** The byte address of the first byte of a page. */
   start: (page: PhysPage): PhysAddr => (page * PAGE_SIZE) as PhysAddr,
+  /** The page `pages` further on; a negative number goes back. Not checked. */
   add: (page: PhysPage, pages: number): PhysPage => (page + pages) as PhysPage,
 };
 
 /** The page an IOVA lies in, and back. */
 export const IovaPage = {
+  /** The number of the 4 KiB page that holds this IOVA. */
   of: (address: DmaAddr): IovaPage => Math.floor(address / PAGE_SIZE) as IovaPage,
+  /** The IOVA of the first byte of a page. */
   start: (page: IovaPage): Iova => (page * PAGE_SIZE) as Iova,
+  /** The page `pages` further on; a negative number goes back. Not checked. */
   add: (page: IovaPage, pages: number): IovaPage => (page + pages) as IovaPage,
 };
 

@@ -1,9 +1,9 @@
 /**
  * Errors: the three kinds, never mixed.
  *
- * The caller broke a rule or the world said no: a {@link DmaError}, with a stable `code`, an `errno` and the numbers.
- * A promise inside this library was broken: {@link assert}, and stop. The *device* did something wrong: no exception
- * at all, a fault event in a queue. Each folder keeps its errors in one `errors.ts`, one function per error.
+ * The caller broke a rule, or the machine refused: a {@link DmaError}, with a stable `code`, an `errno` and the numbers. A
+ * promise inside this library was broken: {@link assert}, and stop. The *device* did something wrong: no exception at all,
+ * a fault event in a queue. Each folder keeps its errors in one `errors.ts`, one function per error.
  */
 
 /** The error numbers this library answers with; values and meanings are Linux's. */
@@ -29,6 +29,7 @@ export const ERRNO = {
   ENOSPC: 28,
   ESPIPE: 29,
   ERANGE: 34,
+  EDEADLK: 35,
   ENOSYS: 38,
   ENOMSG: 42,
   EBADMSG: 74,

@@ -1,5 +1,6 @@
 /** Addresses, errors, counters and chance: what every floor above speaks. */
 export * from "./addresses.ts";
+export * from "./attributes.ts";
 export * from "./counters.ts";
 export { crc32 } from "./crc32.ts";
 export * from "./direction.ts";

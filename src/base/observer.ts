@@ -16,13 +16,20 @@ export interface Observer {
   // The address space of a device.
   /** `page` is 0 if there was no room below `limitPage`. */
   iovaAllocated?(pages: number, limitPage: number, page: number): void;
+  /** `pages` from `page` on can be given out again. */
   iovaFreed?(page: number, pages: number): void;
   /** Lazy mode: the range waits for a flush. */
   flushQueued?(page: number, pages: number): void;
 
   // The page table of a domain.
+  /** [iova, + bytes) translates to [phys, + bytes); `prot` are the permission bits of the entries. */
   mapped?(iova: number, phys: number, bytes: number, prot: number): void;
+  /**
+   * `length` bytes from `iova` on were asked to be unmapped, and `bytes` were: fewer at a hole, none where only the
+   * attempt is shown.
+   */
   unmapped?(iova: number, length: number, bytes: number): void;
+  /** Software asked what `iova` translates to (the kernel does so before it unmaps one mapping). */
   lookedUp?(iova: number): void;
 
   // Invalidation.
@@ -32,29 +39,42 @@ export interface Observer {
   iotlbSynced?(start: number, last: number, leavesOnly: boolean): void;
   /** The range for one cache of the unit, widened to the block [`address`, 2^order pages). */
   cacheInvalidated?(why: "unmap" | "map", start: number, last: number, address: number, order: number): void;
+  /** Every translation of the domain was dropped, as a flush queue does. */
   domainInvalidated?(): void;
   /** `words` from `at` on: `count` descriptors of `slotWords` 32-bit words each, as written to the queue, without the wait. */
   descriptorsSubmitted?(words: Uint32Array, at: number, count: number, slotWords: number): void;
 
   // Requests to a unit that keeps the mappings itself: `count` pages of `pageBytes` from `iova` on.
+  /** The unit is asked to map [iova, + count × pageBytes) to [phys, + count × pageBytes). */
   mapRequested?(iova: number, phys: number, pageBytes: number, count: number): void;
+  /** The unit is asked to unmap [iova, + count × pageBytes). */
   unmapRequested?(iova: number, pageBytes: number, count: number): void;
 
   // Bounce buffers. `offset` is in the pool.
   /** A mapping is going to be bounced; `address` is that of the memory. */
   bounceAsked?(address: number, size: number): void;
+  /**
+   * `size` bytes of the pool stand in for memory at `phys`, with its low bits under `alignMask`; `offset` undefined: no
+   * room.
+   */
   slotsTaken?(phys: number, size: number, alignMask: number, offset: number | undefined): void;
+  /** `size` bytes were copied into the pool (`in`), for the device to read, or out of it (`out`), for the CPU. */
   bounceCopied?(offset: number, size: number, way: "in" | "out"): void;
+  /** The slots of the buffer at `offset` can be given out again. */
   slotsFreed?(offset: number): void;
 
   // The calls of the DMA API themselves, as the kernel's own events name them. Announced where the kernel does.
+  /** A call that the kernel has an event for, with what the event shows. A failed map has no address. */
   dmaCalled?(event: DmaEvent): void;
   /** Two-step calls, for which the kernel has no event. */
   twoStepCalled?(event: TwoStepEvent): void;
 
   // Caches of the CPU, for devices that do not look into them.
+  /** The CPU gave [phys, + length) to the device: caches are written back, and dropped where the device will write. */
   cacheForDevice?(phys: number, length: number, direction: Direction): void;
+  /** The CPU took [phys, + length) back: what its caches hold of it is dropped, unless the device only read. */
   cacheForCpu?(phys: number, length: number, direction: Direction): void;
+  /** The CPU waited until all cache maintenance so far had taken effect. */
   cacheBarrier?(): void;
 }
 

@@ -69,6 +69,7 @@ export class Random {
     return this.below(outOf) < odds;
   }
 
+  /** One of `items`, each as likely as the others; draws once. `items` must not be empty. */
   pick<T>(items: readonly T[]): T {
     return items[this.below(items.length)]!;
   }

@@ -124,6 +124,10 @@ export class DeviceDebug implements DeviceWatch {
 
   // Scatterlists.
 
+  /**
+   * A scatterlist was mapped to `segments`: each becomes a mapping of its own, and the memory behind the list is looked
+   * over.
+   */
   listMapped({ list, segments, direction, attributes }: MappedList): void {
     if (this.#store.disabled) return;
     const bits = attributeBits(attributes);
@@ -152,6 +156,7 @@ export class DeviceDebug implements DeviceWatch {
     }
   }
 
+  /** A scatterlist is about to be unmapped: each segment is compared with what was mapped, and is gone then. */
   listUnmapping({ list, segments, direction, attributes }: MappedList): void {
     const bits = attributeBits(attributes);
     this.#eachSegment(list.length, segments, (address, length, entries) =>
@@ -164,6 +169,7 @@ export class DeviceDebug implements DeviceWatch {
       }
   }
 
+  /** The segments of a scatterlist change hands, to `to`. */
   listSyncing(to: "cpu" | "device", { list, segments, direction }: MappedList): void {
     const site = this.#begin();
     this.#eachSegment(list.length, segments, (address, length, entries) =>

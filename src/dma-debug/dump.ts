@@ -1,6 +1,6 @@
 /** Live mappings as the kernel writes them: one line an entry, in the order of its hash. Specified by: debugfs `dma-api/dump` of Linux 7.2. */
 
-import type { Direction } from "../base/index.ts";
+import { kernelDirection } from "../base/index.ts";
 import type { Live } from "./live.ts";
 import type { LiveMapping } from "./records.ts";
 
@@ -27,19 +27,12 @@ export function dumpOf(devices: Iterable<Live>, cacheLine: number): string[] {
       `D=${hex(address)}`,
       `L=${hex(length)}`,
       `cln=${wide(Math.floor(phys / cacheLine))}`,
-      LINUX_DIRECTIONS[direction],
+      `DMA_${kernelDirection(direction)}`,
       `dma map error ${ERRORS[error]}`,
       `attrs=0x${hex(attributes)}`,
     ].join(" ");
   });
 }
-
-/** Directions as Linux names them. */
-const LINUX_DIRECTIONS: Readonly<Record<Direction, string>> = {
-  bidirectional: "DMA_BIDIRECTIONAL",
-  "to-device": "DMA_TO_DEVICE",
-  "from-device": "DMA_FROM_DEVICE",
-};
 
 /** The bucket of Linux's hash that an address lies in: the order of its dump. */
 const bucketOf = ({ address }: Pick<LiveMapping, "address">): number => Math.floor(address / 8192) % 16_384;

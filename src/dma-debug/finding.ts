@@ -94,6 +94,10 @@ export class DebugFinding {
     return `${this.code} (${this.number}) ${this.device}: ${this.message}${lines.join("")}`;
   }
 
+  /**
+   * What `JSON.stringify` writes: code, number, device, message, details, call sites and call, without the stack of the
+   * error.
+   */
   toJSON(): object {
     const { code, number, device, message, details, sites, call } = this;
     return { code, number, device, message, details, sites, call };

@@ -1,5 +1,5 @@
 /**
- * What was mapped not long ago: the other side of a second unmap, of a late sync, of a late access.
+ * What was mapped not long ago: so that a finding about a second unmap, a late sync or a late access can name the mapping.
  *
  * Promises: bounded; the oldest goes when a new one comes.
  */

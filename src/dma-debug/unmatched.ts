@@ -1,5 +1,6 @@
 /**
- * Findings about what is not mapped as somebody believes: freed or synced and unknown, live when nothing may be, private.
+ * Findings about addresses that no live mapping explains: freed or synced though not mapped, still mapped when the device
+ * is let go, or private.
  *
  * Idea: an address that fits nothing is looked up again in all that is and was there, so that the finding says whose it is.
  * Specified by: behaviour of Linux 7.2 DMA debugging, errors 1, 2, 16, 17 and 23.

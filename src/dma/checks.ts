@@ -14,7 +14,10 @@ export function checkAddress(phys: number): void {
   if (!(Number.isSafeInteger(phys) && phys >= 0)) throw badAddress(phys);
 }
 
-/** Of a link: how far memory can reach is what the page table says. @throws DmaError ERR_DMA_ADDRESS (EINVAL) */
+/**
+ * The address of a link: a whole number, 0 or more. Whether it is too high the page table decides. @throws DmaError
+ * ERR_DMA_ADDRESS (EINVAL)
+ */
 export function checkLinkAddress(phys: number): void {
   if (!(Number.isInteger(phys) && phys >= 0)) throw badAddress(phys);
 }

@@ -3,10 +3,9 @@
  * of a confidential guest.
  *
  * Idea: the contract is asked before anything is mapped, and says no by an error; what is mapped already is its owner's to
- * take back, and that cannot fail. Who makes contracts keeps them (consumers/tee); the DMA layer only asks.
+ * take back, and that cannot fail. Contracts are made and enforced in consumers/tee; the DMA layer only asks them.
  */
-import type { PhysAddr } from "../base/index.ts";
-import type { DmaAttributes } from "./attributes.ts";
+import type { DmaAttributes, PhysAddr } from "../base/index.ts";
 
 export interface MappingContract {
   /** Before addresses are reserved, or memory is allocated. @throws DmaError if the contract is over */

@@ -47,6 +47,7 @@ export interface DeviceOptions extends Partial<DmaLimits> {
   readonly name?: string;
   /** The device in the PCI tree: needed for peer-to-peer. */
   readonly node?: PciNode;
+  /** The parts of the machine that mapping may need (pages, bounce pool, caches, peers); those not given do not exist. */
   readonly machine?: DmaMachine;
   /** The device's accesses look into the CPU's caches. True unless said. */
   readonly coherent?: boolean;
@@ -62,7 +63,9 @@ export interface DeviceOptions extends Partial<DmaLimits> {
   readonly tdi?: "none" | "run";
   /** Asked before anything is mapped. Default: all is allowed. */
   readonly contract?: MappingContract;
+  /** Told of each call and of each copy, cache operation and bounce. */
   readonly observer?: Observer;
+  /** Counted into; unless given those of the domain, or counters of its own where there is none. */
   readonly counters?: Counters;
   /**
    * Refuses what Linux leaves undefined: links past the end or over each other, unlinks of holes, use after release. True
@@ -151,10 +154,12 @@ export class DmaDevice implements DmaLimits {
     return this.busLimit !== 0 && this.busLimit < set ? this.busLimit : set;
   }
 
+  /** Tells the observer, if there is one, of a call that the kernel has an event for. */
   announce(event: DmaEvent): void {
     this.observer?.dmaCalled?.(event);
   }
 
+  /** Tells the observer, if there is one, of a two-step call. */
   announceTwoStep(event: TwoStepEvent): void {
     this.observer?.twoStepCalled?.(event);
   }

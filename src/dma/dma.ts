@@ -8,10 +8,19 @@
  * Promises: a failed call leaves nothing behind; release cannot fail.
  * Specified by: behaviour of Linux 7.2 DMA API; docs/two-step.md has the table of Linux names.
  */
-import { type Counters, type DmaAddr, type DmaEventName, PAGE_SIZE, type PhysAddr, PhysPage } from "../base/index.ts";
+import {
+  ATTRIBUTE_BITS,
+  attributeBits,
+  type Counters,
+  type DmaAddr,
+  type DmaAttributes,
+  type DmaEventName,
+  PAGE_SIZE,
+  type PhysAddr,
+  PhysPage,
+} from "../base/index.ts";
 import type { AddressSpace } from "../iommu/index.ts";
 import { maxBounceSize } from "../swiotlb/index.ts";
-import { ATTRIBUTE_BITS, attributeBits, type DmaAttributes } from "./attributes.ts";
 import { checkAddress, checkLength, checkLimit, checkOptions, checkPhysOffset, checkVec } from "./checks.ts";
 import { ALL_ADDRESSES, type DeviceOptions, DmaDevice } from "./device.ts";
 import type { DevicePath } from "./device-path.ts";
@@ -259,6 +268,10 @@ export class Dma {
     if (this.device.observer !== undefined) this.#announce("dma_unmap_phys", terms, { address, length });
   }
 
+  /**
+   * The CPU may look at what {@link Dma.mapPhys} mapped, or at a part of it, until it gives it back: bounced bytes are copied, caches
+   * maintained. Costs one comparison where neither is needed. `direction` is that of the mapping.
+   */
   syncForCpu(address: DmaAddr, length: number, direction: Direction): void {
     if (this.device.skipSync) return;
     this.#path.syncForCpu(address, length, direction);
@@ -266,6 +279,7 @@ export class Dma {
       this.#announce("dma_sync_single_for_cpu", termsOf(direction), { address, length });
   }
 
+  /** The device may use that memory again; otherwise as {@link Dma.syncForCpu}. */
   syncForDevice(address: DmaAddr, length: number, direction: Direction): void {
     if (this.device.skipSync) return;
     this.#path.syncForDevice(address, length, direction);

@@ -4,8 +4,7 @@
  * Promises: releasing cannot fail, and a second release does nothing. The syncs move ownership for as long as the mapping
  * lives; for a coherent device that has not bounced they cost one comparison.
  */
-import type { DmaAddr, PhysAddr } from "../base/index.ts";
-import type { DmaAttributes } from "./attributes.ts";
+import type { DmaAddr, DmaAttributes, PhysAddr } from "../base/index.ts";
 import type { DmaDevice } from "./device.ts";
 import { badOffset, machineLacks, released } from "./errors.ts";
 import { type PageBlock, placeOf } from "./path/coherent.ts";
@@ -26,7 +25,7 @@ export interface ListCalls {
   syncForDevice(mapped: MappedList): void;
 }
 
-/** A one-shot mapping of one piece of memory. */
+/** A one-shot mapping: one piece of memory at one DMA address. */
 export class DmaMapping implements Disposable {
   readonly address: DmaAddr;
   readonly length: number;
@@ -65,6 +64,7 @@ export class DmaMapping implements Disposable {
     this.#calls.unmapPhys(this.address, this.length, this.direction, this.attributes);
   }
 
+  /** As `unmap`, for `using`. */
   [Symbol.dispose](): void {
     this.unmap();
   }
@@ -89,22 +89,26 @@ export class ScatterlistMapping implements Disposable {
     this.segments = mapped.segments;
   }
 
+  /** The CPU may look at the memory, until it gives it back. @throws DmaError ERR_DMA_RELEASED (EINVAL) */
   syncForCpu(): void {
     if (this.#released) throw released("sync");
     this.#calls.syncForCpu(this.#mapped);
   }
 
+  /** The device may use the memory again. @throws DmaError ERR_DMA_RELEASED (EINVAL) */
   syncForDevice(): void {
     if (this.#released) throw released("sync");
     this.#calls.syncForDevice(this.#mapped);
   }
 
+  /** Takes the memory from the device; its segments are void. Cannot fail; a second time does nothing. */
   unmap(): void {
     if (this.#released) return;
     this.#released = true;
     this.#calls.unmap(this.#mapped);
   }
 
+  /** As `unmap`, for `using`. */
   [Symbol.dispose](): void {
     this.unmap();
   }
@@ -166,12 +170,14 @@ export class CoherentMemory implements Disposable {
     );
   }
 
+  /** Takes the memory from the device and gives it back. Cannot fail; a second time does nothing. Views of it are void. */
   free(): void {
     if (this.#released) return;
     this.#released = true;
     this.#release();
   }
 
+  /** As `free`, for `using`. */
   [Symbol.dispose](): void {
     this.free();
   }

@@ -1,6 +1,12 @@
 /** The front door: map in one shot, or reserve, link, sync and unlink. */
 
-export * from "./attributes.ts";
+export {
+  ATTRIBUTE_BITS,
+  attributeBits,
+  attributesOf,
+  type DmaAttributes,
+  skipsMaintenance,
+} from "../base/index.ts";
 export type { MappingContract } from "./contract.ts";
 export { ALL_ADDRESSES, type DeviceOptions, DmaDevice, type DmaLimits, type DmaMachine } from "./device.ts";
 export { type BatchLimits, DmaBatch } from "./disjoint/batch.ts";

@@ -1,11 +1,11 @@
 /**
- * The terms of a mapping: who moves the bytes, and what is special about the memory. One value from the call down to the
- * page table, so that the two never part on the way.
+ * The terms of a mapping: its direction and its attributes, as the one value that every function below the public calls
+ * takes.
  *
- * The public calls take both apart, as Linux does; {@link termsOf} joins them, without garbage for plain memory. The short
- * way of a link takes a direction alone.
+ * The public calls take them as two arguments, as Linux does; {@link termsOf} joins them, and allocates only where there
+ * are attributes. A link on a plain device (coherent, trusted, not watched) is passed a direction alone, for speed.
  */
-import type { DmaAttributes } from "./attributes.ts";
+import type { DmaAttributes } from "../base/index.ts";
 import type { Direction } from "./vectors.ts";
 
 /** How memory is mapped. */

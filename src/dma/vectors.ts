@@ -3,13 +3,13 @@ import type { DmaAddr, PhysAddr } from "../base/index.ts";
 
 export type { Direction } from "../base/index.ts";
 
-/** Input: a run of physical memory. Bytes. */
+/** Input: physically contiguous memory. Bytes. */
 export interface PhysVec {
   readonly phys: PhysAddr;
   readonly length: number;
 }
 
-/** Output: a run of addresses that the device can use. Bytes. */
+/** Output: contiguous addresses that the device can use. Bytes. */
 export interface DmaVec {
   readonly address: DmaAddr;
   readonly length: number;

@@ -1,9 +1,10 @@
 /**
  * What the DMA layer asks of whoever looks over its calls ({@link DmaOptions.debug}).
  *
- * Idea: the asker owns the interface. A watcher may put a path of its own around a device's path and open ranges of its
- * own, so that a device without one pays nothing for it; the few calls that are no path's are told one by one.
- * Promises nothing about what a watcher does; it must not throw, nor change what a call does. `dma-debug/` is one.
+ * Idea: the interface is the DMA layer's, and a watcher implements it. A watcher may wrap a device's path and supply its
+ * own class of ranges, so that a device without a watcher pays nothing; the few calls that go through neither are reported
+ * to it one by one. Promises nothing about what a watcher does; it must not throw, nor change what a call does.
+ * `dma-debug/` is one.
  */
 import type { IovaPage } from "../base/index.ts";
 import type { AddressSpace } from "../iommu/index.ts";

@@ -17,7 +17,10 @@ import type { IovaDevice } from "../iova/index.ts";
  * One at a time: a cursor serves one range, and the next one when that was given back.
  */
 export interface LinkCursor {
-  /** The short way for one page. False if it cannot be gone, and always where the tables are not ours; nothing is changed then. */
+  /**
+   * Maps one page straight into the leaf table that the last link used. False, with nothing changed, if that cannot be
+   * done; always so where a kernel or a device keeps the mappings.
+   */
   mapPage(page: number, frame: number, prot: number): boolean;
   /** The same for the first `count` of `frames`, at consecutive addresses. How many were mapped, from the first on. */
   mapPages(page: number, frames: Float64Array, count: number, prot: number): number;

@@ -1,5 +1,5 @@
 /**
- * Fault events: what devices and a unit did wrong, in a queue for whoever looks. Never an exception.
+ * Fault events: what devices and a unit did wrong, kept in a queue until a program reads it. Never an exception.
  *
  * Promises: bounded; when it is full the newest are dropped and counted.
  */
@@ -13,6 +13,7 @@ export class FaultEvents<Fault> {
   /** Events dropped because nobody read. */
   dropped = 0;
 
+  /** Adds an event, or counts it as dropped if {@link FAULT_EVENT_LIMIT} wait already. */
   push(event: Fault): void {
     if (this.#events.length < FAULT_EVENT_LIMIT) this.#events.push(event);
     else this.dropped++;

@@ -2,8 +2,8 @@
  * Groups of page requests: gathered until they are whole, handed to whoever can make the pages reachable, answered once.
  *
  * Idea: a unit reads requests in its own format and gives them here; what is the same for every unit is here: groups by
- * device and number, handlers by device and PASID, and that each group that ended is answered exactly once, by whom ever.
- * What nobody can handle is answered at once, so that no device waits for ever.
+ * device and number, handlers by device and PASID, and that each group that ended is answered exactly once, whoever answers
+ * it. What nobody can handle is answered at once, so that no device waits for ever.
  * Promises: nothing throws for what a device sends; after {@link PageRequestGroups.drop} nothing of that device and PASID
  * is answered late.
  * Specified by: PCIe 6.0, 10.4; behaviour of Linux 7.2 (I/O page faults).

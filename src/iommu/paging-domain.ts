@@ -24,7 +24,9 @@ export interface PagingDomainOptions {
   readonly domainId?: number;
   /** Memory for page tables. Default: one of its own. */
   readonly tableMemory?: Arena;
+  /** Counted into; counters of its own unless given. */
   readonly counters?: Counters;
+  /** Told of each map, unmap and invalidation. */
   readonly observer?: Observer | undefined;
 }
 

@@ -262,7 +262,7 @@ export class IovaAllocator {
     this.#cache.stop();
   }
 
-  /** For looking in: every taken range, where searches start, and what is cached. Costs O(ranges). */
+  /** For tests and dumps: every taken range, where searches start, and what is cached. Costs O(ranges). */
   inspect(): {
     ranges: (readonly [lo: number, hi: number])[];
     /** First page of the cached places; undefined is the end of the address space. */

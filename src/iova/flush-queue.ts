@@ -14,9 +14,13 @@ import type { Clock, Timer } from "../platform/index.ts";
 export interface FlushQueueOptions<Tables> {
   /** One ring per CPU of 256 slots and 10 ms (default), or one ring of 32768 slots and 1000 ms. */
   readonly variant?: "per-cpu" | "single";
+  /** How many CPUs there are: as many rings, unless there is a single one. */
   readonly cpus: number;
+  /** The CPU that frees, in [0, cpus): its ring is used. */
   readonly currentCpu: () => number;
+  /** Time of the flush timer. */
   readonly clock: Clock;
+  /** Counted into: `flushQueueEntries`. */
   readonly counters: Counters;
   /** Invalidates the whole domain's IOTLB and waits for it. Must not throw. */
   readonly flushDomain: () => void;

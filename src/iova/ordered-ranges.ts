@@ -2,10 +2,10 @@
  * Ordered ranges: the taken ranges of one address space, and the highest free gap that a request fits in.
  *
  * Idea: a range is a small number, its *id*, and its fields stand under that number in typed arrays (no object per range,
- * so no garbage). Ids form a list in order of address; a run of at most 16 neighbours is a *chunk*, and chunks stand in
+ * so no garbage). Ids form a list in order of address; a run of at most 16 neighbours is a *block*, and blocks stand in
  * order in a directory. Beside each range stands the *fit* of the gap below it: the size of the largest size-aligned
- * request that it takes (every smaller one fits too), rounded down to six significant bits; beside each chunk a bound on
- * the fits in it, so a search passes over whole chunks that cannot serve. A gap whose fit is enough is then looked at
+ * request that it takes (every smaller one fits too), rounded down to six significant bits; beside each block a bound on
+ * the fits in it, so a search passes over whole blocks that cannot serve. A gap whose fit is enough is then looked at
  * exactly. A hash table leads from a first page to its id.
  * Promises: the same answer as looking at every gap from the start downward. Page numbers are exact up to 2^53 - 1;
  * those below 2^31 are calculated with small integers. An id stays until its range is removed.
@@ -20,9 +20,9 @@ export const ANCHOR = 0;
 /** Id of the range [-1, -1] that closes the list below. */
 export const BOTTOM = 1;
 
-/** A chunk has no more ranges than this. */
-const CHUNK = 16;
-/** Neighbouring chunks that hold no more than this together become one, when one of them has half of it. */
+/** A block has no more ranges than this. */
+const BLOCK = 16;
+/** Neighbouring blocks that hold no more than this together become one, when one of them has half of it. */
 const MERGE_AT = 10;
 
 /** `value` rounded down to a multiple of `alignment`, a power of two; `value` at least 0. */
@@ -68,27 +68,27 @@ const gapFit = (start: number, end: number): number => {
 };
 
 export class OrderedRanges {
-  /** By id: first and last page, neighbours, chunk, fit of the gap below, and a byte for the owner's use. */
+  /** By id: first and last page, neighbours, block, fit of the gap below, and a byte for the owner's use. */
   #lo = new Float64Array(64);
   #hi = new Float64Array(64);
   #prev = new Int32Array(64);
   /** Of ids not in use: the next of those. */
   #next = new Int32Array(64);
-  #chunk = new Int32Array(64);
+  #block = new Int32Array(64);
   #fit = new Int16Array(64);
   #note = new Uint8Array(64);
   #ids = 2;
   #freeId = -1;
-  /** By chunk: its lowest range, how many it has, and its place in the directory. Of unused chunks: place = next one. */
+  /** By block: its lowest range, how many it has, and its place in the directory. Of unused blocks: place = next one. */
   #lowest = new Int32Array(16);
   #count = new Uint8Array(16);
   #place = new Int32Array(16);
-  #chunksMade = 1;
-  #freeChunk = -1;
-  /** The directory, highest addresses first, because allocation grows downward: the chunk, and a bound: no fit in it is larger. */
+  #blocksMade = 1;
+  #freeBlock = -1;
+  /** The directory, highest addresses first, because allocation grows downward: the block, and a bound: no fit in it is larger. */
   #directory = new Int32Array(16);
   #largest = new Int16Array(16);
-  #chunks = 1;
+  #blocks = 1;
   /** Open addressing with linear probing, at most half full: ids by first page; 0 is empty. */
   #table = new Int32Array(128);
   #shift = 25; // 32 - log2 of the table's length
@@ -156,13 +156,13 @@ export class OrderedRanges {
   atOrAbove(page: number): number {
     const lo = this.#lo;
     let low = 0;
-    let high = this.#chunks;
+    let high = this.#blocks;
     while (low < high) {
       const middle = (low + high) >> 1;
       if (lo[this.#lowest[this.#directory[middle]!]!]! <= page) high = middle;
       else low = middle + 1;
     }
-    let id = this.#lowest[this.#directory[Math.min(low, this.#chunks - 1)]!]!;
+    let id = this.#lowest[this.#directory[Math.min(low, this.#blocks - 1)]!]!;
     while (lo[id]! < page) id = this.#next[id]!;
     return id;
   }
@@ -175,13 +175,13 @@ export class OrderedRanges {
     return id !== BOTTOM && this.#hi[id]! >= page ? id : ANCHOR;
   }
 
-  /** How many ranges lie below that one. O(chunks): only for the cost model. */
+  /** How many ranges lie below that one. O(blocks): only for the cost model. */
   rank(id: number): number {
     if (id === BOTTOM) return -1;
-    const chunk = this.#chunk[id]!;
+    const block = this.#block[id]!;
     let rank = 0;
-    for (let other = id; other !== this.#lowest[chunk]; other = this.#prev[other]!) rank++;
-    for (let place = this.#place[chunk]! + 1; place < this.#chunks; place++)
+    for (let other = id; other !== this.#lowest[block]; other = this.#prev[other]!) rank++;
+    for (let place = this.#place[block]! + 1; place < this.#blocks; place++)
       rank += this.#count[this.#directory[place]!]!;
     return rank;
   }
@@ -208,11 +208,11 @@ export class OrderedRanges {
     const largest = this.#largest;
     const directory = this.#directory;
     const lowest = this.#lowest;
-    const chunks = this.#chunks;
-    const first = this.#chunk[start]!;
+    const blocks = this.#blocks;
+    const first = this.#block[start]!;
     let place = this.#place[first]!;
     let bottom = lowest[first]!;
-    let whole = false; // the first chunk is looked at from its middle
+    let whole = false; // the first block is looked at from its middle
     let id = start;
     for (;;) {
       while (id !== bottom) {
@@ -232,7 +232,7 @@ export class OrderedRanges {
       if (whole) largest[place] = fit - 1; // so that the next search passes over it
       if (lo[bottom]! < low) return false;
       do {
-        if (++place === chunks) return false;
+        if (++place === blocks) return false;
       } while (largest[place]! < fit);
       id = lowest[directory[place - 1]!]!;
       bottom = lowest[directory[place]!]!;
@@ -250,27 +250,27 @@ export class OrderedRanges {
       id = this.#ids++;
     }
     const below = this.#prev[above]!;
-    const chunk = this.#chunk[above]!;
+    const block = this.#block[above]!;
     this.#lo[id] = lo;
     this.#hi[id] = hi;
     this.#prev[id] = below;
     this.#next[id] = above;
     this.#next[below] = id;
     this.#prev[above] = id;
-    this.#chunk[id] = chunk;
+    this.#block[id] = block;
     this.#fit[id] = gapFit(this.#hi[below]! + 1, lo);
     this.#fit[above] = gapFit(hi + 1, this.#lo[above]!);
     this.#note[id] = 0;
-    if (this.#lowest[chunk] === above) this.#lowest[chunk] = id;
+    if (this.#lowest[block] === above) this.#lowest[block] = id;
     const table = this.#table;
     const mask = table.length - 1;
     let i = this.#home(lo);
     while (table[i] !== 0) i = (i + 1) & mask;
     table[i] = id;
     this.#size++;
-    const count = this.#count[chunk]! + 1;
-    this.#count[chunk] = count;
-    if (count > CHUNK) this.#split(chunk, id);
+    const count = this.#count[block]! + 1;
+    this.#count[block] = count;
+    if (count > BLOCK) this.#split(block, id);
     return id;
   }
 
@@ -284,15 +284,15 @@ export class OrderedRanges {
     this.#prev[above] = below;
     const fit = gapFit(this.#hi[below]! + 1, this.#lo[above]!);
     this.#fit[above] = fit;
-    const place = this.#place[this.#chunk[above]!]!;
+    const place = this.#place[this.#block[above]!]!;
     if (fit > this.#largest[place]!) this.#largest[place] = fit;
-    const chunk = this.#chunk[id]!;
-    if (this.#lowest[chunk] === id) this.#lowest[chunk] = above; // of the next chunk if this one is now empty
+    const block = this.#block[id]!;
+    if (this.#lowest[block] === id) this.#lowest[block] = above; // of the next block if this one is now empty
     this.#next[id] = this.#freeId;
     this.#freeId = id;
-    const count = this.#count[chunk]! - 1;
-    this.#count[chunk] = count;
-    if (count <= MERGE_AT / 2) this.#shrink(chunk, count);
+    const count = this.#count[block]! - 1;
+    this.#count[block] = count;
+    if (count <= MERGE_AT / 2) this.#shrink(block, count);
   }
 
   /** Lets a range start at `lo`, lower than now, in what is free below it. Its owner still knows its old first page. */
@@ -344,19 +344,19 @@ export class OrderedRanges {
   }
 
   /**
-   * Moves the lower half of a chunk that became too full by `added` to a new one below it. Where ranges come one below
-   * the other, only that one moves, so that chunks stay full.
+   * Moves the lower half of a block that became too full by `added` to a new one below it. Where ranges come one below
+   * the other, only that one moves, so that blocks stay full.
    */
   #split(upper: number, added: number): void {
-    let lower = this.#freeChunk;
-    if (lower >= 0) this.#freeChunk = this.#place[lower]!;
+    let lower = this.#freeBlock;
+    if (lower >= 0) this.#freeBlock = this.#place[lower]!;
     else {
-      if (this.#chunksMade === this.#lowest.length) this.#growChunks();
-      lower = this.#chunksMade++;
+      if (this.#blocksMade === this.#lowest.length) this.#growBlocks();
+      lower = this.#blocksMade++;
     }
     const place = this.#place[upper]! + 1;
-    const moved = place === this.#chunks && this.#lowest[upper] === added ? 1 : CHUNK / 2;
-    for (let other = this.#chunks++; other > place; other--) {
+    const moved = place === this.#blocks && this.#lowest[upper] === added ? 1 : BLOCK / 2;
+    for (let other = this.#blocks++; other > place; other--) {
       this.#directory[other] = this.#directory[other - 1]!;
       this.#largest[other] = this.#largest[other - 1]!;
       this.#place[this.#directory[other]!] = other;
@@ -369,29 +369,29 @@ export class OrderedRanges {
     this.#count[upper]! -= moved;
     let id = this.#lowest[lower]!;
     for (let i = 0; i < moved; i++) {
-      this.#chunk[id] = lower;
+      this.#block[id] = lower;
       id = this.#next[id]!;
     }
     this.#lowest[upper] = id;
   }
 
-  /** Joins a chunk that became small with a neighbour, so that chunks stay few. */
-  #shrink(chunk: number, count: number): void {
-    const place = this.#place[chunk]!;
+  /** Joins a block that became small with a neighbour, so that blocks stay few. */
+  #shrink(block: number, count: number): void {
+    const place = this.#place[block]!;
     const above = this.#directory[place - 1]!;
     const below = this.#directory[place + 1]!;
-    if (place > 0 && count + this.#count[above]! <= MERGE_AT) this.#join(chunk, above);
-    else if (place + 1 < this.#chunks && count + this.#count[below]! <= MERGE_AT) this.#join(below, chunk);
-    else if (count === 0) this.#drop(chunk);
+    if (place > 0 && count + this.#count[above]! <= MERGE_AT) this.#join(block, above);
+    else if (place + 1 < this.#blocks && count + this.#count[below]! <= MERGE_AT) this.#join(below, block);
+    else if (count === 0) this.#drop(block);
   }
 
-  /** Moves what `lower` has to `upper`, the chunk above it. */
+  /** Moves what `lower` has to `upper`, the block above it. */
   #join(lower: number, upper: number): void {
     let id = this.#lowest[lower]!;
     const count = this.#count[lower]!;
     if (count > 0) this.#lowest[upper] = id;
     for (let i = 0; i < count; i++) {
-      this.#chunk[id] = upper;
+      this.#block[id] = upper;
       id = this.#next[id]!;
     }
     this.#count[upper]! += count;
@@ -400,15 +400,15 @@ export class OrderedRanges {
     this.#drop(lower);
   }
 
-  #drop(chunk: number): void {
-    this.#chunks--;
-    for (let place = this.#place[chunk]!; place < this.#chunks; place++) {
+  #drop(block: number): void {
+    this.#blocks--;
+    for (let place = this.#place[block]!; place < this.#blocks; place++) {
       this.#directory[place] = this.#directory[place + 1]!;
       this.#largest[place] = this.#largest[place + 1]!;
       this.#place[this.#directory[place]!] = place;
     }
-    this.#place[chunk] = this.#freeChunk;
-    this.#freeChunk = chunk;
+    this.#place[block] = this.#freeBlock;
+    this.#freeBlock = block;
   }
 
   #growTable(): void {
@@ -430,12 +430,12 @@ export class OrderedRanges {
     this.#hi = larger(this.#hi);
     this.#prev = larger(this.#prev);
     this.#next = larger(this.#next);
-    this.#chunk = larger(this.#chunk);
+    this.#block = larger(this.#block);
     this.#fit = larger(this.#fit);
     this.#note = larger(this.#note);
   }
 
-  #growChunks(): void {
+  #growBlocks(): void {
     this.#lowest = larger(this.#lowest);
     this.#count = larger(this.#count);
     this.#place = larger(this.#place);

@@ -29,12 +29,17 @@ export interface IovaSpaceOptions<Tables> {
   readonly lastGranule?: number;
   /** Lazy mode; strict unless given. */
   readonly lazy?: {
+    /** As in {@link FlushQueueOptions}; one ring per CPU unless said. */
     readonly variant?: "per-cpu" | "single";
+    /** How many CPUs free; 1 unless said. */
     readonly cpus?: number;
+    /** The CPU that frees, in [0, cpus); always 0 unless given. */
     readonly currentCpu?: () => number;
+    /** Time of the flush timer. */
     readonly clock: Clock;
     /** Invalidates the whole domain's IOTLB and waits for it. Must not throw. */
     readonly flushDomain: () => void;
+    /** Frees the table pages that an unmap took out; called after the flush. Must not throw. */
     readonly freeTables: (tables: Tables) => void;
   };
   /** Told of every allocation, free and queueing. */

@@ -1,7 +1,7 @@
 /**
  * Chunks: cuts a list of physical ranges where the way to the memory changes.
  *
- * Idea: a chunk is a run of bytes that are all RAM, or all of one provider. The way is worked out once per chunk, never
+ * Idea: a chunk is consecutive bytes of the list that are all RAM, or all of one provider. The way is worked out once per chunk, never
  * per page. A range may cross from one BAR into the next, so a chunk begins and ends anywhere.
  * Promises: the chunks in order are the list, byte for byte, and two neighbours differ.
  */

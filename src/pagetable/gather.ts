@@ -14,6 +14,7 @@ export class FrameList {
   frames: Int32Array = new Int32Array(16);
   length = 0;
 
+  /** Appends a frame; the list grows where it must. */
   push(frame: number): void {
     if (this.length === this.frames.length) {
       const frames = new Int32Array(this.length * 2);

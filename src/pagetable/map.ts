@@ -13,13 +13,19 @@ import type { LeafCursor, Tree } from "./tree.ts";
 
 const FRAME_WORDS = 1024;
 
-/** 0, or a negative errno. A page in the cursor's table needs no walk; whatever is out of the ordinary goes the long way. */
+/**
+ * 0, or a negative errno. A single page in the table that the cursor remembers needs no walk; everything else takes the
+ * general path.
+ */
 export function map(tree: Tree, iova: number, phys: number, pages: number, prot: number, cursor: LeafCursor): number {
   if (pages === 1 && mapPage(tree, iova, phys, prot, cursor)) return 0;
   return mapRange(tree, iova, phys, pages, prot, cursor);
 }
 
-/** One page into the table that the cursor remembers, if there is room and nothing is odd. */
+/**
+ * Maps one page in the table that the cursor remembers; false, with nothing changed, if the page lies in another one or is
+ * mapped, or `phys` or `prot` cannot be expressed.
+ */
 export function mapPage(tree: Tree, iova: number, phys: number, prot: number, cursor: LeafCursor): boolean {
   if (cursor.epoch !== tree.epoch) return false;
   const index = iova - cursor.firstPage;

@@ -1,7 +1,8 @@
 /**
  * Page table: one device address space in memory that an IOMMU walks.
  *
- * Idea: one tree, one code for every format (tree.ts); this class is its face in page numbers.
+ * Idea: the work is done by tree.ts and the files around it, one code for every format; this class offers it in page
+ * numbers.
  * Promises: map, unmap and look-up make no objects; a refused request changes nothing; tables that an unmap detaches
  * wait in its gather until the caller says that the invalidation is done.
  * Not for: two overlapping operations at once; telling the IOTLB (the owner does).
@@ -21,9 +22,13 @@ import { unmap } from "./unmap.ts";
 
 /** A format, and the memory for its tables. */
 export interface PageTableOptions {
+  /** The format. */
   readonly layout: TableLayout;
+  /** Where its tables lie. */
   readonly memory: Arena;
+  /** Counted into: entries written and cleared, tables taken and freed. */
   readonly counters: Counters;
+  /** Called where entries must be written back for a walker that does not snoop, and where a range must be invalidated at once. */
   readonly events?: TableEvents;
   /** Invalidate what a gather holds before it would span a gap, instead of merging. */
   readonly keepGaps?: boolean;

@@ -1,8 +1,9 @@
 /**
  * Split and collapse: the same translation by smaller leaves, or by one larger leaf.
  *
- * Idea: what shall be seen is built where nobody looks, then shown by one 64-bit store per item. Attributes and what the
- * machine noted (accessed, dirty) go along; a leaf made of several is dirty if one of them was.
+ * Idea: the new leaves are written into a table that no entry points to yet, which then replaces the old entry by one
+ * 64-bit store per item. Attributes and what the machine noted (accessed, dirty) go along; a leaf made of several is dirty
+ * if one of them was.
  * Promises: what translates keeps its translation at every moment; an error changes nothing; the gather gets the leaf's
  * range, since the IOTLB may still hold the other size.
  * Not for: a machine that marks the very entry dirty meanwhile (read the dirty state again after the invalidation), nor

@@ -12,6 +12,7 @@ export interface DeviceMemoryPool {
   allocate(order: 0 | 9): PhysPage | undefined;
   /** As the device sees its own memory. */
   read(page: PhysPage, offset: number, into: Uint8Array): void;
+  /** As `read`, the other way; [offset, + its length) lies in the page. */
   write(page: PhysPage, offset: number, from: Uint8Array): void;
 }
 

@@ -14,7 +14,7 @@ export type { MigrationState } from "../layouts/uapi/index.ts";
 
 /** How much there is to read before the device stops. Bytes; estimates while the device runs. */
 export interface PreCopyInfo {
-  /** Of what the other side needs first, the part not read yet. The device should not be stopped before this is 0. */
+  /** Of the bytes that the target needs first, those not read yet. The device should not be stopped before this is 0. */
   readonly initialBytes: number;
   /** What has changed since. May grow again. */
   readonly dirtyBytes: number;

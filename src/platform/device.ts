@@ -10,7 +10,9 @@ import type { PhysAddr } from "../base/index.ts";
 /** A memory BAR's registers. Offsets are bytes, naturally aligned; little endian. */
 export interface Registers {
   readonly length: number;
+  /** The register at `offset`; all ones when the device is gone. */
   read32(offset: number): number;
+  /** Writes 32 bits at `offset`. Posted: it may take effect after the call returned; a read waits for it. */
   write32(offset: number, value: number): void;
 }
 
@@ -46,7 +48,9 @@ export interface PciDevice {
   readonly memory: HostMemory;
   /** The registers behind a memory BAR; undefined if the device has none there. */
   bar(index: number): Registers | undefined;
+  /** `bytes` of configuration space at `offset` (naturally aligned), little endian; all ones when the device is gone. */
   readConfig(offset: number, bytes: 1 | 2 | 4): number;
+  /** Writes the low `bytes` of `value` at `offset` (naturally aligned). Does nothing when the device is gone. */
   writeConfig(offset: number, bytes: 1 | 2 | 4, value: number): void;
   /** Without it the device cannot start a transfer of its own. */
   setBusMaster(on: boolean): void;
@@ -57,5 +61,6 @@ export interface PciDevice {
   /** Function-level reset: when it resolves, no transfer of before is under way. */
   reset(): Promise<void>;
   readonly removed: boolean;
+  /** Calls back once when the device has gone; the returned function stops that. */
   onRemoved(callback: () => void): () => void;
 }

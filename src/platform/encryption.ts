@@ -13,9 +13,11 @@ export interface MemoryEncryption {
    * tables point to. Bytes, a power of two above all memory. Undefined where addresses do not say it.
    */
   readonly sharedBit?: number | undefined;
+  /** Is `page` private to the guest, so that devices outside its trust cannot reach it? */
   isPrivate(page: PhysPage): boolean;
   /** A device can reach [phys, + length) from now on; and cannot any more. For those who refuse to convert such memory. */
   mapped?(phys: PhysAddr, length: number): void;
+  /** One `mapped` of the same range is over. Must not throw. */
   unmapped?(phys: PhysAddr, length: number): void;
   /** False if the machine could not convert: the pages must not be used again then. */
   convert(page: PhysPage, pages: number, to: "shared" | "private"): boolean;

@@ -13,6 +13,7 @@ export * from "./page-migration.ts";
 export * from "./page-requests.ts";
 export * from "./pages.ts";
 export * from "./pci.ts";
+export * from "./rdma-adapter.ts";
 export * from "./security-manager.ts";
 export * from "./steps.ts";
 export * from "./table-memory.ts";

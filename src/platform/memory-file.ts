@@ -34,6 +34,7 @@ export interface MemoryFile extends OpenFile {
   pin(offset: number, count: number, into: Float64Array, at: number): void;
   /** As of a mapping, by offset; what is past the end is not done. Returns bytes done. */
   read(offset: number, into: Uint8Array): number;
+  /** Writes at byte `offset`, up to the end of the file. Returns bytes done. */
   write(offset: number, from: Uint8Array): number;
 }
 

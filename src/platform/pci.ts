@@ -18,7 +18,7 @@ export interface HostBridge {
 
 /** A place in the PCI tree: what peer-to-peer routing needs of a device and of the bridges above it. */
 export interface PciNode {
-  /** What the device puts on the bus as its own name: {@link requesterId}. */
+  /** What the device puts on the bus as its own name: segment × 65536 + bus × 256 + device × 8 + function. */
   readonly requester: number;
   readonly kind: "root-port" | "upstream-port" | "downstream-port" | "endpoint" | "root-endpoint";
   /** The bridge above; undefined on the root bus. */

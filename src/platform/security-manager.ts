@@ -10,7 +10,9 @@ import type { Mailbox } from "./mailbox.ts";
 
 /** The registers of a port's IDE capability; offsets are bytes in the capability. */
 export interface IdeRegisters {
+  /** The 32-bit register at `offset`. */
   read32(offset: number): number;
+  /** Writes the 32-bit register at `offset`. */
   write32(offset: number, value: number): void;
 }
 
@@ -78,18 +80,29 @@ type Eventually<T> = T | Promise<T>;
 export interface LinkOperations {
   /** May this function be secured? Undefined if not. `manager` is undefined where nobody could manage it. */
   probe(fn: SecurityFunction, manager: SecurityFunction | undefined): Eventually<FunctionContext | undefined>;
+  /** The function is gone; its context is not used any more. Cannot fail. */
   remove(context: FunctionContext): Eventually<void>;
   /** Session and stream with a device; its context is that of the managing function. */
   connect(context: FunctionContext): Eventually<void>;
+  /** Ends session and stream. Cannot fail; nothing of the device may be bound. */
   disconnect(context: FunctionContext): Eventually<void>;
+  /**
+   * Assigns a function of a connected device to guest `vm`, where it is interface `id`.
+   *
+   * @throws DmaError what the firmware refuses
+   */
   bind(context: FunctionContext, vm: object, id: number): Eventually<BoundInterface>;
+  /** Takes the function from its guest: it is unlocked and scrubbed. Cannot fail. */
   unbind(context: FunctionContext): Eventually<void>;
+  /** Passes on what the guest of a bound function asks. @throws DmaError if the device is not connected */
   guestRequest(context: FunctionContext, request: GuestRequest): Eventually<GuestAnswer>;
 }
 
 /** A driver's guest side. Linux 7.2 declares it and never calls it; see {@link TrustedInterface}. */
 export interface DeviceSecurityOperations {
+  /** Fixes the configuration of `fn`, so that its evidence stays true. @throws DmaError if it cannot be locked */
   lock(fn: SecurityFunction): Eventually<void>;
+  /** Ends the lock, and the trust with it. Cannot fail. */
   unlock(fn: SecurityFunction): Eventually<void>;
 }
 

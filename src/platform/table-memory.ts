@@ -19,6 +19,7 @@ export interface TableMemory {
   readonly framesInUse: number;
   /** The low and high 32 bits of entry `index` of the table at `table`, as signed numbers; 0 outside of memory. */
   low(table: PhysPage, index: number): number;
+  /** The high 32 bits of the same entry, signed; 0 outside of memory. */
   high(table: PhysPage, index: number): number;
   /** Replaces an entry, as a machine does that sets its accessed and dirty bits. */
   store(table: PhysPage, index: number, low: number, high: number): void;

@@ -16,11 +16,13 @@ export interface TranslationTables {
   readonly domainId: number;
   readonly layout: TableLayout;
   readonly memory: TableMemory;
+  /** The page of the top table, now. */
   root(): PhysPage;
+  /** The level of the top table, now; level 0 holds only leaves. */
   topLevel(): number;
 }
 
-/** Who asks: what a device puts on the bus as its own name (see {@link requesterId}), or a stream id on Arm. */
+/** Who asks: what a device puts on the bus as its own name (segment × 65536 + bus × 256 + device × 8 + function), or a stream id on Arm. */
 export type Requester = number;
 
 /** A device that keeps translations of its own (PCIe address translation services). */

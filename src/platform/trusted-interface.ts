@@ -72,6 +72,7 @@ export interface TrustedInterface {
   stop(): Promise<void>;
   /** Requests to and from another interface of this guest may pass between the devices. @throws DmaError (rejects) */
   bindPeer(other: TrustedInterface): Promise<void>;
+  /** Ends what `bindPeer` began. @throws DmaError (rejects) */
   unbindPeer(other: TrustedInterface): Promise<void>;
   /** Both run, and requests between them may pass, now. */
   reachesPeer(other: TrustedInterface): boolean;

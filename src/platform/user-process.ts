@@ -26,6 +26,7 @@ export interface UserProcess {
   readonly memory: UserMemory;
   /** RLIMIT_MEMLOCK, bytes; infinite without a limit. */
   readonly memlockBytes: number;
+  /** Does the process hold this privilege? */
   has(capability: Capability): boolean;
   readonly descriptors: Descriptors;
   readonly hasEnded: boolean;

@@ -14,11 +14,11 @@ export interface VtdRegisters {
   readonly capability: bigint;
   readonly extendedCapability: bigint;
 
-  /** GCMD: bits of {@link GLOBAL}; one-shot bits take effect, the others are as written. */
+  /** GCMD: bits of the Global Command register (`GLOBAL` in layouts/vtd); one-shot bits take effect, the others are as written. */
   writeGlobalCommand(bits: number): void;
   /** GSTS. */
   readGlobalStatus(): number;
-  /** RTADDR, see {@link encodeRootTableAddress}. Takes effect with `setRootTable`. */
+  /** RTADDR: page-aligned byte address of the root table, translation table mode in bits 11:10. Takes effect with `setRootTable`. */
   writeRootTableAddress(value: bigint): void;
 
   /** IQA. */
@@ -43,10 +43,13 @@ export interface VtdRegisters {
   writePageRequestAddress(value: bigint): void;
   /** PQH and PQT: bytes in the queue. The unit writes at the tail, software reads at the head. */
   readPageRequestHead(): number;
+  /** PQH: software has read everything before byte `offset` of the queue. */
   writePageRequestHead(offset: number): void;
+  /** PQT: where the unit writes next, bytes in the queue. */
   readPageRequestTail(): number;
   /** PRS. */
   readPageRequestStatus(): number;
+  /** PRS: clears the bits that are set in `bits`. */
   clearPageRequestStatus(bits: number): void;
 
   /** One turn of a loop that polls the unit. Where a unit lives in this process, it goes on with its work here. */

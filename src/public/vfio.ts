@@ -1,5 +1,6 @@
 /**
- * VFIO: live migration of devices: states, data streams, feature calls, dirty logs, and the engine that moves a machine.
+ * VFIO: devices in the hands of programs: containers of type 1, groups, device files; and live migration: states, data streams,
+ * feature calls, dirty logs, and the engine that moves a machine.
  *
  * @module dmalink/vfio
  */
@@ -14,13 +15,18 @@ export {
   type ByteLink,
   bookkeepingBytes,
   type CallerMemory,
+  ContainerFile,
+  type ContainerGroup,
   type CostOptions,
   codeOfState,
   DataBuffer,
   DataFile,
+  DeviceFile,
+  type DeviceInterrupts,
   type DeviceKeys,
   DeviceMigration,
   type DeviceMigrationOptions,
+  type DeviceRegion,
   DirtyBitmap,
   type DirtySource,
   type DirtyTable,
@@ -30,6 +36,7 @@ export {
   decodeRecord,
   deviceGone,
   deviceLogSource,
+  ENTRY_LIMIT,
   encodeRecord,
   type FileTable,
   FRAME,
@@ -38,6 +45,8 @@ export {
   type Frame,
   FrameReader,
   FrameWriter,
+  GroupFile,
+  type GroupHold,
   type GuestProcessors,
   type GuestRam,
   hasState,
@@ -79,6 +88,12 @@ export {
   scatterTableBytes,
   stateOfCode,
   stopAll,
+  Type1Container,
+  Type1Mapping,
+  type Type1Options,
+  VfioDevice,
+  type VfioDeviceModel,
+  VfioGroup,
 } from "../consumers/vfio/index.ts";
 export type {
   DmaLogger,

@@ -1,10 +1,11 @@
 /**
  * The bytes of a load that is replayed as NVMe commands: what host memory holds, what the disk holds, and whether they agree.
  *
- * Idea: the disk keeps nothing. A block belongs to a request, and so to an address in host memory; which bytes belong there is
- * known (byte-pattern.ts). Before a write moves, they are put into memory, and what comes into the disk is checked; after a
- * read has moved, memory is. A command moves at once when the controller takes it, so none meets the bytes of another, even
- * where requests share memory, and only as much memory is held as one command has.
+ * Idea: the disk keeps nothing. A block belongs to a request, and so to an address in host memory; which bytes belong there
+ * is known (byte-pattern.ts). For a write they are put into memory before the transfer, and what the disk receives is
+ * checked; for a read the disk sends them, and memory is checked after the transfer. A command moves at once when the
+ * controller takes it, so none meets the bytes of another, even where requests share memory, and only as much memory is
+ * held as one command has.
  */
 import type { PhysAddr, Random } from "../base/index.ts";
 import type { BlockStore, SimulatedMemory } from "../hosts/simulated/index.ts";

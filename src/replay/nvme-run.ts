@@ -69,7 +69,7 @@ const MOST_QUEUES = 32;
 const AFTERWARDS_MS = 1000;
 /** How long a command takes is the recording's: none runs out of time. */
 const NEVER_MS = 2 ** 50;
-/** How often promises get a turn before time goes on: more than one of the driver needs to be heard of. */
+/** How many rounds of promise callbacks run before virtual time moves on: a command of the driver takes more than one. */
 const TURNS = 4;
 
 export class NvmeRun {

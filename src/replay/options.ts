@@ -1,8 +1,8 @@
 /**
  * What may be asked of a replay: one place for the rules, for programs and for the command line.
  *
- * Idea: a load is replayed for minutes; what cannot be is said before it begins. Promises: each message names the option, what
- * was given, and what is needed.
+ * Idea: a replay takes minutes, so options that cannot work are refused before it begins. Promises: each message names the
+ * option, what was given, and what is needed.
  */
 import { Requests } from "../analysis/index.ts";
 import { DmaError, given, PAGE_SIZE } from "../base/index.ts";
@@ -11,11 +11,15 @@ import { COST_NAMES, type CostModel } from "./cost.ts";
 
 /** What every replay can be asked. */
 export interface ReplayOptions {
+  /** Format of the page tables; `vtd-second-stage` unless said. */
   readonly iommu?: FormatName;
+  /** When the IOTLB is invalidated; strict unless said. */
   readonly mode?: "strict" | "lazy";
+  /** Fixes the bytes that are moved; 1 unless said. */
   readonly seed?: number;
   /** Bytes, whole pages of 4 KiB. */
   readonly requestCap?: number;
+  /** Prices for the prediction. */
   readonly cost?: CostModel;
   /** For a progress line. */
   readonly progress?: ReplayProgress;

@@ -2,9 +2,9 @@
  * The strategies that a load is replayed under: the same request, mapped in different ways.
  *
  * A strategy is a value: how it maps one request, and what bookkeeping a driver has to keep for it. Metadata bytes are
- * those of Linux's structures: 32 B a scatterlist entry; 16 B (address and length) a segment that is unmapped by itself;
- * 16 B of state for an IOVA range, however many segments it has. Calls are those of a driver that maps through the
- * kernel from user space, where each map of a run of memory is one, and each unmap.
+ * those of Linux's structures: 32 B a scatterlist entry; 16 B (address and length) a segment that is unmapped by itself; 16
+ * B of state for an IOVA range, however many segments it has. Calls are those of a driver that maps through the kernel from
+ * user space, where each map of a piece of memory is one, and each unmap.
  */
 import { PAGE_SIZE, type PhysAddr } from "../base/index.ts";
 import type { Direction, Dma, DmaMapping, DmaVec, PhysVec } from "../dma/index.ts";
@@ -17,6 +17,7 @@ export interface MappedLoad {
   readonly vecs: readonly DmaVec[];
   /** Map and unmap calls of a driver in user space, both ends. */
   readonly calls: number;
+  /** Takes the memory from the device, as this strategy does it. Once. */
   release(): void;
 }
 
@@ -37,6 +38,7 @@ export interface Strategy {
   readonly summary: string;
   /** Called once, before the first request; what it maps stays. The calls that it takes, and how much it maps. */
   prepare?(dma: Dma, touched: TouchedPages): { readonly calls: number; readonly bytes: number };
+  /** Maps one request. @throws DmaError as the calls that it makes; nothing stays mapped then */
   map(dma: Dma, load: ReplayRequest): MappedLoad;
 }
 

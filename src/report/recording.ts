@@ -4,6 +4,7 @@
  * Idea: one pass over the trace; the analysis shows every mapping once, and it is copied into columns that grow.
  * Not for: events, which are handed on one by one (`visit`) and not kept.
  */
+
 import {
   type CheckResult,
   checkTrace,
@@ -15,6 +16,7 @@ import {
   Requests,
   type Selection,
 } from "../analysis/index.ts";
+import { DIRECTIONS } from "../base/index.ts";
 import type { Trace } from "../trace/index.ts";
 
 export { KINDS, NO_DEVICE, REACHED };
@@ -23,8 +25,8 @@ export { KINDS, NO_DEVICE, REACHED };
 export type Mappings = RequestColumns;
 
 /** What the events call the directions, by the kernel's number. */
-const DIRECTIONS: readonly string[] = ["bidirectional", "to-device", "from-device", "none"];
-export const directionWord = (direction: number): string | undefined => DIRECTIONS[direction];
+const WORDS: readonly string[] = [...DIRECTIONS, "none"];
+export const directionWord = (direction: number): string | undefined => WORDS[direction];
 
 /** A trace that was read whole. */
 export interface Recording {

@@ -1,6 +1,6 @@
 /**
- * A scenario: what random runs of one kind are, behind one face, so that running seeds, cutting failures short and telling
- * their stories is the same work for all.
+ * A scenario: one kind of random run, as an interface, so that running seeds, cutting failures down and describing them in
+ * words is one code for all.
  */
 
 import type { Observer } from "../base/index.ts";
@@ -38,9 +38,13 @@ export interface RunResult {
 
 /** Parts that a test may replace by defective ones. A scenario that has no such part leaves it out. */
 export interface PlantedParts {
+  /** Stands in for the IOMMU. */
   readonly unit?: (unit: TranslationUnit) => TranslationUnit;
+  /** Stands in for the domain that devices share. */
   readonly domain?: (domain: DmaDomain) => DmaDomain;
+  /** Stands in for the bounce pool. */
   readonly pool?: (pool: BouncePool) => BouncePool;
+  /** Stands in for what the DMA API knows of the machine. */
   readonly machine?: (machine: DmaMachine) => DmaMachine;
   /** Changes hardware, firmware or hosts of a machine with trusted devices, before it begins. */
   readonly trust?: (world: { readonly tee: TeeMachine }) => void;
@@ -58,9 +62,13 @@ export interface RunOptions {
 export interface Scenario<Config = unknown, Step = unknown> {
   readonly name: string;
   readonly summary: string;
+  /** The machine and the steps that `seed` stands for; always the same. */
   plan(seed: number): SimulationPlan<Config, Step>;
+  /** Runs a plan, or any part of one, and checks every promise. Rejects only for a defect of the scenario itself. */
   run(plan: SimulationPlan<Config, Step>, options?: RunOptions): Promise<RunResult>;
+  /** The machine, in one line for people. */
   machineInWords(config: Config): string;
+  /** A step, in one line for people. */
   stepInWords(step: Step): string;
 }
 

@@ -39,7 +39,7 @@ export interface BounceGrowth {
   readonly pages: PageAllocator;
   /** Runs `work` later, outside of the mapping: the pool is added there. */
   readonly later: (work: () => void) => void;
-  /** Slots of an added pool. Default {@link BOUNCE_POOL_SLOTS}. */
+  /** Slots of an added pool. Default 32768 (64 MiB). */
   readonly slots?: number;
   /** Last page that devices reach. Default: any. */
   readonly lastPage?: number;
@@ -57,7 +57,9 @@ export interface BouncePoolOptions {
   readonly areas?: number;
   /** Which area is searched first. Default: the first. */
   readonly currentCpu?: () => number;
+  /** Counted into, if given: `bouncedBytes`. */
   readonly counters?: Counters;
+  /** Told of slots taken and freed, and of each copy. */
   readonly observer?: Observer;
   /** Default: a full pool stays full. */
   readonly grow?: BounceGrowth;

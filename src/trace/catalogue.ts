@@ -7,6 +7,7 @@
  * number, a device is text): what a file calls `dma_map_phys` and describes otherwise is another event.
  * Specified by: the tracepoints of Linux 5.4 to 7.2 and the probe events that `dmalink record` sets up.
  */
+import { DIRECTIONS, KERNEL_ATTRIBUTES, kernelDirection } from "../base/index.ts";
 import type { EventType, FieldKind } from "./events.ts";
 
 /** What happened. */
@@ -187,23 +188,9 @@ export function known(type: EventType): KnownEvent | undefined {
 export const isStrange = (type: EventType): boolean => meaningOf(type) !== undefined && known(type) === undefined;
 
 /** Names of the transfer directions by the kernel's number; 3 is an invalid mapping direction. */
-export const DIRECTION_NAMES: readonly string[] = ["BIDIRECTIONAL", "TO_DEVICE", "FROM_DEVICE", "NONE"];
+export const DIRECTION_NAMES: readonly string[] = [...DIRECTIONS.map(kernelDirection), "NONE"];
 
-/** Names of DMA attributes by bit number, as the kernel's events print them. */
-export const ATTRIBUTE_BITS: Readonly<Record<string, number>> = {
-  WEAK_ORDERING: 1,
-  WRITE_COMBINE: 2,
-  NO_KERNEL_MAPPING: 4,
-  SKIP_CPU_SYNC: 5,
-  FORCE_CONTIGUOUS: 6,
-  ALLOC_SINGLE_PAGES: 7,
-  NO_WARN: 8,
-  PRIVILEGED: 9,
-  MMIO: 10,
-  DEBUGGING_IGNORE_CACHELINES: 11,
-  /** What the events print for bit 11. */
-  CACHELINES_OVERLAP: 11,
-  REQUIRE_COHERENT: 12,
-  CC_SHARED: 13,
-  ALLOC_CC_SHARED: 14,
-};
+/** Numbers of the bits of the DMA attributes, by the names that the kernel's events print, older ones too. */
+export const ATTRIBUTE_BITS: Readonly<Record<string, number>> = Object.fromEntries(
+  KERNEL_ATTRIBUTES.flatMap(({ bit, printed }) => printed.map((name) => [name, bit])),
+);

@@ -26,6 +26,10 @@ export type TraceInput = FileInput | StreamInput;
 
 /** What reads a file at any place: a `FileHandle` of `node:fs/promises` does, and others can. */
 export interface ReadableAt {
+  /**
+   * Reads up to `length` bytes at byte `position` of the file into `buffer` from `offset` on; how many. 0: end of the
+   * file.
+   */
   read(buffer: Uint8Array, offset: number, length: number, position: number): Promise<{ readonly bytesRead: number }>;
 }
 

@@ -6,6 +6,7 @@
  * by their names, so one more does no harm.
  * Specified by: the event formats of Linux 7.2 (include/trace/events/dma.h, iommu.h, swiotlb.h).
  */
+import { KERNEL_ATTRIBUTES } from "../base/index.ts";
 import { DIRECTION_NAMES } from "./catalogue.ts";
 import type { EventValues } from "./write-dat.ts";
 
@@ -25,21 +26,9 @@ const list = (value: unknown): string =>
   `{${((value as readonly number[]) ?? []).map((one) => `0x${hex(one)}`).join(",")}}`;
 const direction = (value: unknown): string => DIRECTION_NAMES[Number(value)] ?? "NONE";
 
-const ATTRIBUTES: readonly (readonly [number, string])[] = [
-  [4, "NO_KERNEL_MAPPING"],
-  [5, "SKIP_CPU_SYNC"],
-  [6, "FORCE_CONTIGUOUS"],
-  [7, "ALLOC_SINGLE_PAGES"],
-  [8, "NO_WARN"],
-  [9, "PRIVILEGED"],
-  [10, "MMIO"],
-  [11, "CACHELINES_OVERLAP"],
-  [12, "REQUIRE_COHERENT"],
-  [13, "CC_SHARED"],
-];
 const attributes = (value: unknown): string =>
-  ATTRIBUTES.filter(([bit]) => (Number(value) & (1 << bit)) !== 0)
-    .map(([, name]) => name)
+  KERNEL_ATTRIBUTES.filter(({ bit }) => (Number(value) & (1 << bit)) !== 0)
+    .map(({ printed }) => printed[0])
     .join("|");
 
 const start = (v: EventValues): string => `${v["device"]} dir=${direction(v["dir"])}`;

@@ -7,7 +7,7 @@
  * real kernel. Everything is kept in memory until it is written.
  * Not for: counting (see Counters), or for machines with real kernels (`dmalink record`).
  */
-import type { Direction, DmaEvent, Observer, TwoStepEvent } from "../base/index.ts";
+import { type DmaEvent, directionNumber, type Observer, type TwoStepEvent } from "../base/index.ts";
 import { formatOf, RECORDED_EVENTS, type RecordedEvent } from "./recorded-events.ts";
 import { DatWriter, type EventValues } from "./write-dat.ts";
 
@@ -28,7 +28,6 @@ interface Entry {
 }
 
 const EVENTS = new Map(RECORDED_EVENTS.map((event) => [event.name, event]));
-const DIRECTIONS: Readonly<Record<Direction, number>> = { bidirectional: 0, "to-device": 1, "from-device": 2 };
 const ALL_ONES = 0xffff_ffff_ffff_ffffn;
 /** Where x86-64 kernels have all memory: their own addresses of it begin here. */
 const DIRECT_MAP = 0xffff_8880_0000_0000n;
@@ -101,7 +100,8 @@ export class TraceRecorder implements Observer {
   dmaCalled(event: DmaEvent): void {
     const { name, device } = event;
     const caller = this.#callSite?.() ?? "";
-    const dir = DIRECTIONS[event.direction] ?? 3;
+    const number = directionNumber(event.direction);
+    const dir = number < 0 ? 3 : number; // what is none prints as NONE
     const common = { device, dir, attrs: event.attributes, caller };
     const size = event.length ?? 0;
     const address = event.address ?? (name === "dma_map_phys" ? ALL_ONES : 0);
@@ -153,7 +153,7 @@ export class TraceRecorder implements Observer {
       offset: event.offset ?? 0,
       size: name === "dma_iova_try_alloc" ? event.reserved : (event.length ?? 0),
       mapped_len: event.length ?? 0,
-      dir: event.direction === undefined ? 0 : DIRECTIONS[event.direction],
+      dir: event.direction === undefined ? 0 : directionNumber(event.direction),
       attrs: event.attributes ?? 0,
       ret: event.ok ? 1 : 0,
       caller: this.#callSite?.() ?? "",

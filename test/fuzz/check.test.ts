@@ -1,6 +1,6 @@
 /**
  * A trace may say anything: events dropped, doubled, moved to another CPU, with wrong digits and sizes of exabytes. `check`
- * must answer, soon, and account for every mapping that it saw begin. DMALINK_FUZZ=20000 for the long run.
+ * must answer, soon, and account for every mapping that it saw begin.
  */
 import { readFileSync } from "node:fs";
 import { gunzipSync } from "node:zlib";
@@ -8,6 +8,7 @@ import { expect, test } from "vitest";
 import { checkTrace } from "../../src/analysis/index.ts";
 import { Random } from "../../src/base/index.ts";
 import { openTrace } from "../../src/trace/index.ts";
+import { many } from "../effort.ts";
 
 const names = ["strict-sw1m-probes", "strict-net", "strict-mix7030", "swiotlb-net", "pt-mix7030", "iommufd-vfio"];
 const traces = names.map((name) => {
@@ -33,7 +34,7 @@ const DAMAGES: readonly ((line: string, random: Random) => string[])[] = [
   (line, random) => [`CPU:${random.below(4)} [LOST ${random.below(99)} EVENTS]`, line],
 ];
 
-const seeds = Math.ceil(Number(process.env.DMALINK_FUZZ ?? 300) / 6);
+const seeds = many(50);
 
 test(`${seeds} damaged traces are judged without a crash or a long wait, every mapping shown once`, {
   timeout: seeds * 5000,

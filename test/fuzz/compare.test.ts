@@ -1,6 +1,6 @@
 /**
  * A trace may say anything: lines dropped, doubled, with wrong digits, sizes of exabytes, addresses that no memory has.
- * `compare` must answer, soon, and never with a wrong byte of its own making; as NVMe commands too. DMALINK_FUZZ=20000 for the long run.
+ * `compare` must answer, soon, and never with a wrong byte of its own making; as NVMe commands too.
  */
 import { readFileSync } from "node:fs";
 import { gunzipSync } from "node:zlib";
@@ -9,6 +9,7 @@ import { readRequests } from "../../src/analysis/index.ts";
 import { Random } from "../../src/base/index.ts";
 import { compare, replayAsNvme } from "../../src/replay/index.ts";
 import { openTrace } from "../../src/trace/index.ts";
+import { many } from "../effort.ts";
 
 const whole = new URL("../golden/traces/strict-mix7030.report.txt.gz", import.meta.url);
 const lines = gunzipSync(readFileSync(whole)).toString().split("\n").slice(0, 1000);
@@ -24,7 +25,7 @@ const DAMAGES: readonly ((line: string, random: Random) => string[])[] = [
   (line, random) => [line.replace(/iova=0x\S+/, `iova=0x${random.bits().toString(16)}`)],
 ];
 
-const seeds = Math.ceil(Number(process.env.DMALINK_FUZZ ?? 300) / 10);
+const seeds = many(10);
 
 test(`${seeds} damaged traces are replayed without a wrong byte, a crash, or a long wait`, {
   timeout: seeds * 5000,

@@ -1,6 +1,5 @@
 /**
  * A trace may say anything: whatever it says, an export is a file that its readers read, and a page without a foreign word.
- * DMALINK_FUZZ=20000 for the long run.
  */
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -14,6 +13,7 @@ import { UndoOnExit } from "../../src/apps/cli/files/undo-on-exit.ts";
 import { Random } from "../../src/base/index.ts";
 import { reportPage, writePerfetto } from "../../src/report/index.ts";
 import { openTrace } from "../../src/trace/index.ts";
+import { many } from "../effort.ts";
 import { TraceProcessor } from "../models/trace-processor.ts";
 
 const whole = new URL("../golden/traces/strict-sw1m-probes.report.txt.gz", import.meta.url);
@@ -32,7 +32,7 @@ const DAMAGES: readonly ((line: string, random: Random) => string[])[] = [
   (line) => [line.replace(/dev="[^"]*"/, 'dev="<script>&\\"x"')],
 ];
 
-const seeds = Math.ceil(Number(process.env.DMALINK_FUZZ ?? 300) / 30);
+const seeds = many(10);
 
 test(`${seeds} damaged traces are exported to files that can be read`, { timeout: seeds * 10_000 }, async () => {
   const folder = mkdtempSync(join(tmpdir(), "dmalink-fuzz-"));

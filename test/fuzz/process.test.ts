@@ -1,9 +1,10 @@
 /** Processes of the simulated machine under random histories: counts, permissions, and nothing left at the end. */
 import { describe, expect, test } from "vitest";
+import { many } from "../effort.ts";
 import { ProcessHistory } from "./process.ts";
 
 /** Histories, and steps of each. More by hand. */
-const SEEDS = Number(process.env["DMALINK_PROCESS_SEEDS"] ?? 12);
+const SEEDS = many(12);
 const STEPS = 150;
 
 const run = (seed: number, options = {}): string => {

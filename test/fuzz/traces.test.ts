@@ -1,6 +1,6 @@
 /**
  * Damaged traces: whatever happens to the bytes, a reader answers with events or with one DmaError, in bounded time and
- * memory. `DMALINK_FUZZ=20000` for the long run; a failure prints the seed and the number of the mutation.
+ * memory. A failure prints the seed and the number of the mutation.
  */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -8,8 +8,9 @@ import { deflateSync, gunzipSync } from "node:zlib";
 import { describe, expect, test } from "vitest";
 import { DmaError, Random } from "../../src/base/index.ts";
 import { type FileInput, openTrace } from "../../src/trace/index.ts";
+import { many } from "../effort.ts";
 
-const ROUNDS = Number(process.env.DMALINK_FUZZ ?? 200);
+const ROUNDS = many(200);
 const SEED = 0x5eed;
 const FOLDER = join(import.meta.dirname, "../golden/traces");
 const golden = (name: string): Uint8Array => new Uint8Array(gunzipSync(readFileSync(join(FOLDER, name))));

@@ -13,8 +13,12 @@ const FOLDERS = [
   ["invalidation", "invalidation commands of VT-d, AMD and Arm", 3],
   ["dma-api", "permissions, the DMA layer, and the running kernel's DMA API", 92],
   ["nvme", "NVMe requests to PRPs and SGLs", 1],
-  ["hmm", "processes, HMM and its DMA map", 15],
+  ["dmabuf", "shared buffers: heaps, user memory, VFIO, peers, importers", 14],
+  ["hmm", "processes, HMM and its DMA map", 13],
+  ["umem", "user memory of RDMA devices, and its page sizes", 8],
   ["tsm", "security managers of PCI devices", 1],
+  ["iommufd", "iommufd: /dev/iommu, by its bytes", 23],
+  ["type1", "VFIO: containers, groups, device files", 8],
   ["vfio-mig", "VFIO migration: states, streams, feature calls, logs of writes", 6],
 ] as const;
 

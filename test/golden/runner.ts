@@ -37,21 +37,21 @@ const JUDGES: Readonly<Record<string, Judging>> = {
   // NVMe requests to PRPs and SGLs
   "nvme-data-pointer": () => import("./nvme-data-pointer.ts"),
   // page sizes of RDMA memory regions
-  "best-page-size": "RDMA memory-region page sizes",
+  "best-page-size": () => import("./best-page-size.ts"),
   // dma-buf: heaps, exporters, importers
-  dmabuf: "dma-buf exporters and importers",
+  dmabuf: () => import("./dmabuf.ts"),
   // process memory and the devices that mirror it
   hmm: () => import("./hmm.ts"),
   // DMA mapping of HMM ranges
   "hmm-dma": () => import("./hmm-dma.ts"),
   // /dev/iommu
-  iommufd: "iommufd objects and calls",
+  iommufd: () => import("./iommufd.ts"),
   // the PCI security manager
   tsm: () => import("./tsm.ts"),
   // VFIO type 1 containers
-  type1: "VFIO type 1 containers",
+  type1: () => import("./iommufd.ts"),
   // user memory of RDMA devices
-  umem: "RDMA user memory",
+  umem: () => import("./umem.ts"),
   // VFIO migration
   "vfio-mig": () => import("./vfio-mig.ts"),
 };

@@ -1,14 +1,11 @@
-/**
- * From a request to a data pointer, judged by the controller's own reading of it.
- *
- * The long run, by hand: `DMALINK_NVME=100000 npx vitest run test/nvme/data-pointer.test.ts`.
- */
+/** From a request to a data pointer, judged by the controller's own reading of it. */
 import { describe, expect, test } from "vitest";
 import { hex, KiB, MiB, PAGE_SIZE, Random } from "../../src/base/index.ts";
 import { DmaIterator } from "../../src/consumers/block/index.ts";
 import { CommandMapping, LARGE_BLOCK, type MapperOptions, SMALL_BLOCK } from "../../src/consumers/nvme/index.ts";
 import { DataRuns, readSgl } from "../../src/hosts/simulated/devices/nvme/data.ts";
 import { COMMAND, get64, NVME_STATUS, POINTERS, SGL_TYPE } from "../../src/layouts/nvme/index.ts";
+import { many } from "../effort.ts";
 import {
   A,
   Bench,
@@ -227,7 +224,7 @@ describe("metadata", () => {
 });
 
 describe("any request", () => {
-  const cases = Number(process.env.DMALINK_NVME ?? 1500);
+  const cases = many(1500);
 
   /** A request that the queue would have built: for PRPs without gaps inside pages. */
   function randomRequest(random: Random, prpOnly: boolean, most: number): Run[] {

@@ -3,11 +3,12 @@ import { describe, expect, test } from "vitest";
 import { DmaError, KiB, MiB, PAGE_SIZE, Random } from "../../src/base/index.ts";
 import { randomFaults } from "../../src/hosts/simulated/index.ts";
 import { IO } from "../../src/layouts/nvme/index.ts";
+import { many } from "../effort.ts";
 import { MODES, TestMachine } from "./machine.ts";
 import { expectNothingLeft, IDLE, pattern } from "./stand.ts";
 
-/** One seed each; more by hand: `DMALINK_NVME=20000 npx vitest run test/nvme`. */
-const SEEDS = Array.from({ length: Math.max(1, Number(process.env.DMALINK_NVME ?? 0) / 1000) }, (_, i) => i + 1);
+/** One seed each by default. */
+const SEEDS = Array.from({ length: many(1) }, (_, i) => i + 1);
 
 for (const mode of MODES)
   describe(`a disk, ${mode}`, () => {

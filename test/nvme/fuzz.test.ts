@@ -16,9 +16,10 @@ import {
   viewOf,
   write64,
 } from "../../src/layouts/nvme/index.ts";
+import { many } from "../effort.ts";
 import { TestMachine } from "./machine.ts";
 
-const RUNS = Number(process.env.DMALINK_NVME ?? 3000) / 10;
+const RUNS = many(300);
 
 describe("a controller", () => {
   test("takes any registers, doorbells and commands, and works after a reset", () => {

@@ -10,6 +10,7 @@ import type { DmaDomain } from "../../src/iommu/index.ts";
 import type { TranslationUnit } from "../../src/platform/index.ts";
 import { FAULTS, mapping, nvme, type PlantedParts, shortestStory } from "../../src/simulation/index.ts";
 import type { BouncePool } from "../../src/swiotlb/index.ts";
+import { many } from "../effort.ts";
 
 /** A part with some of its methods replaced; everything else is the part's own. */
 function altered<T extends object>(part: T, methods: (part: T) => Partial<T>): T {
@@ -23,7 +24,7 @@ function altered<T extends object>(part: T, methods: (part: T) => Partial<T>): T
   });
 }
 
-const seeds = Number(process.env["DMALINK_SIM_SEEDS"] ?? 120);
+const seeds = many(60);
 
 describe("whole machines from seeds", () => {
   test(`seeds 1..${seeds} keep every promise`, { timeout: 120_000 }, async () => {

@@ -7,8 +7,9 @@ import { Contract, type TeeDevice } from "../../src/consumers/tee/index.ts";
 import { ConfidentialMemory } from "../../src/dma/index.ts";
 import { GuestInterface, type SecureFunction, sha256, type TeeMachine } from "../../src/hosts/simulated/tee/index.ts";
 import { type PlantedParts, shortestStory, tee } from "../../src/simulation/index.ts";
+import { many } from "../effort.ts";
 
-const seeds = Number(process.env["DMALINK_SIM_SEEDS"] ?? 60);
+const seeds = many(25);
 
 describe("trusted devices from seeds", () => {
   test(`seeds 1..${seeds} keep every promise`, { timeout: 180_000 }, async () => {

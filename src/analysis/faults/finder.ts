@@ -1,8 +1,9 @@
 /**
- * One pass over mappings with one question in mind: keeps what bears on it.
+ * Finds the mappings that may explain one fault, in one pass over all that a recording knows.
  *
- * Idea: `look` decides by numbers alone, so that the many mappings that have nothing to do with the question cost a few comparisons; only
- * what is kept is made into an object. An IOMMU knows pages, so a mapping holds all of the pages that it touches.
+ * Idea: `look` compares numbers alone, so that the many mappings that have nothing to do with the fault cost a few
+ * comparisons; only what is kept becomes an object. An IOMMU knows pages, so a mapping holds all of the pages that it
+ * touches.
  */
 import { PAGE_SIZE } from "../../base/index.ts";
 import { NO_DEVICE } from "../lifetimes/table.ts";

@@ -1,9 +1,9 @@
 /**
  * From a fault and what is known of its address to what may have caused it, the best explanation first.
  *
- * Idea: each explanation that the recording allows gets a weight: how specific the coincidence would be if it were not the cause. What the
- * kernel printed of the tables (an absent page, a page of the wrong kind) decides between explanations where it is there; how long ago
- * something ended decides where it is not.
+ * Idea: each explanation that the recording allows gets a weight: the less likely it is to fit by mere chance, the higher.
+ * What the kernel printed of the tables (an absent page, a page of the wrong kind) decides between explanations where it is
+ * there; how long ago something ended decides where it is not.
  * Promises: pure; the same fault and survey give the same answer; `unexplained` is an answer.
  * Not for: words (sentences.ts), nor for counting (stretches.ts).
  */

@@ -1,5 +1,5 @@
 /**
- * A kernel log beside a trace: the same machine told twice, by two clocks.
+ * A kernel log beside a trace: two records of one machine, with two clocks.
  *
  * Idea: the log is read first, to facts and to an index of its lines. While the trace is read, lines that are in both tell by how much the
  * clocks differ, and faults that the trace has itself are not counted again. What is left is told at the trace's time, or, where

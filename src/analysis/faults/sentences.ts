@@ -1,7 +1,7 @@
 /**
  * The words for what explains a fault: one sentence for the cause, one for what to do or to record next.
  *
- * Idea: one function a cause, with the numbers in it. Times are told as differences from the fault, which is how one thinks of them.
+ * Idea: one function a cause, with the numbers in it. Times are given as differences from the fault.
  * Not for: the fault itself (findings/device-fault.ts).
  */
 import type { Access } from "../../trace/index.ts";

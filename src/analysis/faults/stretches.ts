@@ -1,9 +1,9 @@
 /**
- * Stretches: faults of one device that lie side by side and have the same cause are one thing to tell.
+ * Stretches: faults of one device at neighbouring addresses with the same cause, which are reported as one.
  *
- * Idea: a device that goes astray faults thousands of times, page after page; the first fault is looked at in full, the others are added to
- * the stretch that they continue. One fault may be told by several sources (the trace event, the kernel's line): each is counted by
- * itself, and the largest count is the number of faults.
+ * Idea: a device with a wrong address faults thousands of times, page after page; the first fault is looked at in full, the
+ * others are added to the stretch that they continue. One fault may be told by several sources (the trace event, the
+ * kernel's line): each is counted by itself, and the largest count is the number of faults.
  * Promises: memory is bounded: past {@link MOST_STRETCHES} stretches, what begins a new one is counted for its device only.
  */
 import type { Access } from "../../trace/index.ts";

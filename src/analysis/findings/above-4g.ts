@@ -1,4 +1,4 @@
-/** Device addresses above 4 GiB: the search below had failed. */
+/** Device addresses above 4 GiB: the allocator had found no room below. */
 import { TRANSLATED } from "../lifetimes/table.ts";
 import type { Evidence } from "./finding.ts";
 import type { Rule } from "./rule.ts";

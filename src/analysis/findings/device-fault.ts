@@ -1,4 +1,4 @@
-/** A device asked for an address that the IOMMU refused: whose it was. */
+/** A device used an address that the IOMMU refused: which mapping, past or present, explains it. */
 import { type IommuFault, type KernelFact, requesterName } from "../../trace/index.ts";
 import { explain } from "../faults/judge.ts";
 import type { Cause, Hypothesis } from "../faults/relation.ts";

@@ -1,4 +1,4 @@
-/** A mapping that ends a second time, with no beginning between. */
+/** A mapping that is unmapped twice, without having been mapped anew in between. */
 import { ONE_SHOT, TWO_STEP } from "../lifetimes/table.ts";
 import type { Rule } from "./rule.ts";
 import { address, size, time } from "./words.ts";

@@ -1,4 +1,4 @@
-/** All-ones where an address should be. */
+/** A call with the address of all ones, by which a failed map is told. */
 import type { Rule } from "./rule.ts";
 import { size } from "./words.ts";
 

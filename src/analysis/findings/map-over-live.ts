@@ -1,4 +1,4 @@
-/** One address of one device with two owners at once. */
+/** A mapping at an address of the device that another live mapping has. */
 import type { Rule } from "./rule.ts";
 import { address, noun, size, time } from "./words.ts";
 

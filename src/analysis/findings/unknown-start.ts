@@ -1,4 +1,4 @@
-/** Ends of mappings that began before the recording: neither right nor wrong. */
+/** Unmaps of mappings that began before the recording: whether they are right cannot be known. */
 import type { Evidence } from "./finding.ts";
 import type { Rule } from "./rule.ts";
 import { plural } from "./words.ts";

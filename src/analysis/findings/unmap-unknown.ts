@@ -1,4 +1,4 @@
-/** An end at an address where nothing begins. */
+/** An unmap at an address where nothing was mapped. */
 import { TWO_STEP } from "../lifetimes/table.ts";
 import type { Confidence, Evidence } from "./finding.ts";
 import type { Rule } from "./rule.ts";

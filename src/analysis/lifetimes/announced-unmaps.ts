@@ -2,8 +2,9 @@
  * What events said that is going to be unmapped: `dma_free`, `dma_unmap_sg`, `dma_iova_unlink` and `dma_iova_destroy` come before their
  * `iommu:unmap`.
  *
- * Idea: runs of pages by CPU. An unmap that lies in one is its, whole or in part; first those of its own CPU are asked, since a task
- * seldom goes to another in between. What is never unmapped is forgotten in time.
+ * Idea: the announced runs of pages, by CPU. An `iommu:unmap` inside a run belongs to its announcement; runs of the event's
+ * own CPU are searched first, since a task seldom changes its CPU in between. Announcements that no unmap follows are
+ * dropped after a while.
  */
 
 /** A run of pages that an event announced the unmap of: of what device, whether it was seen to be mapped, and how much is left. */

@@ -1,8 +1,8 @@
 /**
  * Which rows of a table have a key: chains over a hash, newest first.
  *
- * Idea: the index knows rows and hashes, the table knows keys: whoever walks a chain compares. A chain is linked both ways, so that
- * taking a row out costs the same wherever it stands, however many share its key.
+ * Idea: the index holds row numbers by hash, the table holds the keys: who walks a chain compares the keys. A chain is
+ * linked both ways, so that taking a row out costs the same wherever it stands, however many share its key.
  * Not for: keys themselves, or which rows are free (columns.ts).
  */
 import { FIRST_ROWS, widened } from "./columns.ts";

@@ -1,8 +1,10 @@
 /**
- * From the columns of a trace to the life of mappings: each event that means something goes to who follows its kind.
+ * From the columns of a trace to the life of mappings: passes each event of a known meaning to the module that follows its
+ * kind.
  *
  * Idea: what an event means, and in which field it says what, is worked out once per event type; then every event is a few
- * reads from the batch's words. An event that lost-event marks surround is followed too: the ledger knows what to doubt.
+ * reads from the batch's words. Events beside lost-event marks are followed too; the ledger notes which conclusions such a
+ * loss makes doubtful.
  */
 import { PAGE_SIZE } from "../../base/index.ts";
 import { type EventBatch, known, type Trace } from "../../trace/index.ts";

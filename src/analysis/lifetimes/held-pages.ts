@@ -1,8 +1,9 @@
 /**
  * The pages that live mappings hold of their devices' address spaces.
  *
- * Idea: a set of pages by device says whether a mapping begins where another one is; the table says which. A mapping holds one run of
- * pages, a list whose entries lie apart several. Runs are whole granules: what the IOMMU maps at least.
+ * Idea: a set of pages by device tells whether a new mapping lies where another is live; the table of lifetimes tells which
+ * one that is. A mapping holds one run of pages, a list whose entries lie apart several. Runs are whole granules: what the
+ * IOMMU maps at least.
  */
 import { PAGE_SIZE } from "../../base/index.ts";
 import { PageSet } from "./page-set.ts";

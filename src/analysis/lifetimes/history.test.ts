@@ -36,7 +36,7 @@ test("forgets what ended long ago when it is full, and never what ended last", (
   const many = HISTORY_LIMIT * 3;
   for (let i = 1; i <= many; i++) {
     history.ended(0, i * 4096, i, undefined, place(i));
-    expect(history.lengthOf(history.find(0, i * 4096))).toBe(i);
+    if (history.lengthOf(history.find(0, i * 4096)) !== i) expect.fail(`the end just told of ${i} is not found`);
   }
   let [kept, late] = [0, 0];
   for (let i = 1; i <= many; i++) {

@@ -1,8 +1,9 @@
-/** What is counted of mappings, and who may see each of them: the two faces of the ledger to whoever reports. */
+/** What the ledger counts of mappings, and the interface by which each mapping is shown to a report. */
 import type { LifetimeTable } from "./table.ts";
 
 /** Sees every lifetime once: when it ends, or at the end of the trace. Rows are reused: copy what is kept. */
 export interface LifetimeSink {
+  /** `row` of `table` is complete: ended, or live at the end of the trace. The row is valid until the call returns. */
   lifetime(table: LifetimeTable, row: number): void;
 }
 

@@ -1,4 +1,4 @@
-/** The event at hand: when, where and who. One object, filled anew for each event. */
+/** The event that is being followed: its time, CPU and task. One object, filled anew for each event. */
 import type { Place } from "./history.ts";
 
 /** The event at hand, filled by the reader of events. */

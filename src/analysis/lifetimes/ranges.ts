@@ -181,13 +181,13 @@ export class Ranges {
     if (pages <= MOST_PAGES) this.#islands.add(row, Math.floor(link.from / PAGE_SIZE), pages);
   }
 
-  /** The piece of memory of a link, in place of the one that was linked there before. */
+  /** The segment of a link takes the place of the one that was linked there before. */
   #addPiece(row: number, { from, phys, length }: PendingLink): void {
     const { table } = this.#ledger;
     const { pieces } = table;
     const last = table.lastSegment[row]!;
     if (last >= 0 && from < pieces.iova[last]! + pieces.length[last]!) {
-      // Not in order, or again: from now on its pieces are found by their addresses.
+      // Linked out of order, or again: from now on its segments are found by their addresses.
       if ((table.flags[row]! & PIECES_ENTERED) === 0) {
         table.flags[row] = table.flags[row]! | PIECES_ENTERED;
         for (let at = table.firstSegment[row]!; at >= 0; at = pieces.next[at]!) pieces.enter(at, row);

@@ -1,8 +1,8 @@
 /**
- * The pieces of memory of live mappings: where each lies for the device, where in memory, and how long it is.
+ * The segments of live mappings: for each its device address, its address in memory, and its length.
  *
- * Idea: columns, and a chain of them per mapping in the order in which they were mapped. A mapping of one piece has none here: its row
- * says it all. Memory follows what is live.
+ * Idea: columns, and for each mapping a chain of its segments in the order in which they were mapped. A mapping of one segment has none
+ * here: its row in the table of lifetimes says the same. Memory grows with what is live, not with the trace.
  */
 import { ChainedIndex, hashOf } from "./chained-index.ts";
 import { FIRST_ROWS, RowNumbers, widened } from "./columns.ts";
@@ -22,7 +22,7 @@ export class Segments {
   /** The mapping, where it is in the index. */
   #owner: Float64Array = new Float64Array(FIRST_ROWS).fill(-1);
   readonly #numbers = new RowNumbers();
-  /** By owner and device address: only for mappings whose pieces come and go. */
+  /** By owner and device address: only for mappings whose segments are unmapped one by one. */
   readonly #index = new ChainedIndex();
 
   add(iova: number, phys: number, length: number): number {
@@ -55,7 +55,7 @@ export class Segments {
     this.#index.add(at, this.#hash(at));
   }
 
-  /** The piece of `owner` that was entered and begins at `iova`; -1: none. */
+  /** The segment of `owner` that was entered and begins at `iova`; -1: none. */
   find(owner: number, iova: number): number {
     let at = this.#index.first(hashOf(iova, owner));
     while (at >= 0 && (this.iova[at] !== iova || this.#owner[at] !== owner)) at = this.#index.next(at);

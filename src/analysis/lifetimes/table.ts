@@ -25,7 +25,7 @@ export const UNATTRIBUTED = 4;
 
 /** How the device's address leads to memory, by the number in {@link LifetimeTable.reached}. */
 export const REACHED = ["direct", "translated", "remapped"] as const;
-/** The address is the memory's: nothing needs to be given back. */
+/** The device's address is the physical address of the memory: nothing needs to be given back. */
 export const DIRECT = 0;
 /** `iommu:map` events were seen for it. */
 export const TRANSLATED = 1;
@@ -49,7 +49,7 @@ export const FROM_BEFORE = 4;
 export const APART = 8;
 /** It ended, and the call that ended it is not in the recording. */
 export const END_NOT_RECORDED = 16;
-/** Its pieces are found by their addresses: some were mapped again, or in no order. */
+/** Its segments are found by their addresses: some were mapped again, or in no order. */
 export const PIECES_ENTERED = 32;
 /** Its pages are gone, unless they were another mapping's: the unmap fits several. */
 export const CONTESTED = 64;
@@ -64,18 +64,21 @@ export class LifetimeTable {
   device: Uint16Array = new Uint16Array(FIRST_ROWS);
   /** The kernel's number: 0 both, 1 to device, 2 from device, 3 none; {@link NO_DIRECTION} where no event says. */
   direction: Uint8Array = new Uint8Array(FIRST_ROWS);
-  /** {@link DIRECT}, {@link TRANSLATED} or {@link REMAPPED}. */
+  /** Index into {@link REACHED}. */
   reached: Uint8Array = new Uint8Array(FIRST_ROWS);
   flags: Uint8Array = new Uint8Array(FIRST_ROWS);
   /** DMA address, bytes; of a list that of its first entry. */
   iova: Float64Array = new Float64Array(FIRST_ROWS);
-  /** Bytes mapped: the sum of its pieces. */
+  /** Bytes mapped: the sum of its segments. */
   length: Float64Array = new Float64Array(FIRST_ROWS);
   /** Bytes of address space held; two-step: as reserved. */
   reserved: Float64Array = new Float64Array(FIRST_ROWS);
   /** First byte of memory; -1: unknown. */
   phys: Float64Array = new Float64Array(FIRST_ROWS);
-  /** First page of 4 KiB of the address space held, and how many; 0 pages where nothing is held. {@link APART}: of its first part. */
+  /**
+   * First page of 4 KiB of the address space held, and how many; 0 pages where nothing is held. Of a list whose entries lie apart
+   * (flag `APART`) those of its first entry.
+   */
   page: Float64Array = new Float64Array(FIRST_ROWS);
   pages: Float64Array = new Float64Array(FIRST_ROWS);
   /** Nanoseconds since the trace's time base; -1: before the recording. */
@@ -90,11 +93,11 @@ export class LifetimeTable {
   type: Uint16Array = new Uint16Array(FIRST_ROWS);
   /** Index into the call sites that were seen; 0: none. */
   site: Uint32Array = new Uint32Array(FIRST_ROWS);
-  /** Pieces of memory: 1, of a list or range as many as it has. Those that an event did not show are counted too. */
+  /** Its segments: 1, of a list or range as many as it has. Those that an event did not show are counted too. */
   segments: Uint32Array = new Uint32Array(FIRST_ROWS);
   /** Lists: entries that the driver gave, as the event says. */
   entries: Uint32Array = new Uint32Array(FIRST_ROWS);
-  /** Pieces in {@link pieces}; {@link NO_SEGMENT}: the row itself is the one piece, or there is none. */
+  /** The first and last of its segments in {@link pieces}; -1: the row itself is the one segment, or there is none. */
   firstSegment: Int32Array = new Int32Array(FIRST_ROWS);
   lastSegment: Int32Array = new Int32Array(FIRST_ROWS);
   /** Remapped: how often its address was mapped again while it was live. */
@@ -112,7 +115,7 @@ export class LifetimeTable {
 
   /** Names, by index. */
   readonly devices: string[] = [];
-  /** The pieces of mappings that have more than one. */
+  /** The segments of mappings that have more than one. */
   readonly pieces: Segments = new Segments();
   readonly #numbers = new RowNumbers();
   readonly #byPlace = new ChainedIndex();
@@ -136,11 +139,12 @@ export class LifetimeTable {
     return this.#capacity;
   }
 
+  /** Is `row` a mapping that has not ended yet? False for a row that was given back. */
   isLive(row: number): boolean {
     return this.#numbers.isLive(row);
   }
 
-  /** The smallest piece of address space that the IOMMU maps, bytes: a power of two. */
+  /** The smallest page of the IOMMU, bytes: a power of two. */
   get granule(): number {
     return this.#granule;
   }
@@ -173,7 +177,7 @@ export class LifetimeTable {
     if (this.handle[row]! >= 0) this.#byHandle.add(row, hashOf(this.handle[row]!, this.device[row]!));
   }
 
-  /** Gives the row and its pieces back. */
+  /** Gives the row and its segments back. */
   release(row: number): void {
     if ((this.flags[row]! & FINDABLE) !== 0) {
       if (this.#hasPlace(row)) this.#byPlace.remove(row, this.#placeHash(row));
@@ -184,7 +188,7 @@ export class LifetimeTable {
     this.#numbers.release(row);
   }
 
-  /** Appends a piece of memory to `row`. */
+  /** Appends a segment to `row`; its index in {@link pieces}. */
   addPiece(row: number, iova: number, phys: number, length: number): number {
     const at = this.pieces.add(iova, phys, length);
     const last = this.lastSegment[row]!;
@@ -194,7 +198,7 @@ export class LifetimeTable {
     return at;
   }
 
-  /** Calls `visit` with each piece of memory of `row` that is known, in the order in which they were mapped. */
+  /** Calls `visit` with each segment of `row` that is known, in the order in which they were mapped. */
   eachPiece(row: number, visit: (iova: number, phys: number, length: number) => void): void {
     let at = this.firstSegment[row]!;
     if (at < 0) {

@@ -43,7 +43,7 @@ export class VectorWindow {
     front.offset = this.offset;
     front.bytes = bytes;
     this.bytes -= bytes;
-    if (this.bytes === 0) return; // nobody looks where nothing is
+    if (this.bytes === 0) return; // an empty window has no position
     let left = bytes;
     const { vecs } = this;
     while (vecs && left > 0) {

@@ -1,10 +1,10 @@
 /**
  * The DMA iterator: from a request to the addresses that its device uses, with no scatterlist in between.
  *
- * Idea: reserve one range of addresses for the whole request and link every piece of memory into it; the device then sees one
- * run, and what has to be kept is one reference and one number. Where that cannot be (a gap, no translation, no room),
- * {@link DmaIterator.next} maps piece by piece, and the caller keeps what it must unmap. A peer's memory is classified once, by
- * the first piece: bus addresses need no mapping at all.
+ * Idea: reserve one range of addresses for the whole request and link every piece of memory into it; the device then sees
+ * one segment, and what has to be kept is one reference and one number. Where that cannot be (a gap, no translation, no
+ * room), {@link DmaIterator.next} maps piece by piece, and the caller keeps what it must unmap. A peer's memory is
+ * classified once, by the first piece: bus addresses need no mapping at all.
  * Promises: a failed start leaves nothing mapped by it. `start` may be false with status "ok": there is no data.
  * Specified by: behaviour of Linux 7.2 block layer. Unlike it, the whole linked length is always unlinked, a request that
  * needs no range never looks as if it had one, and a piece that can never be mapped is an error at once and not tried again.
@@ -40,7 +40,7 @@ export const attributesOfRoute = (peer: P2pMapType): DmaAttributes | undefined =
  * each by itself where not.
  */
 export class DmaIterator {
-  /** The run that {@link start} or {@link next} found. */
+  /** The segment that {@link start} or {@link next} found. */
   address: DmaAddr = 0 as DmaAddr;
   length = 0;
   status: BlockStatus = "ok";
@@ -54,7 +54,7 @@ export class DmaIterator {
   readonly #ahead = new PhysicalVectors();
 
   /**
-   * Maps what it can at once and finds the first run. False with status "ok" if there is nothing to map, else with why not.
+   * Maps what it can at once and finds the first segment. False with status "ok" if there is nothing to map, else with why not.
    *
    * `bytes` and `gap` are those of all that is walked. `mapped` is filled in for {@link unmapRequest}.
    * Cost: one reservation, one link a piece and one sync; or one one-shot mapping.
@@ -99,7 +99,7 @@ export class DmaIterator {
     return this.#peer === "bus-address" ? this.#busRun() : this.#mapOne();
   }
 
-  /** What a caller answers who needed a run where {@link start} or {@link next} said false: there must have been one. */
+  /** What a caller answers who needed a segment where {@link start} or {@link next} said false: there must have been one. */
   get failure(): BlockStatus {
     return this.status === "ok" ? "io-error" : this.status;
   }
@@ -162,7 +162,7 @@ export class DmaIterator {
 }
 
 /**
- * Ends the mapping of a whole request. False if the caller must unmap each run from its own records.
+ * Ends the mapping of a whole request. False if the caller must unmap each segment from its own records.
  *
  * Cannot fail. Only after the device has said that it is done.
  */

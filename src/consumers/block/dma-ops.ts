@@ -1,5 +1,5 @@
 /**
- * The front door of DMA mapping, as the block layer goes through it.
+ * The mapping calls that the block layer makes for a request.
  *
  * Idea: what is asked for every request, in a form that makes no garbage; and peer memory, which the mapping calls do not
  * recognise by themselves, is looked up here.
@@ -35,6 +35,7 @@ export interface DmaOps {
   tryReserveIova(length: number, phys: number, again?: RequestRange): RequestRange | undefined;
   /** @throws DmaError */
   mapPhys(phys: PhysAddr, length: number, direction: Direction, attributes?: DmaAttributes): DmaAddr;
+  /** Undoes one `mapPhys`, with the same length, direction and attributes. Cannot fail. */
   unmapPhys(address: DmaAddr, length: number, direction: Direction, attributes?: DmaAttributes): void;
 }
 

@@ -19,6 +19,7 @@ export class VectorList {
   bytes = 0;
   provider: Provider = undefined;
 
+  /** Empties the list and forgets its provider; its room stays for the next use. */
   clear(): void {
     this.count = 0;
     this.bytes = 0;
@@ -42,6 +43,7 @@ export class VectorList {
     this.bytes += length;
   }
 
+  /** Appends `vecs` in order. @throws DmaError as {@link VectorList.add}; those before the refused one stay. */
   addAll(vecs: readonly PhysVec[], provider?: Provider): void {
     for (let i = 0; i < vecs.length; i++) this.add(vecs[i]!.phys, vecs[i]!.length, provider);
   }

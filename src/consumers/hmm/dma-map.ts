@@ -17,10 +17,14 @@ import { HMM, PfnWords } from "./words.ts";
 
 /** How much a map covers, and what it does when pages go. */
 export interface HmmDmaMapOptions {
+  /** The device that the pages are mapped for. It must be coherent and must not bounce. */
   readonly dma: Dma;
   /** Pages of 4 KiB in the range. */
   readonly pages: number;
-  /** Bytes that one index maps. 4096 unless said; a larger one leaves fewer indexes inside the reservation. */
+  /**
+   * Bytes that one index maps: 4096 unless said. There is one word for each index; with `linuxCompatible` one for each 4 KiB, of which only
+   * the first lie inside the reservation.
+   */
   readonly entryBytes?: number;
 }
 
@@ -34,7 +38,7 @@ const MAPPED = HMM.valid | HMM.dmaMapped;
  * there is no IOMMU. Refuses devices that would have to bounce or sync.
  */
 export class HmmDmaMap implements Disposable {
-  /** One for each page: for {@link rangeFault} to fill. */
+  /** One for each index: for {@link rangeFault} to fill where that is a page of 4 KiB. */
   readonly words: PfnWords;
   readonly entryBytes: number;
   readonly #dma: Dma;
@@ -54,8 +58,8 @@ export class HmmDmaMap implements Disposable {
     this.#dma = dma;
     this.entryBytes = entryBytes;
     this.#range = dma.tryReserveIova({ length: pages * PAGE_SIZE });
-    this.words = new PfnWords(pages);
-    if (this.#range === undefined && dma.needsUnmap) this.#addresses = new Float64Array(pages);
+    this.words = new PfnWords(dma.device.linuxCompatible ? pages : (pages * PAGE_SIZE) / entryBytes);
+    if (this.#range === undefined && dma.needsUnmap) this.#addresses = new Float64Array(this.words.count);
   }
 
   /** Where the range begins for the device; undefined where nothing is reserved. */
@@ -134,6 +138,7 @@ export class HmmDmaMap implements Disposable {
     this.#range?.destroy();
   }
 
+  /** As `free`, for `using`. */
   [Symbol.dispose](): void {
     this.free();
   }

@@ -1,5 +1,6 @@
 /** A process's memory on a device: range faults, the DMA map, and the mirror that holds both together. */
 import { describe, expect, test } from "vitest";
+import { many } from "../../../test/effort.ts";
 import { interleave, type Piece } from "../../../test/models/interleaver.ts";
 import { DmaError, type IovaPage, PAGE_SIZE, type PhysAddr, Random } from "../../base/index.ts";
 import { Dma } from "../../dma/index.ts";
@@ -255,7 +256,7 @@ function race(seed: number, planted: Planted = "nothing"): string[] {
 }
 
 describe("faults of a device and changes of a process, in any order", () => {
-  const seeds = Number(process.env["DMALINK_INTERLEAVINGS"] ?? 200);
+  const seeds = many(200);
 
   test(`never show the device a page that the process has lost: ${seeds} orders`, () => {
     for (let seed = 1; seed <= seeds; seed++) {

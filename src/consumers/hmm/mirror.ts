@@ -1,9 +1,10 @@
 /**
  * A mirror: a range of a process that a device follows, with its DMA map, from the first fault to the last invalidation.
  *
- * Idea: the whole protocol stands here once, since it is easy to get wrong. Pages are looked up into words of the side, never into the
- * mirror's own; only when the range is known not to have changed meanwhile are they merged, mapped and shown to the device, all without
- * a stop in between. An invalidation takes the device's entries away first, the DMA mappings after, and forgets the pages last.
+ * Idea: the whole protocol stands here once, since it is easy to get wrong. Pages are looked up into a second set of words,
+ * not into the mirror's own; only when the range is known not to have changed meanwhile are they merged, mapped and shown
+ * to the device, all without a stop in between. An invalidation takes the device's entries away first, the DMA mappings
+ * after, and forgets the pages last.
  * Promises: the device never sees a page that the process has lost; two faults and an invalidation may come in any order, and no
  * mapping is lost or kept. A page that moves away and comes back lies at the same address.
  * Not for: what a device does with addresses: its driver's two functions say that.
@@ -35,11 +36,15 @@ export interface MirrorDriver {
 
 /** Which part of a process is mirrored, for whom. */
 export interface MirrorOptions {
+  /** The address space of the process whose range is mirrored. */
   readonly memory: UserMemory;
+  /** The device that mirrors. */
   readonly dma: Dma;
+  /** Writes and clears the device's own entries. */
   readonly driver: MirrorDriver;
   /** Whole pages. */
   readonly start: UserAddr;
+  /** Length of the range, pages of 4 KiB. */
   readonly pages: number;
   /** The device's own memory need not come back for it. */
   readonly owner?: MemoryOwner;
@@ -98,6 +103,7 @@ export class Mirror implements Disposable {
     finish(this.faultSteps(first, count, write));
   }
 
+  /** As {@link Mirror.fault}, in steps: other steps of the machine may run between them. */
   *faultSteps(first: number, count: number, write: boolean): Steps<void> {
     const found = new PfnWords(count);
     const addresses = new Float64Array(count);
@@ -137,6 +143,7 @@ export class Mirror implements Disposable {
     this.map.free();
   }
 
+  /** As `close`, for `using`. */
   [Symbol.dispose](): void {
     this.close();
   }

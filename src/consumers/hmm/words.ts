@@ -41,10 +41,12 @@ export class PfnWords {
     this.pages = new Float64Array(count);
   }
 
+  /** Is one of the bits of `flag` set in word `index`? */
   has(index: number, flag: number): boolean {
     return (this.flags[index]! & flag) !== 0;
   }
 
+  /** The page number of word `index`; meaningful only where the word is valid. */
   page(index: number): PhysPage {
     return this.pages[index]! as PhysPage;
   }

@@ -23,7 +23,7 @@ export class CommandMapping {
   form: "none" | "single" | "prp" | "sgl" = "none";
   readonly data: MappedRequest = new Mapped();
   bytes = 0;
-  /** The first run, where it was mapped by itself. */
+  /** The first segment, where it was mapped by itself. */
   address = 0;
   length = 0;
   /** Descriptor blocks, in chain order; the first {@link blockCount} are in use. The array stays. */

@@ -1,9 +1,9 @@
 /**
  * From a request to the data pointer of its command, and back.
  *
- * Idea: the DMA iterator gives runs of addresses; here they become PRPs or SGL descriptors, written straight into the command and
- * the lists. One short segment takes a path of its own, without range or list. What must be unmapped is kept in the
- * {@link CommandMapping}, in host memory only where the device could change it.
+ * Idea: the DMA iterator gives segments; here they become PRPs or SGL descriptors, written straight into the command and
+ * the lists. One short segment takes a path of its own, without range or list. What must be unmapped is kept in the {@link
+ * CommandMapping}, in host memory only where the device could change it.
  * Promises: a failure leaves nothing mapped and no block in use, and says whether a later try can succeed. Unmapping cannot fail;
  * metadata goes first, and DMA mappings before descriptors.
  * Specified by: NVM Express base specification 2.0, 4.1; behaviour of Linux 7.2 NVMe driver. Unlike it, a request whose list could
@@ -282,7 +282,7 @@ export class DataMapper {
     return iterator.status;
   }
 
-  /** Keeps the run that the iterator is at, if it has to be unmapped by itself. */
+  /** Keeps the segment that the iterator is at, if it has to be unmapped by itself. */
   #record(mapping: CommandMapping): void {
     if (mapping.data.range || mapping.data.peer === "bus-address" || !this.#ops.needsUnmap) return;
     mapping.records ??= this.#records.take();

@@ -14,6 +14,7 @@ import { FreeStack } from "./free-stack.ts";
 export interface SharedMemory {
   readonly address: DmaAddr;
   readonly bytes: Uint8Array;
+  /** Gives the memory back; neither side may touch it after that. */
   free(): void;
 }
 
@@ -46,6 +47,7 @@ export class DescriptorPool {
     this.#limit = limit;
   }
 
+  /** A block with whatever its last user left in it; undefined at the limit, or when no memory can be had. */
   take(): DescriptorBlock | undefined {
     if (this.inUse >= this.#limit) return undefined;
     if (this.#free.count === 0 && !this.#grow()) return undefined;
@@ -54,6 +56,7 @@ export class DescriptorPool {
     return this.#free.take();
   }
 
+  /** Gives back a block of this pool, once; it is the next one taken. */
   give(block: DescriptorBlock): void {
     this.inUse--;
     this.#free.give(block);
@@ -96,6 +99,7 @@ export class DescriptorPools {
     return (bytes <= SMALL_BLOCK ? this.small : this.large).take();
   }
 
+  /** Gives a block back to the pool of its size, once. */
   give(block: DescriptorBlock): void {
     (block.view.byteLength === SMALL_BLOCK ? this.small : this.large).give(block);
   }
@@ -104,6 +108,7 @@ export class DescriptorPools {
     return this.small.inUse + this.large.inUse;
   }
 
+  /** Gives all memory of both sizes back. Every block must have been given back. */
   destroy(): void {
     this.small.destroy();
     this.large.destroy();

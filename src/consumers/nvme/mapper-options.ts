@@ -19,7 +19,7 @@ export const RANGE_STATE_BYTES = 16;
 /** What mapping did and needed. */
 export class MapperCounters {
   requests = 0;
-  /** Requests that were one segment, one range, or several runs. */
+  /** Requests that were one segment, one range, or several segments. */
   singles = 0;
   ranges = 0;
   scattered = 0;

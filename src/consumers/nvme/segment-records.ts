@@ -18,6 +18,7 @@ export class SegmentRecords {
   readonly lengths: Float64Array = new Float64Array(MAX_SEGMENTS);
   count = 0;
 
+  /** Notes a segment: DMA address and length, bytes. There is room for {@link MAX_SEGMENTS}; not checked. */
   add(address: number, length: number): void {
     this.addresses[this.count] = address;
     this.lengths[this.count++] = length;
@@ -29,6 +30,7 @@ export class RecordPool {
   inUse = 0;
   readonly #free = new FreeStack<SegmentRecords>();
 
+  /** Empty records, used before where possible. Never fails. */
   take(): SegmentRecords {
     this.inUse++;
     const records = this.#free.take() ?? new SegmentRecords();
@@ -36,6 +38,7 @@ export class RecordPool {
     return records;
   }
 
+  /** Gives records back, once; their segments must be unmapped. */
   give(records: SegmentRecords): void {
     this.inUse--;
     this.#free.give(records);

@@ -8,7 +8,7 @@
  * Asked for on the Linux mailing lists and never built there. What is left of the reservation stays with the batch: an
  * allocator that caches ranges by size gains nothing from a returned tail.
  */
-import type { DmaAttributes } from "../attributes.ts";
+import type { DmaAttributes } from "../../base/index.ts";
 import { checkVec } from "../checks.ts";
 import type { DmaDevice } from "../device.ts";
 import type { DevicePath } from "../device-path.ts";
@@ -96,10 +96,15 @@ export class DmaBatch implements Disposable {
     return this.#segments.result;
   }
 
+  /**
+   * The CPU may read what the device wrote, until it gives the memory back. Does nothing before `finalize` and after
+   * `unmap`.
+   */
   syncForCpu(): void {
     if (this.#state === "finalized") this.#work.sync("cpu");
   }
 
+  /** The device may use the memory again. Does nothing before `finalize` and after `unmap`. */
   syncForDevice(): void {
     if (this.#state === "finalized") this.#work.sync("device");
   }
@@ -116,6 +121,7 @@ export class DmaBatch implements Disposable {
     this.#work.release();
   }
 
+  /** As `abort`, for `using`. */
   [Symbol.dispose](): void {
     this.abort();
   }

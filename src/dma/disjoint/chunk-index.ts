@@ -1,13 +1,13 @@
 /**
- * What a range holds, by chunks: a chunk is a run of the range that goes on in one place, in one way.
+ * What a range holds, by chunks: a chunk is a part of the range whose memory is contiguous and reached one way.
  *
  * Idea: a sorted list cut into blocks of a bounded size. A change touches the blocks it falls into and no others, so
- * replacing one page of a mix of millions costs what it costs in a mix of ten. Chunks that go on from one another are one.
+ * replacing one page of a mix of millions costs what it costs in a mix of ten. Neighbouring chunks that continue each other are joined.
  * Promises: memory is O(chunks), never O(pages); the chunks never overlap; `set` over something replaces it.
  * Asked for on the Linux mailing lists, for memory regions that mix RAM and peers, and never built there.
  */
 
-/** A run of bytes of a range. `kind` is whatever tells the ways apart: a provider, a direction, private or shared. */
+/** A part of a range that is contiguous in memory. Bytes. `kind` tells the ways apart: a provider, a direction, private or shared. */
 export interface Chunk<Kind> {
   readonly offset: number;
   readonly length: number;
@@ -19,7 +19,7 @@ export interface Chunk<Kind> {
 const BLOCK = 64;
 
 /**
- * Which runs of an address range lie in which kind of memory: O(chunks) of memory, and a change of one chunk touches
+ * Which parts of an address range lie in which kind of memory: O(chunks) of memory, and a change of one chunk touches
  * its neighbours only.
  */
 export class ChunkIndex<Kind> {
@@ -40,6 +40,7 @@ export class ChunkIndex<Kind> {
 
   /** [offset, + length) is at `phys` now, whatever was there before. */
   set(offset: number, length: number, phys: number, kind: Kind): void {
+    if (this.#setInBlock(offset, length, phys, kind)) return;
     this.clear(offset, length);
     let chunk: Chunk<Kind> = { offset, length, phys, kind };
     const before = this.at(offset - 1);
@@ -53,6 +54,57 @@ export class ChunkIndex<Kind> {
       chunk = { ...chunk, length: chunk.length + after.length };
     }
     this.#insert(chunk);
+  }
+
+  /**
+   * The short way of {@link set}, and nearly always taken: what is replaced, and the neighbours that may join, are in one block. False, and
+   * nothing is changed, if they are not.
+   */
+  #setInBlock(offset: number, length: number, phys: number, kind: Kind): boolean {
+    const number = this.#blockOf(offset);
+    const block = this.#blocks[number];
+    if (block === undefined) return false;
+    const end = offset + length;
+    let first = indexIn(block, offset); // the last chunk that starts before `offset`
+    if (first >= 0 && block[first]!.offset === offset) first--;
+    if (first < 0 && number > 0) return false;
+    let next = first + 1; // the first one that starts at `end` or later
+    while (next < block.length && block[next]!.offset < end) next++;
+    if (next === block.length && number + 1 < this.#blocks.length) return false;
+    let start = offset;
+    let at = phys;
+    let left: Chunk<Kind> | undefined;
+    let right: Chunk<Kind> | undefined;
+    let from = first + 1;
+    const before = block[first];
+    if (before !== undefined && before.offset + before.length >= offset) {
+      if (before.kind === kind && before.phys + offset - before.offset === phys) {
+        start = before.offset;
+        at = before.phys;
+        from = first;
+      } else if (before.offset + before.length > offset) {
+        left = { offset: before.offset, length: offset - before.offset, phys: before.phys, kind: before.kind };
+        from = first;
+      }
+    }
+    let to = end;
+    const last = block[next - 1];
+    const after = block[next];
+    if (last !== undefined && last.offset + last.length > end) {
+      const over = last.offset + last.length - end;
+      const restPhys = last.phys + last.length - over;
+      if (last.kind === kind && restPhys === at + end - start) to += over;
+      else right = { offset: end, length: over, phys: restPhys, kind: last.kind };
+    } else if (after?.offset === end && after.kind === kind && after.phys === at + end - start) {
+      to += after.length;
+      next++;
+    }
+    const chunk: Chunk<Kind> = { offset: start, length: to - start, phys: at, kind };
+    const pieces = left ? (right ? [left, chunk, right] : [left, chunk]) : right ? [chunk, right] : [chunk];
+    block.splice(from, next - from, ...pieces);
+    this.#count += pieces.length - (next - from);
+    if (block.length > BLOCK) this.#blocks.splice(number + 1, 0, block.splice(BLOCK / 2));
+    return true;
   }
 
   /** Nothing is at [offset, + length) any more; a chunk that reaches in is cut. */
@@ -72,6 +124,19 @@ export class ChunkIndex<Kind> {
       this.#remove(chunk.offset);
       const over = chunk.offset + chunk.length - end;
       if (over > 0) this.#insert({ ...chunk, offset: end, length: over, phys: chunk.phys + chunk.length - over });
+    }
+  }
+
+  /** What lies in [offset, + length), in order, cut to it. O(log chunks) for each; what was given may be changed meanwhile. */
+  *within(offset: number, length: number): Generator<Chunk<Kind>> {
+    const end = offset + length;
+    for (let at = offset; at < end; ) {
+      const chunk = this.at(at) ?? this.#from(at);
+      if (chunk === undefined || chunk.offset >= end) return;
+      const first = Math.max(at, chunk.offset);
+      const last = Math.min(end, chunk.offset + chunk.length);
+      yield { ...chunk, offset: first, length: last - first, phys: chunk.phys + first - chunk.offset };
+      at = last;
     }
   }
 

@@ -1,8 +1,8 @@
 /**
  * Disjoint pieces in one call: joined where that is convenient, and never refused for lack of it.
  *
- * Idea: behind an IOMMU every run of memory takes whole granules of one range, so one reservation, one sync and one
- * invalidation serve them all; peers' bus addresses stay out of it. Without an IOMMU each run is an output. Then the
+ * Idea: behind an IOMMU every piece takes whole granules of one range, so one reservation, one sync and one
+ * invalidation serve them all; peers' bus addresses need none. Without an IOMMU each piece is an output. Then the
  * outputs are cut to the device's limits.
  * Asked for on the Linux mailing lists (the "disjoint" call) and never built there.
  */
@@ -22,7 +22,9 @@ import { Segments } from "./segments.ts";
 /** What {@link Dma.mapVecs}, {@link Dma.mapLinear} and a batch give: the outputs, and the way to end them all. */
 export interface VecsMapping extends Disposable {
   readonly vecs: readonly DmaVec[];
+  /** The CPU may look at the memory, until it gives it back. Does nothing once unmapped. */
   syncForCpu(): void;
+  /** The device may use the memory again. Does nothing once unmapped. */
   syncForDevice(): void;
   /** One invalidation, or one entry of the flush queue. Cannot fail; a second time does nothing. */
   unmap(): void;

@@ -1,13 +1,12 @@
-/** Input pieces as mapping wants them: cut where the way to the memory changes, joined where memory goes on. */
-import type { PhysAddr } from "../../base/index.ts";
+/** Cuts the input of a mapping into pieces: where the way to the memory changes, and where memory is not contiguous. */
+import type { DmaAttributes, PhysAddr } from "../../base/index.ts";
 import { chunksOf, eachPart } from "../../p2p/index.ts";
-import type { DmaAttributes } from "../attributes.ts";
 import type { DmaDevice } from "../device.ts";
 import { peerUnreachable } from "../errors.ts";
 import { MEMORY, type PeerRoute } from "../path/peers.ts";
 import type { PhysVec } from "../vectors.ts";
 
-/** A run of physical memory that is reached one way. */
+/** Physically contiguous memory that is reached one way. Bytes. */
 export interface Piece {
   readonly phys: PhysAddr;
   length: number;

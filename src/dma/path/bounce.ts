@@ -1,5 +1,6 @@
 /**
- * Bouncing, as both paths and the two-step API use it: a slot, the announcement, the device's mark, and clean padding.
+ * Bouncing, as both paths and the two-step API use it: takes and gives back slots, tells the observer, counts what the
+ * device has bounced (its syncs are skipped only while that is 0), and zeroes what lies around the data in a slot.
  *
  * Promises: a bounce that fails changes nothing. Not for: finding slots and copying; that is `swiotlb/`.
  * Specified by: behaviour of Linux 7.2 swiotlb and DMA-IOMMU bounce.
@@ -51,8 +52,8 @@ export function bounceOut(
 }
 
 /**
- * Who must see nothing but its buffer sees whole granules: what lies around the data in them is nobody's old data. Linux does
- * this for untrusted devices, and not for those outside a confidential guest's trust.
+ * Zeroes the rest of the granules that hold [address, + length): the device sees whole granules, and must not find old data
+ * of somebody else there. Linux does this for untrusted devices, and not for those outside a confidential guest's trust.
  */
 function clearPadding(device: DmaDevice, address: PhysAddr, length: number, granule: number): void {
   const { memory } = device.machine;

@@ -6,9 +6,10 @@
  * cannot be converted back at the end it is leaked on purpose.
  * Specified by: behaviour of Linux 7.2 coherent allocation.
  */
+
+import type { DmaAttributes } from "../../base/index.ts";
 import { DmaAddr, IovaPage, PAGE_SIZE, type PhysAddr, PhysPage, pagesOf } from "../../base/index.ts";
 import type { PageAllocator } from "../../platform/index.ts";
-import type { DmaAttributes } from "../attributes.ts";
 import type { DmaDevice } from "../device.ts";
 import { machineLacks, noAddressSpace, noMemory, notReachable } from "../errors.ts";
 import type { Terms } from "../terms.ts";
@@ -80,7 +81,10 @@ export function allocateDirect(device: DmaDevice, length: number, mask: number):
   return { address: DmaAddr(phys + device.busOffset), blocks };
 }
 
-/** Memory for one mapping or long use stays the CPU's alone in its caches, unless the device looks into them: it is taken out. */
+/**
+ * For a device that does not look into the CPU's caches: the CPU reaches this memory past its caches from now on, so that
+ * no sync is ever due.
+ */
 export function takeOutOfCaches(device: DmaDevice, blocks: readonly PageBlock[]): void {
   if (device.coherent) return;
   for (const { page, pages } of blocks) device.machine.caches?.bypass(page, pages);

@@ -6,13 +6,17 @@
  * pool, everything else is refused. While memory is mapped it cannot be converted: the owner unmaps, converts, maps again.
  * Goes beyond Linux 7.2, which has this on the direct path only.
  */
+
+import type { DmaAttributes } from "../../base/index.ts";
 import { type PhysAddr, PhysPage, pagesTouched } from "../../base/index.ts";
 import type { MemoryEncryption } from "../../platform/index.ts";
-import type { DmaAttributes } from "../attributes.ts";
 import type { DmaDevice } from "../device.ts";
 import { convertMapped, mixedMemory, privateMemory } from "../errors.ts";
 
-/** True if `device` has no business with [phys, + length): some of it is private, and the device proved nothing. */
+/**
+ * True if `device` must not reach [phys, + length) where it lies: some of it is private, and the device is outside the
+ * trust.
+ */
 export function hiddenFrom(device: DmaDevice, phys: PhysAddr, length: number): boolean {
   const { encryption } = device.machine;
   return encryption !== undefined && device.tdi === "none" && touchesPrivate(encryption, phys, length);

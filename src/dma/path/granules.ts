@@ -31,7 +31,10 @@ export class Granules {
   /** Granules per byte: a power of two, so multiplying is exact, and much faster than dividing. */
   readonly perGranule: number;
   readonly granulePages: number;
-  /** The device needs no care: it sees whole granules, and what the CPU's caches hold; no memory is private. */
+  /**
+   * True for a plain device: it may see whole granules, it looks into the CPU's caches, and the machine has no private
+   * memory.
+   */
   readonly isPlain: boolean;
   readonly #granuleMask: number;
   readonly #iovaDevice: IovaDevice;

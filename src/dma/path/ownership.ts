@@ -6,7 +6,7 @@
  * Specified by: behaviour of Linux 7.2 DMA API (non-coherent devices).
  */
 import type { Direction, PhysAddr } from "../../base/index.ts";
-import { type DmaAttributes, skipsMaintenance } from "../attributes.ts";
+import { type DmaAttributes, skipsMaintenance } from "../../base/index.ts";
 import type { DmaDevice } from "../device.ts";
 
 /** The kmalloc sizes of Linux: an object of one of them shares its cache lines with nobody only if it fills them. */

@@ -1,7 +1,7 @@
 /**
  * Which way a device reaches each entry of a list: memory, a peer's bus address, or a peer through the host bridge.
  *
- * Idea: the answer is worked out once per chunk, a run of entries in one place, never per page. On a machine without
+ * Idea: the answer is worked out once per chunk (consecutive bytes of the list in one provider, or in RAM), never per page. On a machine without
  * registered peer memory nothing is asked at all.
  * Specified by: behaviour of Linux 7.2 peer-to-peer DMA.
  */

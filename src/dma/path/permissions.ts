@@ -1,6 +1,7 @@
 /** What a direction allows the device to do, as page-table permissions. */
+
+import type { DmaAttributes } from "../../base/index.ts";
 import { CACHE, MMIO, PRIVILEGED, READ, WRITE } from "../../layouts/pagetable/index.ts";
-import type { DmaAttributes } from "../attributes.ts";
 import type { Direction } from "../vectors.ts";
 
 /**

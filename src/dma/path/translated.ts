@@ -44,7 +44,10 @@ export class TranslatedPath implements Path {
     return this.#mapWithOwnership(phys, length, terms);
   }
 
-  /** The long way: the buffer may have to bounce, its cache lines change hands, its privacy is looked at. */
+  /**
+   * Maps for a device that is not plain: the buffer may have to bounce, caches are maintained, and private memory is
+   * refused or bounced.
+   */
   #mapWithOwnership(phys: PhysAddr, length: number, terms: Terms): DmaAddr {
     const device = this.#device;
     const granules = this.#granules;
@@ -220,7 +223,10 @@ export class TranslatedPath implements Path {
     );
   }
 
-  /** What is mapped of a list goes again, at once and with nothing copied out. */
+  /**
+   * Undoes the entries of a list that were mapped before one failed: at once, in lazy mode too, and with nothing copied
+   * out.
+   */
   #undoEach(mapped: MappedList): void {
     const granules = this.#granules;
     const device = this.#device;

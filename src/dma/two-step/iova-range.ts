@@ -3,14 +3,15 @@
  *
  * Idea: the caller decides the layout of the range, so input (physical runs) and output (one address) never share a
  * structure, and one invalidation ends it all. Promises: what was never linked is never reachable; a failed link leaves
- * nothing of itself; release cannot fail, and a second release does nothing.
- * A plain device (coherent, trusted) takes the short way here; what others need besides is in `ownership-links.ts`.
- * Checked, unless the device says otherwise: a link past the end, an unlink of a hole, use after release. Not checked here:
- * that the device waits for {@link IovaRange.sync}.
+ * nothing of itself; release cannot fail, and a second release does nothing. For a plain device (coherent, trusted)
+ * everything is here; what other devices need besides is in `ownership-links.ts`. Checked, unless the device says
+ * otherwise: a link past the end, an unlink of a hole, use after release. Not checked here: that the device waits for
+ * {@link IovaRange.sync}.
  * Specified by: behaviour of Linux 7.2 two-step DMA API.
  */
+
+import type { DmaAttributes } from "../../base/index.ts";
 import { type Iova, type IovaPage, PAGE_SIZE, type PhysAddr } from "../../base/index.ts";
-import type { DmaAttributes } from "../attributes.ts";
 import { checkLength, checkLinkAddress } from "../checks.ts";
 import { badDirection, destroyMismatch, linkUnaligned, sharedForbidden, unlinkHole } from "../errors.ts";
 import type { Granules } from "../path/granules.ts";
@@ -288,6 +289,7 @@ export class IovaRange implements Disposable {
     if (!this.#links.released) this.#finish(this.#links.pages, this.#links.end, NOT_GIVEN, true);
   }
 
+  /** As `destroy`, for `using`. */
   [Symbol.dispose](): void {
     this.destroy();
   }

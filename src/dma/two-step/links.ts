@@ -2,8 +2,8 @@
  * The links of a range: where it lies in the address space, and what of it is linked.
  *
  * Idea: one page goes the shortest way, straight into the leaf table of the page before it; everything else goes through
- * the domain, which says what is wrong. The span that holds everything linked tells the end of a range whether one pass
- * clears it all.
+ * the domain, which says what is wrong. The smallest span that holds everything linked is kept; if all of it is linked, the
+ * end of the range clears it in one pass.
  * Promises: a failed map leaves nothing of itself; only {@link Links.note} and the calls that clear change what is linked.
  * Not for: deciding who may link what, or how; that is {@link IovaRange}'s and {@link OwnershipLinks}'.
  */

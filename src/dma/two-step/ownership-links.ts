@@ -8,8 +8,9 @@
  * first, so that the device can still write into a slot that is somebody else's: only with `linuxCompatible`.
  * Specified by: behaviour of Linux 7.2 two-step DMA API with bounce.
  */
-import { DmaAddr, PAGE_SIZE, PhysAddr } from "../../base/index.ts";
-import type { DmaAttributes } from "../attributes.ts";
+
+import type { DmaAttributes } from "../../base/index.ts";
+import { DIRECTIONS, DmaAddr, directionNumber, PAGE_SIZE, PhysAddr } from "../../base/index.ts";
 import { bounceForbidden, mixedSharing, notCoherent, rangeHasBounced, unlinkDiffers } from "../errors.ts";
 import { bounceIn, bounceOut } from "../path/bounce.ts";
 import { checkPrivacy } from "../path/confidential.ts";
@@ -251,11 +252,9 @@ export class OwnershipLinks {
   }
 }
 
-const DIRECTIONS: readonly Direction[] = ["bidirectional", "to-device", "from-device"];
-
 /** What matters at the end of a piece, in a few bits. */
 function encode(direction: Direction, attributes?: DmaAttributes): number {
-  return DIRECTIONS.indexOf(direction) | (attributes?.skipCpuSync ? SKIP : 0) | (attributes?.mmio ? DEVICE_MEMORY : 0);
+  return directionNumber(direction) | (attributes?.skipCpuSync ? SKIP : 0) | (attributes?.mmio ? DEVICE_MEMORY : 0);
 }
 
 function decode(how: number): Terms {

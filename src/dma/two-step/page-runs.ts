@@ -1,4 +1,7 @@
-/** Pages of one vector link, collected before they are linked. One of each kind is enough: no call that uses it calls another. */
+/**
+ * Collects the pages of a vector link before they are linked. All ranges share the two buffers of this file: a call fills
+ * and empties one before it returns, and such calls never nest.
+ */
 import { PAGE_SIZE } from "../../base/index.ts";
 import type { PhysVec } from "../vectors.ts";
 

@@ -1,6 +1,6 @@
 /** What the calls on a range announce to the observer of its device: the two-step calls, for which the kernel has no event. */
 
-import { attributeBits } from "../attributes.ts";
+import { attributeBits } from "../../base/index.ts";
 import type { DmaDevice } from "../device.ts";
 import type { Terms } from "../terms.ts";
 import type { Direction } from "../vectors.ts";

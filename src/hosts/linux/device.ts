@@ -58,12 +58,13 @@ export class LinuxDevice implements PciDevice, Disposable {
   readonly name: string;
   readonly requester: number;
   /**
-   * Itself, and nothing around it: a {@link Dma} with this node and a {@link P2pRouter} of its own reaches the device's own memory
-   * by bus addresses (a controller memory buffer), and all else through the IOMMU. Where other devices stand, this host does not know.
+   * The device as a PCI tree of its own, with nothing around it: a `Dma` with this node and a `P2pRouter` of its own reaches the
+   * device's own memory (a controller memory buffer) by bus addresses, and all else through the IOMMU. This host does not read where
+   * other devices stand.
    */
   readonly node: PciNode;
   readonly memory: HostMemory;
-  /** Its address space, which all devices of its group share: what a {@link Dma} is made with. */
+  /** Its address space, which all devices of its group share: what a `Dma` is made with. */
   readonly domain: LinuxDomain;
   readonly vectors: number;
   /** VFIO can reset it. */
@@ -229,6 +230,7 @@ export class LinuxDevice implements PciDevice, Disposable {
     this.#leave();
   }
 
+  /** As `close`, for `using`. */
   [Symbol.dispose](): void {
     this.close();
   }

@@ -20,6 +20,7 @@ import type { AddressRange, IoAddressSpace } from "./ioas.ts";
 export interface LinuxDomainOptions {
   /** Links wait for their sync, and adjacent ones become one call. False unless said. */
   readonly coalesce?: boolean;
+  /** Counted into; counters of its own unless given. */
   readonly counters?: Counters;
   /** Told of every mapping that the kernel was given or lost. */
   readonly observer?: Observer | undefined;

@@ -1,8 +1,9 @@
 /**
  * A Linux machine as a host: its memory, its clock, and its devices as far as they are bound to vfio-pci.
  *
- * Idea: the other value of the seam. What a driver gets from a simulated machine it gets from here, and runs on the device.
- * Two back ends, chosen when a device is opened: iommufd with device nodes where the kernel has them, else VFIO's container.
+ * Idea: the same interface as a simulated machine ({@link Host}), so that a driver written for one runs on the device
+ * unchanged. Two back ends, chosen when a device is opened: iommufd with device nodes where the kernel has them, else
+ * VFIO's container.
  * Promises: closing gives everything back: devices stopped, memory unmapped and unpinned, files closed; so does the end of the
  * process, however it comes. Nothing is bound or unbound here.
  * Specified by: docs/real-hardware.md.
@@ -171,6 +172,7 @@ export class LinuxHost implements Host {
     this.#keepClosing();
   }
 
+  /** As `close`, for `using`. */
   [Symbol.dispose](): void {
     this.close();
   }

@@ -2,7 +2,7 @@
  * An address space that the kernel keeps for the devices of a group: what iommufd and VFIO's older container both offer.
  *
  * Idea: memory of this process, by its own virtual addresses, is mapped at an address that we choose; the kernel pins the
- * pages, writes the page table and invalidates. A mapping goes as it came, whole.
+ * pages, writes the page table and invalidates. A mapping is unmapped as it was mapped, as a whole.
  * Promises: a failed map leaves nothing. Not for: choosing addresses; that is {@link LinuxDomain}'s.
  */
 

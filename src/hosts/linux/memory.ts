@@ -217,6 +217,7 @@ export class LinuxBuffer implements HostBuffer, Disposable {
     this.#release();
   }
 
+  /** As `free`, for `using`. */
   [Symbol.dispose](): void {
     this.free();
   }

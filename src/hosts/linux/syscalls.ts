@@ -15,8 +15,9 @@ export type Purpose = string | (() => string);
 
 /** The system calls that the host makes: this process's own, or a test's. */
 export interface Syscalls {
-  /** @param flags beside read-write and close-on-exec, which are always set */
+  /** Opens a file or device node for reading and writing; a program that this process starts does not inherit it. */
   open(path: string, purpose: Purpose): Fd;
+  /** Closes a descriptor; its number may be given out anew at once. */
   close(fd: Fd): void;
   /**
    * @param argument a structure, which the call may write to; or a number where the call takes one
@@ -26,9 +27,15 @@ export interface Syscalls {
   ioctl(fd: Fd, request: number, argument: Uint8Array | number, name: string, purpose: Purpose): number;
   /** Maps `length` bytes, shared, readable and writable. The address, page aligned. */
   mmap(length: number, options: MapOptions, purpose: Purpose): number;
+  /** Undoes one `mmap`, with the same length. Views of it must not be used any more. */
   munmap(address: number, length: number): void;
   /** Gives the memory behind shared pages back to the system; reading them shows zeros afterwards. */
   discard(address: number, length: number): void;
+  /**
+   * Keeps [address, + length) in memory.
+   *
+   * @throws DmaError ERR_DMA_SYSCALL, past the limit of locked memory (`ulimit -l`) with ENOMEM or EPERM
+   */
   mlock(address: number, length: number, purpose: Purpose): void;
   /** Anonymous memory as a file, which other processes can be given. */
   memfd(name: string, length: number, hugePage: HugePage | undefined, purpose: Purpose): Fd;
@@ -38,6 +45,7 @@ export interface Syscalls {
   signal(fd: Fd): void;
   /** Bytes at `offset` of a file; at most `into.length`, how many. */
   pread(fd: Fd, into: Uint8Array, offset: number, purpose: Purpose): number;
+  /** Writes bytes at `offset` of a file; how many, at most `from.length`. */
   pwrite(fd: Fd, from: Uint8Array, offset: number, purpose: Purpose): number;
   /** The memory itself as a view. Valid as long as it is mapped; after that a use of it ends the process. */
   view(address: number, length: number): ArrayBuffer;

@@ -48,6 +48,7 @@ export class Sysfs {
     }
   }
 
+  /** Is there a file, folder or link target at `path`, counted from the root of this sysfs? */
   exists(path: string): boolean {
     return existsSync(join(this.root, path));
   }
@@ -76,6 +77,7 @@ export class Sysfs {
     writeFileSync(join(this.root, path), text);
   }
 
+  /** The PCI function called `name` (`ssss:bb:dd.f`); undefined if there is none. */
   pciFunction(name: string): PciFunction | undefined {
     const at = `${PCI_DEVICES}/${name}`;
     if (!this.exists(at)) return undefined;
@@ -92,6 +94,7 @@ export class Sysfs {
     };
   }
 
+  /** All PCI functions of the system, in the order of the listing. */
   pciFunctions(): PciFunction[] {
     return this.list(PCI_DEVICES).flatMap((name) => this.pciFunction(name) ?? []);
   }

@@ -1,4 +1,7 @@
-/** Memory for a bounce pool on a simulated machine: where every device can reach it, and may see it. */
+/**
+ * Memory for a bounce pool of a simulated machine: below 3 GiB, so that every device reaches it, and shared in a
+ * confidential guest.
+ */
 import { type Counters, type Observer, PAGE_SIZE, PhysPage, pagesOf } from "../../base/index.ts";
 import type { PageAllocator } from "../../platform/index.ts";
 import { BOUNCE_SLOT, BouncePool } from "../../swiotlb/index.ts";

@@ -23,6 +23,7 @@ import type { BufferViews } from "./ram.ts";
 
 /** What the caches lie over. */
 export interface CpuCachesOptions {
+  /** The memory behind the caches: what devices see. */
   readonly memory: PhysicalMemory;
   /** Is there memory to cache at this page? Registers are never cached. Everywhere, unless said. */
   readonly isCached?: (page: PhysPage) => boolean;

@@ -49,6 +49,10 @@ export interface DevicePort {
   read(address: DmaAddr, into: Uint8Array, pasid?: number): boolean;
   /** Puts `from` at `address`; false if a page was refused, and then the pages before it are written. */
   write(address: DmaAddr, from: Uint8Array, pasid?: number): boolean;
+  /**
+   * Sends the message of interrupt `vector`, counted from 0. Lost where the device may not start requests, is gone, or
+   * lacks it.
+   */
   interrupt(vector: number): void;
 }
 
@@ -89,11 +93,17 @@ const BUS_MASTER = 0x04;
 
 /** A model, and the machine it is plugged into. Made by {@link SimulatedMachine.plug}. */
 export interface SimulatedPciDeviceOptions {
+  /** Its place in the PCI tree. */
   readonly node: SimulatedPciNode;
+  /** What kind of device it is: its identity, BARs and registers. */
   readonly model: DeviceModel;
+  /** Carries its reads and writes of memory. */
   readonly fabric: Fabric;
+  /** Where its driver allocates buffers. */
   readonly memory: HostMemory;
+  /** The machine's time. */
   readonly clock: Clock;
+  /** The device's own stream of chance. */
   readonly random: Random;
   /** Puts a BAR to another address on the bus. */
   readonly moveBar?: (index: number, busAddress: number) => void;

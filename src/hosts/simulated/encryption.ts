@@ -5,7 +5,7 @@
  * a private page is refused, or, where the machine only encrypts, sees ciphertext: bytes that the key has changed, so that
  * what it writes reads as garbage inside. Never plaintext.
  * Promises: a converted page is zeroed, so that neither side sees what the other had there; every touch of a private page
- * from outside is kept. Not for: cryptography; the cipher only makes sure that nobody reads plaintext by luck.
+ * from outside is kept. Not for: cryptography; the cipher only keeps plaintext from being read.
  */
 import { PAGE_SIZE, type PhysPage } from "../../base/index.ts";
 import type { MemoryEncryption } from "../../platform/index.ts";

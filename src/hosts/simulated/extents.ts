@@ -1,5 +1,5 @@
 /**
- * Free runs of numbered things that lie in a row: pages of RAM, pages of a window for BARs.
+ * Free runs of numbers, given out and taken back: pages of RAM, pages of a window for BARs.
  *
  * Idea: a sorted list of disjoint runs [start, end). First fit from below, or at a place that chance picks; neighbours
  * join again when they are given back. Terabytes cost one entry until they are cut up.

@@ -74,6 +74,7 @@ export interface Arrival {
  * what it found, and what the wire shows of it.
  */
 export interface RequestGate {
+  /** A request leaves its device: with which T bit and to which address, or why it does not leave. */
   depart(node: SimulatedPciNode, address: DmaAddr, access: "read" | "write"): Departure | RefusalReason;
   /** Through the tables of the guest that the device is bound to; undefined if they do not have the page. */
   translate(node: SimulatedPciNode, page: IovaPage, access: "read" | "write"): TrustedPage | undefined;
@@ -98,9 +99,11 @@ const REFUSAL_LIMIT = 1024;
 export interface FabricOptions {
   /** Memory as devices see it. */
   readonly memory: PhysicalMemory;
+  /** True for pages that are RAM; others are answered by a device, or by nothing. */
   readonly isRam: (page: PhysPage) => boolean;
   /** Without it addresses are physical. */
   readonly translator?: RequestTranslator;
+  /** On a machine with private memory: what devices outside the trust see of it. */
   readonly encryption?: SimulatedEncryption;
 }
 
@@ -149,6 +152,7 @@ export class Fabric {
     this.#windows.push({ owner, bar });
   }
 
+  /** The device is gone: requests to its memory reach nothing from here on. */
   removeWindows(owner: SimulatedPciNode): void {
     for (let i = this.#windows.length - 1; i >= 0; i--)
       if (this.#windows[i]!.owner === owner) this.#windows.splice(i, 1);

@@ -57,6 +57,7 @@ export interface SimulatedHostOptions extends Omit<MachineOptions, "translator">
   readonly peers?: P2pRouterOptions;
   /** Of the bounce pool, and of devices that are opened without their own. */
   readonly counters?: Counters;
+  /** Told of each step of the stack on this host. */
   readonly observer?: Observer;
 }
 
@@ -228,6 +229,7 @@ export class SimulatedHost implements Host {
     this.#open.clear();
   }
 
+  /** As `close`, for `using`. */
   [Symbol.dispose](): void {
     this.close();
   }

@@ -37,6 +37,7 @@ export interface MachineOptions {
   readonly confidential?: "refused" | "ciphertext";
   /** Pages are given out at places that chance picks, and not the lowest first. */
   readonly scattered?: boolean;
+  /** The IOMMU of all root complexes; without one addresses are physical. */
   readonly translator?: RequestTranslator;
 }
 

@@ -4,7 +4,7 @@
  */
 import { describe, expect, test } from "vitest";
 import {
-  type Direction,
+  DIRECTIONS,
   type DmaAddr,
   deviceReads,
   deviceWrites,
@@ -88,7 +88,6 @@ function build(way: Way, seed: number) {
 /** Bytes are equal; deep comparison of large arrays takes far longer. */
 const same = (found: Uint8Array, wanted: Uint8Array): void => expect(Buffer.compare(found, wanted)).toBe(0);
 
-const DIRECTIONS: readonly Direction[] = ["bidirectional", "to-device", "from-device"];
 const BUFFER = 16_384;
 
 /** One run: buffers, mappings of parts of them, both sides at work, in any order. */

@@ -12,7 +12,9 @@ import { overlappingRegion } from "./errors.ts";
 
 /** What answers for a region; offsets are in the region. */
 export interface RegionTarget {
+  /** Fills `into` with what [offset, + its length) answers. */
   read(offset: number, into: Uint8Array): void;
+  /** Takes `from` at [offset, + its length). */
   write(offset: number, from: Uint8Array): void;
 }
 

@@ -2,7 +2,7 @@
  * The RAM of a simulated machine, given out by the page or as buffers whose bytes a program holds.
  *
  * Idea: RAM lies below and above the hole for old devices, as on PCs. Where a request lands is the lowest free place, or
- * one that chance picks, so that a driver does not get used to tidy addresses.
+ * one that chance picks, so that drivers are tried with scattered addresses.
  * Promises: what is given out is zeroed and nobody else's; giving back twice does nothing for buffers.
  */
 import { GiB, MiB, PAGE_SIZE, PhysAddr, PhysPage, pagesOf, type Random } from "../../base/index.ts";
@@ -21,11 +21,13 @@ const RESERVED: number = MiB;
 export interface BufferViews {
   /** Bytes through which the CPU sees the pages from now on. */
   cachedView(first: PhysPage, pages: number): Uint8Array;
+  /** Nobody holds the pages any more: their array may go, with what it holds. */
   forget(first: PhysPage, pages: number): void;
 }
 
 /** How much, and in which order pages are given out. */
 export interface SimulatedRamOptions {
+  /** The bytes of the pages. */
   readonly memory: SimulatedMemory;
   /** Whole pages, 1 MiB to 2^51. */
   readonly bytes: number;

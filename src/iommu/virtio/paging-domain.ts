@@ -23,10 +23,13 @@ import type { AttachedDomain, VirtioIommuUnit } from "./unit.ts";
 
 /** What a domain of a virtio-iommu is made of. */
 export interface VirtioPagingOptions {
+  /** The driver of the virtio-iommu that keeps the mappings. */
   readonly unit: VirtioIommuUnit;
   /** What the device knows the domain by. Default 1. */
   readonly domainId?: number;
+  /** Counted into; counters of its own unless given. */
   readonly counters?: Counters;
+  /** Told of each map, unmap and request. */
   readonly observer?: Observer | undefined;
   /** Bits of a physical address. Default 52; the device does not say how many it takes. */
   readonly outputBits?: number;

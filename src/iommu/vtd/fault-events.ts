@@ -16,5 +16,5 @@ export type VtdFault =
   | { readonly kind: "descriptor-refused"; readonly timeMs: number; readonly words: readonly number[] }
   /** The unit got an answer from a device that it had not asked for (ICE). */
   | { readonly kind: "unexpected-completion"; readonly timeMs: number }
-  /** The unit does not answer: from now on nothing is known to be forgotten. */
+  /** The unit does not answer: from now on any cache may hold stale translations. */
   | { readonly kind: "unit-broken"; readonly timeMs: number; readonly reason: string };

@@ -1,11 +1,11 @@
 /**
- * The invalidation queue of a VT-d unit, from the side that fills it.
+ * The invalidation queue of a VT-d unit, as its driver fills it.
  *
  * Idea: descriptors are staged, up to 16; a submission copies them into the ring, adds one wait, moves the tail once, and
- * polls the word that the wait writes. Each wait has a word of its own, so a late answer cannot pass for a new one.
- * A device that does not answer is tried again, and then *given up*: its descriptors are left out from then on, which costs
- * that device its trust, and nobody else anything. A unit that does not answer at all is *broken*: nothing is submitted
- * any more. Both are said once.
+ * polls the word that the wait writes. Each wait has a word of its own, so a late answer cannot pass for a new one. A
+ * device that does not answer is tried again, and then *given up*: its descriptors are left out from then on, so that only
+ * this device's translations may be stale. A unit that does not answer at all is *broken*: nothing is submitted any more.
+ * Both are said once.
  * Promises: a submission neither throws nor allocates; when it returns and the unit is not broken, every descriptor was
  * executed except those that a fault event names.
  * Not for: which descriptors a range needs (cache-tags.ts).
@@ -174,7 +174,7 @@ export class InvalidationQueue {
     this.#memory.release(this.#status);
   }
 
-  /** Somebody does not answer: each descriptor alone shows who. That device is given up. */
+  /** A device does not answer: each descriptor is submitted alone to find out which. That device is given up. */
   #oneByOne(count: number, drain: boolean): void {
     const slotWords = this.#slotWords;
     const alone = new Uint32Array(slotWords);

@@ -39,12 +39,15 @@ import { nestedSetup, passThroughSetup, type TranslationSetup, tablesSetup } fro
 
 /** A unit to drive, and the memory that it reads. */
 export interface VtdUnitOptions {
+  /** The register file of the unit, real or simulated. */
   readonly registers: VtdRegisters;
   /** Where the unit's structures go, and where the tables of every attached domain must be: the unit reads no other. */
   readonly memory: Arena;
+  /** Time of what the unit is waited for. */
   readonly clock: Clock;
   /** Scalable mode: first-stage tables, PASIDs. Unless said, if the unit has it. */
   readonly scalable?: boolean;
+  /** Told of each range that a cache is told to forget, and of the descriptors as they are submitted. */
   readonly observer?: Observer;
   /** Turns of the polling loop before a unit that does not answer counts as broken. */
   readonly pollLimit?: number;
@@ -138,7 +141,7 @@ export class VtdUnit implements TranslationUnit {
     return this.capabilities.pasidBits;
   }
 
-  /** Why the unit counts as broken; undefined while it works. Then nothing is known to be forgotten. */
+  /** Why the unit counts as broken; undefined while it works. The caches of a broken unit may hold stale translations. */
   get broken(): string | undefined {
     return this.#queue.broken;
   }
@@ -369,7 +372,10 @@ export class VtdUnit implements TranslationUnit {
     this.#invalidation.iotlb(target, pasid);
   }
 
-  /** Takes the entry of an attachment away, in the order that leaves nobody a stale way in. */
+  /**
+   * Takes the entry of an attachment away: it becomes absent first, then the caches forget it, so that no stale copy is
+   * used.
+   */
   #takeDown(device: Device, { pasid, target, tags }: Attachment): void {
     const { requester, directory } = device;
     if (directory) {

@@ -14,7 +14,10 @@ import type {
 } from "../../platform/index.ts";
 import type { VtdUnit } from "./unit.ts";
 
-/** Several VT-d units as one: each device is behind one of them, and a domain is told of to all. */
+/**
+ * Several VT-d units as one: each device is behind one of them, and an invalidation of a domain goes to every unit that has
+ * devices of it.
+ */
 export class VtdUnits implements TranslationUnit {
   readonly units: readonly VtdUnit[];
   readonly #unitOf: (requester: Requester) => VtdUnit;

@@ -14,10 +14,13 @@ export interface AmdV1Options {
   readonly topLevel?: number;
   /** Width of input addresses in bits: 64 unless said. */
   readonly inputBits?: number;
+  /** Width of output (physical) addresses in bits; 52 unless said. */
   readonly outputBits?: number;
+  /** Leaf sizes to use, each as log2 of its pages of 4 KiB; all that the format has unless said. */
   readonly leafSizes?: readonly number[];
   /** Leaves snoop; as Linux does unless said. */
   readonly forceCoherence?: boolean;
+  /** Which address bit (32 and up) marks encrypted memory; none unless said. */
   readonly encryptionBit?: number;
 }
 

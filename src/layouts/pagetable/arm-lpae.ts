@@ -11,15 +11,21 @@ import { CACHE, MMIO, NOEXEC, PRIVILEGED, READ, sizesOfBitmap, type TableLayout,
 
 /** Stage, page sizes and address widths of an Arm table. */
 export interface ArmOptions {
+  /** 1: tables of a process or guest; 2: tables of the host below them. */
   readonly stage: 1 | 2;
   /** Bytes, a bitmap of what the unit can do. */
   readonly pageSizes: bigint;
+  /** Width of input addresses in bits; at most 48, or 52 with pages of 64 KiB. */
   readonly inputBits: number;
+  /** Width of output addresses in bits: 32, 36, 40, 42, 44, 48, or 52 with pages of 64 KiB. */
   readonly outputBits: number;
+  /** The unit's walker does not look into the CPU's caches: pointers to tables carry a mark that they have been written back. */
   readonly incoherentWalker?: boolean;
   /** Upper half of the address space (TTBR1); stage 1. */
   readonly upperHalf?: boolean;
+  /** DBM: the unit makes a leaf writable, and so dirty, at the first write. Stage 1. */
   readonly hardwareDirty?: boolean;
+  /** NS in leaves: they point to memory of the non-secure world. Stage 1. */
   readonly nonSecure?: boolean;
   /** Stage 2 forces write-back by its own attribute encoding. */
   readonly forcedWriteBack?: boolean;

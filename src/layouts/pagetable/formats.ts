@@ -22,6 +22,7 @@ export interface TableFormat {
   readonly summary: string;
   /** The specification, and its section. */
   readonly source: string;
+  /** The layout of the format, with the widths that it is usually built with. */
   make(): TableLayout;
 }
 

@@ -93,6 +93,7 @@ export interface DirtyRule {
   readonly highMask?: number;
   /** Makes the low word clean, and dirty again. */
   clean(low: number): number;
+  /** The low word of an entry whose page was written. */
   soil(low: number): number;
   /** A query over a hole fails with EINVAL. */
   readonly strict: boolean;

@@ -9,12 +9,17 @@ import { allowedSizes, CACHE, MMIO, NOEXEC, READ, type TableLayout, WRITE } from
 
 /** Mode and extensions of a RISC-V table. */
 export interface RiscvOptions {
+  /** Three, four or five levels; Sv48 unless said. */
   readonly mode?: "Sv39" | "Sv48" | "Sv57";
   /** Sign-extended addresses: both halves are accepted. */
   readonly signExtended?: boolean;
+  /** Width of output (physical) addresses in bits; 56 unless said. */
   readonly outputBits?: number;
+  /** Leaf sizes to use, each as log2 of its pages of 4 KiB; all that the format has unless said. */
   readonly leafSizes?: readonly number[];
+  /** Leaves of 64 KiB, made of 16 equal entries. Off unless said. */
   readonly svnapot?: boolean;
+  /** Entries say the memory type of device memory. Off unless said. */
   readonly svpbmt?: boolean;
 }
 

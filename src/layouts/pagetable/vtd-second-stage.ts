@@ -9,9 +9,13 @@ import { allowedSizes, READ, type TableLayout, WRITE } from "./layout.ts";
 
 /** Levels and snooping of a second-stage table. */
 export interface VtdSecondStageOptions {
+  /** 4 unless said. */
   readonly levels?: 3 | 4 | 5;
+  /** Width of output (physical) addresses in bits; 52 unless said. */
   readonly outputBits?: number;
+  /** Leaf sizes to use, each as log2 of its pages of 4 KiB; all that the format has unless said. */
   readonly leafSizes?: readonly number[];
+  /** The unit's walker does not look into the CPU's caches: pointers to tables carry a mark that they have been written back. */
   readonly incoherentWalker?: boolean;
   /** Every leaf snoops the caches. */
   readonly forceSnoop?: boolean;

@@ -10,11 +10,15 @@ import { allowedSizes, MMIO, READ, type TableLayout, WRITE } from "./layout.ts";
 
 /** Levels, page sizes and encryption bit of an x86-64 table. */
 export interface X86Options {
+  /** 4 unless said. */
   readonly levels?: 4 | 5;
   /** Sign-extended addresses: both halves are accepted. Otherwise only the lower half, which is the DMA aperture. */
   readonly signExtended?: boolean;
+  /** Width of output (physical) addresses in bits; 52 unless said. */
   readonly outputBits?: number;
+  /** Leaf sizes to use, each as log2 of its pages of 4 KiB; all that the format has unless said. */
   readonly leafSizes?: readonly number[];
+  /** The unit's walker does not look into the CPU's caches: pointers to tables carry a mark that they have been written back. */
   readonly incoherentWalker?: boolean;
   /** Which address bit (32 and up) marks encrypted memory. */
   readonly encryptionBit?: number;

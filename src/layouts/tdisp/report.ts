@@ -35,7 +35,7 @@ export interface MmioRange {
   readonly firstPage: number;
   /** Pages of 4 KiB. */
   readonly pages: number;
-  /** Bits of {@link RANGE_ATTRIBUTE}. */
+  /** Bits: 1 MSI-X table, 2 pending bits, 4 not part of the trusted interface, 8 the guest may change that (`RANGE_ATTRIBUTE`). */
   readonly attributes: number;
   /** The BAR. */
   readonly id: number;

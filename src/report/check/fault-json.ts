@@ -4,8 +4,10 @@
  * Idea: a fault says what was told of it, a mapping how it may be explained; both have every key, null where it does not apply. Addresses are
  * hex strings, exact for 64 bits; times whole nanoseconds on the trace's own clock; lengths bytes.
  */
+
 import type { FaultFacts, Finding, MappingFacts } from "../../analysis/index.ts";
 import { hex } from "../../base/index.ts";
+import { directionWord } from "../recording.ts";
 
 /** The keys that a finding of a fault has besides those of every finding; none for any other. */
 export function faultJson({ fault, mapping, hypotheses }: Finding, base: bigint): object {
@@ -20,8 +22,6 @@ export function faultJson({ fault, mapping, hypotheses }: Finding, base: bigint)
 /** Nanoseconds on the trace's own clock. */
 const clockNs = (timeNs: number | undefined, base: bigint): number | null =>
   timeNs === undefined ? null : Number(base + BigInt(Math.round(timeNs)));
-
-const WAYS: readonly string[] = ["bidirectional", "to-device", "from-device", "none"];
 
 function factsJson(fault: FaultFacts, base: bigint): object {
   const { device, address, access, count, reason, source } = fault;
@@ -51,7 +51,7 @@ function mappingJson(mapping: MappingFacts, base: bigint): object {
     relation,
     iova: iova === undefined ? null : hex(iova),
     length: lengthBytes ?? null,
-    direction: direction === undefined ? null : (WAYS[direction] ?? String(direction)),
+    direction: direction === undefined ? null : (directionWord(direction) ?? String(direction)),
     mappedNs: clockNs(mappedNs, base),
     endedNs: clockNs(endedNs, base),
     distanceBytes: distanceBytes ?? null,

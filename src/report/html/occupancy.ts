@@ -24,9 +24,13 @@ export interface Occupancy {
 
 /** How large a picture, and of which time. */
 export interface OccupancyOptions {
+  /** Columns of the picture: the time is cut into so many equal spans. */
   readonly columns: number;
+  /** Rows at the most: a row is the smallest power of two bytes that keeps to this. */
   readonly mostRows: number;
+  /** Where the picture begins, nanoseconds since the trace's time base. */
   readonly firstNs: number;
+  /** Where it ends, in the same. */
   readonly lastNs: number;
 }
 

@@ -39,7 +39,7 @@ export interface PerfettoResult {
   readonly slices: number;
   readonly counters: number;
   readonly instants: number;
-  /** Mappings of which more than {@link MOST_LANES} overlapped. */
+  /** Mappings of which more than 1000 overlapped. */
   readonly leftOut: number;
 }
 

@@ -1,4 +1,7 @@
-/** What befalls a machine: its pool fills up, devices are pulled out or fall silent, ports change what they let through. */
+/**
+ * The accidents of a run: the bounce pool fills up, devices are pulled out or stop answering, ports change their access
+ * control.
+ */
 import { PhysPage } from "../../base/index.ts";
 import type { Buffers } from "./buffers.ts";
 import type { Mappings } from "./mappings.ts";

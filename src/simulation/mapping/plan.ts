@@ -5,7 +5,7 @@
  * of the steps is a run too, and a failing run can be cut down to the few steps that matter.
  * Each part draws from its own stream, so that a new draw in one does not shift the others.
  */
-import { type Direction, KiB, MiB, Random } from "../../base/index.ts";
+import { DIRECTIONS, type Direction, KiB, MiB, Random } from "../../base/index.ts";
 import { FORMAT_NAMES, type FormatName } from "../../layouts/pagetable/index.ts";
 import type { SimulationPlan } from "../scenario.ts";
 
@@ -160,7 +160,7 @@ function loadStep(config: MappingConfig, random: Random): Step {
       buffer: random.below(BUFFERS),
       offset,
       length: Math.min(length, BUFFER_BYTES - offset),
-      direction: random.pick(["bidirectional", "to-device", "from-device"] as const),
+      direction: random.pick(DIRECTIONS),
       way: random.pick(WAYS),
       peer: random.chance(1, 8),
     };

@@ -169,6 +169,7 @@ export const shown = (text: string): string => {
 
 /** One kind of sentence. Readers are asked in turn; the first that answers true had it. */
 export interface MessageReader<At> {
+  /** Takes the message of one line; false: it is none of this reader's sentences. */
   read(message: string, at: At): boolean;
   /** Hands on what still waited for a line that completes it. */
   settle(): void;

@@ -74,6 +74,7 @@ export class LogFronts {
   #year = YEARLESS;
   #month = -1;
 
+  /** The front of `line`, and its message. Lines are given in the order of the log. */
   read(line: string): LogFront {
     this.#line = line;
     this.#at = 0;

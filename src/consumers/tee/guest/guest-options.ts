@@ -9,6 +9,7 @@ export interface TeeGuestOptions {
   readonly machine: DmaMachine & { readonly encryption: MemoryEncryption };
   /** Translates requests inside the trust, by tables that the guest writes. */
   readonly unit: TranslationUnit;
+  /** Time of what the guest waits for. */
   readonly clock: Clock;
   /** Is there RAM at this page, and not memory of a device? */
   readonly isRam: (page: PhysPage) => boolean;

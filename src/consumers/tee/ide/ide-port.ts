@@ -99,6 +99,7 @@ export class IdePort {
     return -1;
   }
 
+  /** Stream `index` of the port is free again. Turn it off first; the registers stay as they are. */
   give(index: number): void {
     this.#used.delete(index);
   }
@@ -119,6 +120,7 @@ export class IdePort {
     return this.isSecure(index);
   }
 
+  /** Turns a stream off; its id and what is on it stay in the registers. */
   disable(index: number, control: SelectiveControl): void {
     this.#write(index, SELECTIVE_REGISTER.control, encodeSelectiveControl({ ...control, enabled: false }));
   }

@@ -229,6 +229,7 @@ export class IdeStream implements Disposable {
     this.#step = "released";
   }
 
+  /** As `release`, for `using`. */
   [Symbol.dispose](): void {
     this.release();
   }

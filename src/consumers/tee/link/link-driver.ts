@@ -23,6 +23,7 @@ import { IdeBridge, type IdeStream } from "../ide/ide-streams.ts";
 
 /** What a driver of a security manager drives. */
 export interface LinkDriverOptions {
+  /** The platform's security manager. */
   readonly firmware: SecurityFirmware;
   /** The host bridge of a function. Default: one for all. */
   readonly bridgeOf?: (fn: SecurityFunction) => IdeBridge;

@@ -38,6 +38,7 @@ import { type CallerMemory, readCaller, setUserBits, writeCaller } from "./user-
 export interface FileTable {
   /** @throws DmaError EMFILE */
   install(file: DataFile): number;
+  /** Closes `fd`. False if it was not open. */
   close(fd: number): boolean;
 }
 
@@ -47,6 +48,7 @@ export interface MigrationDoorOptions {
   readonly migration?: DeviceMigration | undefined;
   /** Absent: the device logs nothing. */
   readonly logging?: DmaLogging | undefined;
+  /** Gives a data file its descriptor. */
   readonly files: FileTable;
 }
 

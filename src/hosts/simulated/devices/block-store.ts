@@ -7,6 +7,7 @@
 export interface BlockStore {
   /** Fills `into` from byte `offset` on. */
   read(offset: number, into: Uint8Array): void;
+  /** Puts `from` at byte `offset`. Safe only after `flush`. */
   write(offset: number, from: Uint8Array): void;
   /** The bytes are not needed any more and read as zero. */
   discard(offset: number, length: number): void;
@@ -69,7 +70,9 @@ export class MemoryStore implements BlockStore {
 export interface RandomAccessFile {
   /** Bytes read, fewer than asked at the end of the file. */
   readAt(offset: number, into: Uint8Array): number;
+  /** Writes all of `from` at byte `offset`, past the end too: the file grows. */
   writeAt(offset: number, from: Uint8Array): void;
+  /** Returns when what was written will outlive a crash of the machine (fsync). */
   sync(): void;
 }
 

@@ -6,3 +6,4 @@ export * from "./nvme/faults.ts";
 export type { NamespaceOptions } from "./nvme/namespace.ts";
 export { NvmeController } from "./nvme/nvme.ts";
 export type { NvmeModelOptions } from "./nvme/options.ts";
+export * from "./rnic/index.ts";

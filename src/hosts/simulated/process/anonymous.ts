@@ -83,7 +83,7 @@ export function touch(space: Space, area: Area, page: number, write: boolean): F
   return "done";
 }
 
-/** Nobody but this one entry has the page, though it is not marked as the process's own: after a fork whose other side is gone. */
+/** Nobody but this one entry has the page, though it is not marked as the process's own: after a fork whose other process has ended. */
 function isLastUser(folio: Folio, area: Area): boolean {
   if (folio.isLarge) return folio.mapCount > 1 && !folio.seemsShared && folio.pins === 0 && folio.held === 0;
   if (folio.mapCount + folio.pins + folio.held > 1) return false;

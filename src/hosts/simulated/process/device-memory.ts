@@ -28,11 +28,15 @@ import type { Area, DeviceRegion, Folio, FrameSource, Space } from "./structures
 
 /** Memory of a device that processes can have pages in: how much, and whether the CPU reaches it. */
 export interface DeviceMemoryOptions {
+  /** The table of all pages of the machine, into which these are entered. */
   readonly frames: Frames;
+  /** Private: only the device reaches it. Coherent: the CPU does, too. */
   readonly kind: "device-private" | "device-coherent";
+  /** Compared with `===`: who finds its own pages in the table of a process. */
   readonly owner: MemoryOwner;
   /** Page numbers that nothing else has: for coherent memory those where the bytes are. Multiples of 512. */
   readonly firstPage: PhysPage;
+  /** How many pages of 4 KiB it has. */
   readonly pages: number;
   /** Asked when the CPU needs a private page. Copies it back, unless said. */
   readonly driver?: DeviceMemoryDriver;
@@ -184,6 +188,7 @@ export class SimulatedDeviceMemory implements DeviceMemoryPool, DeviceRegion {
     }
   }
 
+  /** Brings all pages back to the system at once, as {@link SimulatedDeviceMemory.evictSteps} does in steps. */
   evict(): void {
     finish(this.evictSteps());
   }

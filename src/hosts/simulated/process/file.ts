@@ -15,9 +15,11 @@ import { zapPages } from "./zap.ts";
 
 /** A file to make: its size, contents and seals. */
 export interface FileOptions {
+  /** Where its pages come from. */
   readonly frames: FrameSource & FileMemory;
   /** For reports. */
   readonly name: string;
+  /** What the file is said to be; `memfd` unless said. */
   readonly medium?: "memfd" | "tmpfs";
   /** Bytes. 0 unless said. */
   readonly length?: number;
@@ -131,7 +133,7 @@ export class SimulatedFile implements MemoryFile, MappedObject {
 
   pin(offset: number, count: number, into: Float64Array, at: number): void {
     const first = offset / PAGE_SIZE;
-    if (!Number.isInteger(first) || first < 0 || count < 1 || first + count > this.endOffset)
+    if (!Number.isInteger(first) || first < 0 || count < 1 || (first + count) * PAGE_SIZE > this.#length)
       throw badFileRange(offset, count * PAGE_SIZE, this.#length);
     for (let i = 0; i < count; i++) {
       const folio = this.get(first + i);
@@ -149,6 +151,7 @@ export class SimulatedFile implements MemoryFile, MappedObject {
     finish(this.punchSteps(start, end));
   }
 
+  /** As {@link SimulatedFile.punch}, in steps. @throws DmaError ERR_DMA_USER_CALL (EPERM) if it is sealed against writing */
   *punchSteps(start: number, end: number): Steps<void> {
     if (this.seals.has("write")) throw refused("fallocate", "EPERM", `${this.name} is sealed against writing`);
     const [first, last] = [Math.ceil(start / PAGE_SIZE), Math.floor(end / PAGE_SIZE)];
@@ -163,6 +166,7 @@ export class SimulatedFile implements MemoryFile, MappedObject {
     finish(this.truncateSteps(length));
   }
 
+  /** As {@link SimulatedFile.truncate}, in steps. @throws DmaError ERR_DMA_USER_CALL (EPERM) if a seal forbids that */
   *truncateSteps(length: number): Steps<void> {
     const old = this.#length;
     if (length < old && this.seals.has("shrink")) throw refused("ftruncate", "EPERM", `${this.name} may not shrink`);

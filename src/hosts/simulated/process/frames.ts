@@ -15,9 +15,11 @@ import { type DeviceRegion, Folio, type FrameSource, type MemorySettings } from 
 export interface FramesOptions {
   /** Where memory comes from, and where it is. */
   readonly pages: PageAllocator;
+  /** The bytes of the pages. */
   readonly memory: PhysicalMemory;
   /** Huge pages set aside for hugetlb: taken at the start. None unless said. */
   readonly hugetlbPages?: number;
+  /** Huge pages where a program advises it, and 16 pages a file fault, unless said. */
   readonly settings?: Partial<MemorySettings>;
   /** False: this allocation fails, as it does when memory is short. Asked for each, with its order. */
   readonly mayAllocate?: (order: number) => boolean;
@@ -89,6 +91,7 @@ export class Frames implements FrameSource, UserPages {
     return this.#zero;
   }
 
+  /** The 2 MiB of zeros that all processes share, made at the first call; undefined: no memory for it. */
   hugeZero(): Folio | undefined {
     this.#hugeZero ??= this.#makeZero(HUGE_ORDER);
     return this.#hugeZero;
@@ -120,6 +123,7 @@ export class Frames implements FrameSource, UserPages {
     folio.held++;
   }
 
+  /** Undoes one `hold`; a folio that nobody uses any more is freed. */
   letGo(folio: Folio): void {
     folio.held--;
     this.release(folio);
@@ -151,6 +155,7 @@ export class Frames implements FrameSource, UserPages {
     return parts;
   }
 
+  /** Copies the bytes of `pages` pages. */
   copy(from: PhysPage, to: PhysPage, pages = 1): void {
     const bytes = new Uint8Array(PAGE_SIZE);
     for (let i = 0; i < pages; i++) {

@@ -1,4 +1,7 @@
-/** Giving a page to one device alone: the other half of exclusive.ts, which faults need. */
+/**
+ * Gives a page to one device alone. Apart from exclusive.ts, which takes it back, because this needs page faults, and page
+ * faults need that.
+ */
 import type { PhysPage } from "../../../base/index.ts";
 import { type MemoryOwner, type Steps, WAITING } from "../../../platform/index.ts";
 import { ANNOUNCED } from "./anonymous.ts";

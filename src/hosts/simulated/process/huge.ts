@@ -18,7 +18,7 @@ export function splitHugeEntry(space: Space, page: number): void {
   space.notifiers.end();
 }
 
-/** The same without a word to watchers, for work that has told them already. */
+/** The same without telling watchers: for callers that have told them already. */
 export function cutHugeEntry(space: Space, page: number): void {
   const start = down(page);
   const entry = space.table.huge(start);

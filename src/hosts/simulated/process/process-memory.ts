@@ -49,12 +49,15 @@ export type Access = "none" | "r" | "rw" | "rwx" | "rx" | "w" | "x" | "wx";
 export interface MapOptions {
   /** Chosen from the top down, unless said. */
   readonly address?: UserAddr;
+  /** Bytes, more than 0; rounded up to whole pages. */
   readonly length: number;
   /** "rw" unless said. */
   readonly access?: Access;
+  /** Writes are seen by others that map the same, and by a child. False unless said. */
   readonly shared?: boolean;
   /** Anonymous memory unless said. */
   readonly file?: MemoryFile;
+  /** Where in the file the mapping begins, bytes, whole pages; 0 unless said. */
   readonly offset?: number;
   /** Pages of 2 MiB that were set aside. */
   readonly hugetlb?: boolean;
@@ -171,6 +174,7 @@ export class ProcessMemory implements UserMemory {
     return finish(this.mapSteps(options));
   }
 
+  /** As {@link ProcessMemory.map}, in steps: other steps of the machine may run between them. */
   *mapSteps(options: MapOptions): Steps<UserAddr> {
     if (this.isGone) throw userGone();
     const { length, access = "rw", file, offset = 0 } = options;
@@ -203,6 +207,7 @@ export class ProcessMemory implements UserMemory {
     finish(this.unmapSteps(address, length));
   }
 
+  /** As {@link ProcessMemory.unmap}, in steps: other steps of the machine may run between them. */
   *unmapSteps(address: UserAddr, length: number): Steps<void> {
     yield* unmapSteps(this.#space, address / PAGE_SIZE, Math.ceil(length / PAGE_SIZE));
   }
@@ -212,6 +217,7 @@ export class ProcessMemory implements UserMemory {
     finish(this.protectSteps(address, length, access));
   }
 
+  /** As {@link ProcessMemory.protect}, in steps: other steps of the machine may run between them. */
   *protectSteps(address: UserAddr, length: number, access: Access): Steps<void> {
     yield* protectSteps(this.#space, address / PAGE_SIZE, Math.ceil(length / PAGE_SIZE), accessBits(access));
   }
@@ -221,6 +227,7 @@ export class ProcessMemory implements UserMemory {
     finish(this.adviseSteps(address, length, advice));
   }
 
+  /** As {@link ProcessMemory.advise}, in steps: other steps of the machine may run between them. */
   *adviseSteps(address: UserAddr, length: number, advice: Advice): Steps<void> {
     yield* adviseSteps(this.#space, address / PAGE_SIZE, Math.ceil(length / PAGE_SIZE), advice);
   }
@@ -236,6 +243,7 @@ export class ProcessMemory implements UserMemory {
     finish(this.remapSteps(address, length, newLength, to, keepOld));
   }
 
+  /** As {@link ProcessMemory.remap}, in steps: other steps of the machine may run between them. */
   *remapSteps(address: UserAddr, length: number, newLength: number, to?: UserAddr, keepOld = false): Steps<void> {
     yield* remapSteps(this.#space, {
       page: address / PAGE_SIZE,
@@ -295,6 +303,7 @@ export class ProcessMemory implements UserMemory {
     return "out-of-memory";
   }
 
+  /** As {@link ProcessMemory.touchSteps}, at once. */
   touch(address: UserAddr, write: boolean): FaultOutcome {
     return finish(this.touchSteps(address, write));
   }
@@ -315,6 +324,7 @@ export class ProcessMemory implements UserMemory {
     return finish(this.pinSteps(address, count, into, at, options));
   }
 
+  /** As {@link ProcessMemory.pin}, in steps: other steps of the machine may run between them. */
   *pinSteps(address: UserAddr, count: number, into: Float64Array, at: number, options: PinOptions): Steps<number> {
     if (this.isGone) throw userGone();
     return yield* pinSteps(this.#space, Math.floor(address / PAGE_SIZE), count, into, at, options);

@@ -25,6 +25,7 @@ export interface ProcessOptions {
   readonly user?: ProcessUser;
   /** RLIMIT_MEMLOCK, bytes. 8 MiB unless said, as on Linux. */
   readonly memlockBytes?: number;
+  /** Its privileges; none unless said. */
   readonly capabilities?: Iterable<Capability>;
 }
 
@@ -74,6 +75,7 @@ export class SimulatedProcess implements UserProcess {
     return finish(this.forkSteps());
   }
 
+  /** As {@link SimulatedProcess.fork}, in steps: other steps of the machine may run between them. */
   *forkSteps(): Steps<SimulatedProcess> {
     return this.#child(yield* this.#memory.forkSteps());
   }
@@ -98,10 +100,12 @@ export class SimulatedProcess implements UserProcess {
     finish(old.leaveSteps());
   }
 
+  /** The process ends: its files are closed, and with the last process in it its memory goes. A second time does nothing. */
   exit(): void {
     finish(this.exitSteps());
   }
 
+  /** As {@link SimulatedProcess.exit}, in steps: other steps of the machine may run between them. */
   *exitSteps(): Steps<void> {
     if (this.#ended) return;
     this.#ended = true;
@@ -134,6 +138,7 @@ export class OpenFiles implements Descriptors {
     return true;
   }
 
+  /** Closes every file that is open. */
   closeAll(): void {
     for (let fd = 0; fd < this.#files.length; fd++) this.close(fd);
   }

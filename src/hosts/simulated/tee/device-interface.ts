@@ -28,7 +28,7 @@ export interface InterfaceRange {
   /** Bytes in the BAR, both multiples of 4096. */
   readonly offset: number;
   readonly length: number;
-  /** Bits of {@link RANGE_ATTRIBUTE}. Default 0: part of the trusted interface. */
+  /** Bits: 1 MSI-X table, 2 pending bits, 4 not part of the trusted interface, 8 the guest may change that. Default 0: part of the trusted interface. */
   readonly attributes?: number;
   /** It holds secrets as soon as the interface is locked, not only when it runs. */
   readonly secret?: boolean;
@@ -48,6 +48,7 @@ export interface LockedConfiguration {
 /** What an interface asks of the function around it. */
 export interface InterfaceHost {
   readonly random: Random;
+  /** What the function is set to now: compared with what it was when the interface was locked. */
   configuration(): LockedConfiguration;
   /** No transfer of the function is under way or can begin by itself. */
   isQuiet(): boolean;
@@ -179,6 +180,7 @@ export class DeviceInterface {
     return undefined;
   }
 
+  /** Requests to that peer end. Refused unless the interface runs and the stream is bound. */
   unbindPeerStream(stream: number): Refused | undefined {
     if (this.#state !== "run") return refused("invalidInterfaceState");
     return this.#peerStreams.delete(stream) ? undefined : refused("invalidRequest");

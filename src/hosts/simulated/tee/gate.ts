@@ -74,6 +74,7 @@ export class TrustGate implements RequestGate {
     for (const fn of device.functions) this.#devices.set(fn.node, fn);
   }
 
+  /** The device is gone, and its functions belong to no guest. */
   removeDevice(device: SecureDevice): void {
     for (const fn of device.functions) {
       this.#devices.delete(fn.node);

@@ -1,5 +1,5 @@
 /**
- * Whose every page of a machine is: the host's, or a confidential guest's, and then private or shared.
+ * The owner of every page of a machine: the host, or a confidential guest, and then whether it is private or shared.
  *
  * Idea: what hardware keeps for each page and no host can write (an owner, private or shared, accepted or not). The host gives
  * pages and takes them; what a page held is gone at each change, and a guest's private page is one only once the guest has
@@ -42,6 +42,7 @@ export class GuestPages {
     this.#options = options;
   }
 
+  /** Who owns `page`, and whether it is private: the host, and shared, unless it was given to a guest. */
   at(page: PhysPage): PageState {
     return this.#pages.get(page) ?? HOST;
   }

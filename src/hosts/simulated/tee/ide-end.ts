@@ -57,14 +57,17 @@ export type InsecureCause =
 
 /** What the IDE part of a port has. */
 export interface IdeEndOptions {
+  /** The requester id of the port. */
   readonly requester: number;
   /** Selective streams. Default 4. */
   readonly streams?: number;
   /** Address ranges of each. Default 2. */
   readonly associations?: number;
+  /** What its capability register says, where it differs from the defaults: selective streams, with key management. */
   readonly capability?: Partial<IdeCapability>;
   /** Packets that one key may seal; then the stream is insecure unless it has new ones. Default 2^48. */
   readonly packetsPerKey?: number;
+  /** Called when a secure stream has become insecure, with its id. Must not throw. */
   readonly onInsecure?: (stream: number, cause: InsecureCause) => void;
 }
 
@@ -128,6 +131,7 @@ export class IdeEnd {
 
   // Registers, as software sees them.
 
+  /** The 32-bit register at byte `offset` of the IDE capability; 0 where there is none. */
   read32(offset: number): number {
     if (offset === IDE_REGISTER.header) return IDE_CAPABILITY_ID | 0x1_0000;
     if (offset === IDE_REGISTER.capability) return encodeIdeCapability(this.capability);
@@ -141,6 +145,7 @@ export class IdeEnd {
     return stream.registers[register / 4]!;
   }
 
+  /** Writes a register. To change one of a secure stream makes the stream insecure and forgets its keys. */
   write32(offset: number, value: number): void {
     if (offset === IDE_REGISTER.control) this.#flowThrough = value & 4;
     const place = this.#placeOf(offset);

@@ -23,14 +23,19 @@ import { answerTdisp } from "./tdisp-responder.ts";
 
 /** What a device is made of, besides its functions. */
 export interface SecureDeviceOptions {
+  /** Who signs the certificate of its key. */
   readonly vendor: Vendor;
+  /** The machine's book of keys, in which its key pair is made. */
   readonly keys: IdealKeys;
+  /** Its own stream of chance: keys and nonces. */
   readonly random: Random;
+  /** Time of its mailbox. */
   readonly clock: Clock;
   /** What it runs. Default: a digest of its firmware, {@link firmwareDigest}. */
   readonly measurements?: readonly Measurement[];
   /** Parts of its BARs, for each function that does not take them as they are: whole, and part of the trusted interface. */
   readonly ranges?: (fn: SimulatedPciDevice) => readonly InterfaceRange[] | undefined;
+  /** Its streams, where they differ from the defaults. */
   readonly ide?: Omit<IdeEndOptions, "requester" | "onInsecure">;
   /** Its functions can be trusted interfaces. Default true. */
   readonly hasTee?: boolean;
@@ -195,6 +200,7 @@ export class SecureDevice {
     return this.functions[0]!;
   }
 
+  /** The function with this requester id; undefined if it is not of this device. */
   function(requester: number): SecureFunction | undefined {
     return this.functions.find((fn) => fn.requester === requester);
   }

@@ -1,5 +1,5 @@
 /**
- * One end of a secure session: seals what it says, and opens only what the other end said next.
+ * One end of a secure session: seals its records, and opens the other end's only in the order in which they were sealed.
  *
  * Idea: both ends count their records. A record that was changed, repeated, left out or made by somebody else does not open, and
  * then nothing happened: the count stays.

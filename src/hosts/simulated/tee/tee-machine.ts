@@ -34,6 +34,7 @@ import { Wire } from "./wire.ts";
 
 /** A machine's own options, and those of its root ports. */
 export interface TeeMachineOptions extends Omit<MachineOptions, "confidential"> {
+  /** The streams of its root ports, where they differ from the defaults. */
   readonly rootIde?: Omit<IdeEndOptions, "requester" | "onInsecure">;
 }
 
@@ -47,6 +48,7 @@ export interface GuestSide {
   readonly machine: DmaMachine & { readonly encryption: MemoryEncryption };
   readonly unit: TranslationUnit;
   readonly clock: Clock;
+  /** True for pages that are RAM, not memory of a device. */
   readonly isRam: (page: PhysPage) => boolean;
   /** 32 bytes by chance. */
   readonly nonce: () => Uint8Array;
@@ -56,7 +58,9 @@ export interface GuestSide {
 export interface AssignedFunction {
   readonly device: GuestPciDevice;
   readonly node: SimulatedPciNode;
+  /** The way to its trusted interface; undefined where the device has none or is not bound to this guest. */
   readonly interface: () => TrustedInterface | undefined;
+  /** Its memory BARs as the guest sees them now. */
   readonly bars: () => readonly PciBar[];
 }
 

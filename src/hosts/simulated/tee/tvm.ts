@@ -95,6 +95,7 @@ export class Tvm {
     this.#machine.memory.read(phys, into);
   }
 
+  /** As {@link Tvm.read}, the other way. */
   write(phys: PhysAddr, from: Uint8Array): void {
     this.#machine.memory.write(phys, from);
   }

@@ -46,7 +46,7 @@ export interface UnitOptions {
 export class SimulatedUnit implements TranslationUnit {
   readonly #cachingMode: boolean;
   readonly #setsDirty: boolean;
-  /** Refused requests, oldest first. The unit logs no more than {@link FAULT_LIMIT}. */
+  /** Refused requests, oldest first; at most 1024 are kept, later ones are counted. */
   readonly faults: Fault[] = [];
   #faultsLost = 0;
   readonly #attached = new Map<Requester, TranslationTables>();

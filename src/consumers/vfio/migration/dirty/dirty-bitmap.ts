@@ -12,6 +12,7 @@ export class DirtyBitmap {
     this.#words = new Uint32Array(Math.ceil(pageCount / 32));
   }
 
+  /** Is `page` dirty? `page` is counted from the start of the range, in pages of the bitmap. */
   has(page: number): boolean {
     return ((this.#words[page >>> 5]! >>> (page & 31)) & 1) === 1;
   }
@@ -28,10 +29,12 @@ export class DirtyBitmap {
     }
   }
 
+  /** Every page becomes dirty. */
   setAll(): void {
     this.set(0, this.pageCount);
   }
 
+  /** Every page becomes clean. */
   clear(): void {
     this.#words.fill(0);
   }

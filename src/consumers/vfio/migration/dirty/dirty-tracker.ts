@@ -16,7 +16,7 @@ export interface SourceCounts {
   failures: number;
 }
 
-/** Asks all who know of writes, and believes the worst of them. */
+/** Asks every source of writes; a page is dirty if any of them says so, and all are where one cannot answer. */
 export class DirtyTracker {
   readonly #sources: readonly DirtySource[];
   readonly #ram: RamLayout;

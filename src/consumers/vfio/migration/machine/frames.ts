@@ -3,8 +3,9 @@
  *
  * Idea: a header of 28 bytes with a number that counts and a checksum of its own, so that a damaged length is found out before
  * anybody waits for so many bytes; then the payload and its checksum. Numbers are little endian.
- * Promises: what is damaged, missing, doubled or out of order is found out at the frame; nothing of a frame is used before all of
- * it is known to be good. Not for: secrecy, or an enemy on the way: that is a tunnel's.
+ * Promises: what is damaged, missing, doubled or out of order is found out at the frame; nothing of a frame is used before
+ * all of it is known to be good. Not for: secrecy, or protection from an attacker on the way: send the stream through a
+ * tunnel (ssh, TLS).
  */
 import { crc32 } from "../../../../base/index.ts";
 import { badFrame } from "./errors.ts";

@@ -1,7 +1,8 @@
 /**
- * A stream of bytes to the other side and back, and the conversation in frames on it.
+ * The stream of bytes between the two machines of a move, and the frames that they exchange on it.
  *
- * Any stream will do: a pipe, a socket, two queues in memory. Nobody waits for ever: a side that ends is heard.
+ * Any stream will do: a pipe, a socket, two queues in memory. Nobody waits for ever: when one side closes, reads and writes
+ * of the other end with an error.
  */
 import { DmaError } from "../../../../base/index.ts";
 import { linkEnded, otherRefused, outOfPlace } from "./errors.ts";

@@ -1,12 +1,12 @@
 /**
- * The machine that moves away: its memory and devices are sent while it runs, then it stops, and the rest follows.
+ * The source of a move: the machine's memory and devices are sent while it runs, then it stops, and the rest is sent.
  *
  * Idea: rounds. Each sends the pages that were written since they were sent, and what devices have; when little is left, or rounds
  * are up, everything stops in the right order and what is left is sent. The target says that it has everything; only then the
  * source says go, and never runs again by itself.
- * Promises: until it has said go, whatever fails, the machine here runs on as if nothing had been. Between go and the target's
- * answer a failure leaves both sides stopped and everything here intact: the outcome is `in-doubt`, and who knows what became of
- * the other side decides ({@link MoveSource.stay}).
+ * Promises: until it has said go, whatever fails, the machine here runs on, unchanged. Between go and the target's answer a
+ * failure leaves both sides stopped and everything here intact: the outcome is `in-doubt`, and the caller, who can find out
+ * whether the target runs, decides ({@link MoveSource.stay}).
  * Not for: choosing when to move, or how fast the link may be filled.
  * Specified by: docs/live-migration.md.
  */

@@ -1,8 +1,8 @@
 /**
- * The machine that comes: it takes in memory and devices, checks that it has all, and runs when it is told to.
+ * The target of a move: it takes in memory and devices, checks that it has all, and runs when the source says go.
  *
- * Promises: it never runs before it was told to go, and never when something was missing, damaged or refused: then its devices are
- * reset, and the other side is told why. Nobody waits for ever: a link that ends is the end.
+ * Promises: it never runs before it was told to go, and never when something was missing, damaged or refused: then its
+ * devices are reset, and the source is told why. Nobody waits for ever: when the link closes, the move has failed.
  * Specified by: docs/live-migration.md.
  */
 import type { DataFile } from "../data-file.ts";

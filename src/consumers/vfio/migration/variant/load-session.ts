@@ -24,7 +24,7 @@ interface LoadSessionOptions {
 }
 
 export class LoadSession implements LoadStream {
-  /** What the other side said that stopping and copying would move, bytes; undefined if it did not. */
+  /** What the source announced that stopping and copying would move, bytes; undefined if it did not. */
   stopCopyBytes: number | undefined;
   readonly #commands: NicCommands;
   readonly #number: number;

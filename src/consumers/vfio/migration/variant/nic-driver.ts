@@ -32,13 +32,17 @@ import { SaveSession } from "./save-session.ts";
 
 /** Which function, by what it is reached, and where its buffers come from. */
 export interface NicDriverOptions extends Pick<BufferHost, "form" | "keepsAddresses" | "blockPages" | "coherence"> {
+  /** The command mailbox of the card that the function belongs to. */
   readonly commands: NicCommands;
   /** Number of the function on its card. */
   readonly number: number;
   /** Maps buffers for the card's own function: the virtual one is its guest's. */
   readonly dma: Dma;
+  /** Where the driver reads and writes its buffers. */
   readonly memory: PhysicalMemory;
+  /** Where the pages of its buffers come from. */
   readonly pages: PageAllocator;
+  /** Time of what the card is waited for. */
   readonly clock: Clock;
   /** Bytes of a chunk, at the most. Default 8 MiB. */
   readonly chunkBytes?: number;
@@ -94,7 +98,7 @@ export class NicDriver implements MigratableDevice, DmaLogger {
     return this.#pool.counters;
   }
 
-  /** What the other side said that stopping and copying would move, bytes; undefined if nothing is being loaded. */
+  /** What the source announced that stopping and copying would move, bytes; undefined if nothing is being loaded. */
   get announcedBytes(): number | undefined {
     return this.#loading?.stopCopyBytes;
   }

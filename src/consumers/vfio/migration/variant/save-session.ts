@@ -57,7 +57,7 @@ export class SaveSession implements SaveStream {
   /** Bytes of the stream: announced with each image, and read. */
   #announced = 0;
   #position = 0;
-  /** Where the part ends that the other side needs first. */
+  /** End of the bytes that the target needs first. */
   #initialEnd = 0;
   #anew = 0;
   #isStopped = false;

@@ -22,6 +22,7 @@ export interface BareDeviceOptions {
   readonly migrationFlags?: number;
   /** What it says that stopping and copying would move, bytes. 0 unless said. */
   readonly stopCopyBytes?: number;
+  /** What it can log at once. */
   readonly loggingLimits?: LoggingLimits;
 }
 

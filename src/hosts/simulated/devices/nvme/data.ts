@@ -1,8 +1,8 @@
 /**
  * How the simulated NVMe controller finds the data of a command: its own reading of PRPs and SGLs, all by DMA.
  *
- * Idea: the description is read and checked completely before any byte of data moves; it becomes a list of runs. It shares only the
- * layouts with the driver, so two readings check each other.
+ * Idea: the description is read and checked completely before any byte of data moves; it becomes a list of addresses and lengths. It
+ * shares only the layouts with the driver, so two readings check each other.
  * Promises: every breach of the rules is a status, never an exception; a chain that leads nowhere ends.
  * Specified by: NVM Express base specification 2.0, 4.1.1 and 4.1.2.
  */

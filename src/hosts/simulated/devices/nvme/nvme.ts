@@ -145,6 +145,7 @@ export class NvmeController implements DeviceModel {
     return (this.#status & STATUS_REGISTER.fatal) !== 0;
   }
 
+  /** What 32 bits at byte `offset` of BAR 0 read as; 0 where the specification has no register. */
   readRegister(offset: number): number {
     switch (offset) {
       case REGISTER.capabilities:
@@ -184,6 +185,7 @@ export class NvmeController implements DeviceModel {
     }
   }
 
+  /** A write of 32 bits at byte `offset` of BAR 0: settings take effect at once, a doorbell starts work. */
   writeRegister(offset: number, value: number): void {
     if (offset >= REGISTER.doorbells) {
       this.#doorbell(offset, value);

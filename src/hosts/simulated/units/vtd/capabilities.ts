@@ -11,20 +11,25 @@ export interface VtdTraits {
   readonly writeBuffer?: boolean;
   /** PSI and MAMV: page-selective invalidation of the second stage, and its largest order. On, and 18. */
   readonly pageSelective?: boolean;
+  /** MAMV: largest order of a page-selective invalidation. 18. */
   readonly maxOrder?: number;
   /** Levels of second-stage tables, of 3 to 5. 3 and 4. */
   readonly secondStageLevels?: readonly number[];
+  /** FL5LP: first-stage tables may have five levels. Off. */
   readonly fiveLevelFirstStage?: boolean;
   /** Fault records, 1 to 256. 1, as on most machines. */
   readonly faultRecords?: number;
   /** Without it everything else of scalable mode is absent. Off. */
   readonly scalableMode?: boolean;
+  /** NEST: a first stage within a second one. Off. */
   readonly nested?: boolean;
   /** Bits of a PASID, up to 20; 0 if there are none. */
   readonly pasidBits?: number;
   /** Device TLBs, page requests. Off. */
   readonly deviceTlb?: boolean;
+  /** PRS: devices may ask for pages. Off. */
   readonly pageRequests?: boolean;
+  /** PT: a context or PASID entry may let requests through untranslated. Off. */
   readonly passThrough?: boolean;
   /** DIT: device-TLB invalidations must name the physical function. Off. */
   readonly needsPhysicalFunction?: boolean;

@@ -17,10 +17,12 @@ export class DeviceTlb {
   invalidations = 0;
   readonly #byPasid = new Map<number, TranslationCache>();
 
+  /** What it holds for `page` (4 KiB) of this PASID, -1 for requests without; undefined: it must ask the unit. */
   get(pasid: number, page: number): Cached | undefined {
     return this.#byPasid.get(pasid)?.get(page);
   }
 
+  /** Keeps an answer of the unit for `page`. */
   set(pasid: number, page: number, entry: Cached): void {
     let cache = this.#byPasid.get(pasid);
     if (!cache) {

@@ -24,6 +24,7 @@ import { Translator } from "./translator.ts";
 export interface SimulatedVtdOptions extends VtdTraits {
   /** All memory that structures and tables can be in. */
   readonly memory: TableMemory;
+  /** The machine's time: of time-outs and of page requests that wait. */
   readonly clock: Clock;
   /** After this long a device that was told to forget counts as not answering. 1 unless said. */
   readonly deviceTimeoutMs?: number;

@@ -38,6 +38,7 @@ export interface NetworkCardOptions {
   readonly maxLogRanges?: number;
   /** Bytes of a log's smallest and largest unit: powers of two. Default 4096, 1 GiB. */
   readonly minLogUnit?: number;
+  /** Bytes of a log's largest unit: a power of two. Default 1 GiB. */
   readonly maxLogUnit?: number;
   /** Pages that a key can have. Default 2^20. */
   readonly maxKeyPages?: number;
@@ -290,7 +291,10 @@ export class NetworkCard implements DeviceModel {
     return this.#keys.fill(key, first, addresses) ? NIC_STATUS.OK : NIC_STATUS.BAD_ARGUMENT;
   }
 
-  /** Picture by picture, chunk by chunk: after the time that the bytes take they are in memory, and the driver is told. */
+  /**
+   * Saves the next chunk of an image: after the time that its bytes take they are in memory, and the driver gets an
+   * interrupt.
+   */
   #saveChunk(number: number, key: number, capacity: number): number {
     const images = this.#images[number];
     if (!images || capacity < 1 || capacity > this.#keys.capacity(key)) return NIC_STATUS.BAD_ARGUMENT;

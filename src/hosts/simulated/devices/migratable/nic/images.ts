@@ -1,8 +1,9 @@
 /**
  * The images of one function, on their way out and in.
  *
- * Idea: a picture is taken at one moment and given out in chunks. On the way in, images are put together from chunks however these
- * are cut; each is checked as soon as it is whole, and the function changes only at the end, when the last one has come.
+ * Idea: an image is taken at one moment and given out in chunks. On the way in, images are put together from chunks however
+ * these are cut; each is checked as soon as it is whole, and the function changes only at the end, when the last one has
+ * come.
  */
 
 import { PAGE_SIZE } from "../../../../../base/index.ts";
@@ -41,7 +42,7 @@ export class FunctionImages {
     return this.#sequence >= 0 && (isTouched || changed.size > 0) ? imageLength(changed.size) : 0;
   }
 
-  /** Takes a picture. Its bytes; -1 if the one before has not been given out, or there is none to add to. */
+  /** Takes an image. Its bytes; -1 if the one before has not been given out, or there is none to add to. */
   begin(kind: number): number {
     const isFull = kind === NIC_IMAGE.FULL;
     if (this.#picture || this.timer || (!isFull && this.#sequence < 0)) return -1;
@@ -59,7 +60,7 @@ export class FunctionImages {
     return this.#picture.length;
   }
 
-  /** The next bytes of the picture, at most `most`; undefined if there is none, or a chunk is under way. */
+  /** The next bytes of the image, at most `most`; undefined if there is none, or a chunk is under way. */
   nextChunk(most: number): Uint8Array | undefined {
     if (!this.#picture || this.timer) return undefined;
     const chunk = this.#picture.subarray(this.#given, this.#given + most);
@@ -68,12 +69,12 @@ export class FunctionImages {
     return chunk;
   }
 
-  /** Bytes of the picture that have not been given out. */
+  /** Bytes of the image that have not been given out. */
   get left(): number {
     return this.#picture ? this.#picture.length - this.#given : 0;
   }
 
-  /** No picture, no chunk, and increments are over. */
+  /** Drops the image and the chunk under way; the next image is a whole one. */
   endSave(): void {
     this.timer?.cancel();
     this.timer = undefined;

@@ -24,19 +24,37 @@ export interface DmaAttributes {
   readonly ignoreCacheLines?: boolean;
 }
 
-/** The bits that Linux gives the attributes, for traces and comparisons. */
-export const ATTRIBUTE_BITS: Readonly<Record<keyof DmaAttributes, number>> = {
-  noKernelMapping: 1 << 4,
-  skipCpuSync: 1 << 5,
-  forceContiguous: 1 << 6,
-  allocSinglePages: 1 << 7,
-  noWarn: 1 << 8,
-  privileged: 1 << 9,
-  mmio: 1 << 10,
-  ignoreCacheLines: 1 << 11,
-  requireCoherent: 1 << 12,
-  shared: 1 << 13,
-};
+/** An attribute of the kernel: its bit, and what it is called. */
+interface KernelAttribute {
+  /** Number of the bit. */
+  readonly bit: number;
+  /** What the kernel's events print, the newest name first. */
+  readonly printed: readonly string[];
+  /** Its name here; absent for those that have no meaning in this stack. */
+  readonly name?: keyof DmaAttributes;
+}
+
+/** Every attribute of Linux 7.2, by bit (`DMA_ATTR_*`, and the names in `trace/events/dma.h`). */
+export const KERNEL_ATTRIBUTES: readonly KernelAttribute[] = [
+  { bit: 1, printed: ["WEAK_ORDERING"] },
+  { bit: 2, printed: ["WRITE_COMBINE"] },
+  { bit: 4, printed: ["NO_KERNEL_MAPPING"], name: "noKernelMapping" },
+  { bit: 5, printed: ["SKIP_CPU_SYNC"], name: "skipCpuSync" },
+  { bit: 6, printed: ["FORCE_CONTIGUOUS"], name: "forceContiguous" },
+  { bit: 7, printed: ["ALLOC_SINGLE_PAGES"], name: "allocSinglePages" },
+  { bit: 8, printed: ["NO_WARN"], name: "noWarn" },
+  { bit: 9, printed: ["PRIVILEGED"], name: "privileged" },
+  { bit: 10, printed: ["MMIO"], name: "mmio" },
+  { bit: 11, printed: ["CACHELINES_OVERLAP", "DEBUGGING_IGNORE_CACHELINES"], name: "ignoreCacheLines" },
+  { bit: 12, printed: ["REQUIRE_COHERENT"], name: "requireCoherent" },
+  { bit: 13, printed: ["CC_SHARED"], name: "shared" },
+  { bit: 14, printed: ["ALLOC_CC_SHARED"] },
+];
+
+/** The kernel's bits of the attributes, as masks. */
+export const ATTRIBUTE_BITS: Readonly<Record<keyof DmaAttributes, number>> = Object.fromEntries(
+  KERNEL_ATTRIBUTES.flatMap(({ bit, name }) => (name ? [[name, 1 << bit]] : [])),
+) as Record<keyof DmaAttributes, number>;
 
 /** Attributes as one number. */
 export function attributeBits(attributes: DmaAttributes | undefined): number {

@@ -1,0 +1,244 @@
+/**
+ * An area: part of a piece of memory, mapped at consecutive addresses of one address space, and in all its tables.
+ *
+ * Idea: an area knows which bytes of the memory it maps; filling a table goes by batches, each run one map of the table, so
+ * that contiguous memory becomes large leaves. The first table is the one that page numbers are read back from.
+ * Promises: filling is all or nothing; emptying never fails, and unpins only what is unmapped everywhere.
+ * Specified by: behaviour of Linux 7.2 (iopt_area_fill_domains and its inverse).
+ */
+import { PAGE_SIZE } from "../../base/index.ts";
+import { FrameRuns } from "./frame-runs.ts";
+import type { TableAccess, UserTable } from "./hardware.ts";
+import type { MappedMemory, MemoryUse } from "./memory.ts";
+
+const PAGE = BigInt(PAGE_SIZE);
+
+/** Pages that are mapped in one go: what a batch of run lengths holds. */
+const FILL_BATCH = 65_536;
+
+/** What an area is made of. */
+interface AreaShape {
+  readonly first: bigint;
+  readonly last: bigint;
+  readonly memory: MappedMemory;
+  /** Byte of the memory's first page from where on it is mapped. */
+  readonly startByte: bigint;
+  readonly access: TableAccess;
+}
+
+/** Part of some memory at consecutive addresses. */
+export class Area implements MemoryUse {
+  readonly first: bigint;
+  last: bigint;
+  readonly memory: MappedMemory;
+  readonly access: TableAccess;
+  /** Byte of its first page where it begins. */
+  readonly pageOffset: number;
+  readonly firstIndex: number;
+  lastIndex: number;
+  storage: UserTable | undefined;
+  /** The pages are not there yet, or go just now. */
+  isClosed = true;
+  /** No new access may begin. */
+  refusesAccess = false;
+  /** Pins of accesses. */
+  accesses = 0;
+  /** Hardware queues that lie in it. */
+  locks = 0;
+  /** Ends the watch over a DMA buffer. */
+  #unwatch: (() => void) | undefined;
+  /** The buffer was taken back: nothing is mapped, and nothing will be. */
+  isRevoked = false;
+
+  constructor(shape: AreaShape) {
+    this.first = shape.first;
+    this.last = shape.last;
+    this.memory = shape.memory;
+    this.access = shape.access;
+    this.pageOffset = Number(shape.startByte % PAGE);
+    this.firstIndex = Number(shape.startByte / PAGE);
+    this.lastIndex = Number((shape.startByte + (shape.last - shape.first)) / PAGE);
+    this.memory.acquire();
+  }
+
+  get length(): bigint {
+    return this.last - this.first + 1n;
+  }
+
+  /** Byte of the memory that `iova` reaches. */
+  byteAt(iova: bigint): bigint {
+    return BigInt(this.firstIndex) * PAGE + BigInt(this.pageOffset) + (iova - this.first);
+  }
+
+  /** Page of the memory that `iova` reaches. */
+  indexAt(iova: bigint): number {
+    return Number(this.byteAt(iova) / PAGE);
+  }
+
+  unitOf(index: number, table: UserTable): number {
+    if (index === this.firstIndex) return Number(this.first / BigInt(table.unitBytes));
+    const byte = this.first + BigInt((index - this.firstIndex) * PAGE_SIZE - this.pageOffset);
+    return Number(byte / BigInt(table.unitBytes));
+  }
+
+  /** Units of it in a table. */
+  unitsIn(table: UserTable): number {
+    return Number(this.length / BigInt(table.unitBytes));
+  }
+
+  /**
+   * Maps it in `tables`, of which the first becomes the storage if there is none yet. All or nothing.
+   *
+   * @param singly pages one by one: no large leaves
+   * @throws DmaError EFAULT, EINVAL, ENOMEM, and what a table says
+   */
+  fill(tables: readonly UserTable[], singly: boolean): void {
+    if (tables.length === 0 || this.isRevoked) return;
+    const { memory } = this;
+    if (memory.source.kind === "buffer") {
+      this.#fillBuffer(tables, singly);
+      return;
+    }
+    const fresh = new FrameRuns();
+    const runs = new FrameRuns();
+    let done = 0; // pages that all tables have
+    let partial = 0; // tables that have the batch under way too
+    try {
+      const pages = this.lastIndex - this.firstIndex + 1;
+      for (; done < pages; done += Math.min(FILL_BATCH, pages - done)) {
+        const count = Math.min(FILL_BATCH, pages - done);
+        runs.clear();
+        memory.find(this.firstIndex + done, this.firstIndex + done + count - 1, runs, fresh);
+        for (partial = 0; partial < tables.length; partial++) this.#mapRuns(tables[partial]!, done, runs, singly);
+        partial = 0;
+      }
+      memory.charge(fresh);
+    } catch (error) {
+      for (const [i, table] of tables.entries()) {
+        const end = i < partial ? done + Math.min(FILL_BATCH, this.lastIndex - this.firstIndex + 1 - done) : done;
+        if (end > 0) table.unmap(this.unitOf(this.firstIndex, table), this.#unitsOf(0, end, table));
+      }
+      memory.unpin(fresh, false);
+      throw error;
+    }
+    if (this.storage === undefined) {
+      this.storage = tables[0]!;
+      memory.uses.add(this);
+    }
+  }
+
+  /** Units of pages [from, from + count) of the area. */
+  #unitsOf(from: number, count: number, table: UserTable): number {
+    const start = from * PAGE_SIZE - (from === 0 ? 0 : this.pageOffset);
+    const end = Math.min((from + count) * PAGE_SIZE - this.pageOffset, Number(this.length));
+    return (end - start) / table.unitBytes;
+  }
+
+  #mapRuns(table: UserTable, from: number, runs: FrameRuns, singly: boolean): void {
+    const perPage = PAGE_SIZE / table.unitBytes;
+    const parts = singly ? apart(runs) : runs;
+    const phys = new Float64Array(parts.length);
+    const units = new Int32Array(parts.length);
+    for (let i = 0; i < parts.length; i++) {
+      phys[i] = parts.frames[i]! * perPage;
+      units[i] = parts.counts[i]! * perPage;
+    }
+    let total = parts.pages * perPage;
+    if (from === 0) {
+      const skipped = this.pageOffset / table.unitBytes;
+      phys[0]! += skipped;
+      units[0]! -= skipped;
+      total -= skipped;
+    }
+    units[parts.length - 1]! -= total - this.#unitsOf(from, parts.pages, table);
+    const unit = this.unitOf(this.firstIndex + from, table);
+    table.mapRuns(unit, phys, units, parts.length, this.access);
+  }
+
+  #fillBuffer(tables: readonly UserTable[], singly: boolean): void {
+    const { source } = this.memory;
+    if (source.kind !== "buffer") return;
+    const { range } = source.buffer;
+    if (!range) {
+      this.isRevoked = true;
+      return;
+    }
+    const runs = new FrameRuns();
+    const firstPage = Number(this.memory.startPageByte / PAGE) + this.firstIndex;
+    runs.add(range.page + firstPage, this.lastIndex - this.firstIndex + 1);
+    let done = 0;
+    try {
+      for (; done < tables.length; done++) this.#mapRuns(tables[done]!, 0, runs, singly);
+    } catch (error) {
+      for (const table of tables.slice(0, done)) this.unmapFrom(table);
+      throw error;
+    }
+    this.storage ??= tables[0]!;
+  }
+
+  /** Watches its buffer: when that goes, so does the mapping from all `tables`. */
+  watchBuffer(tables: () => readonly UserTable[]): void {
+    const { source } = this.memory;
+    if (source.kind !== "buffer") return;
+    if (!source.buffer.range) this.isRevoked = true;
+    this.#unwatch = source.buffer.watch(() => {
+      if (this.isRevoked) return;
+      if (this.storage) for (const table of tables()) this.unmapFrom(table);
+      this.storage = undefined;
+      this.isRevoked = true;
+    });
+  }
+
+  /** Takes it out of one table. */
+  unmapFrom(table: UserTable): void {
+    if (!this.isRevoked) table.unmap(this.unitOf(this.firstIndex, table), this.unitsIn(table));
+  }
+
+  /** Takes it out of `table`, one of `tables`: another keeps the page numbers, if there is one. */
+  leaveTable(table: UserTable, others: readonly UserTable[]): void {
+    if (this.storage !== table) {
+      if (this.storage) this.unmapFrom(table);
+    } else if (others.length > 0) {
+      this.storage = others[0]!;
+      this.unmapFrom(table);
+    } else this.empty([table]);
+  }
+
+  /** Takes it out of all `tables`, and unpins what nobody else has. */
+  empty(tables: readonly UserTable[]): void {
+    if (!this.storage) return;
+    const isBuffer = this.memory.source.kind === "buffer";
+    const runs = isBuffer ? undefined : this.memory.leave(this);
+    for (const table of tables) this.unmapFrom(table);
+    this.storage = undefined;
+    if (runs) this.memory.unpin(runs, true);
+  }
+
+  /** It ends. */
+  end(): void {
+    this.#unwatch?.();
+    this.memory.release();
+  }
+
+  /** The part of it from `first` on, as an area of its own; this one ends before. */
+  cut(first: bigint): Area {
+    const { memory, access } = this;
+    const right = new Area({ first, last: this.last, memory, startByte: this.byteAt(first), access });
+    right.storage = this.storage;
+    right.isClosed = false;
+    this.last = first - 1n;
+    this.lastIndex = this.indexAt(this.last);
+    if (this.storage) memory.uses.add(right);
+    return right;
+  }
+}
+
+/** Every page a run of its own. */
+function apart(runs: FrameRuns): FrameRuns {
+  const parts = new FrameRuns();
+  parts.frames = Float64Array.from(runs.each());
+  parts.counts = new Int32Array(runs.pages).fill(1);
+  parts.length = runs.pages;
+  parts.pages = runs.pages;
+  return parts;
+}

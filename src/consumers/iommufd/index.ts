@@ -1,0 +1,22 @@
+/** iommufd: address spaces that programs choose the addresses of. */
+export { Access, type AccessOptions } from "./access.ts";
+export { type AccountMode, ChargedPages, Payer } from "./account.ts";
+export { Area } from "./area.ts";
+export { type Argument, ArgumentBytes, CallStruct, readUser, setUserBits, vendorData, writeUser } from "./caller.ts";
+export { BoundDevice } from "./device.ts";
+export { type DirtyRequest, readDirty, setDirtyTracking } from "./dirty.ts";
+export * from "./errors.ts";
+export { FaultQueue } from "./fault-queue.ts";
+export { FrameRuns } from "./frame-runs.ts";
+export * from "./hardware.ts";
+export { type Hwpt, NestedHwpt, PagingHwpt } from "./hwpt.ts";
+export { ALL_RULES, Ioas, type IoasRules, type MemoryPart } from "./ioas.ts";
+export { type HwptRequest, Iommufd, type IommufdOptions, type MapRequest } from "./iommufd.ts";
+export { IommufdFile, type IommufdFileOptions } from "./iommufd-file.ts";
+export { type FailurePoint, type FailureStep, MappedMemory } from "./memory.ts";
+export { type IommufdObject, type ObjectKind, ObjectTable } from "./objects.ts";
+export { DomainTable, type DomainTableOptions } from "./paging-table.ts";
+export { QueueFile } from "./queue-file.ts";
+export { LAST_IOVA, Reservations, SortedRanges } from "./ranges.ts";
+export { PC_INTERRUPTS, UnitDevice, type UnitDeviceOptions, UnitIommu } from "./unit-device.ts";
+export { EventQueue, HardwareQueue, Vdevice, Viommu } from "./viommu.ts";

@@ -1,0 +1,326 @@
+/**
+ * A piece of a user's memory, mapped at any number of addresses: each of its pages is pinned once, whoever uses it.
+ *
+ * Idea: page numbers are not kept while a table holds them: they are read back from it. Only pages that an in-kernel user
+ * holds (an *access*) stand in a map of their own. A page is looked for there first, then in a table, and pinned last.
+ * Promises: a page is pinned while any area with a table, or any access, covers it, and charged as long; letting go never
+ * fails; unmapped before unpinned; nothing stays behind a failure.
+ * Specified by: behaviour of Linux 7.2 (iopt_pages); judged by test/golden/iommufd.
+ */
+import { assert, PAGE_SIZE, type PhysPage } from "../../base/index.ts";
+import { type MemoryFile, UserAddr, type UserPages, type UserProcess } from "../../platform/index.ts";
+import type { ChargedPages, Payer } from "./account.ts";
+import { badFile, noPermission, unreachable } from "./errors.ts";
+import { FrameRuns } from "./frame-runs.ts";
+import type { RangeBuffer, UserTable } from "./hardware.ts";
+
+/** Where memory comes from. */
+export type MemorySource =
+  | { readonly kind: "user"; readonly address: bigint }
+  | { readonly kind: "file"; readonly file: MemoryFile | undefined; readonly start: bigint }
+  | { readonly kind: "buffer"; readonly buffer: RangeBuffer; readonly start: bigint };
+
+/** What a mapping of part of the memory is to it: which of its pages, and a table that holds them. */
+export interface MemoryUse {
+  readonly firstIndex: number;
+  readonly lastIndex: number;
+  /** The table whose entries say where the pages are; undefined while no table does. */
+  storage: UserTable | undefined;
+  /** Where page `index` is in the table: the unit of its first byte, or of the first byte of the area. */
+  unitOf(index: number, table: UserTable): number;
+}
+
+/** Pages that an access holds. */
+interface HeldRange {
+  readonly first: number;
+  readonly last: number;
+  users: number;
+}
+
+/** Pages that are pinned by one call at most: 64 KiB of their numbers. */
+const PIN_BATCH = 8192;
+
+/**
+ * Steps that can fail: an id is looked up, scratch memory allocated (`spare`: there is a way without), pages are pinned, charged,
+ * and noted as held.
+ */
+export type FailureStep = "lookup" | "scratch" | "spare" | "pin" | "charge" | "store";
+
+/** Hears of each such step, and may make it fail by throwing: for tests. */
+export type FailurePoint = (step: FailureStep) => void;
+
+/** How memory is pinned and charged. */
+interface MemoryOptions {
+  /** Beyond Linux: pages are charged once to each user. */
+  readonly once?: ChargedPages | undefined;
+  /** Pages that one call pins at most: 8192 unless said. */
+  readonly pinBatchPages?: number | undefined;
+  readonly failurePoint?: FailurePoint | undefined;
+}
+
+/** Made from a source; shared by all areas that map parts of it. */
+export class MappedMemory {
+  readonly source: MemorySource;
+  /** Byte of the first page where the memory begins. */
+  readonly startOffset: number;
+  readonly pages: number;
+  readonly writable: boolean;
+  readonly payer: Payer;
+  /** Pages that are pinned now. */
+  pinnedPages = 0;
+  /** Areas whose pages a table holds. */
+  readonly uses: Set<MemoryUse> = new Set();
+  readonly #held: HeldRange[] = [];
+  readonly #frames = new Map<number, number>();
+  readonly #once: ChargedPages | undefined;
+  readonly #pageOwner: UserPages;
+  readonly #failurePoint: FailurePoint | undefined;
+  readonly #pinBatchPages: number;
+  #chargedPages = 0;
+  #areas = 0;
+
+  constructor(source: MemorySource, length: bigint, writable: boolean, payer: Payer, options: MemoryOptions = {}) {
+    this.source = source;
+    const start = source.kind === "user" ? source.address : source.start;
+    this.startOffset = Number(start % BigInt(PAGE_SIZE));
+    this.pages = Number((BigInt(this.startOffset) + length + 4095n) / 4096n);
+    this.writable = writable;
+    this.payer = payer;
+    this.#once = options.once;
+    this.#failurePoint = options.failurePoint;
+    this.#pinBatchPages = options.pinBatchPages ?? PIN_BATCH;
+    this.#pageOwner = payer.memory.pages;
+    if (source.kind === "file") source.file?.acquire();
+    if (source.kind === "buffer") source.buffer.acquire();
+  }
+
+  /** First byte of its first page, in the source: what decides about alignment. */
+  get startPageByte(): bigint {
+    const { source } = this;
+    return (source.kind === "user" ? source.address : source.start) - BigInt(this.startOffset);
+  }
+
+  /** One more area maps part of it. */
+  acquire(): void {
+    this.#areas++;
+  }
+
+  /** One area fewer. With the last its file is let go. */
+  release(): void {
+    this.#areas--;
+    if (this.#areas > 0) return;
+    const { source } = this;
+    assert(this.pinnedPages === 0, "memory ends that is still pinned");
+    if (source.kind === "file") source.file?.release();
+    if (source.kind === "buffer") source.buffer.release();
+  }
+
+  /** Someone holds page `index`. */
+  #isHeld(index: number): boolean {
+    return this.#held.some(({ first, last }) => first <= index && index <= last);
+  }
+
+  /**
+   * Finds pages [first, last]; those that nobody has are pinned, and noted in `fresh`.
+   *
+   * @throws DmaError EFAULT, EINVAL, ENOMEM: those in `fresh` stay pinned, the caller unpins them
+   */
+  find(first: number, last: number, into: FrameRuns, fresh: FrameRuns): void {
+    this.#failurePoint?.("scratch");
+    this.#find(first, last, into, fresh, true);
+  }
+
+  /** @param allocates pages are pinned by way of scratch memory */
+  #find(first: number, last: number, into: FrameRuns, fresh: FrameRuns, allocates: boolean): void {
+    for (let index = first; index <= last; ) {
+      const held = this.#frames.get(index);
+      if (held !== undefined) {
+        into.add(held, 1);
+        index++;
+        continue;
+      }
+      const use = this.#useAt(index);
+      index = use ? this.#readBack(use, index, last, into) : this.#pinGap(index, last, into, fresh, allocates);
+    }
+  }
+
+  /** Reads page numbers from the table of `use`. The first index that it did not read. */
+  #readBack(use: MemoryUse, index: number, last: number, into: FrameRuns): number {
+    const table = use.storage!;
+    const perPage = PAGE_SIZE / table.unitBytes;
+    const end = Math.min(last, use.lastIndex);
+    while (index <= end && !this.#frames.has(index)) {
+      const unit = use.unitOf(index, table);
+      const leaf = table.leafAt(unit);
+      assert(leaf !== undefined, `page ${index} is not in the table that holds it`);
+      const frame = Math.floor(leaf.phys / perPage);
+      // Pages of the leaf from here on; the first may begin in the middle of a page.
+      const skew = leaf.phys % perPage;
+      const units = leaf.leafStart + leaf.leafUnits - unit + skew;
+      let count = Math.min(Math.max(1, Math.floor(units / perPage)), end - index + 1);
+      if (this.#frames.size > 0) count = 1;
+      into.add(frame, count);
+      index += count;
+    }
+    return index;
+  }
+
+  #useAt(index: number): MemoryUse | undefined {
+    for (const use of this.uses) if (use.firstIndex <= index && index <= use.lastIndex) return use;
+    return undefined;
+  }
+
+  /** Pins from `index` to the next page that somebody has, in batches. The first index that was not. */
+  #pinGap(index: number, last: number, into: FrameRuns, fresh: FrameRuns, allocates: boolean): number {
+    let end = last;
+    for (const { firstIndex } of this.uses) if (firstIndex > index && firstIndex <= end) end = firstIndex - 1;
+    for (const { first } of this.#held) if (first > index && first <= end) end = first - 1;
+    if (allocates) this.#failurePoint?.("scratch");
+    const numbers = new Float64Array(Math.min(this.#pinBatchPages, end - index + 1));
+    while (index <= end) {
+      this.#failurePoint?.("pin");
+      const count = this.#pin(index, Math.min(numbers.length, end - index + 1), numbers);
+      for (let i = 0; i < count; i++) {
+        into.add(numbers[i]!, 1);
+        fresh.add(numbers[i]!, 1);
+      }
+      this.pinnedPages += count;
+      index += count;
+    }
+    return index;
+  }
+
+  #pin(index: number, count: number, into: Float64Array): number {
+    const { source, writable } = this;
+    if (source.kind === "user") {
+      const address = source.address - BigInt(this.startOffset) + BigInt(index) * 4096n;
+      const { memory } = this.payer;
+      if (memory.isGone || address >= 2n ** 47n) throw unreachable(address, count * PAGE_SIZE);
+      return memory.pin(UserAddr(Number(address)), count, into, 0, { write: writable, longTerm: true });
+    }
+    assert(source.kind === "file", "pages of a buffer are not pinned");
+    const offset = Number(source.start - BigInt(this.startOffset)) + index * PAGE_SIZE;
+    if (!source.file) throw badFile("EINVAL", "this kind of file has no pages to pin");
+    source.file.pin(offset, count, into, 0);
+    return count;
+  }
+
+  /**
+   * Charges what was pinned since.
+   *
+   * @throws DmaError ERR_DMA_LOCKED_LIMIT (ENOMEM): `fresh` stays pinned and uncharged
+   */
+  charge(fresh: FrameRuns): void {
+    if (fresh.pages === 0) return;
+    this.#failurePoint?.("charge");
+    const once = this.#once;
+    const { user } = this.payer.process;
+    const pages = once ? once.add(user, fresh.each()) : fresh.pages;
+    try {
+      this.payer.charge(pages, fresh.pages);
+    } catch (error) {
+      once?.remove(user, fresh.each());
+      throw error;
+    }
+    this.#chargedPages += fresh.pages;
+  }
+
+  /** Pages charged: pinned ones, but for those of a call that is under way. */
+  get chargedPages(): number {
+    return this.#chargedPages;
+  }
+
+  /** Ends pins; with `charged` their charge too. */
+  unpin(runs: FrameRuns, charged: boolean): void {
+    if (runs.pages === 0) return;
+    for (let i = 0; i < runs.length; i++)
+      this.#pageOwner.unpin(runs.frames[i]! as PhysPage, runs.counts[i]!, this.writable);
+    this.pinnedPages -= runs.pages;
+    if (!charged) return;
+    const pages = this.#once ? this.#once.remove(this.payer.process.user, runs.each()) : runs.pages;
+    this.payer.refund(pages, runs.pages);
+    this.#chargedPages -= runs.pages;
+  }
+
+  /** `use` has its table no more, or will not: the runs of its pages that nobody else has, to unpin when they are unmapped. */
+  leave(use: MemoryUse): FrameRuns {
+    const runs = new FrameRuns();
+    this.uses.delete(use);
+    for (let index = use.firstIndex; index <= use.lastIndex; ) {
+      const next = this.#nextNeeded(index, use.lastIndex);
+      if (next > index) {
+        let at = index;
+        while (at < next) at = this.#readBack(use, at, next - 1, runs);
+      }
+      index = next;
+      while (index <= use.lastIndex && (this.#isHeld(index) || this.#useAt(index))) {
+        const other = this.#useAt(index);
+        index = other ? Math.min(other.lastIndex, use.lastIndex) + 1 : index + 1;
+      }
+    }
+    return runs;
+  }
+
+  /** The first page from `index` on that an area or access has; last + 1 if none. */
+  #nextNeeded(index: number, last: number): number {
+    let next = last + 1;
+    for (const { firstIndex, lastIndex } of this.uses)
+      if (lastIndex >= index && firstIndex < next) next = Math.max(index, firstIndex);
+    for (const { first, last: end } of this.#held) if (end >= index && first < next) next = Math.max(index, first);
+    return next;
+  }
+
+  /**
+   * An access holds pages [first, last] from now on.
+   *
+   * @returns their numbers
+   * @throws DmaError EPERM, EFAULT, EINVAL, ENOMEM; nothing is held then
+   */
+  hold(first: number, last: number, write: boolean): Float64Array {
+    if (write && !this.writable) throw noPermission("the memory was mapped for reading only");
+    if (this.source.kind === "buffer") throw badFile("EINVAL", "a DMA buffer of a device cannot be reached by the CPU");
+    const runs = new FrameRuns();
+    const fresh = new FrameRuns();
+    try {
+      this.#failurePoint?.("spare");
+      this.#find(first, last, runs, fresh, false);
+      this.#failurePoint?.("store");
+      this.charge(fresh);
+    } catch (error) {
+      this.unpin(fresh, false);
+      throw error;
+    }
+    const numbers = Float64Array.from(runs.each());
+    const same = this.#held.find((range) => range.first === first && range.last === last);
+    if (same) same.users++;
+    else {
+      this.#held.push({ first, last, users: 1 });
+      for (let i = 0; i < numbers.length; i++) this.#frames.set(first + i, numbers[i]!);
+    }
+    return numbers;
+  }
+
+  /** An access holds [first, last] no more. */
+  letGo(first: number, last: number): void {
+    const at = this.#held.findIndex((range) => range.first === first && range.last === last);
+    assert(at >= 0, "pages are let go that nobody holds");
+    const range = this.#held[at]!;
+    range.users--;
+    if (range.users > 0) return;
+    this.#held.splice(at, 1);
+    const runs = new FrameRuns();
+    for (let index = first; index <= last; index++) {
+      if (this.#isHeld(index)) continue;
+      const frame = this.#frames.get(index)!;
+      this.#frames.delete(index);
+      if (!this.#useAt(index)) runs.add(frame, 1);
+    }
+    this.unpin(runs, true);
+  }
+
+  /** From now on `payer` is charged: has been already. */
+  changePayer(process: UserProcess): void {
+    this.payer.process = process;
+    this.payer.memory = process.memory;
+  }
+}

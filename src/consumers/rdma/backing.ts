@@ -1,0 +1,39 @@
+/** What all kinds of a region's memory have in common. */
+import type { Steps } from "../../platform/index.ts";
+
+/** The list of a region, as its adapter is told. */
+export interface RegionList {
+  readonly list: number;
+  readonly entries: number;
+  readonly blockBytes: number;
+  readonly listOf: "blocks" | "keys";
+  readonly onDemand: boolean;
+}
+
+/** How pages of a region are brought. */
+export interface BringOptions {
+  readonly write: boolean;
+  /** Only what is there is mapped, and nothing brought. */
+  readonly presentOnly?: boolean;
+  /** The device may read, and not write, whatever the page allows. */
+  readonly readOnly?: boolean;
+}
+
+/** The memory of a region, with its page list. */
+export interface RegionBacking {
+  readonly kind: "pinned" | "on-demand" | "implicit" | "buffer";
+  /** The device may be let write. */
+  readonly writable: boolean;
+  /** Undefined for software devices, which have none. */
+  readonly list: RegionList | undefined;
+  /** Bytes of all lists that grow with the region: for the device, and for the driver. */
+  readonly listBytes: number;
+  /**
+   * Makes sure that [address, + length), as users of the region count, can be reached. Only for what comes on demand.
+   *
+   * @throws DmaError if it cannot be brought
+   */
+  bringSteps?(address: number, length: number, how: BringOptions): Steps<void>;
+  /** Ends it. The adapter does not know the region any more. A second time does nothing. */
+  release(): void;
+}

@@ -1,0 +1,56 @@
+/** A memory region: memory under a key, in a protection domain, with what it may be used for. */
+import type { DmaAddr } from "../../base/index.ts";
+import { KEY } from "../../layouts/rdma/index.ts";
+import type { RegionContext } from "../../platform/index.ts";
+import type { RegionBacking } from "./backing.ts";
+
+/** Regions and queue pairs of one domain may use each other. */
+export interface ProtectionDomain {
+  readonly number: number;
+}
+
+/** A registered region. Made and ended by `RdmaDevice`. */
+export class MemoryRegion {
+  /** For this side (lkey) and for the other (rkey): one number for both, as most adapters have it. */
+  readonly key: number;
+  virt: number;
+  length: number;
+  backing: RegionBacking;
+  domain: ProtectionDomain;
+  access: number;
+  /** `revoked`: its buffer was taken back; the key is not given to others until the region is deregistered. */
+  state: "valid" | "revoked" | "released" = "valid";
+
+  constructor(
+    key: number,
+    domain: ProtectionDomain,
+    access: number,
+    virt: number,
+    length: number,
+    backing: RegionBacking,
+  ) {
+    this.key = key;
+    this.domain = domain;
+    this.access = access;
+    this.virt = virt;
+    this.length = length;
+    this.backing = backing;
+  }
+
+  get kind(): RegionBacking["kind"] {
+    return this.backing.kind;
+  }
+
+  /** Names it in reports; changes with every registration. */
+  get index(): number {
+    return KEY.index(this.key);
+  }
+
+  /** What its adapter is told; undefined for a software device. */
+  get context(): RegionContext | undefined {
+    const { list } = this.backing;
+    if (!list) return undefined;
+    const { key, domain, access, virt, length } = this;
+    return { ...list, list: list.list as DmaAddr, key, domain: domain.number, access, virt, length };
+  }
+}

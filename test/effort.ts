@@ -1,0 +1,9 @@
+/**
+ * How long tests that can be as long as one likes are: seeds, mutations, orders. `DMALINK_EFFORT=10 npm test` runs ten times
+ * as many of each; `npm run test:long` runs those tests alone, with other seeds each time.
+ */
+const EFFORT = Number(process.env.DMALINK_EFFORT ?? 1);
+if (!(EFFORT > 0)) throw new Error(`DMALINK_EFFORT is a factor above 0, not ${process.env.DMALINK_EFFORT}`);
+
+/** `usual` cases by default, in proportion to the effort otherwise; never none. */
+export const many = (usual: number): number => Math.max(1, Math.round(usual * EFFORT));
