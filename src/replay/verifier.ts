@@ -24,14 +24,14 @@ export interface Mismatch {
 const KEPT_BYTES = 64 * 1024 * 1024;
 
 /** Which requests have their bytes moved: a share of all, chosen by their numbers and a seed. */
-export interface MovedShare {
+interface MovedShare {
   /** 0 to 1. */
   readonly share: number;
   readonly seed: number;
 }
 
 /** Whether the bytes of request `id` are moved. The same ones under every strategy. */
-export function isMoved(id: number, { share, seed }: MovedShare): boolean {
+function isMoved(id: number, { share, seed }: MovedShare): boolean {
   if (share >= 1 || share <= 0) return share >= 1;
   let mixed = Math.imul(id ^ Math.imul(seed | 0, 0x9e37_79b1), 0x85eb_ca6b);
   mixed = Math.imul(mixed ^ (mixed >>> 13), 0xc2b2_ae35);

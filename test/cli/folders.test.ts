@@ -3,7 +3,7 @@ import { copyFileSync, mkdirSync, mkdtempSync, readdirSync, rmSync, utimesSync, 
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeEach, describe, expect, test } from "vitest";
-import { CacheEntry, cacheFolder } from "../../src/apps/cli/query/cache.ts";
+import { CacheEntry } from "../../src/apps/cli/query/cache.ts";
 import { dmalink } from "./in-process.ts";
 
 const traces = join(import.meta.dirname, "../golden/traces");
@@ -61,7 +61,7 @@ describe("a folder of traces", () => {
 describe("the tables that a query keeps", () => {
   const entries = (): string[] => {
     try {
-      return readdirSync(cacheFolder());
+      return readdirSync(join(process.env.XDG_CACHE_HOME!, "dmalink", "tables"));
     } catch {
       return [];
     }

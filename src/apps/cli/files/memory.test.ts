@@ -1,7 +1,9 @@
 import { describe, expect, test } from "vitest";
 import { endOf } from "../exit-errors.ts";
 import type { Progress } from "../terminal/progress.ts";
-import { type MemoryState, memoryGuarded } from "./memory.ts";
+import { memoryGuarded } from "./memory.ts";
+
+type MemoryState = ReturnType<NonNullable<Parameters<typeof memoryGuarded>[2]>>;
 
 const MIB = 2 ** 20;
 const enough: MemoryState = { used: 100 * MIB, free: 4096 * MIB, heapUsed: 50 * MIB, heapLimit: 4096 * MIB };

@@ -17,7 +17,7 @@ const LEAST_HEAP_SHARE = 0.06;
 const KNOWN_FROM = 0.05;
 
 /** What a machine has, in bytes. */
-export interface MemoryState {
+interface MemoryState {
   readonly used: number;
   /** Of the machine, or of the control group. */
   readonly free: number;

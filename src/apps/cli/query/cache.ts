@@ -34,7 +34,7 @@ const MOST_BYTES = 4 * 2 ** 30;
 const ABANDONED_MS = 24 * 3600 * 1000;
 
 /** What is known of a recording besides its tables. */
-export interface KeptFacts {
+interface KeptFacts {
   readonly damage: Trace["damage"];
   /** What was not understood, as it is said. */
   readonly remarks: readonly string[];
@@ -46,8 +46,8 @@ const BUILD = statSync(fileURLToPath(import.meta.url)).mtimeMs;
 const FACTS = "recording.json";
 
 /** Where tables are kept. */
-export function cacheFolder(env: NodeJS.ProcessEnv = process.env): string {
-  const { XDG_CACHE_HOME: home = "" } = env;
+function cacheFolder(): string {
+  const { XDG_CACHE_HOME: home = "" } = process.env;
   return join(isAbsolute(home) ? home : join(homedir(), ".cache"), "dmalink", "tables");
 }
 
