@@ -39,13 +39,13 @@ export interface Fault {
   plant(trace: Clean, random: Random): Variant | undefined;
 }
 
-const LEFT = ["leak", "map-over-live"];
+const LEFT = ["leak", "map-over-live", "left-at-release"];
 
 /** What is expected when `life` stays. */
 function left(trace: Clean, life: Life): Pick<Variant, "expected" | "allowed" | "determined"> {
   const rule = leftAs(trace, life);
   return rule
-    ? { expected: [rule], allowed: LEFT, determined: true }
+    ? { expected: rule === "leak" ? [rule, "left-at-release"] : [rule], allowed: LEFT, determined: true }
     : { expected: LEFT, allowed: [], determined: false };
 }
 
@@ -94,7 +94,7 @@ export const FAULTS: readonly Fault[] = [
       return {
         lines: edited(trace, edits),
         expected: [...LEFT, "unmap-unknown", "double-unmap", "size-mismatch"],
-        allowed: ["direction-mismatch", "double-unmap"],
+        allowed: ["direction-mismatch", "double-unmap", "wrong-function"],
         determined: leftAs(trace, life) !== undefined,
       };
     },
@@ -124,7 +124,7 @@ export const FAULTS: readonly Fault[] = [
       return {
         lines: edited(trace, edits),
         expected: ["double-unmap", "leak"],
-        allowed: ["unmap-unknown", "map-over-live"],
+        allowed: ["unmap-unknown", "map-over-live", "left-at-release"],
         determined: usedBefore,
       };
     },
@@ -195,7 +195,9 @@ export const FAULTS: readonly Fault[] = [
       if (!life) return undefined;
       const text = trace.lines[life.from]!.text.replace(/dma_addr=[0-9a-f]+/, "dma_addr=ffffffffffffffff");
       const lines = edited(trace, new Map([[life.from, text]]));
-      return { lines, expected: ["invalid-address"], allowed: ["double-unmap", "leak"], determined: true };
+      // Where a bounce was tried right before, that is what failed.
+      const expected = ["invalid-address", "bounce-pool-full"];
+      return { lines, expected, allowed: ["double-unmap", "leak"], determined: true };
     },
   },
   {

@@ -17,9 +17,11 @@ import { Overdue } from "./findings/overdue.ts";
 import type { Draft, Rule, RuleContext } from "./findings/rule.ts";
 import { RULES } from "./findings/rules.ts";
 import { type EventVisitor, Follow, type TraceCounts } from "./follow.ts";
+import { BounceUse } from "./lifetimes/bounce-use.ts";
 import type { Place } from "./lifetimes/history.ts";
 import type { LifetimeSink } from "./lifetimes/lifetime-counts.ts";
 import { NO_DEVICE } from "./lifetimes/table.ts";
+import { type LiveAtEnd, liveAtEnd } from "./live-list.ts";
 import { isSelective, type Selection, Selector } from "./selection.ts";
 import type { StartState } from "./start-state.ts";
 
@@ -43,6 +45,8 @@ export interface CheckOptions {
   readonly kernelLogOffsetNs?: number;
   /** Address bits that devices really drive, by name: mappings beyond are found before they fault. */
   readonly deviceBits?: ReadonlyMap<string, number>;
+  /** List what is live at the end. */
+  readonly live?: boolean;
   /** Called with the number of events so far, once a batch. */
   readonly progress?: (events: number) => void;
 }
@@ -60,6 +64,10 @@ export interface CheckResult extends TraceCounts {
   readonly findings: readonly Finding[];
   /** What the kernel said in the recording, and in the log beside it. */
   readonly kernel: KernelSummary;
+  /** Who called, by the number in the columns of mappings; 0 is none. */
+  readonly sites: readonly string[];
+  /** If it was asked for: what is live at the end, the oldest first by how long its kind lives. */
+  readonly live?: readonly LiveAtEnd[];
 }
 
 /**
@@ -82,6 +90,7 @@ class Check {
   readonly #severities: Record<Severity, number> = { error: 0, warning: 0, advice: 0 };
   readonly #selector: Selector | undefined;
   readonly #overdue: Overdue;
+  readonly #bounce: BounceUse;
   readonly #addresses: RecordedAddresses;
   readonly #kernel: KernelTold;
 
@@ -101,6 +110,8 @@ class Check {
       takenBy: () => dispatch.iommu.takenBy(),
     });
     this.#kernel = new KernelTold(trace, options.kernelLog, options.kernelLogOffsetNs, (fact) => this.#said(fact));
+    this.#bounce = new BounceUse(ledger.now, (row) => ledger.table.device[row]!);
+    this.#follow.watch(this.#bounce);
     this.#overdue = new Overdue(ledger.table);
     this.#follow.watch(this.#overdue);
     dispatch.onLoss = (sinceNs) => this.#retract(sinceNs);
@@ -116,6 +127,7 @@ class Check {
     await this.#follow.all();
     const kernel = this.#kernel.finish();
     if (this.#cut) this.#retract(this.#horizonNs());
+    const live = this.#options.live ? this.#live() : undefined;
     const counts = this.#follow.finish();
     // Lost, but not said where: nothing that rests on what is not there is certain.
     const unsure = this.#trace.lost !== 0 && this.#follow.dispatch.lostMarks === 0;
@@ -127,7 +139,16 @@ class Check {
     findings.sort((a, b) => order(a) - order(b) || a.timeNs - b.timeNs);
     const summary: Record<string, number> = {};
     for (const { name } of RULES) if ((this.#counts.get(name) ?? 0) > 0) summary[name] = this.#counts.get(name)!;
-    return { ...counts, summary, severities: { ...this.#severities }, findings, kernel };
+    const sites = this.#follow.dispatch.sites.texts;
+    return { ...counts, summary, severities: { ...this.#severities }, findings, kernel, sites, ...(live && { live }) };
+  }
+
+  #live(): readonly LiveAtEnd[] {
+    const { ledger, dispatch } = this.#follow;
+    const { iommu, sites, firstNs, lastNs } = dispatch;
+    const { strings } = this.#trace;
+    const { table, selects } = ledger;
+    return liveAtEnd({ table, iommu, overdue: this.#overdue, sites, strings, firstNs, lastNs, selects });
   }
 
   /** Up to where all CPUs were read: a damaged file ends at another time on each. */
@@ -149,6 +170,10 @@ class Check {
       firstNs: () => dispatch.firstNs,
       isCut: () => this.#cut,
       hasLost: () => this.#trace.lost !== 0,
+      bounce: this.#bounce,
+      eventName: (type) => this.#trace.types[type]?.name ?? "",
+      codeAt: (site) => dispatch.sites.codeAt(site),
+      taskName: (task) => this.#trace.strings[task] ?? "",
       iommu: dispatch.iommu,
       namesAllocations: () => dispatch.namesAllocations,
       isDoubtful: (timeNs) => ledger.isDoubtful(timeNs),
@@ -192,6 +217,8 @@ class Check {
   }
 
   #evidence(what: string, place: Place, iova?: number, length?: number): Evidence {
+    const { sites } = this.#follow.dispatch;
+    const code = sites.codeAt(place.site);
     return {
       what,
       event: this.#trace.types[place.type]?.name ?? "",
@@ -201,7 +228,8 @@ class Check {
       task: this.#trace.strings[place.task] ?? "",
       iova,
       length,
-      site: place.site === 0 ? undefined : this.#follow.dispatch.sites[place.site],
+      site: place.site === 0 ? undefined : sites.texts[place.site],
+      ...(code && { code }),
     };
   }
 
@@ -221,6 +249,8 @@ class Check {
   }
 
   #report(rule: Rule, draft: Draft): void {
+    // From where the file is out of order on, only what one event proves is told.
+    if (this.#follow.dispatch.wentBack > 0 && !draft.selfEvident && rule.severity !== "advice") return;
     const name =
       draft.deviceName ?? (draft.device === NO_DEVICE ? undefined : this.#follow.ledger.table.devices[draft.device]);
     if (this.#selector && !isOf(draft, name, this.#selector)) return;
@@ -232,6 +262,7 @@ class Check {
       this.#kept.set(rule.name, list);
     }
     if (list.length >= (this.#options.findingsPerRule ?? FINDINGS_PER_RULE)) return;
+    const shown = draft.evidence.find(({ code }) => code !== undefined);
     list.push({
       rule: rule.name,
       severity: draft.severity ?? rule.severity,
@@ -240,7 +271,8 @@ class Check {
       iova: draft.iova,
       length: draft.length,
       timeNs: draft.timeNs ?? this.#follow.ledger.now.timeNs,
-      message: draft.message,
+      message: shown ? `${draft.message} ${callerSentence(shown)}` : draft.message,
+      ...(shown && { caller: shown.site!, code: shown.code! }),
       advice: draft.advice ?? rule.advice,
       evidence: draft.evidence,
       selfEvident: draft.selfEvident ?? false,
@@ -270,3 +302,6 @@ const isOf = (draft: Draft, name: string | undefined, selector: Selector): boole
     draft.evidence.some(
       ({ event, timeNs, task, pid, cpu }) => timeNs >= 0 && event !== "kernel log" && selector.hasPlace(task, pid, cpu),
     ));
+
+/** "Mapped by nvme_prep_rq ← nvme_queue_rq.": which code the first event that has its stack came from. */
+const callerSentence = ({ what, site }: Evidence): string => `${what[0]!.toUpperCase()}${what.slice(1)} by ${site}.`;

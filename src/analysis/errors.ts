@@ -53,3 +53,12 @@ export const notADmaDump = (line: number, found: string): DmaError =>
     `line ${line} is no entry of debugfs dma-api/dump: expected "driver device type idx N P=… D=… L=… … DMA_TO_DEVICE …", found ${JSON.stringify(found.slice(0, 100))}`,
     { line },
   );
+
+/** A line of the page tables in debugfs that is none. */
+export const notDebugfsTables = (line: number, found: string): DmaError =>
+  new DmaError(
+    "ERR_DMA_SNAPSHOT_DAMAGED",
+    "EINVAL",
+    `line ${line} is none of debugfs domain_translation_struct or dmar_translation_struct: found ${JSON.stringify(found.slice(0, 100))}`,
+    { line },
+  );

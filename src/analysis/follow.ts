@@ -23,6 +23,8 @@ export interface TraceCounts extends LifetimeCounts {
   readonly events: Readonly<Record<string, number>>;
   /** Events that the kernel or the recorder says were lost; -1 when it only says that some were. */
   readonly lost: number;
+  /** Events that lie more than a millisecond before one that stands before them: the file holds two recordings, or another order. */
+  readonly wentBack: number;
   /** From the first event to the last. */
   readonly durationNs: number;
   /** Devices that events named, in that order. */
@@ -100,6 +102,7 @@ export class Follow {
       eventTotal: dispatch.eventTotal,
       events: this.#events(),
       lost: this.#trace.lost,
+      wentBack: dispatch.wentBack,
       durationNs: dispatch.eventTotal > 0 ? dispatch.lastNs - dispatch.firstNs : 0,
       devices: ledger.table.devices,
     };

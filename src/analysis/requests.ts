@@ -146,6 +146,8 @@ export class RequestColumns implements LifetimeSink {
   pid: Int32Array = new Int32Array(FIRST_ROWS);
   /** Index into the trace's strings. */
   task: Uint32Array = new Uint32Array(FIRST_ROWS);
+  /** Who called, by number (`CheckResult.sites`); 0: that was not recorded. */
+  site: Uint32Array = new Uint32Array(FIRST_ROWS);
   /** Segments; those of a list that no event shows are counted, and not kept. */
   segments: Uint32Array = new Uint32Array(FIRST_ROWS);
   /** Places of the beginning and the end in the recording; end -1: live. */
@@ -176,6 +178,7 @@ export class RequestColumns implements LifetimeSink {
     this.cpu[at] = table.cpu[row]!;
     this.pid[at] = table.pid[row]!;
     this.task[at] = table.task[row]!;
+    this.site[at] = table.site[row]!;
     this.segments[at] = table.segments[row]!;
     this.started[at] = table.id[row]!;
     this.ended[at] = table.endOrder[row]!;
@@ -273,6 +276,7 @@ export class RequestColumns implements LifetimeSink {
     this.cpu = twice(this.cpu);
     this.pid = twice(this.pid);
     this.task = twice(this.task);
+    this.site = twice(this.site);
     this.segments = twice(this.segments);
     this.started = twice(this.started);
     this.ended = twice(this.ended);

@@ -2,13 +2,12 @@
  * What was mapped when a recording began: from the kernel's own list of live mappings, or from a snapshot of page tables.
  *
  * Idea: with it, an unmap that fits nothing is an error; without it, it may belong to a mapping from before.
- * Promises: a line that is no entry is an error with its number; entries of kinds that have no `dma:*` events are left out.
+ * Promises: entries of kinds that have no `dma:*` events are left out.
  * Not for: a list that was taken long before the recording: take it right before, with the device as quiet as can be.
- * Specified by: the format of debugfs `dma-api/dump` of Linux 7.2.
+ * Specified by: debugfs `dma-api/dump` (dma-dump.ts).
  */
 
-import { DIRECTIONS, kernelDirection } from "../base/index.ts";
-import { notADmaDump } from "./errors.ts";
+import { readDmaDump } from "./dma-dump.ts";
 import type { Dispatch } from "./lifetimes/dispatch.ts";
 import type { Ledger } from "./lifetimes/ledger.ts";
 import { COHERENT, ONE_SHOT, SCATTERLIST } from "./lifetimes/table.ts";
@@ -71,38 +70,24 @@ export class StartState {
 }
 
 const KINDS: Readonly<Record<string, LiveMapping["kind"]>> = {
-  single: "one-shot",
-  phy: "one-shot",
-  page: "one-shot",
-  resource: "one-shot",
   "scatter-gather": "scatterlist",
   coherent: "coherent",
   noncoherent: "coherent",
 };
-const DIRECTION_WORDS: readonly string[] = DIRECTIONS.map((direction) => `DMA_${kernelDirection(direction)}`);
-const ENTRY =
-  /^(?:\S+ )?(\S+) (single|phy|page|resource|scatter-gather|coherent|noncoherent) idx \d+ P=(?:0x)?([0-9a-f]+)(?: N=[0-9a-f]+)? D=(?:0x)?([0-9a-f]+) L=(?:0x)?([0-9a-f]+)\b.*?\b(DMA_\w+)/i;
 
 /**
- * Reads a copy of debugfs `dma-api/dump`.
+ * Reads a copy of debugfs `dma-api/dump`, or the same lines in a kernel's log.
  *
  * @throws DmaError ERR_DMA_DUMP_FORMAT (EINVAL), with the number of the line
  */
-export function parseDmaDump(text: string): StartState {
-  const mappings: LiveMapping[] = [];
-  for (const [i, line] of text.split("\n").entries()) {
-    if (line.trim() === "") continue;
-    const entry = ENTRY.exec(line.trim());
-    if (!entry) throw notADmaDump(i + 1, line.trim());
-    const [, device, type, phys, iova, length, direction] = entry;
-    mappings.push({
-      device: device!,
-      kind: KINDS[type!.toLowerCase()]!,
-      phys: Number.parseInt(phys!, 16),
-      iova: Number.parseInt(iova!, 16),
-      length: Number.parseInt(length!, 16),
-      direction: Math.max(0, DIRECTION_WORDS.indexOf(direction!.toUpperCase())),
-    });
-  }
-  return StartState.ofMappings(mappings);
-}
+export const parseDmaDump = (text: string): StartState =>
+  StartState.ofMappings(
+    readDmaDump(text).map(({ device, type, phys, iova, length, direction }) => ({
+      device,
+      kind: KINDS[type] ?? "one-shot",
+      phys,
+      iova,
+      length,
+      direction: direction < 0 ? 0 : direction,
+    })),
+  );

@@ -8,40 +8,13 @@
  */
 import { PAGE_SIZE, pagesTouched } from "../base/index.ts";
 import type { Trace } from "../trace/index.ts";
-import { type FollowOptions, followTrace, type TraceCounts } from "./follow.ts";
+import type { DeviceStats, Histogram } from "./device-stats.ts";
+import { DeviceUse } from "./device-use.ts";
+import { Follow, type FollowOptions, type TraceCounts } from "./follow.ts";
 import type { LifetimeSink } from "./lifetimes/lifetime-counts.ts";
 import { PageSet } from "./lifetimes/page-set.ts";
 import { FROM_BEFORE, KINDS, type LifetimeTable } from "./lifetimes/table.ts";
 import { Quantiles } from "./quantiles.ts";
-
-/** How many values fall in [2^n, 2^(n+1)); the key is 2^n. */
-export type Histogram = Readonly<Record<string, number>>;
-
-/** What one device mapped: how often, how large, for how long. */
-export interface DeviceStats {
-  /** PCI address, or "unknown": what no event attributes to a device. */
-  readonly name: string;
-  /** Mappings that were seen to begin; of those the ones that ended; what is live at the end. */
-  readonly maps: number;
-  readonly unmaps: number;
-  readonly segments: number;
-  readonly bytesMapped: number;
-  readonly liveAtEnd: number;
-  readonly liveBytesAtEnd: number;
-  /** Bytes per segment and per request. */
-  readonly segmentSizes: Histogram;
-  readonly requestSizes: Histogram;
-  /** Nanoseconds from map to unmap. */
-  readonly lifetimeNs:
-    | { readonly p50: number; readonly p90: number; readonly p99: number; readonly max: number }
-    | undefined;
-  /** Segments by the largest page that their alignment and length allow. */
-  readonly pageSizes: { readonly "4K": number; readonly "2M": number; readonly "1G": number };
-  /** Bytes between two mapped neighbours in the device's address space, the widest; over the whole trace. `undefined`: too scattered. */
-  readonly largestGap: number | undefined;
-  /** Requests by how the kernel mapped them. */
-  readonly kinds: Readonly<Record<string, number>>;
-}
 
 /** What a trace holds, over all and by device. */
 export interface TraceStats extends Omit<TraceCounts, "devices"> {
@@ -61,8 +34,11 @@ export async function readStats(
   options: Pick<FollowOptions, "selection" | "progress"> = {},
 ): Promise<TraceStats> {
   const tally = new StatsSink();
-  const counts = await followTrace(trace, { ...options, sinks: [tally] });
-  return { ...counts, devices: tally.byDevice(), deviceNames: counts.devices };
+  const follow = new Follow(trace, { ...options, sinks: [tally] });
+  const use = new DeviceUse(follow, trace);
+  await follow.all();
+  const counts = follow.finish();
+  return { ...counts, devices: use.into(tally.byDevice(), counts.devices), deviceNames: counts.devices };
 }
 
 /** Adds up every mapping that it is shown. */
@@ -170,6 +146,9 @@ class Tally {
         lives.count === 0 ? undefined : { p50: lives.at(0.5), p90: lives.at(0.9), p99: lives.at(0.99), max: lives.max },
       pageSizes: this.#pageSizes,
       largestGap: this.#scattered ? undefined : this.#largestGap(),
+      peakBytes: 0,
+      bounce: undefined,
+      failures: {},
       kinds: Object.fromEntries(KINDS.flatMap((kind, i) => (this.#kinds[i]! > 0 ? [[kind, this.#kinds[i]!]] : []))),
     };
   }

@@ -46,6 +46,10 @@ export interface DeviceTables {
   readonly levels: number;
   readonly secondLevels?: number;
   readonly space?: AddressSpace;
+  /** SMMU: the number that it has there for the device. */
+  readonly stream?: number;
+  /** Where its page tables lie, if they are known to be elsewhere: debugfs prints them in another file. */
+  readonly tablesAt?: PhysPage;
   /** Tables on the way to the page tables that are not in the snapshot. */
   readonly missing: readonly MissingPage[];
   /** Why hardware refuses this device's requests, in sentences. */
@@ -54,7 +58,8 @@ export interface DeviceTables {
 
 /** Everything that one IOMMU translates by, read from its root on. */
 export interface UnitTables {
-  readonly mode: "legacy" | "scalable" | "abort";
+  readonly mode: "legacy" | "scalable" | "abort" | "SMMUv3";
+  /** Of an SMMU the stream table. */
   readonly rootTable: PhysPage;
   /** Ascending by address, then PASID. */
   readonly devices: readonly DeviceTables[];

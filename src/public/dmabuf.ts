@@ -37,6 +37,7 @@ export {
   type RegionExport,
   type RegionRange,
   Reservation,
+  type RouteKind,
   type StorageChange,
   type StorageVec,
   SYNC_FLAGS,

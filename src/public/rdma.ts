@@ -51,14 +51,21 @@ export {
   type RegistrationPoolOptions,
   type SendRequest,
   type SharedBuffer,
-  Transfer,
+  sharedBufferOf,
+  Transfer as RdmaTransfer,
   type TransferKind,
-  type TransferOptions,
+  type TransferOptions as RdmaTransferOptions,
   type TransferRegions,
   WHOLE_ADDRESS_SPACE,
   type WorkKind,
 } from "../consumers/rdma/index.ts";
-export { Rnic, type RnicCounts, type RnicOptions, Wire, type WireOptions } from "../hosts/simulated/index.ts";
+export {
+  Rnic,
+  type RnicCounts,
+  type RnicOptions,
+  Wire as RdmaWire,
+  type WireOptions as RdmaWireOptions,
+} from "../hosts/simulated/index.ts";
 export { ACCESS, isWritableAccess, KEY, LOCAL_DMA_KEY, MTT, type WorkPiece } from "../layouts/rdma/index.ts";
 export type {
   AdapterPageFault,

@@ -4,6 +4,7 @@
  * @module dmalink/simulation
  */
 export {
+  dmabuf,
   FAULTS,
   type MappingConfig,
   mapping,
@@ -11,6 +12,7 @@ export {
   type PlantedParts,
   type RunOptions,
   type RunResult,
+  rdma,
   SCENARIOS,
   type Scenario,
   type SimulationPlan,

@@ -5,9 +5,11 @@
  * caller's. Promises: nothing of Node's modules, so that a page in a browser says the same as the program.
  * @module
  */
-export { checkJson, findingJson, secondsOf } from "./check/check-json.ts";
+export { checkJson, findingJson } from "./check/check-json.ts";
 export { type CheckOutcome, checkedOf, checkSetJson, checkSetText, unreadOf } from "./check/check-set.ts";
 export { type CheckedTrace, checkText, findingText, headline } from "./check/check-text.ts";
+export { secondsOf } from "./check/clock.ts";
+export { dumpJson, dumpText } from "./check/dump-report.ts";
 export { type CheckedFile, checkSarif, type UnreadFile } from "./check/sarif.ts";
 export { compareJson } from "./compare/compare-json.ts";
 export {

@@ -4,7 +4,9 @@
  */
 
 import type { Observer } from "../base/index.ts";
+import type { MigratingBuffer } from "../consumers/dmabuf/index.ts";
 import type { DmaMachine } from "../dma/index.ts";
+import type { Rnic } from "../hosts/simulated/index.ts";
 import type { TeeMachine } from "../hosts/simulated/tee/index.ts";
 import type { DmaDomain } from "../iommu/index.ts";
 import type { TranslationUnit } from "../platform/index.ts";
@@ -46,8 +48,12 @@ export interface PlantedParts {
   readonly pool?: (pool: BouncePool) => BouncePool;
   /** Stands in for what the DMA API knows of the machine. */
   readonly machine?: (machine: DmaMachine) => DmaMachine;
+  /** Changes a buffer that devices share, before it begins. */
+  readonly buffer?: (migrating: MigratingBuffer) => void;
   /** Changes hardware, firmware or hosts of a machine with trusted devices, before it begins. */
   readonly trust?: (world: { readonly tee: TeeMachine }) => void;
+  /** Changes an RDMA adapter, before it is plugged in. */
+  readonly adapter?: (adapter: Rnic) => void;
 }
 
 /** What is planted into a run, and who watches it. */

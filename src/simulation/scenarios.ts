@@ -1,5 +1,13 @@
 /** The scenarios there are. */
 import {
+  type DmabufConfig,
+  type DmabufStep,
+  dmabufInWords,
+  dmabufPlan,
+  dmabufStepInWords,
+  runDmabuf,
+} from "./dmabuf/index.ts";
+import {
   type MappingConfig,
   machineInWords,
   mappingPlan,
@@ -8,6 +16,7 @@ import {
   stepInWords,
 } from "./mapping/index.ts";
 import { type NvmeConfig, type NvmeStep, nvmeInWords, nvmePlan, nvmeStepInWords, runNvme } from "./nvme/index.ts";
+import { type RdmaConfig, type RdmaStep, rdmaInWords, rdmaPlan, rdmaStepInWords, runRdma } from "./rdma/index.ts";
 import type { Scenario } from "./scenario.ts";
 import { runTee, type TeeConfig, type TeeStep, teeInWords, teePlan, teeStepInWords } from "./tee/index.ts";
 
@@ -41,9 +50,32 @@ export const tee: Scenario<TeeConfig, TeeStep> = {
   stepInWords: teeStepInWords,
 };
 
+/** One buffer that devices share, while it moves, goes and comes. */
+export const dmabuf: Scenario<DmabufConfig, DmabufStep> = {
+  name: "dmabuf",
+  summary: "devices share a buffer that moves between RAM and its owner, is taken away and comes back",
+  plan: (seed) => dmabufPlan(seed),
+  run: (plan, options) => Promise.resolve(runDmabuf(plan, options)),
+  machineInWords: dmabufInWords,
+  stepInWords: dmabufStepInWords,
+};
+
+/** Memory of one machine reached by another, while it moves. */
+export const rdma: Scenario<RdmaConfig, RdmaStep> = {
+  name: "rdma",
+  summary:
+    "two machines with RDMA adapters on a bad wire, while a process forks, drops and moves the memory that is reached",
+  plan: (seed) => rdmaPlan(seed),
+  run: (plan, options) => Promise.resolve(runRdma(plan, options)),
+  machineInWords: rdmaInWords,
+  stepInWords: rdmaStepInWords,
+};
+
 /** By name. */
 export const SCENARIOS: Readonly<Record<string, Scenario<unknown, unknown>>> = {
   mapping: mapping as Scenario<unknown, unknown>,
   nvme: nvme as Scenario<unknown, unknown>,
+  rdma: rdma as Scenario<unknown, unknown>,
   tee: tee as Scenario<unknown, unknown>,
+  dmabuf: dmabuf as Scenario<unknown, unknown>,
 };

@@ -132,7 +132,7 @@ const TEXTS: readonly TextKind[] = [
   {
     form: /\bidx \d+ P=\S+ (?:N=\S+ )?D=\S+ L=\S+/,
     what: "a list of live mappings (debugfs dma-api/dump)",
-    next: "beside a trace: dmalink check TRACE --dma-dump FILE",
+    next: "dmalink check FILE shows what is live, two of them what came and went; beside a trace: --dma-dump FILE",
   },
   {
     form: /^(?:Device \S+ (?:with pasid \S+ )?@0x[0-9a-f]+|IOVA_PFN\s|Root Table Address:|IOMMU dmar\d+: Root Table Address)/m,

@@ -20,6 +20,8 @@ export interface RecordedPages {
   readonly formats: readonly { readonly system: string; readonly text: string }[];
   /** `saved_cmdlines`: a line "PID NAME" each. */
   readonly tasks: string;
+  /** `/proc/kallsyms`, where stacks were recorded: the names of the functions. Empty: not needed. */
+  readonly symbols?: string;
   /** `trace_clock`: the chosen one in brackets. */
   readonly clock: string;
   /** Kernel release and machine, in words. */
@@ -54,7 +56,8 @@ export function recordedHead(pages: RecordedPages): Uint8Array {
     head.text(`${system}\0`).u32(texts.length);
     for (const text of texts) head.sized(text);
   }
-  head.u32(0).u32(0).sized(pages.tasks).u32(pages.cpus.length); // no symbols, no print formats
+  const symbols = encoder.encode(pages.symbols ?? "");
+  head.u32(symbols.length).raw(symbols).u32(0).sized(pages.tasks).u32(pages.cpus.length); // no print formats
   head.text("options  \0");
   const option = (id: number, text: string): void => {
     const bytes = encoder.encode(`${text}\0`);

@@ -15,7 +15,7 @@ const FOLDERS = [
   ["nvme", "NVMe requests to PRPs and SGLs", 1],
   ["dmabuf", "shared buffers: heaps, user memory, VFIO, peers, importers", 14],
   ["hmm", "processes, HMM and its DMA map", 13],
-  ["umem", "user memory of RDMA devices, and its page sizes", 8],
+  ["umem", "user memory of RDMA devices, and its page sizes", 6],
   ["tsm", "security managers of PCI devices", 1],
   ["iommufd", "iommufd: /dev/iommu, by its bytes", 23],
   ["type1", "VFIO: containers, groups, device files", 8],

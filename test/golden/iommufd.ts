@@ -19,9 +19,13 @@ import {
 import { IOMMUFD_REQUESTS, type IommufdRequestName } from "../../src/layouts/uapi/index.ts";
 import { Failures, failNth } from "./iommufd-failures.ts";
 import { JudgedTable, MockDevice, MockNested } from "./iommufd-mock.ts";
+import { typedRequest } from "./iommufd-typed.ts";
 import { type Person, TestBuffer, World } from "./iommufd-world.ts";
 import { Differences, type Judge, judgeLines, type Line, NotJudged } from "./judge.ts";
 import { VFIO_OPERATIONS, VfioWorld } from "./type1.ts";
+
+/** Which door is judged: `bytes` unless the environment says `typed`; then calls that have types go by these. */
+const DOOR: string = process.env["DMALINK_GOLDEN_DOOR"] ?? "bytes";
 
 /** What a call answered: fields of the line. */
 export type Answer = Readonly<Record<string, unknown>>;
@@ -137,7 +141,7 @@ export class Stand {
 }
 
 /** A structure to pass: fields by name. */
-type Values = Readonly<Record<string, number | bigint | undefined>>;
+export type Values = Readonly<Record<string, number | bigint | undefined>>;
 
 /** One request with the newest structure. The answer, and the structure afterwards. */
 export function request(
@@ -146,6 +150,8 @@ export function request(
   person: Person,
   values: Values,
 ): { readonly ret: number; get(field: string): bigint } {
+  const typed = DOOR === "typed" ? typedRequest(file, name, person, values) : undefined;
+  if (typed) return typed;
   const { layout, number } = IOMMUFD_REQUESTS[name];
   const bytes = new Uint8Array(layout.bytes);
   const view = new DataView(bytes.buffer);

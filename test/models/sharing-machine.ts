@@ -12,7 +12,7 @@ import {
   type SimulatedOpenDevice,
 } from "../../src/hosts/simulated/index.ts";
 import type { P2pProvider } from "../../src/p2p/index.ts";
-import type { PageAllocator } from "../../src/platform/index.ts";
+import { type PageAllocator, type Steps, WAITING } from "../../src/platform/index.ts";
 
 /** A device of the machine, open. */
 export interface SharingDevice {
@@ -123,3 +123,13 @@ export const pageValues = (bytes: Uint8Array | undefined): number[] | undefined 
     const page = bytes.subarray(i * 4096, (i + 1) * 4096);
     return page.every((value) => value === page[0]) ? page[0]! : -1;
   });
+
+/** Goes on until the work waits for other work. @throws Error if it ends, or never waits */
+export function untilItWaits(steps: Steps<unknown>): void {
+  for (let i = 0; i < 1_000; i++) {
+    const { done, value } = steps.next();
+    if (done) throw new Error("it ended, and did not wait");
+    if (value === WAITING) return;
+  }
+  throw new Error("it does not wait");
+}

@@ -11,6 +11,7 @@ import { Dma } from "../../src/dma/index.ts";
 import type { SimulatedProcess } from "../../src/hosts/simulated/process/index.ts";
 import { ACCESS, KEY, MTT } from "../../src/layouts/rdma/index.ts";
 import { type PageEntry, UserAddr, type UserMemory, type UserProcess } from "../../src/platform/index.ts";
+import { many } from "../effort.ts";
 import { interleave, type Piece } from "../models/interleaver.ts";
 import { ALL, at, firstDifference, Pair, type Side, type SideOptions, START } from "./stand.ts";
 
@@ -463,7 +464,7 @@ function race(seed: number, planted = false): string[] {
 }
 
 describe("faults and changes of the process, in any order", () => {
-  const seeds = Number(process.env["DMALINK_INTERLEAVINGS"] ?? 60);
+  const seeds = many(40);
 
   test(`never leave an entry to a page that the process has lost: ${seeds} orders`, () => {
     for (let seed = 1; seed <= seeds; seed++) {

@@ -4,10 +4,11 @@ import { PAGE_SIZE, Random } from "../../src/base/index.ts";
 import type { WireOptions } from "../../src/hosts/simulated/index.ts";
 import { ACCESS } from "../../src/layouts/rdma/index.ts";
 import { UserAddr } from "../../src/platform/index.ts";
+import { many } from "../effort.ts";
 import { ALL, at, type End, firstDifference, Pair, START } from "./stand.ts";
 
-/** Bytes that each kind of transfer moves: DMALINK_RDMA_BYTES for a long run. */
-const BYTES = Number(process.env["DMALINK_RDMA_BYTES"] ?? 2 ** 17);
+/** Bytes that each kind of transfer moves. DMALINK_EFFORT=8192 makes it a gigabyte. */
+const BYTES = many(2) * 2 ** 16;
 const MESSAGE = 2 ** 16;
 
 const BAD_WIRE: Partial<WireOptions> = { seed: 7, lost: 15, late: 20, doubled: 10, damaged: 5 };
@@ -22,7 +23,7 @@ function exchange(wire: Partial<WireOptions>, onDemand: boolean): Pair {
     side.device.register(side.pd, { process: side.process, address: START, length, access }),
   );
   const half = pages / 2;
-  const rounds = Math.max(1, BYTES / MESSAGE);
+  const rounds = BYTES / MESSAGE;
   const one = (end: End, request: Parameters<End["pair"]["send"]>[0]): void => {
     end.pair.send(request);
     const { status, id } = pair.next(end.queue);

@@ -70,6 +70,7 @@ export interface UnattributedPieces {
   readonly pid: Int32Array;
   readonly task: Uint32Array;
   readonly type: Uint16Array;
+  readonly site: Uint32Array;
 }
 
 /** Mappings without a device, as far as they are not yet told as ended. */
@@ -251,7 +252,7 @@ function pieceHolder(pieces: UnattributedPieces, piece: number, taken: Place | u
     phys: pieces.phys[piece]!,
     startNs,
     endNs: taken?.timeNs ?? -1,
-    began: { timeNs: startNs, cpu, pid, task, type, site: 0 },
+    began: { timeNs: startNs, cpu, pid, task, type, site: pieces.site[piece]! },
     // The object is used again.
     ended: taken && {
       timeNs: taken.timeNs,

@@ -25,6 +25,8 @@ export const directionMismatch: Rule = {
     return {
       closed(row, end) {
         if (end.direction < 0 || table.kind[row] === COHERENT || table.direction[row] === NO_DIRECTION) return;
+        // That it is the wrong function is told; this one has no direction of its own.
+        if (end.kind === COHERENT) return;
         // A range without links, and a destroy of nothing, have no direction.
         if (table.segments[row] === 0 || end.length === 0) return;
         if (end.direction !== table.direction[row]) check(row, end.direction, "unmapped");

@@ -23,8 +23,10 @@ export interface Evidence {
   readonly iova: number | undefined;
   /** Bytes. */
   readonly length: number | undefined;
-  /** Who called, where the event says so. */
+  /** Who called, where the event says so or was recorded with its stack: "nvme_prep_rq ← nvme_queue_rq". */
   readonly site: string | undefined;
+  /** The driver's functions that led there, the innermost first, where the stack was recorded. */
+  readonly code?: readonly string[];
   /** What the kernel printed, where the evidence is a line of its log. */
   readonly text?: string;
   /** Line of the log, from 1. */
@@ -115,6 +117,9 @@ export interface Finding {
   /** What to do about it. */
   readonly advice: string;
   readonly evidence: readonly Evidence[];
+  /** The code that mapped, or did what the first event with a stack shows: "nvme_prep_rq ← nvme_queue_rq", and all of it. */
+  readonly caller?: string;
+  readonly code?: readonly string[];
   /** A device's fault: what was told of it. */
   readonly fault?: FaultFacts;
   /** Whose the address was, by the best explanation; `undefined`: there are no mappings to look at. */

@@ -14,6 +14,7 @@ class Leak implements Watcher {
   readonly #context: RuleContext;
   /** How many ended, by device and kind. */
   readonly #ended = new Map<number, number>();
+  #lookups = 0;
 
   constructor(context: RuleContext) {
     this.#context = context;
@@ -99,13 +100,51 @@ class Leak implements Watcher {
     }
   }
 
+  /**
+   * How many pieces beside `run` its task mapped in the same row, upwards, and were unmapped since; 0: too few. The kernel itself
+   * gives addresses out downwards, and unmaps what one request mapped at once: such a row is mapped by one who chooses addresses.
+   */
+  #gone(run: readonly number[]): number {
+    const { waiting } = this.#context.iommu;
+    if (this.#lookups >= MOST_LOOKUPS) return 0;
+    let all = 0;
+    for (const [edge, step] of [
+      [run[0]!, -1],
+      [run.at(-1)!, 1],
+    ] as const) {
+      let [page, pages, atNs] = [waiting.page[edge]!, waiting.pages[edge]!, waiting.startNs[edge]!];
+      let found = 0;
+      while (found < MOST_NEIGHBOURS) {
+        const wanted = step > 0 ? page + pages : page - 1;
+        this.#lookups++;
+        const question = {
+          device: undefined,
+          page: wanted,
+          address: wanted * PAGE_SIZE,
+          timeNs: undefined,
+          toleranceNs: 0,
+        };
+        const { ended } = this.#context.addresses.survey(question);
+        if (ended?.device !== NO_DEVICE || ended.began?.pid !== waiting.pid[edge]) break;
+        const first = ended.iova / PAGE_SIZE;
+        // Later the higher: in one row.
+        if ((ended.startNs - atNs) * step <= 0) break;
+        if (step > 0 ? first !== wanted : first + ended.length / PAGE_SIZE !== page) break;
+        [page, pages, atNs] = [first, ended.length / PAGE_SIZE, ended.startNs];
+        found++;
+      }
+      if (found < LEAST_NEIGHBOURS) return 0;
+      all += found;
+    }
+    return all;
+  }
+
   /** What only `iommu:map` events show: pieces that were mapped together and stay are one mapping. */
   #unattributed(): void {
     const { iommu, namesAllocations, evidence, report } = this.#context;
     const lastNs = this.#context.lastNs();
     const { waiting, ended, longestNs, recentNs } = iommu;
-    // What the trace cannot name may be coherent memory, which is meant to stay.
-    if (this.#context.hasLost() || ended < 8 || !namesAllocations()) return;
+    if (this.#context.hasLost() || ended < 8) return;
     const runs = waiting.runs();
     // Two domains share addresses: no telling whose is left.
     if (iommu.sharesAddresses || runs.some((run) => run.some((piece) => waiting.overLive[piece] === 1))) return;
@@ -114,7 +153,10 @@ class Leak implements Watcher {
     for (const run of runs) {
       const first = run[0]!;
       const startNs = waiting.startNs[first]!;
-      if (startNs >= before || lastNs - startNs <= 2 * longestNs) continue;
+      if (lastNs - startNs <= 2 * longestNs) continue;
+      // What the trace cannot name may be coherent memory, which is meant to stay: unless it is one of a row of pages that went.
+      const neighbours = namesAllocations() ? 0 : this.#gone(run);
+      if (namesAllocations() ? startNs >= before : neighbours === 0) continue;
       const iova = waiting.page[first]! * PAGE_SIZE;
       const length = run.reduce((sum, piece) => sum + waiting.pages[piece]!, 0) * PAGE_SIZE;
       const place = {
@@ -123,7 +165,7 @@ class Leak implements Watcher {
         pid: waiting.pid[first]!,
         task: waiting.task[first]!,
         type: waiting.type[first]!,
-        site: 0,
+        site: waiting.site[first]!,
       };
       report({
         confidence: "likely",
@@ -131,12 +173,18 @@ class Leak implements Watcher {
         iova,
         length,
         timeNs: startNs,
-        message: `${size(length)} at ${address(iova)} are still mapped ${time(lastNs - startNs)} later, when the recording ends; the ${count(ended)} others that no event names a device for lived ${time(longestNs)} at most.`,
+        message: `${size(length)} at ${address(iova)} are still mapped ${time(lastNs - startNs)} later, when the recording ends; ${neighbours > 0 ? `the ${count(neighbours)} pieces that the same task mapped right before and behind it were unmapped, and ` : ""}the ${count(ended)} others that no event names a device for lived ${time(longestNs)} at most.`,
         evidence: [evidence("mapped", place, iova, length)],
       });
     }
   }
 }
+
+/** Pieces on either side of one that stays which must have gone; a row of one task, each mapped where the last one ended. */
+const LEAST_NEIGHBOURS = 2;
+const MOST_NEIGHBOURS = 8;
+/** Runs whose neighbours are looked up: a search through all that has ended each. */
+const MOST_LOOKUPS = 64;
 
 export const leak: Rule = {
   name: "leak",

@@ -5,7 +5,7 @@
  * kind and direction are a group; one that is live at the end is overdue if others that began after it have ended, and it
  * is much older than the group's longest life, or far more passed it than ever passed another, or the group was being
  * torn down. If nothing that began after it has ended, it may be the load that just began: then only a very long time counts.
- * Not for: direct mappings, which need no unmap.
+ * Not for: direct mappings, which need no unmap; direct coherent memory must be freed like any other.
  */
 import {
   COHERENT,
@@ -22,9 +22,24 @@ import { count, time } from "./words.ts";
 
 /** Ends that a group needs before it says anything. */
 const LEAST_ENDS = 8;
+/** In a group of less, mappings of one size are held against each other; so many ends of that size, and so many that passed. */
+const SMALL = 64;
+const LEAST_EQUAL_ENDS = 4;
+const LEAST_PASSED = 2;
+/** How many of the longest lives a mapping of such a group must be old; coherent memory that is passed at all was not to be kept. */
+const EQUAL_LIVES = 4;
+const EQUAL_COHERENT_LIVES = 1.5;
 /** With nothing behind it, a mapping is overdue after so many of the longest lives, and so many nanoseconds. */
 const ALONE_LIVES = 20;
 const ALONE_NS = 100_000_000;
+
+/** Ends of one length in a small group. */
+interface Equals {
+  ended: number;
+  longestNs: number;
+  /** When those that ended began, ascending enough: the last few count. */
+  readonly begunNs: number[];
+}
 
 class Group {
   begun = 0;
@@ -42,6 +57,8 @@ class Group {
   readonly lives = new Float64Array(64);
   /** At the end: which of the group are live, ascending. */
   left: number[] | undefined;
+  /** While the group is small: its ends by length. */
+  readonly bySize = new Map<number, Equals>();
 
   /** Of those that began after number `ordinal`, how many have ended. */
   endedAfter(ordinal: number): number {
@@ -100,22 +117,41 @@ export class Overdue implements Watcher {
     group.lives[life < 1 ? 0 : Math.min(63, Math.floor(Math.log2(life)))]!++;
     group.ended++;
     group.live--;
+    if (group.begun < SMALL) this.#endEqual(group, table.length[row]!, table.startNs[row]!, life);
     if (group.endsInRow++ === 0) group.endsFromNs = table.endNs[row]!;
     group.endsToNs = table.endNs[row]!;
+  }
+
+  #endEqual(group: Group, length: number, startNs: number, life: number): void {
+    const equals = group.bySize.get(length) ?? { ended: 0, longestNs: 0, begunNs: [] };
+    group.bySize.set(length, equals);
+    equals.ended++;
+    equals.longestNs = Math.max(equals.longestNs, life);
+    equals.begunNs.push(startNs);
   }
 
   dropped(row: number): void {
     if ((this.#table.flags[row]! & FROM_BEFORE) === 0) this.#groupOf(row).live--;
   }
 
+  /** What half of the mappings of the kind of `row` that ended lived at most, nanoseconds; `undefined`: too few ended. */
+  typicalNs(row: number): number | undefined {
+    const group = this.#groupOf(row);
+    return group.ended < LEAST_EQUAL_ENDS ? undefined : Math.min(group.medianNs, group.longestNs);
+  }
+
   /** Only at the end of the trace: what is live then. */
   judge(row: number, lastNs: number): { confidence: Confidence; why: string } | undefined {
     const table = this.#table;
-    if (table.reached[row] === DIRECT) return undefined;
+    if (table.reached[row] === DIRECT && table.kind[row] !== COHERENT) return undefined;
     if ((table.flags[row]! & (PAGES_GONE | REPORTED | FROM_BEFORE)) !== 0) return undefined;
     const group = this.#groupOf(row);
-    if (group.ended < LEAST_ENDS || group.ended < group.begun / 2) return undefined;
     const age = lastNs - table.startNs[row]!;
+    if (group.begun < SMALL) {
+      const equal = this.#judgeEqual(group, row, age);
+      if (equal) return equal;
+    }
+    if (group.ended < LEAST_ENDS || group.ended < group.begun / 2) return undefined;
     if (!group.left) this.#findLeft();
     const passedBy = group.endedAfter(this.#ordinal[row]!);
     const older = age > 2 * group.longestNs && passedBy >= LEAST_ENDS;
@@ -137,6 +173,18 @@ export class Overdue implements Watcher {
         why: `the last ${count(group.endsInRow)} events of its kind were unmaps, down from ${count(group.peak)} live at once to ${count(group.live)}`,
       };
     return undefined;
+  }
+
+  /** In a group that is too small for a verdict, mappings of one length are. */
+  #judgeEqual(group: Group, row: number, age: number): { confidence: Confidence; why: string } | undefined {
+    const table = this.#table;
+    const equals = group.bySize.get(table.length[row]!);
+    if (!equals || equals.ended < LEAST_EQUAL_ENDS || equals.ended < group.live) return undefined;
+    const passed = equals.begunNs.filter((startNs) => startNs > table.startNs[row]!).length;
+    const lives = table.kind[row] === COHERENT ? EQUAL_COHERENT_LIVES : EQUAL_LIVES;
+    if (passed < LEAST_PASSED || age <= lives * equals.longestNs) return undefined;
+    const why = `the ${count(equals.ended)} others of its kind and size lived ${time(equals.longestNs)} at most, and ${count(passed)} of them began after it`;
+    return { confidence: "likely", why };
   }
 
   #findLeft(): void {

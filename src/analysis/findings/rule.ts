@@ -7,6 +7,7 @@
  */
 import type { AddressHistory } from "../faults/address-history.ts";
 import type { Told } from "../faults/told.ts";
+import type { BounceUse } from "../lifetimes/bounce-use.ts";
 import type { Place } from "../lifetimes/history.ts";
 import type { IommuMatcher } from "../lifetimes/iommu-matcher.ts";
 import type { LifetimeTable } from "../lifetimes/table.ts";
@@ -41,6 +42,14 @@ export interface RuleContext {
   isCut(): boolean;
   /** The kernel or the recorder says that events were lost. */
   hasLost(): boolean;
+  /** Who uses the pool of bounce buffers. */
+  readonly bounce: BounceUse;
+  /** The name of an event by its type; empty: there is none. */
+  eventName(type: number): string;
+  /** The driver's functions behind a call site, the innermost first; `undefined`: not recorded. */
+  codeAt(site: number): readonly string[] | undefined;
+  /** A task's name, by its number in the table or an event. */
+  taskName(task: number): string;
   /** What no event names a device for. */
   readonly iommu: IommuMatcher;
   /** `dma:*` events are recorded: what is coherent memory has a name. A kernel before 6.12 has none of them. */

@@ -10,12 +10,14 @@ import { directionMismatch } from "./direction-mismatch.ts";
 import { dmaApiReport } from "./dma-api-report.ts";
 import { doubleUnmap } from "./double-unmap.ts";
 import { entryBudget } from "./entry-budget.ts";
+import { entryCount } from "./entry-count.ts";
 import { flushStorm } from "./flush-storm.ts";
 import { invalidAddress } from "./invalid-address.ts";
 import { iovaFragmentation } from "./iova-fragmentation.ts";
 import { iovaReuseBeforeFlush } from "./iova-reuse-before-flush.ts";
 import { keepMapped } from "./keep-mapped.ts";
 import { leak } from "./leak.ts";
+import { leftAtRelease } from "./left-at-release.ts";
 import { linkOutOfRange } from "./link-out-of-range.ts";
 import { mapOverLive } from "./map-over-live.ts";
 import { mergeContiguous } from "./merge-contiguous.ts";
@@ -23,14 +25,17 @@ import { needlessBounce } from "./needless-bounce.ts";
 import { overCacheSize } from "./over-cache-size.ts";
 import { pageFreedWhileMapped } from "./page-freed-while-mapped.ts";
 import type { Rule } from "./rule.ts";
+import { sameMemory } from "./same-memory.ts";
 import { sharedPageWrite } from "./shared-page-write.ts";
 import { shortUnmap } from "./short-unmap.ts";
 import { sizeMismatch } from "./size-mismatch.ts";
+import { syncOutside } from "./sync-outside.ts";
 import { truncatedScatterlist } from "./truncated-scatterlist.ts";
 import { unknownStart } from "./unknown-start.ts";
 import { unlinkHole } from "./unlink-hole.ts";
 import { unmapUnknown } from "./unmap-unknown.ts";
 import { useTwoStep } from "./use-two-step.ts";
+import { wrongFunction } from "./wrong-function.ts";
 
 /** Every rule, in the order of reports. */
 export const RULES: readonly Rule[] = [
@@ -39,11 +44,15 @@ export const RULES: readonly Rule[] = [
   dmaApiReport,
   bouncePoolFull,
   leak,
+  leftAtRelease,
   unmapUnknown,
   doubleUnmap,
   sizeMismatch,
   directionMismatch,
   deviceMismatch,
+  wrongFunction,
+  entryCount,
+  syncOutside,
   shortUnmap,
   mapOverLive,
   linkOutOfRange,
@@ -56,6 +65,7 @@ export const RULES: readonly Rule[] = [
   truncatedScatterlist,
   needlessBounce,
   pageFreedWhileMapped,
+  sameMemory,
   above4g,
   entryBudget,
   flushStorm,

@@ -7,14 +7,18 @@
  * loss makes doubtful.
  */
 import { PAGE_SIZE } from "../../base/index.ts";
-import { type EventBatch, known, type Trace } from "../../trace/index.ts";
-import { addressAt, type EventPlan, FAILED, items, planOf, read, readIfThere, stateAt } from "./event-plan.ts";
+import { type EventBatch, known, NOTHING_DONE, type Trace } from "../../trace/index.ts";
+import { CallSites } from "./call-sites.ts";
+import { addressAt, type EventPlan, items, planOf, read, readIfThere, stateAt } from "./event-plan.ts";
 import { IommuMatcher } from "./iommu-matcher.ts";
 import type { Ledger } from "./ledger.ts";
 import { type ListEvent, Lists } from "./lists.ts";
 import { OneShot } from "./one-shot.ts";
 import { Ranges } from "./ranges.ts";
 import { UnmatchedEnds } from "./unmatched-ends.ts";
+
+/** Buffers of several CPUs that are printed as they come are this much out of order, and not more. */
+const DISORDER_NS = 1_000_000;
 
 /** Index into the table's devices, by string. */
 const UNKNOWN = -1;
@@ -25,8 +29,8 @@ export class Dispatch {
   readonly lists: Lists;
   readonly ranges: Ranges;
   readonly ends: UnmatchedEnds;
-  /** Call sites by index; 0 is none. */
-  readonly sites: string[] = [""];
+  /** Who called, by number. */
+  readonly sites: CallSites = new CallSites();
   /** Time of the last event of every CPU, by which a file that is cut is judged. */
   readonly lastOfCpu: number[] = [];
   firstNs = -1;
@@ -35,13 +39,15 @@ export class Dispatch {
   /** Events by type. */
   readonly typeCounts: number[] = [];
   lostMarks = 0;
+  /** Events whose time lies more than a moment before that of one before them in the file. */
+  wentBack = 0;
   /** Called when events before now were lost on the CPU at hand, since `sinceNs`. */
   onLoss: ((sinceNs: number) => void) | undefined;
   readonly #ledger: Ledger;
   readonly #trace: Trace;
   readonly #plans: EventPlan[] = [];
+  #latestNs = -1;
   #deviceOf = new Int32Array(256).fill(UNKNOWN);
-  readonly #siteOf = new Map<string, number>();
 
   constructor(ledger: Ledger, trace: Trace) {
     this.#ledger = ledger;
@@ -60,12 +66,15 @@ export class Dispatch {
 
   batch(batch: EventBatch): void {
     const { now } = this.#ledger;
-    const { count, type, cpu, pid, task, timeNs } = batch;
+    const { count, type, cpu, pid, task, chain, timeNs } = batch;
     const plans = this.#plans;
     const { typeCounts } = this;
     if (count > 0 && this.firstNs < 0) this.firstNs = timeNs[0]!;
     this.eventTotal += count;
+    if (count > 0 && timeNs[0]! < this.firstNs) this.firstNs = timeNs[0]!;
     for (let row = 0; row < count; row++) {
+      if (timeNs[row]! < this.#latestNs - DISORDER_NS) this.#back(timeNs[row]!);
+      else if (timeNs[row]! > this.#latestNs) this.#latestNs = timeNs[row]!;
       const typeId = type[row]!;
       const plan = plans[typeId] ?? this.#plan(typeId);
       typeCounts[typeId]!++;
@@ -76,12 +85,19 @@ export class Dispatch {
         now.pid = pid[row]!;
         now.task = task[row]!;
         now.type = typeId;
-        now.site = plan.site < 0 ? 0 : this.#site(plan, batch, row);
+        now.site = chain[row] === 0 && plan.site < 0 ? 0 : this.#site(plan, batch, row);
         this.#event(plan, batch, row);
       }
       this.lastOfCpu[onCpu] = timeNs[row]!;
     }
-    if (count > 0) this.lastNs = Math.max(this.lastNs, timeNs[count - 1]!);
+    if (count > 0) this.lastNs = Math.max(this.lastNs, this.#latestNs);
+  }
+
+  /** Another recording in the same file, or lines in another order: what rests on their order proves nothing. */
+  #back(timeNs: number): void {
+    this.wentBack++;
+    if (timeNs < this.firstNs) this.firstNs = timeNs;
+    this.#ledger.lossNs = Math.max(this.#ledger.lossNs, this.#latestNs);
   }
 
   /** The device's index in the table. */
@@ -105,6 +121,7 @@ export class Dispatch {
         return;
       }
       case "dma-map":
+        if (this.#hasFailed(plan, batch, row)) return;
         oneShot.map(
           this.#deviceAt(plan, batch, row),
           addressAt(batch, row, plan.address),
@@ -122,17 +139,19 @@ export class Dispatch {
         );
         return;
       case "dma-alloc":
+        if (this.#hasFailed(plan, batch, row)) return;
         oneShot.alloc(
           this.#deviceAt(plan, batch, row),
-          isNull(plan, batch, row) ? FAILED : addressAt(batch, row, plan.address),
+          addressAt(batch, row, plan.address),
           read(batch, row, plan.size),
           readIfThere(batch, row, plan.direction),
         );
         return;
       case "dma-free":
+        if (plan.outcome(batch, row) === NOTHING_DONE) return;
         oneShot.free(
           this.#deviceAt(plan, batch, row),
-          isNull(plan, batch, row) ? FAILED : addressAt(batch, row, plan.address),
+          addressAt(batch, row, plan.address),
           readIfThere(batch, row, plan.size),
           readIfThere(batch, row, plan.direction),
         );
@@ -191,10 +210,14 @@ export class Dispatch {
         if (plan.address >= 0)
           oneShot.sync(
             device(),
-            read(batch, row, plan.address),
+            addressAt(batch, row, plan.address),
             read(batch, row, plan.size),
             readIfThere(batch, row, plan.direction),
           );
+        else lists.sync(device(), readIfThere(batch, row, plan.direction), listOf(plan, batch, row));
+        return;
+      case "dma-failed":
+        this.#hasFailed(plan, batch, row);
         return;
       case "iommu-fault": {
         const at = device();
@@ -226,6 +249,15 @@ export class Dispatch {
       }
       default:
     }
+  }
+
+  /** Says so if the call that the event reports has failed. */
+  #hasFailed(plan: EventPlan, batch: EventBatch, row: number): boolean {
+    const outcome = plan.outcome(batch, row);
+    if (outcome >= 0) return false;
+    const isAllocation = plan.what === "dma-alloc" || plan.type.name.startsWith("dma_alloc");
+    this.oneShot.failed(this.#deviceAt(plan, batch, row), readIfThere(batch, row, plan.size), outcome, isAllocation);
+    return true;
   }
 
   #flush(plan: EventPlan, batch: EventBatch, row: number): void {
@@ -267,36 +299,23 @@ export class Dispatch {
   }
 
   #site(plan: EventPlan, batch: EventBatch, row: number): number {
+    const chain = batch.chain[row]!;
+    if (chain !== 0) return this.sites.ofChain(chain, this.#trace.chains[chain]!);
     const at = batch.start[row]! + plan.site * 2;
     const [low, high] = [batch.words[at]!, batch.words[at + 1]!];
-    const text = plan.siteIsText
-      ? (this.#trace.strings[low] ?? "")
-      : high === 0 && low === 0
-        ? ""
-        : `0x${(high === 0 ? "" : high.toString(16)) + low.toString(16).padStart(high === 0 ? 0 : 8, "0")}`;
-    if (text === "") return 0;
-    const seen = this.#siteOf.get(text);
-    if (seen !== undefined) return seen;
-    if (this.sites.length >= MOST_SITES) return 0;
-    this.#siteOf.set(text, this.sites.length);
-    return this.sites.push(text) - 1;
+    if (plan.siteIsText) return this.sites.named(this.#trace.strings[low] ?? "");
+    if (high === 0 && low === 0) return 0;
+    return this.sites.named(
+      `0x${(high === 0 ? "" : high.toString(16)) + low.toString(16).padStart(high === 0 ? 0 : 8, "0")}`,
+    );
   }
 
   #plan(typeId: number): EventPlan {
-    const plan = planOf(this.#trace.types[typeId]!);
+    const plan = planOf(this.#trace.types[typeId]!, this.#trace.longBytes);
     this.#plans[typeId] = plan;
     while (this.typeCounts.length <= typeId) this.typeCounts.push(0);
     return plan;
   }
-}
-
-const MOST_SITES = 1 << 20;
-
-/** An allocation that failed, or a free of nothing: the kernel's own address of the memory is NULL. */
-function isNull(plan: EventPlan, batch: EventBatch, row: number): boolean {
-  const at = plan.virtual;
-  if (at >= 0) return read(batch, row, at) === 0;
-  return read(batch, row, plan.address) === 0 && read(batch, row, plan.size) === 0;
 }
 
 function listOf(plan: EventPlan, batch: EventBatch, row: number): ListEvent {

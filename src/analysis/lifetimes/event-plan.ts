@@ -11,6 +11,8 @@ import {
   known,
   LOST_EVENTS,
   type Meaning,
+  type OutcomeOf,
+  outcomeOf,
   type Role,
 } from "../../trace/index.ts";
 
@@ -39,8 +41,8 @@ export interface EventPlan {
   readonly offset: number;
   readonly unmapped: number;
   readonly iova: number;
-  /** The kernel's own address of coherent memory. */
-  readonly virtual: number;
+  /** What came of a call. */
+  readonly outcome: OutcomeOf;
   /** Who called, and whether that is text. */
   readonly site: number;
   readonly siteIsText: boolean;
@@ -50,7 +52,8 @@ export interface EventPlan {
   readonly named: (name: string) => number;
 }
 
-export function planOf(type: EventType): EventPlan {
+/** The plan of one type; `longBytes` as in `Trace.longBytes`. */
+export function planOf(type: EventType, longBytes: number | undefined): EventPlan {
   const event = known(type);
   const field = (role: Role): number => event?.fields[role] ?? -1;
   const named = (name: string): number => type.fields.findIndex((one) => one.name === name);
@@ -66,7 +69,7 @@ export function planOf(type: EventType): EventPlan {
     offset: field("offset"),
     unmapped: field("unmappedSize"),
     iova: event ? field("iova") : named("iova"),
-    virtual: named("virt_addr"),
+    outcome: outcomeOf(type, longBytes, event),
     site,
     siteIsText: type.fields[site]?.kind === "string",
     type,
@@ -89,12 +92,12 @@ export const read = (batch: EventBatch, row: number, field: number): number =>
 export const readIfThere = (batch: EventBatch, row: number, field: number): number =>
   field < 0 ? -1 : fieldNumber(batch, row, field);
 
-/** A DMA address: {@link FAILED} if it is all ones, of 64 bits or of the 32 of a small kernel. */
+/** A DMA address: {@link FAILED} if it is all ones, of 64 bits. */
 export function addressAt(batch: EventBatch, row: number, field: number): number {
   if (field < 0) return 0;
   const at = batch.start[row]! + field * 2;
   const [low, high] = [batch.words[at]!, batch.words[at + 1]!];
-  if (low === ALL_ONES && (high === ALL_ONES || high === 0)) return FAILED;
+  if (low === ALL_ONES && high === ALL_ONES) return FAILED;
   return high * 0x1_0000_0000 + low;
 }
 

@@ -6,6 +6,7 @@
  * lists. Memory is bounded, and an end costs the same however many there were: an address has four places that it may stand in,
  * and where all are others' the one that ended first is forgotten; a second end of that is then unknown.
  */
+import { MOST_SITES } from "./call-sites.ts";
 import { hashOf } from "./chained-index.ts";
 import type { LifetimeTable } from "./table.ts";
 
@@ -167,8 +168,5 @@ export class History {
     };
   }
 }
-
-/** Call sites are few: two of them fit into a number. */
-const MOST_SITES = 2 ** 20;
 
 const setOf = (space: number, iova: number): number => (hashOf(iova, space) & (SETS - 1)) * WAYS;

@@ -108,6 +108,7 @@ export class IommuMatcher {
     unmap.pid = now.pid;
     unmap.task = now.task;
     unmap.type = now.type;
+    unmap.site = now.site;
     state.next = (state.next + 1) % UNMAPS;
     for (let row = table.firstNear(iova); row >= 0; row = table.nextNear(row)) {
       if (!this.#fits(row, page, pages)) continue;
@@ -306,7 +307,7 @@ export class IommuMatcher {
     table.pid[row] = waiting.pid[first]!;
     table.task[row] = waiting.task[first]!;
     table.type[row] = waiting.type[first]!;
-    table.site[row] = 0;
+    table.site[row] = waiting.site[first]!;
     table.id[row] = waiting.order[first]!;
     table.segments[row] = pieces.length;
     table.endNs[row] = endNs;

@@ -54,7 +54,8 @@ export class Ledger {
     unmatched: [],
     wrongDevice: [],
     overlapped: [],
-    invalid: [],
+    failed: [],
+    failedUsed: [],
     linking: [],
     synced: [],
     unlinking: [],
@@ -62,6 +63,7 @@ export class Ledger {
     abandoned: [],
     truncated: [],
     syncedData: [],
+    syncMissed: [],
     iommuMapped: [],
     iommuUnmapped: [],
     tookBack: [],
@@ -95,7 +97,7 @@ export class Ledger {
   /** Beginnings and ends so far. */
   #steps = 0;
   /** The end at hand, reused. */
-  readonly #end = { kind: 0, device: 0, iova: 0, length: -1, direction: -1 };
+  readonly #end = { kind: 0, device: 0, iova: 0, length: -1, direction: -1, entries: -1 };
 
   constructor(sinks: readonly LifetimeSink[] = []) {
     this.#sinks = sinks;
@@ -108,13 +110,14 @@ export class Ledger {
     }
   }
 
-  end(kind: number, device: number, iova: number, length: number, direction: number): End {
+  end(kind: number, device: number, iova: number, length: number, direction: number, entries = -1): End {
     const end = this.#end;
     end.kind = kind;
     end.device = device;
     end.iova = iova;
     end.length = length;
     end.direction = direction;
+    end.entries = entries;
     return end;
   }
 

@@ -15,6 +15,8 @@ export interface LifetimeCounts {
   readonly liveAtEnd: number;
   /** Of the mappings, those that no event names a device for. */
   readonly ambiguous: number;
+  /** Calls that failed: nothing was mapped or allocated. They are no mappings. */
+  readonly failed: number;
   /** Ends of mappings that began before the recording, or may have. */
   readonly unknownStart: number;
   /** Ended by an `iommu:unmap` alone: the call of the DMA API that ended them is not in the recording. They are not live. */
@@ -32,6 +34,7 @@ export const noCounts = (): { -readonly [Name in keyof LifetimeCounts]: number }
   mappings: 0,
   liveAtEnd: 0,
   ambiguous: 0,
+  failed: 0,
   unknownStart: 0,
   endNotRecorded: 0,
   mapsOverLive: 0,

@@ -12,6 +12,7 @@ import type { IommuMatcher } from "./iommu-matcher.ts";
 import type { Ledger } from "./ledger.ts";
 import { APART, DIRECT, FROM_BEFORE, REMAPPED, SCATTERLIST, TRANSLATED } from "./table.ts";
 import { LIST_SPACE, type UnmatchedEnds } from "./unmatched-ends.ts";
+import type { SyncMiss } from "./watcher.ts";
 
 /** A `dma_map_sg`, as far as the event shows it. */
 export interface ListEvent {
@@ -24,8 +25,13 @@ export interface ListEvent {
   readonly made: number;
 }
 
-/** Entries that an event shows. */
+/** Entries that an event shows; kernels before 6.13 show all. */
 const MOST_SHOWN = 128;
+/** Whether an event that shows `shown` entries may be of a list of `all`. */
+export const hasEntries = (all: number, shown: number): boolean =>
+  shown === all || (shown === MOST_SHOWN && all > shown);
+/** All ones, and what rounds to it: an entry that has no address. */
+const NO_ADDRESS = 2 ** 64 - 2048;
 /** Lists of the same memory that are looked at for the one that ends. */
 const MOST_AT_ONCE = 256;
 
@@ -68,6 +74,7 @@ export class Lists {
     this.#iommu.other(ledger.now.cpu);
     const first = phys[0] ?? -1;
     const row = this.#find(device, first, phys.length);
+    const entries = phys.length;
     if (row >= 0) {
       if (table.reached[row] === TRANSLATED)
         ledger.eachExtent(row, (page, pages) => this.#iommu.announce(page, pages, device, true));
@@ -78,13 +85,56 @@ export class Lists {
           device,
           false,
         );
-      ledger.close(row, ledger.end(SCATTERLIST, device, table.iova[row]!, -1, direction));
+      ledger.close(row, ledger.end(SCATTERLIST, device, table.iova[row]!, -1, direction, entries));
       ledger.history.ended(device + LIST_SPACE, first, 0, undefined, ledger.now);
       return;
     }
     const unknown = { why: ledger.startListed ? "not-at-start" : "unknown-start" } as const;
     const reason = this.#ends.earlier(device + LIST_SPACE, first) ?? unknown;
     ledger.unmatched(ledger.end(SCATTERLIST, device, first, -1, direction), reason);
+  }
+
+  /** `dma_sync_sg_*`, entry by entry. Those that were joined to the one before have no address of their own. */
+  sync(device: number, direction: number, { iovas, lengths }: ListEvent): void {
+    const { hooks, startListed } = this.#ledger;
+    const row = this.#listAt(device, iovas[0] ?? -1);
+    for (const [i, iova] of iovas.entries()) {
+      const length = lengths[i] ?? 0;
+      if (length === 0 || iova >= NO_ADDRESS) continue;
+      if (row >= 0 && this.#holds(row, iova, length)) {
+        // One finding a list is enough.
+        if (i === 0) for (const hook of hooks.syncedData) hook(row, direction, iova, length);
+        continue;
+      }
+      const miss: SyncMiss = row >= 0 ? { why: "beyond", row } : { why: startListed ? "not-at-start" : "not-live" };
+      for (const hook of hooks.syncMissed) hook(device, iova, length, miss);
+      return;
+    }
+  }
+
+  /** The newest live list of `device` whose first entry lies at `iova`; -1: none. */
+  #listAt(device: number, iova: number): number {
+    const { table } = this.#ledger;
+    let left = MOST_AT_ONCE;
+    for (let row = table.firstOf(device, iova); row >= 0 && left > 0; row = table.nextOf(row), left--)
+      if (table.kind[row] === SCATTERLIST) return row;
+    return -1;
+  }
+
+  /** Whether [iova, iova + length) lies in one run of the entries of list `row`. Entries that the event of its map did not show may hold it. */
+  #holds(row: number, iova: number, length: number): boolean {
+    const { table } = this.#ledger;
+    if (table.entries[row]! > MOST_SHOWN) return true;
+    if ((table.flags[row]! & APART) === 0)
+      return iova >= table.iova[row]! && iova + length <= table.iova[row]! + table.reserved[row]!;
+    let [from, to] = [-1, -1];
+    let isHeld = false;
+    table.eachPiece(row, (at, _, bytes) => {
+      if (at !== to) from = at;
+      to = at + bytes;
+      if (iova >= from && iova + length <= to) isHeld = true;
+    });
+    return isHeld;
   }
 
   /** The newest list of `device` that begins at `phys`, if there is one with as many entries, else any. */
@@ -94,7 +144,7 @@ export class Lists {
     let left = MOST_AT_ONCE;
     for (let row = table.firstWith(device, phys); row >= 0 && left > 0; row = table.nextWith(row), left--) {
       if (table.kind[row] !== SCATTERLIST) continue;
-      if (Math.min(table.entries[row]!, MOST_SHOWN) === entries) return row;
+      if (hasEntries(table.entries[row]!, entries)) return row;
       if (newest < 0) newest = row;
     }
     return newest;

@@ -13,6 +13,7 @@ import type { IommuMatcher } from "./iommu-matcher.ts";
 import type { Ledger } from "./ledger.ts";
 import type { PendingUnmap } from "./pending-unmap.ts";
 import {
+  APART,
   COHERENT,
   DIRECT,
   FROM_BEFORE,
@@ -24,10 +25,13 @@ import {
   TWO_STEP,
 } from "./table.ts";
 import type { UnmatchedEnds } from "./unmatched-ends.ts";
-import type { Unmatched } from "./watcher.ts";
+import type { SyncMiss, Unmatched } from "./watcher.ts";
 
 /** Mappings of one address that are looked at for the one that ends. */
 const MOST_AT_ONCE = 256;
+
+/** "Failed" to a kernel whose addresses have 32 bits; elsewhere a byte that somebody may have mapped. */
+const ALL_ONES_32 = 0xffff_ffff;
 
 /** An end of one device that took what only another device has; judged when that one is used again or left. */
 interface Suspicion {
@@ -54,10 +58,6 @@ export class OneShot {
     const { table } = ledger;
     this.#iommu.other(ledger.now.cpu);
     this.#iommu.mapsNamed = true;
-    if (iova === FAILED) {
-      for (const hook of ledger.hooks.invalid) hook(device, length, false);
-      return;
-    }
     const row = ledger.begin(ONE_SHOT, device, iova, length, direction);
     table.phys[row] = phys;
     if (!this.#claim(row, iova, length, phys)) table.reached[row] = iova === phys ? DIRECT : REMAPPED;
@@ -70,10 +70,6 @@ export class OneShot {
     const ledger = this.#ledger;
     const { table } = ledger;
     this.#iommu.other(ledger.now.cpu);
-    if (iova === FAILED) {
-      for (const hook of ledger.hooks.invalid) hook(device, length, false);
-      return;
-    }
     if (length === 0) return;
     const row = ledger.begin(COHERENT, device, iova, length, direction);
     if (!this.#claim(row, iova, length, -1)) {
@@ -109,9 +105,9 @@ export class OneShot {
   /** `dma_unmap_phys` and its older names: after its `iommu:unmap`. */
   unmap(device: number, iova: number, length: number, direction: number): void {
     const ledger = this.#ledger;
-    if (iova === FAILED) {
+    if (iova === FAILED || (iova === ALL_ONES_32 && this.#find(device, iova) < 0)) {
       this.#iommu.other(ledger.now.cpu);
-      for (const hook of ledger.hooks.invalid) hook(device, length, true);
+      for (const hook of ledger.hooks.failedUsed) hook(device, length);
       return;
     }
     const last = this.#iommu.lastUnmap();
@@ -119,7 +115,7 @@ export class OneShot {
     const row = this.#find(device, iova);
     if (row >= 0) {
       this.#iommu.named(row);
-      this.#close(row, device, iova, length, direction);
+      this.#close(row, ONE_SHOT, device, iova, length, direction);
       return;
     }
     const meant = last ? this.#goneOf(device, last) : -1;
@@ -134,7 +130,6 @@ export class OneShot {
   free(device: number, iova: number, length: number, direction: number): void {
     const ledger = this.#ledger;
     this.#iommu.other(ledger.now.cpu);
-    if (iova === FAILED) return; // memory of none
     const row = this.#find(device, iova);
     const { reached, flags } = ledger.table;
     if (row < 0 || reached[row] === TRANSLATED || (flags[row]! & FROM_BEFORE) !== 0)
@@ -144,17 +139,50 @@ export class OneShot {
         device,
         row >= 0 && reached[row] === TRANSLATED,
       );
-    if (row >= 0) this.#close(row, device, iova, length, direction);
+    if (row >= 0) this.#close(row, COHERENT, device, iova, length, direction);
     else this.#unmatched(COHERENT, device, iova, length, direction, this.#ends.why(device, iova, undefined));
   }
 
-  /** `dma_sync_*`. */
+  /** A call that failed: nothing was mapped. */
+  failed(device: number, length: number, error: number, isAllocation: boolean): void {
+    const ledger = this.#ledger;
+    this.#iommu.other(ledger.now.cpu);
+    ledger.counts.failed++;
+    for (const hook of ledger.hooks.failed) hook(device, length, error, isAllocation);
+  }
+
+  /** `dma_sync_*`, of one piece. */
   sync(device: number, iova: number, length: number, direction: number): void {
-    const { table, hooks } = this.#ledger;
-    const at = table.firstOf(device, iova);
-    const row = at >= 0 ? at : this.#ledger.containing(device, iova);
-    if (row < 0 || iova + length > table.iova[row]! + table.reserved[row]!) return;
-    for (const hook of hooks.syncedData) hook(row, direction, iova, length);
+    const ledger = this.#ledger;
+    const { table, hooks } = ledger;
+    const row = this.#holding(device, iova, length);
+    if (row >= 0) {
+      for (const hook of hooks.syncedData) hook(row, direction, iova, length);
+      return;
+    }
+    if (hooks.syncMissed.length === 0) return;
+    const begun = table.firstOf(device, iova);
+    const inside = begun >= 0 ? begun : ledger.containing(device, iova);
+    const miss: SyncMiss =
+      inside >= 0 ? { why: "beyond", row: inside } : { why: ledger.startListed ? "not-at-start" : "not-live" };
+    for (const hook of hooks.syncMissed) hook(device, iova, length, miss);
+  }
+
+  /** The mapping of `device` that holds all of [iova, iova + length); -1: none. Of several that begin there, the newest. */
+  #holding(device: number, iova: number, length: number): number {
+    const { table } = this.#ledger;
+    let left = MOST_AT_ONCE;
+    for (let row = table.firstOf(device, iova); row >= 0 && left > 0; row = table.nextOf(row), left--)
+      if (this.#holds(row, iova, length)) return row;
+    const inside = this.#ledger.containing(device, iova);
+    return inside >= 0 && this.#holds(inside, iova, length) ? inside : -1;
+  }
+
+  #holds(row: number, iova: number, length: number): boolean {
+    const { table } = this.#ledger;
+    if ((table.flags[row]! & APART) === 0) return iova + length <= table.iova[row]! + table.reserved[row]!;
+    // The first piece of a list; the others are looked for by their own addresses (lists.ts).
+    return table.reached[row] === DIRECT || iova + length <= table.iova[row]! + table.reserved[row]!;
   }
 
   /** The device that took what `row` holds, if an end of another device did. */
@@ -217,12 +245,12 @@ export class OneShot {
     return row;
   }
 
-  #close(row: number, device: number, iova: number, length: number, direction: number): void {
+  #close(row: number, kind: number, device: number, iova: number, length: number, direction: number): void {
     const ledger = this.#ledger;
     const { table } = ledger;
     this.#suspicions.delete(row);
     if (table.reached[row] !== DIRECT || (table.firstOf(device, iova) === row && table.nextOf(row) < 0)) {
-      ledger.close(row, ledger.end(table.kind[row]!, device, iova, length, direction));
+      ledger.close(row, ledger.end(kind, device, iova, length, direction));
       return;
     }
     // One of several: that it is not like the end proves nothing.

@@ -17,7 +17,7 @@ export class PendingUnmap implements Place {
   pid = 0;
   task = 0;
   type = 0;
-  readonly site = 0;
+  site = 0;
   page = 0;
   /** 0: the IOMMU had nothing there. */
   pages = 0;

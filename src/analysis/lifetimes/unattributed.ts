@@ -44,6 +44,8 @@ export class Unattributed {
   pid: Int32Array = new Int32Array(FIRST_ROWS);
   task: Uint32Array = new Uint32Array(FIRST_ROWS);
   type: Uint16Array = new Uint16Array(FIRST_ROWS);
+  /** Who called; 0: that was not recorded. */
+  site: Uint32Array = new Uint32Array(FIRST_ROWS);
   /** 1: another piece was live at its first page when it was mapped. */
   overLive: Uint8Array = new Uint8Array(FIRST_ROWS);
   /** Neighbours in its run. */
@@ -98,6 +100,7 @@ export class Unattributed {
     this.pid[piece] = now.pid;
     this.task[piece] = now.task;
     this.type[piece] = now.type;
+    this.site[piece] = now.site;
     this.overLive[piece] = this.#waitsAt(page) ? 1 : 0;
     this.#next[piece] = NONE;
     this.#previous[piece] = NONE;
@@ -370,6 +373,7 @@ export class Unattributed {
     this.pid = widened(this.pid, rows);
     this.task = widened(this.task, rows);
     this.type = widened(this.type, rows);
+    this.site = widened(this.site, rows);
     this.overLive = widened(this.overLive, rows);
     this.#next = widened(this.#next, rows);
     this.#previous = widened(this.#previous, rows);

@@ -18,7 +18,18 @@ export interface End {
   readonly length: number;
   /** The kernel's number; -1: the event does not say. */
   readonly direction: number;
+  /** Of a list: entries that it gives, and whether only one list fits; -1: it gives none. */
+  readonly entries: number;
 }
+
+/** A `dma_sync_*` that no live mapping holds, or none holds all of. */
+export type SyncMiss =
+  /** It goes beyond the end of `row`, in which it begins. */
+  | { readonly why: "beyond"; readonly row: number }
+  /** The start state is known, and has nothing there. */
+  | { readonly why: "not-at-start" }
+  /** It has ended, or was never seen: then it may have been mapped before the recording. */
+  | { readonly why: "not-live" };
 
 /** Why an end has no mapping. */
 export type Unmatched =
@@ -58,8 +69,10 @@ export interface Watcher {
   wrongDevice?(row: number, by: number): void;
   /** `row` begins where `older` of the same device is live. */
   overlapped?(row: number, older: number): void;
-  /** A mapping failed: no address came back, or what came back is given back (`used`). */
-  invalid?(device: number, length: number, used: boolean): void;
+  /** A call failed, for the reason `error` (the kernel's number, negative): one that maps, or one that allocates. */
+  failed?(device: number, length: number, error: number, isAllocation: boolean): void;
+  /** The address of a mapping that failed is given back. */
+  failedUsed?(device: number, length: number): void;
   /** Two-step: link, before it is counted. */
   linking?(row: number, offset: number, length: number, phys: number): void;
   synced?(row: number, offset: number, length: number): void;
@@ -73,6 +86,8 @@ export interface Watcher {
   truncated?(row: number, shown: number, full: number): void;
   /** `dma_sync_*` of live memory, with the direction of the call. */
   syncedData?(row: number, direction: number, iova: number, length: number): void;
+  /** `dma_sync_*` of what is not mapped, or not as far. */
+  syncMissed?(device: number, iova: number, length: number, miss: SyncMiss): void;
   iommuMapped?(page: number, pages: number): void;
   iommuUnmapped?(iova: number, asked: number, done: number): void;
   /** Pages of a mapping of `device` were taken back by an `iommu:unmap`: before the event that names it, or after. */

@@ -15,9 +15,10 @@ import { badArgument, bufferGone, pinnedDown, revoked } from "./errors.ts";
 import type { Exporter } from "./exporter.ts";
 import type { Importer, StorageChange } from "./importer.ts";
 import { InPlaceMapping } from "./in-place-mapping.ts";
-import type { BufferMapping } from "./mapping.ts";
+import { type BufferMapping, noBytes } from "./mapping.ts";
 import { matchTypes } from "./mapping-types.ts";
 import { Reservation } from "./reservation.ts";
+import type { RouteKind } from "./routes.ts";
 import { type StorageVec, sliceOf } from "./storage.ts";
 
 /** What was done with a buffer, counted where it is done. */
@@ -27,6 +28,8 @@ export interface BufferCounts {
   invalidations: number;
   /** Entries of lists that maps gave. */
   entries: number;
+  /** Bytes that maps made reachable, by the way they are reached. */
+  readonly bytesBy: Record<RouteKind, number>;
   /** Chunks that moved while a mapping stayed. */
   movedInPlace: number;
 }
@@ -37,7 +40,7 @@ export class DmaBuf implements OpenFile {
   readonly name: string;
   readonly exporter: Exporter;
   readonly reservation: Reservation = new Reservation();
-  readonly counts: BufferCounts = { maps: 0, invalidations: 0, entries: 0, movedInPlace: 0 };
+  readonly counts: BufferCounts = { maps: 0, invalidations: 0, entries: 0, bytesBy: noBytes(), movedInPlace: 0 };
   /** In order of attaching. */
   readonly #attachments: Attachment[] = [];
   #holders = 1;
@@ -285,7 +288,8 @@ export class DmaBuf implements OpenFile {
       }
   }
 
-  #countMap({ ranges }: BufferMapping): void {
+  #countMap({ ranges, bytesBy }: BufferMapping): void {
+    for (const kind of Object.keys(bytesBy) as RouteKind[]) this.counts.bytesBy[kind] += bytesBy[kind];
     this.counts.maps++;
     this.counts.entries += ranges.length;
   }

@@ -1,6 +1,12 @@
 /** Shared buffers: who may attach, what a map gives in which topology, and what is refused. */
 import { describe, expect, test } from "vitest";
-import { fillPage, pageValues, type SharingDevice, sharingMachine } from "../../../test/models/sharing-machine.ts";
+import {
+  fillPage,
+  pageValues,
+  type SharingDevice,
+  sharingMachine,
+  untilItWaits,
+} from "../../../test/models/sharing-machine.ts";
 import { DmaError, KiB, MiB, PhysAddr } from "../../base/index.ts";
 import { Dma } from "../../dma/index.ts";
 import { SimulatedUnit, VirtualClock } from "../../hosts/simulated/index.ts";
@@ -334,7 +340,7 @@ describe("what is misused is refused, and nothing is left", () => {
     const { buffer, attachment, device } = shared();
     map(buffer, attachment);
     const closing = device.close();
-    while (closing.next().value !== "waiting");
+    untilItWaits(closing);
     expect(buffer.stuck).toEqual([attachment.importer.name]);
     unmap(buffer, attachment);
     expect(closing.next().done).toBe(true);

@@ -12,7 +12,7 @@ import type { Direction } from "../../base/index.ts";
 import { ChunkIndex, type Dma, type DmaVec, type IovaRange } from "../../dma/index.ts";
 import type { Importer } from "./importer.ts";
 import { busAddressOf } from "./map-storage.ts";
-import { appendRange, type BufferMapping } from "./mapping.ts";
+import { appendRange, type BufferMapping, noBytes } from "./mapping.ts";
 import { attributesOf, type RouteKind, routeOf } from "./routes.ts";
 import type { StorageVec } from "./storage.ts";
 
@@ -62,6 +62,12 @@ export class InPlaceMapping implements BufferMapping {
   /** Chunks there are: what the mapping costs in memory. */
   get chunks(): number {
     return this.#chunks.count;
+  }
+
+  get bytesBy(): Readonly<Record<RouteKind, number>> {
+    const bytes = noBytes();
+    for (const { kind, length } of this.#chunks) bytes[kind] += length;
+    return bytes;
   }
 
   /** Chunks whose addresses go on from one another are one, though their memory is of several kinds. */

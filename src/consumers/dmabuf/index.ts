@@ -20,4 +20,5 @@ export { InPlaceMapping } from "./in-place-mapping.ts";
 export { type BufferMapping, LONGEST_RANGE } from "./mapping.ts";
 export { type MappingType, matchTypes, PhysList } from "./mapping-types.ts";
 export { Fence, type FenceUse, Reservation } from "./reservation.ts";
+export type { RouteKind } from "./routes.ts";
 export { checkVectors, lengthOf, type StorageVec, sliceOf } from "./storage.ts";

@@ -1,23 +1,23 @@
 /**
  * Storage for a device, as it is now: one reservation for all that an IOMMU translates, whatever it is a mix of.
  *
- * Idea: the runs are linked one after the other in one range; a peer's bus addresses stay out of it, since no IOMMU sees them.
- * Without an IOMMU, or without room in its address space, every run is mapped by itself. One sync, one invalidation.
+ * Idea: the vectors are linked one after the other in one range; a peer's bus addresses stay out of it, since no IOMMU sees them.
+ * Without an IOMMU, or without room in its address space, every vector is mapped by itself. One sync, one invalidation.
  * Promises: a failed map leaves nothing, neither entries nor addresses. Not for: storage that moves under the mapping
  * (in-place-mapping.ts).
- * Specified by: behaviour of Linux 7.2 dma_buf_phys_vec_to_sgt. Linux links every run at offset 0, so that two of them collide, and
+ * Specified by: behaviour of Linux 7.2 dma_buf_phys_vec_to_sgt. Linux links every vector at offset 0, so that two of them collide, and
  * loses what it had reserved: only with `linuxCompatible`. Judged by test/golden (dmabuf).
  */
 import { assert, type Direction } from "../../base/index.ts";
 import type { Dma, DmaVec, IovaRange } from "../../dma/index.ts";
 import { badVectors, vectorNotMapped } from "./errors.ts";
 import type { Importer } from "./importer.ts";
-import { appendRange, type BufferMapping } from "./mapping.ts";
+import { appendRange, type BufferMapping, noBytes } from "./mapping.ts";
 import { attributesOf, type RouteKind, routeOf } from "./routes.ts";
 import type { StorageVec } from "./storage.ts";
 
-/** A run, and how the device reaches it. */
-interface Run {
+/** A vector, and how the device reaches it. */
+interface RoutedVec {
   readonly vec: StorageVec;
   readonly route: RouteKind;
 }
@@ -25,7 +25,7 @@ interface Run {
 /**
  * Maps `vecs`, which are a buffer of `lengthBytes`.
  *
- * @throws DmaError ERR_DMA_BUF_VECTORS, ERR_DMA_BUF_UNREACHABLE (EINVAL); as `IovaRange.link`; ERR_DMA_BUF_MAP (ENOMEM) where each run is
+ * @throws DmaError ERR_DMA_BUF_VECTORS, ERR_DMA_BUF_UNREACHABLE (EINVAL); as `IovaRange.link`; ERR_DMA_BUF_MAP (ENOMEM) where each vector is
  *   mapped by itself
  */
 export function mapStorage(
@@ -34,28 +34,34 @@ export function mapStorage(
   lengthBytes: number,
   direction: Direction,
 ): BufferMapping {
-  const runs = vecs.map((vec) => ({ vec, route: routeOf(dma, name, vec) }));
-  if (runs.length === 0) throw badVectors("there is none");
+  const routed = vecs.map((vec) => ({ vec, route: routeOf(dma, name, vec) }));
+  if (routed.length === 0) throw badVectors("there is none");
   const { linuxCompatible } = dma.device;
-  const translated = linuxCompatible ? lengthBytes : bytesToTranslate(runs);
-  const isOnBus = runs.every(({ route }) => route === "bus");
+  const translated = linuxCompatible ? lengthBytes : bytesToTranslate(routed);
+  const isOnBus = routed.every(({ route }) => route === "bus");
   const range = isOnBus ? undefined : dma.tryReserveIova({ length: translated });
-  if (range === undefined) return new SingleRuns(dma, name, runs, direction);
-  if (linuxCompatible) linkAsLinux(range, runs, direction);
-  else linkAll(range, runs, direction);
-  return new RangeMapping(range, runs, direction, linuxCompatible ? lengthBytes : undefined);
+  if (range === undefined) return new VecByVec(dma, name, routed, direction);
+  if (linuxCompatible) linkAsLinux(range, routed, direction);
+  else linkAll(range, routed, direction);
+  return new RangeMapping(range, routed, direction, linuxCompatible ? lengthBytes : undefined);
 }
 
-function bytesToTranslate(runs: readonly Run[]): number {
-  let bytes = 0;
-  for (const { vec, route } of runs) if (route !== "bus") bytes += vec.length;
+function bytesBy(routed: readonly RoutedVec[]): Record<RouteKind, number> {
+  const bytes = noBytes();
+  for (const { vec, route } of routed) bytes[route] += vec.length;
   return bytes;
 }
 
-function linkAll(range: IovaRange, runs: readonly Run[], direction: Direction): void {
+function bytesToTranslate(routed: readonly RoutedVec[]): number {
+  let bytes = 0;
+  for (const { vec, route } of routed) if (route !== "bus") bytes += vec.length;
+  return bytes;
+}
+
+function linkAll(range: IovaRange, routed: readonly RoutedVec[], direction: Direction): void {
   let offset = 0;
   try {
-    for (const { vec, route } of runs) {
+    for (const { vec, route } of routed) {
       if (route === "bus") continue;
       range.link(offset, vec.phys, vec.length, direction, attributesOf(route));
       offset += vec.length;
@@ -67,10 +73,10 @@ function linkAll(range: IovaRange, runs: readonly Run[], direction: Direction): 
   }
 }
 
-function linkAsLinux(range: IovaRange, runs: readonly Run[], direction: Direction): void {
+function linkAsLinux(range: IovaRange, routed: readonly RoutedVec[], direction: Direction): void {
   let mapped = 0;
   try {
-    for (const { vec, route } of runs) {
+    for (const { vec, route } of routed) {
       range.link(0, vec.phys, vec.length, direction, attributesOf(route));
       mapped += vec.length;
     }
@@ -85,16 +91,18 @@ function linkAsLinux(range: IovaRange, runs: readonly Run[], direction: Directio
 class RangeMapping implements BufferMapping {
   readonly direction: Direction;
   readonly ranges: readonly DmaVec[];
+  readonly bytesBy: Readonly<Record<RouteKind, number>>;
   readonly tableEntries = 0;
   #range: IovaRange | undefined;
   /** What Linux believes to be mapped. */
   readonly #believed: number | undefined;
 
-  constructor(range: IovaRange, runs: readonly Run[], direction: Direction, believed: number | undefined) {
+  constructor(range: IovaRange, routed: readonly RoutedVec[], direction: Direction, believed: number | undefined) {
     this.#range = range;
     this.direction = direction;
     this.#believed = believed;
-    this.ranges = rangesOf(range.address, runs);
+    this.ranges = rangesOf(range.address, routed);
+    this.bytesBy = bytesBy(routed);
   }
 
   syncForCpu(): void {
@@ -115,8 +123,8 @@ class RangeMapping implements BufferMapping {
   }
 }
 
-/** Neighbours in the range are one run of addresses, until it is too long for one entry. */
-function rangesOf(base: number, runs: readonly Run[]): DmaVec[] {
+/** Neighbours in the range are one range, until it is too long for one entry. */
+function rangesOf(base: number, routed: readonly RoutedVec[]): DmaVec[] {
   const ranges: DmaVec[] = [];
   let offset = 0;
   let open = 0; // bytes of the range that are in no entry yet
@@ -124,7 +132,7 @@ function rangesOf(base: number, runs: readonly Run[]): DmaVec[] {
     appendRange(ranges, base + offset - open, open, false);
     open = 0;
   };
-  for (const { vec, route } of runs) {
+  for (const { vec, route } of routed) {
     if (route === "bus") {
       close();
       appendRange(ranges, busAddressOf(vec), vec.length, true);
@@ -143,19 +151,21 @@ export function busAddressOf({ phys, provider }: StorageVec): number {
   return provider.busAddress(phys);
 }
 
-/** Every run by itself: no IOMMU, or no room in it; or all of it on the bus, where there is nothing to map. */
-class SingleRuns implements BufferMapping {
+/** Every vector by itself: no IOMMU, or no room in it; or all of it on the bus, where there is nothing to map. */
+class VecByVec implements BufferMapping {
   readonly direction: Direction;
   readonly ranges: readonly DmaVec[];
+  readonly bytesBy: Readonly<Record<RouteKind, number>>;
   readonly tableEntries = 0;
   readonly #dma: Dma;
   readonly #mapped: { readonly address: DmaVec["address"]; readonly length: number; readonly route: RouteKind }[] = [];
 
-  constructor(dma: Dma, importer: string, runs: readonly Run[], direction: Direction) {
+  constructor(dma: Dma, importer: string, routed: readonly RoutedVec[], direction: Direction) {
     this.#dma = dma;
     this.direction = direction;
+    this.bytesBy = bytesBy(routed);
     const ranges: DmaVec[] = [];
-    for (const { vec, route } of runs) {
+    for (const { vec, route } of routed) {
       const { phys, length } = vec;
       if (route === "bus") {
         appendRange(ranges, busAddressOf(vec), length, true);
@@ -189,7 +199,7 @@ class SingleRuns implements BufferMapping {
         this.#dma.unmapPhys(address, length, this.direction, attributesOf(route));
         continue;
       }
-      const entries: DmaVec[] = []; // Linux unmaps what its list says, which may be a run in several parts
+      const entries: DmaVec[] = []; // Linux unmaps what its list says, which may be a vector in several parts
       appendRange(entries, address, length, false);
       for (const entry of entries)
         this.#dma.unmapPhys(entry.address, entry.length, this.direction, attributesOf(route));

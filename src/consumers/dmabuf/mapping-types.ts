@@ -2,13 +2,13 @@
  * In which form an importer is given a buffer: agreed when it attaches.
  *
  * Idea: the exporter says what it offers, best first; the importer what it takes. The first offer that is taken holds. Most get a list of
- * DMA addresses. Who owns an IOMMU itself (a manager of virtual machines) may get the physical runs, and puts them into its own tables;
+ * DMA addresses. Who owns an IOMMU itself (a manager of virtual machines) may get the physical vectors, and puts them into its own tables;
  * two drivers that know each other may use a link of their own. Not in Linux 7.2: there, one such link is private between two drivers.
  */
 import type { Direction } from "../../base/index.ts";
 import type { DmaVec } from "../../dma/index.ts";
 import { noCommonType, staleGeneration } from "./errors.ts";
-import type { BufferMapping } from "./mapping.ts";
+import { type BufferMapping, noBytes } from "./mapping.ts";
 import type { StorageVec } from "./storage.ts";
 
 /** `dma-list`: addresses for one device. `phys-list`: where it is. `private-link`: what only the two know, by name. */
@@ -34,11 +34,12 @@ export function matchTypes(
 
 const nameOf = (type: MappingType): string => (type.kind === "private-link" ? `private-link:${type.id}` : type.kind);
 
-/** The physical runs of a buffer, for who owns an IOMMU: good until it is unmapped, or the storage moves. */
+/** The physical vectors of a buffer, for who owns an IOMMU: good until it is unmapped, or the storage moves. */
 export class PhysList implements BufferMapping {
   readonly direction: Direction;
   /** There are none: the addresses are the importer's own to give. */
   readonly ranges: readonly DmaVec[] = [];
+  readonly bytesBy: BufferMapping["bytesBy"] = noBytes();
   readonly tableEntries = 0;
   /** The storage as it was. */
   readonly generation: number;
@@ -50,7 +51,7 @@ export class PhysList implements BufferMapping {
     this.direction = direction;
   }
 
-  /** The runs. @throws DmaError ERR_DMA_BUF_STALE (EBUSY) once it is void */
+  /** Where it is. @throws DmaError ERR_DMA_BUF_STALE (EBUSY) once it is void */
   get vecs(): readonly StorageVec[] {
     if (!this.#vecs) throw staleGeneration(this.generation, this.generation + 1);
     return this.#vecs;

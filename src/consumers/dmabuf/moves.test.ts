@@ -1,5 +1,6 @@
 /** Shared buffers under way: moves, revocations, their races, and what happens when something fails in the middle. */
 import { describe, expect, test } from "vitest";
+import { many } from "../../../test/effort.ts";
 import { interleave } from "../../../test/models/interleaver.ts";
 import {
   fillPage,
@@ -7,6 +8,7 @@ import {
   pageValues,
   type SharingDevice,
   sharingMachine,
+  untilItWaits,
 } from "../../../test/models/sharing-machine.ts";
 import { DmaError, KiB, type PhysAddr, PhysPage, Random } from "../../base/index.ts";
 import { Dma, type DmaVec } from "../../dma/index.ts";
@@ -180,12 +182,12 @@ describe("a part of a buffer moves", () => {
     expect(points).toEqual(["called", WAITING, WAITING, WAITING]);
     expect(migrating.placeOf(0)).toBe("system");
     fence.signal();
-    while (!steps.next().done);
+    finish(steps);
     expect(migrating.placeOf(0)).toBe("device");
   });
 
   test("over and over, and no device ever reads what was left", { timeout: 60_000 }, () => {
-    const moves = Number(process.env["DMALINK_DMABUF_MOVES"] ?? 300);
+    const moves = many(200);
     const machine = sharingMachine();
     const migrating = deviceMemory(machine).allocate(64 * KiB, "system");
     number(machine, migrating.buffer.exporter.vectors());
@@ -255,7 +257,7 @@ describe("a revocation", () => {
     for (let i = 0; i < 50; i++) reset.next();
     expect([calls, buffer.stuck, isReset]).toEqual([["pinned", "stuck", "bridge", "bus"], ["stuck"], false]);
     buffer.reservation.locked(() => stuck.unmap());
-    while (!reset.next().done);
+    finish(reset);
     expect([isReset, calls.length]).toEqual([true, 8]); // each once more: usable again
     expect(buffer.isRevoked).toBe(false);
     expect(() => buffer.reservation.locked(() => pinned.map("bidirectional"))).toThrow(
@@ -309,12 +311,12 @@ describe("a revocation", () => {
     const follower = new Follower(buffer, machine.far, "late");
     follower.map();
     const away = device.writeCommand(0);
-    while (away.next().value !== WAITING);
+    untilItWaits(away);
     const call = { region: 0, openFlags: 2, flags: 0, ranges: [{ offset: 0n, length: 4096n }] };
     const late = device.export(call);
     expect(late.buffer.isRevoked).toBe(true);
     follower.unmap();
-    while (!away.next().done);
+    finish(away);
     finish(device.writeCommand(2));
     expect([late.buffer.isRevoked, buffer.isRevoked]).toEqual([false, false]);
 
@@ -334,11 +336,11 @@ describe("a revocation", () => {
     const fence = new Fence("work");
     buffer.reservation.locked(() => buffer.reservation.addFence(fence, "bookkeep"));
     const away = device.close();
-    while (away.next().value !== WAITING);
+    untilItWaits(away);
     const leaving = follower.attachment.detachSteps();
     expect(leaving.next().value).toBe(WAITING);
     fence.signal();
-    while (away.next().value !== WAITING);
+    untilItWaits(away);
     expect(leaving.next().done).toBe(true);
     expect(away.next().done).toBe(true);
     expect([buffer.attachments.length, buffer.liveMaps]).toEqual([0, 0]);
@@ -363,7 +365,7 @@ describe("a revocation", () => {
     expect(machine.far.read(ranges)).toBeUndefined();
   });
 
-  const SEEDS = Number(process.env["DMALINK_DMABUF_SEEDS"] ?? 60);
+  const SEEDS = many(40);
   test(`races with maps, unmaps, moves and restores: ${SEEDS} orders`, () => {
     for (let seed = 1; seed <= SEEDS; seed++) race(seed);
   });
@@ -542,6 +544,7 @@ describe("one buffer, four kinds of memory", () => {
       [32, false],
     ]);
     expect(pageValues(near.read(ranges))).toEqual(counted(1, 64));
+    expect(buffer.counts.bytesBy).toEqual({ memory: 32 * 4096, "host-bridge": 16 * 4096, bus: 16 * 4096 });
     attachment.detach();
     expect(machine.counters(near).since(before).rangeInvalidations).toBe(1);
 

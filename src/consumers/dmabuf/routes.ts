@@ -1,4 +1,4 @@
-/** How a device reaches a run of a buffer's storage: asked once per run, never per page. */
+/** How a device reaches a vector of a buffer's storage: asked once per vector, never per page. */
 import type { Dma, DmaAttributes } from "../../dma/index.ts";
 import { requesterName } from "../../layouts/pci/index.ts";
 import type { P2pMapType } from "../../p2p/index.ts";

@@ -7,8 +7,8 @@
 import type { Direction } from "../../base/index.ts";
 import type { Dma, DmaVec, MappedList } from "../../dma/index.ts";
 import type { Importer } from "./importer.ts";
-import type { BufferMapping } from "./mapping.ts";
-import type { StorageVec } from "./storage.ts";
+import { type BufferMapping, noBytes } from "./mapping.ts";
+import { lengthOf, type StorageVec } from "./storage.ts";
 
 /** Bytes of a table for each entry: the structure that a device driver walks. */
 const TABLE_ENTRY_BYTES = 32;
@@ -25,6 +25,7 @@ export function mapScatterTable({ dma }: Importer, vecs: readonly StorageVec[], 
 class ScatterTable implements BufferMapping {
   readonly direction: Direction;
   readonly ranges: readonly DmaVec[];
+  readonly bytesBy: BufferMapping["bytesBy"];
   readonly tableEntries: number;
   #mapped: MappedList | undefined;
   readonly #calls: Dma["lists"];
@@ -34,6 +35,7 @@ class ScatterTable implements BufferMapping {
     this.direction = direction;
     const { segments } = dma.mapScatterlist(vecs, direction);
     this.ranges = segments;
+    this.bytesBy = { ...noBytes(), memory: lengthOf(vecs) };
     this.tableEntries = vecs.length;
     this.#mapped = { list: vecs, segments, direction, attributes: undefined };
     dma.counters.metadataBytes += vecs.length * TABLE_ENTRY_BYTES;

@@ -1,7 +1,7 @@
 /**
  * Storage of a shared buffer: physical vectors, each of one kind of memory.
  *
- * Idea: what a buffer lies in is a list of runs; a run is RAM, or belongs to one provider of peer memory. Nothing is kept per
+ * Idea: what a buffer lies in is a list of vectors; a vector is RAM, or belongs to one provider of peer memory. Nothing is kept per
  * page, and nothing here says how a device reaches it. Promises: lists are checked once, when they are made.
  * Not for: addresses of devices (map-storage.ts, in-place-mapping.ts).
  */
@@ -9,7 +9,7 @@ import { PAGE_SIZE, PhysAddr } from "../../base/index.ts";
 import type { P2pProvider } from "../../p2p/index.ts";
 import { badArgument, badVectors } from "./errors.ts";
 
-/** A run of the storage: 16 bytes where a scatter table takes 32 and a page structure besides. */
+/** Neighbouring pages of the storage, all of one kind: 16 bytes where a scatter table takes 32 and a page structure besides. */
 export interface StorageVec {
   readonly phys: PhysAddr;
   /** Bytes, whole pages. */

@@ -41,8 +41,10 @@ export interface UserTable {
   mapRuns(unit: number, phys: Float64Array, units: Int32Array, count: number, access: TableAccess): void;
   /** Clears [unit, unit + units), of which all is mapped or nothing; no device reaches it afterwards. Never fails. */
   unmap(unit: number, units: number): void;
-  /** Undefined: nothing is mapped there. */
+  /** Undefined: nothing is mapped there. Makes an object: {@link lookup} does not. */
   leafAt(unit: number): TableLeaf | undefined;
+  /** Unit of physical memory that `unit` reaches; -1: none. */
+  lookup(unit: number): number;
   /** Starts or ends the tracking of writes. @throws DmaError what the unit says */
   setDirtyTracking(on: boolean): void;
   /** Calls `report` for each run of units of [unit, unit + units) that devices wrote to; with `clear` they are clean then. */

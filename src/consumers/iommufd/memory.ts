@@ -37,6 +37,9 @@ interface HeldRange {
   users: number;
 }
 
+/** Entries of a page table in most formats. */
+const TABLE_ITEMS = 512;
+
 /** Pages that are pinned by one call at most: 64 KiB of their numbers. */
 const PIN_BATCH = 8192;
 
@@ -144,23 +147,29 @@ export class MappedMemory {
     }
   }
 
-  /** Reads page numbers from the table of `use`. The first index that it did not read. */
+  /**
+   * Reads page numbers from the table of `use`, up to one that an access holds. The first index that it did not read. Cost: a
+   * walk for each large leaf, or for each page where leaves are small.
+   */
   #readBack(use: MemoryUse, index: number, last: number, into: FrameRuns): number {
     const table = use.storage!;
     const perPage = PAGE_SIZE / table.unitBytes;
-    const end = Math.min(last, use.lastIndex);
-    while (index <= end && !this.#frames.has(index)) {
+    let end = Math.min(last, use.lastIndex);
+    for (const { first } of this.#held) if (first > index && first <= end) end = first - 1;
+    while (index <= end) {
       const unit = use.unitOf(index, table);
       const leaf = table.leafAt(unit);
       assert(leaf !== undefined, `page ${index} is not in the table that holds it`);
-      const frame = Math.floor(leaf.phys / perPage);
-      // Pages of the leaf from here on; the first may begin in the middle of a page.
+      // The first page may begin in its middle.
       const skew = leaf.phys % perPage;
       const units = leaf.leafStart + leaf.leafUnits - unit + skew;
-      let count = Math.min(Math.max(1, Math.floor(units / perPage)), end - index + 1);
-      if (this.#frames.size > 0) count = 1;
-      into.add(frame, count);
+      const count = Math.min(Math.max(1, Math.floor(units / perPage)), end - index + 1);
+      into.add((leaf.phys - skew) / perPage, count);
       index += count;
+      if (leaf.leafUnits > 1 || perPage > 1) continue;
+      // Small leaves seldom come alone: the rest of this table is looked up page by page.
+      const stop = Math.min(end, index + ((TABLE_ITEMS - 1 - unit) & (TABLE_ITEMS - 1)) - 1);
+      for (let at = unit + 1; index <= stop; at++, index++) into.add(table.lookup(at), 1);
     }
     return index;
   }

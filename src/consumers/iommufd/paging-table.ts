@@ -65,6 +65,10 @@ export class DomainTable implements UserTable {
     return found && { phys: found.phys, leafStart: found.leafStart, leafUnits: found.leafPages };
   }
 
+  lookup(unit: number): number {
+    return this.domain.lookup(unit as IovaPage);
+  }
+
   setDirtyTracking(_on: boolean): void {
     // The format always marks what is written.
   }

@@ -16,6 +16,8 @@ export interface RegionCapabilities {
 export const DEFAULT_ACCESS: number = KNOWN_ACCESS & ~(ACCESS.flushGlobal | ACCESS.flushPersistent);
 
 /**
+ * May a region be registered with these access bits?
+ *
  * @throws DmaError ERR_DMA_RDMA_ACCESS (EINVAL) for bits that are unknown or do not go together, ERR_DMA_RDMA_UNSUPPORTED
  *   (EOPNOTSUPP) for those that the device does not have
  */

@@ -101,6 +101,10 @@ export const regionBusy = (rounds: number): DmaError =>
 export const bufferRevoked = (): DmaError =>
   new DmaError("ERR_DMA_RDMA_REVOKED", "EINVAL", "the buffer was revoked: deregister the region, and register another");
 
+/** A buffer that its owner is moving just now. */
+export const bufferMoving = (): DmaError =>
+  new DmaError("ERR_DMA_RDMA_MOVING", "EBUSY", "the buffer is being moved: come again when its owner has done");
+
 /** A call on something that was given back. */
 export const gone = (what: string): DmaError =>
   new DmaError("ERR_DMA_RELEASED", "EINVAL", `the ${what} was given back: nothing can be done with it any more`);

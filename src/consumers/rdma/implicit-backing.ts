@@ -17,7 +17,7 @@ import { OnDemandBacking } from "./on-demand-backing.ts";
 import { PageList } from "./page-list.ts";
 
 /** An address space, as a region is made of it. */
-export interface ImplicitBackingOptions {
+interface ImplicitBackingOptions {
   readonly process: UserProcess;
   readonly access: number;
   readonly dma: Dma;

@@ -122,7 +122,7 @@ describe("the best page size", () => {
           }
         },
       ),
-      { numRuns: 100, seed: 1 },
+      { numRuns: 40, seed: 1 },
     );
   });
 });

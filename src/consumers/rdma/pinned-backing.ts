@@ -9,7 +9,7 @@ import { bestPageSize, pageListEntries } from "./page-size.ts";
 import { PinnedMemory, type PinnedMemoryOptions } from "./pinned-memory.ts";
 
 /** Pinned memory, as a region is made of it. */
-export interface PinnedBackingOptions extends PinnedMemoryOptions {
+interface PinnedBackingOptions extends PinnedMemoryOptions {
   readonly virt: number;
   /** Sizes of blocks that the device has, or'ed. */
   readonly blockSizes: number;

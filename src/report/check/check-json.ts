@@ -7,15 +7,13 @@ import type { CheckResult, Evidence, Finding, KernelSummary, Selection } from ".
 import { hex } from "../../base/index.ts";
 import type { Trace } from "../../trace/index.ts";
 import { selectionJson } from "../wording.ts";
+import { secondsOf } from "./clock.ts";
 import { faultJson } from "./fault-json.ts";
-
-/** Seconds on the trace's own clock. */
-export const secondsOf = (timeNs: number, timeBase: bigint): number =>
-  Number((timeBase + BigInt(Math.round(timeNs))) / 1000n) / 1e6;
+import { liveJson } from "./live-json.ts";
 
 /** One finding, as in `dmalink.check/1`. */
 export function findingJson(finding: Finding, trace: Pick<Trace, "timeBase">): object {
-  const { rule, severity, confidence, device, iova, length, timeNs, message, advice, evidence } = finding;
+  const { rule, severity, confidence, device, iova, length, timeNs, message, advice, evidence, caller, code } = finding;
   return {
     rule,
     severity,
@@ -24,6 +22,7 @@ export function findingJson(finding: Finding, trace: Pick<Trace, "timeBase">): o
     length: length ?? null,
     time: timeNs < 0 ? null : secondsOf(timeNs, trace.timeBase),
     message,
+    ...(caller !== undefined && { caller, code }),
     ...faultJson(finding, trace.timeBase),
     evidence: evidence.map((event) => evidenceJson(event, trace.timeBase)),
     confidence,
@@ -33,7 +32,7 @@ export function findingJson(finding: Finding, trace: Pick<Trace, "timeBase">): o
 
 /** One event of a finding, or a line of the kernel's log. */
 export function evidenceJson(evidence: Evidence, base: bigint): object {
-  const { what, event, timeNs, cpu, pid, task, iova, length, site, text, line } = evidence;
+  const { what, event, timeNs, cpu, pid, task, iova, length, site, code, text, line } = evidence;
   const before = timeNs < 0;
   const inLog = event === "kernel log";
   return {
@@ -45,6 +44,7 @@ export function evidenceJson(evidence: Evidence, base: bigint): object {
     ...(iova !== undefined && { iova: hex(iova) }),
     ...(length !== undefined && { length }),
     ...(site !== undefined && { site }),
+    ...(code && { code }),
   };
 }
 
@@ -61,7 +61,7 @@ export function checkJson(
   result: CheckResult,
 ): object {
   const { summary, severities, findings, eventTotal, lost, kernel } = result;
-  const { mappings, ambiguous, unknownStart, liveAtEnd, endNotRecorded } = result;
+  const { mappings, failed, ambiguous, unknownStart, liveAtEnd, endNotRecorded, live } = result;
   return {
     schema: "dmalink.check/1",
     file,
@@ -69,12 +69,15 @@ export function checkJson(
     severities,
     findings: findings.map((finding) => findingJson(finding, trace)),
     mappings,
+    failed,
     ambiguous,
     unknownStart,
     liveAtEnd,
     endNotRecorded,
+    ...(live && { live: liveJson(live, trace.timeBase) }),
     events: eventTotal,
     lost,
+    ...(result.wentBack > 0 && { wentBack: result.wentBack }),
     ...(kernel.messages > 0 && { kernel: kernelJson(kernel) }),
     ...selectionJson(trace.selection),
     ...(trace.damage && { damage: trace.damage }),

@@ -14,10 +14,13 @@ import type { Remark, Timing } from "../../trace/index.ts";
 import { type Emphasis, PLAIN, type Style } from "../text/style.ts";
 import { paragraph } from "../text/text-table.ts";
 import { endNotRecordedNote, lostWords, NOTHING_RECORDED, selectionWords } from "../wording.ts";
-import { secondsOf } from "./check-json.ts";
+import { secondsOf } from "./clock.ts";
+import { liveText } from "./live-text.ts";
 
 /** Findings of one rule that are printed; the others are counted. */
 const SHOWN = 5;
+/** Calling codes that are told apart. */
+const MOST_CALLERS = 10;
 const TO_DO = "What to do:";
 
 /** What is needed of a trace after it is closed. */
@@ -43,7 +46,7 @@ export function checkText(checked: CheckedTrace, style: Style = PLAIN): string {
   const { findings, summary } = result;
   const verdict = isEmpty(result)
     ? nothing(checked)
-    : `${headline(result.severities)}${notUnderstood(checked.remarks)}`;
+    : `${headline(result.severities)}${result.wentBack > 0 ? " in a file whose times go back" : notUnderstood(checked.remarks)}`;
   const lines = [
     ...paragraph(`${file}: ${format}, ${extent(checked)}`, width),
     ...paragraph(followed(checked), width),
@@ -54,6 +57,7 @@ export function checkText(checked: CheckedTrace, style: Style = PLAIN): string {
     const own = findings.filter((finding) => finding.rule === rule.name);
     if (own.length > 0) lines.push("", ...ruleText(own, summary[rule.name] ?? own.length, checked, style));
   }
+  if (result.live) lines.push(...liveText(result.live, style));
   const remarks = (checked.remarks ?? []).map(({ message }) => `Note: ${message}`);
   const notes = [...remarks, ...notesOf(result), ...kernelNotes(result.kernel, format)].flatMap((note) =>
     paragraph(note, width),
@@ -79,7 +83,8 @@ function followed({ format, result }: CheckedTrace): string {
     devices.length === 0 ? "" : ` of ${plural(devices.length, "device")}`;
   if (format === LOG)
     return `${plural(result.kernel.faults, "fault")}${of(result.kernel.devices)} told; a log has no mappings`;
-  return `${plural(result.mappings, "mapping")}${of(result.devices)} followed, ${count(result.liveAtEnd)} live at the end`;
+  const failed = result.failed > 0 ? `, ${plural(result.failed, "call")} failed` : "";
+  return `${plural(result.mappings, "mapping")}${of(result.devices)} followed, ${count(result.liveAtEnd)} live at the end${failed}`;
 }
 
 const nothing = ({ format }: CheckedTrace): string =>
@@ -91,7 +96,10 @@ const LOG = "kernel log";
 /** How the verdict on one trace stands out: as its worst finding, or as good where it was whole. */
 function verdictOf({ damage, result, remarks = [] }: CheckedTrace): Emphasis {
   const worst = SEVERITIES.find((severity) => result.findings.some((finding) => finding.severity === severity));
-  return worst ?? (damage || isEmpty(result) || result.lost !== 0 || remarks.length > 0 ? "strong" : "good");
+  return (
+    worst ??
+    (damage || isEmpty(result) || result.lost !== 0 || result.wentBack > 0 || remarks.length > 0 ? "strong" : "good")
+  );
 }
 
 /** Behind a headline: that not all of the file went into it. */
@@ -101,8 +109,8 @@ const notUnderstood = (remarks: readonly Remark[] = []): string =>
     : "";
 
 /** Nothing was followed and nothing was found. */
-export const isEmpty = ({ mappings, ambiguous, unknownStart, findings }: CheckResult): boolean =>
-  mappings + ambiguous + unknownStart + findings.length === 0;
+export const isEmpty = ({ mappings, failed, ambiguous, unknownStart, findings }: CheckResult): boolean =>
+  mappings + failed + ambiguous + unknownStart + findings.length === 0;
 
 /** "2 errors, no warnings, 1 piece of advice". */
 export function headline(total: Readonly<Record<Severity, number>>): string {
@@ -121,14 +129,37 @@ function ruleText(
   const [first] = findings;
   const worst = SEVERITIES.find((severity) => findings.some((finding) => finding.severity === severity))!;
   const lines = [style.paint(worst, `${worst} ${first!.rule}${total > 1 ? ` (${count(total)})` : ""}`)];
-  for (const finding of findings.slice(0, SHOWN)) lines.push(...findingText(finding, timeBase, style, clock));
+  const shown = oneOfEachCaller(findings);
+  const callers = callersText(findings);
+  if (callers.length > 1) for (const line of callers) lines.push(...paragraph(line, style.width, "  ", "      "));
+  for (const finding of shown) lines.push(...findingText(finding, timeBase, style, clock));
   if (total > SHOWN) lines.push(`  ... and ${count(total - SHOWN)} more; --json lists them`);
   // Of faults each may need something else.
-  for (const advice of new Set(findings.slice(0, SHOWN).map((finding) => finding.advice))) {
+  for (const advice of new Set(shown.map((finding) => finding.advice))) {
     const [label, ...rest] = paragraph(`${TO_DO} ${advice}`, style.width, "  ");
     lines.push(label!.replace(TO_DO, style.paint("strong", TO_DO)), ...rest);
   }
   return lines;
+}
+
+/** The findings that are printed: one of each calling code first, then more of them, in their order. */
+function oneOfEachCaller(findings: readonly Finding[]): readonly Finding[] {
+  if (findings.length <= SHOWN) return findings;
+  const seen = new Set<string | undefined>();
+  const firsts = findings.filter(({ caller }) => !seen.has(caller) && seen.add(caller));
+  const chosen = new Set([...firsts, ...findings].slice(0, Math.max(SHOWN, firsts.length)).slice(0, MOST_CALLERS));
+  for (const finding of findings) if (chosen.size < SHOWN) chosen.add(finding);
+  return findings.filter((finding) => chosen.has(finding));
+}
+
+/** How many findings come from which code, most first; empty where no stacks were recorded. */
+function callersText(findings: readonly Finding[]): string[] {
+  const counts = new Map<string, number>();
+  for (const { caller } of findings) if (caller !== undefined) counts.set(caller, (counts.get(caller) ?? 0) + 1);
+  return [...counts]
+    .sort(([, a], [, b]) => b - a)
+    .slice(0, MOST_CALLERS)
+    .map(([caller, times]) => `${count(times)} by ${caller}`);
 }
 
 /** What happened and the events that show it; `clock` as in {@link CheckedTrace}. */
@@ -147,7 +178,7 @@ export function findingText(
     const more = [
       ...(iova === undefined || iova === finding.iova ? [] : [hex(iova)]),
       ...(length === undefined || length === finding.length ? [] : [bytes(length)]),
-      ...(site === undefined ? [] : [`from ${site}`]),
+      ...(site === undefined || site === finding.caller ? [] : [`from ${site}`]),
     ];
     const cells = [...row.map((cell, column) => cell.padEnd(widths[column]!)), ...more];
     lines.push(...inColumns(cells, width, widths[0]! + 6));
@@ -192,6 +223,10 @@ function notesOf(result: CheckResult): string[] {
       `${plural(result.mapsOverLive, "time")} such a mapping was made over a live one: of another device that uses the same address, or an unmap is missing. Probe events tell which (dmalink record --probes).`,
     );
   if (result.endNotRecorded > 0) notes.push(endNotRecordedNote(result.endNotRecorded));
+  if (result.wentBack > 0)
+    notes.push(
+      `Times go back in this file, at ${plural(result.wentBack, "event")}: it holds several recordings one behind the other, or its lines in another order. What rests on the order was not concluded; check each recording by itself.`,
+    );
   if (result.lost !== 0)
     notes.push("Events were lost: what would rest on an event that is not there was not concluded.");
   return notes;

@@ -183,8 +183,10 @@ function sentences(result: Comparison): (readonly [StrategyName, string])[] {
       "premapped",
       uses < 1.5
         ? `Most pages are used once: mapping them beforehand saves little, and leaves ${bytes(premapped.reachableBytes)} reachable all the time.`
-        : `Each page is used ${uses.toFixed(1)} times: mapping them once saves all ${unit} while the load runs, but the device can ` +
-          `reach ${bytes(premapped.reachableBytes)} all the time, instead of ${bytes(twoStep.reachableBytes)} at most.`,
+        : `Each page is used ${uses.toFixed(1)} times: mapping them once saves all ${unit} while the load runs` +
+          (premapped.reachableBytes <= twoStep.reachableBytes
+            ? `; the device can reach ${bytes(premapped.reachableBytes)} all the time, which is no more than two-step maps at once (${bytes(twoStep.reachableBytes)}).`
+            : `, but the device can reach ${bytes(premapped.reachableBytes)} all the time, instead of ${bytes(twoStep.reachableBytes)} at most.`),
     ],
   ];
 }

@@ -70,5 +70,8 @@ const NOTHING: DeviceStats = {
   lifetimeNs: undefined,
   pageSizes: { "4K": 0, "2M": 0, "1G": 0 },
   largestGap: undefined,
+  peakBytes: 0,
+  bounce: undefined,
+  failures: {},
   kinds: Object.fromEntries(KINDS.map((kind) => [kind, 0])),
 };

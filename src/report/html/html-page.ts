@@ -8,8 +8,8 @@
 import type { Finding } from "../../analysis/index.ts";
 import { bytes, count, duration, hex, plural } from "../../base/index.ts";
 import type { Trace } from "../../trace/index.ts";
-import { secondsOf } from "../check/check-json.ts";
 import { headline, isEmpty } from "../check/check-text.ts";
+import { secondsOf } from "../check/clock.ts";
 import { KINDS, type Mappings, type Recording } from "../recording.ts";
 import { escaped } from "../text/escape.ts";
 import { lostWords, NOTHING_RECORDED, selectionWords } from "../wording.ts";

@@ -34,7 +34,7 @@ export function writePageTablesJson(file: string, unit: UnitTables, write: (text
 
 /** All of a device but its mappings; what went wrong is there only when something did. */
 function deviceJson(device: DeviceTables): object {
-  const { space, missing, problems, ...about } = device;
+  const { space, missing, problems, tablesAt, ...about } = device;
   const lists = {
     missing: [...missing, ...(space?.missing ?? [])].map(missingJson),
     problems,
@@ -47,6 +47,7 @@ function deviceJson(device: DeviceTables): object {
   };
   return {
     ...about,
+    ...(tablesAt !== undefined && { tablesAt: addressOf(tablesAt) }),
     tablePages: space?.tablePages ?? 0,
     pageSizes: Object.fromEntries(
       space ? leavesBySize(space).map(({ leafPages, leaves }) => [leafPages * 4096, leaves]) : [],

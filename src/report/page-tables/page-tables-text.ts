@@ -12,7 +12,7 @@ import {
   type TreeItem,
   type UnitTables,
 } from "../../analysis/index.ts";
-import { bytes, count } from "../../base/index.ts";
+import { bytes, count, plural } from "../../base/index.ts";
 import { unitLeafSizes } from "../../layouts/vtd/index.ts";
 import { PLAIN, type Style } from "../text/style.ts";
 import { labelled, textTable, wrapLines } from "../text/text-table.ts";
@@ -22,6 +22,8 @@ export interface UnitFacts {
   readonly file: string;
   /** Pages in the snapshot. */
   readonly pages: number;
+  /** It is no snapshot of memory, but what debugfs printed. */
+  readonly isDebugfs?: boolean;
   /** Its Capability and Global Status registers, where they are known. */
   readonly capability?: bigint;
   readonly status?: bigint;
@@ -52,9 +54,13 @@ export function pageTablesText(facts: UnitFacts, unit: UnitTables, tree: boolean
 /** The snapshot as a whole, and what of it could not be followed. */
 function unitText(facts: UnitFacts, unit: UnitTables, { width }: Style): string {
   const off = facts.status !== undefined && (facts.status & TRANSLATION_ENABLED) === 0n;
+  const root = unit.rootTable === 0 ? "" : `, root table ${addressOf(unit.rootTable)}, ${unit.mode} mode`;
+  const top = unit.mode === "SMMUv3" ? `stream table ${addressOf(unit.rootTable)}, SMMUv3` : root.slice(2);
   const lines = wrapLines(
-    `${facts.file}: ${count(facts.pages)} pages, root table ${addressOf(unit.rootTable)}, ${unit.mode} mode` +
-      `${off ? "; translation was switched off" : ""}`,
+    facts.isDebugfs
+      ? `${facts.file}: debugfs of a running machine, ${plural(unit.devices.length, "device")}${root}`
+      : `${facts.file}: ${count(facts.pages)} pages, ${top || `root table 0x0, ${unit.mode} mode`}` +
+          `${off ? "; translation was switched off" : ""}`,
     width,
   );
   if (unit.mode === "abort") lines.push("The unit refuses every request: there are no tables to follow.");
@@ -93,8 +99,11 @@ function deviceText(
   const row = (label: string, text: string): void => {
     lines.push(...labelled(`  ${label}`, text, width, 14));
   };
+  if (device.stream !== undefined) row("stream", `0x${device.stream.toString(16)}`);
   if (device.withoutPasid) row("pasid", `${device.pasid}: also for requests that carry no PASID`);
   for (const problem of device.problems) row("problem", problem);
+  if (device.tablesAt !== undefined)
+    row("tables", `at ${addressOf(device.tablesAt)}; what they map is in domain_translation_struct`);
   if (!space) return lines.join("\n");
   const runs = space.mappings.length;
   const pages = space.mappings.reduce((sum, mapping) => sum + mapping.pages, 0);

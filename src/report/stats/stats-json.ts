@@ -10,7 +10,7 @@ export function statsJson(
   result: TraceStats,
   selection?: Selection,
 ): object {
-  const { events, eventTotal, lost, durationNs, devices, ambiguous, unknownStart, endNotRecorded } = result;
+  const { events, eventTotal, lost, durationNs, devices, failed, ambiguous, unknownStart, endNotRecorded } = result;
   return {
     schema: "dmalink.stats/1",
     file,
@@ -22,6 +22,7 @@ export function statsJson(
     lost,
     durationNs,
     devices,
+    failed,
     ambiguous,
     liveAtStart: unknownStart,
     endNotRecorded,

@@ -26,6 +26,10 @@ export function statsText(
   ];
   for (const device of result.devices) lines.push("", ...deviceText(device, style));
   lines.push("");
+  if (result.wentBack > 0)
+    lines.push(
+      `Times go back in this file, at ${count(result.wentBack)} events: several recordings, or another order of lines.`,
+    );
   if (result.ambiguous > 0)
     lines.push(`${count(result.ambiguous)} mappings are ambiguous: no event beside them names their device.`);
   if (result.endNotRecorded > 0) lines.push(endNotRecordedNote(result.endNotRecorded));
@@ -47,7 +51,9 @@ function deviceText(device: DeviceStats, { paint }: Style): string[] {
     `  how          ${Object.entries(device.kinds)
       .map(([kind, n]) => `${kind} ${count(n)}`)
       .join(", ")}`,
-    `  memory       ${bytes(device.bytesMapped)} in ${count(device.segments)} segments`,
+    `  memory       ${bytes(device.bytesMapped)} in ${count(device.segments)} segments${device.peakBytes > 0 ? `, at most ${bytes(device.peakBytes)} of address space at once` : ""}`,
+    ...bounceText(device),
+    ...failuresText(device),
     `  largest page 4 KiB fits ${count(pageSizes["4K"])} segments, 2 MiB ${count(pageSizes["2M"])}, 1 GiB ${count(pageSizes["1G"])}`,
     `  lifetime     ${
       life
@@ -60,6 +66,26 @@ function deviceText(device: DeviceStats, { paint }: Style): string[] {
     "",
     ...sizeTable(device),
   ];
+}
+
+/** What it had in the pool of bounce buffers. */
+function bounceText({ bounce }: DeviceStats): string[] {
+  if (!bounce) return [];
+  const { mappings, peakSlots, slotsAtEnd, largestPiece, failed } = bounce;
+  const held = (slots: number): string => `${count(slots)} slots (${bytes(slots * SLOT_BYTES)})`;
+  const end = slotsAtEnd > 0 ? `, ${held(slotsAtEnd)} at the end` : "";
+  return [
+    `  bounced      ${count(mappings)} mappings, at most ${held(peakSlots)} of the pool at once${end}; largest piece ${bytes(largestPiece)}` +
+      (failed > 0 ? `; ${count(failed)} found no room` : ""),
+  ];
+}
+
+/** A slot of the pool of bounce buffers. */
+const SLOT_BYTES = 2048;
+
+function failuresText({ failures }: DeviceStats): string[] {
+  const list = Object.entries(failures).map(([what, n]) => `${what} ${count(n)}`);
+  return list.length === 0 ? [] : [`  failed       ${list.join(", ")}`];
 }
 
 /** Sizes of requests and segments, a row a power of two, with a bar for the requests. */

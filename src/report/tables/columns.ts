@@ -67,6 +67,7 @@ export const TABLES: Readonly<Record<"events" | "mappings" | "requests" | "findi
     column("cpu", "int32", "where it began"),
     column("pid", "int32", "who began it"),
     column("task", "string", "and its name"),
+    column("caller", "string", "in which code: function ← caller ← its caller; null: no stack was recorded", true),
   ],
   requests: [
     column("id", "int64", "in the order of beginning"),
@@ -94,6 +95,7 @@ export const TABLES: Readonly<Record<"events" | "mappings" | "requests" | "findi
     column("message", "string", "what happened"),
     column("advice", "string", "what to do"),
     column("evidence", "string", "JSON: the events before and after"),
+    column("caller", "string", "the code that it comes from; null: no stack was recorded", true),
   ],
 };
 

@@ -153,7 +153,7 @@ function planOf(trace: Trace, typeId: number): EventPlan {
 }
 
 /** Every mapping, in the order of their ends. */
-export function* mappingRows({ mappings, requests, trace }: Recording): Generator<Value[]> {
+export function* mappingRows({ mappings, requests, trace, result }: Recording): Generator<Value[]> {
   const time = clockOf(trace);
   const { id } = requests.columns; // in the order of beginning: known to those
   for (let row = 0; row < mappings.count; row++) {
@@ -175,6 +175,7 @@ export function* mappingRows({ mappings, requests, trace }: Recording): Generato
       mappings.cpu[row]!,
       mappings.pid[row]!,
       trace.strings[mappings.task[row]!] ?? "",
+      mappings.site[row] === 0 ? null : (result.sites[mappings.site[row]!] ?? null),
     ];
   }
 }
@@ -226,6 +227,7 @@ export function* findingRows({ result, trace }: Recording): Generator<Value[]> {
       finding.message,
       finding.advice,
       JSON.stringify(finding.evidence.map((evidence) => ({ ...evidence, timeNs: Number(time(evidence.timeNs)) }))),
+      finding.caller ?? null,
     ];
 }
 

@@ -12,6 +12,8 @@ export interface CheckSettings extends TimeWindow {
   /** Which mappings and findings; without it all. */
   readonly selection?: Selection;
   readonly bestEffort: boolean;
+  /** List what is live at the end. */
+  readonly live: boolean;
   readonly dmaDump: string | undefined;
   readonly snapshot: string | undefined;
   readonly root: string | undefined;
@@ -53,6 +55,7 @@ export async function checkFile(path: string, settings: CheckSettings): Promise<
       ...(kernelLog && { kernelLog }),
       ...(settings.kernelLogOffsetNs !== undefined && { kernelLogOffsetNs: settings.kernelLogOffsetNs }),
       deviceBits: settings.deviceBits,
+      live: settings.live,
       progress: toldEvents(progress),
     });
     progress.done();

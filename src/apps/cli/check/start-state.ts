@@ -1,8 +1,15 @@
 /** The files that say what was mapped when a recording began. */
-import { parseDmaDump, readUnitTables, Snapshot, StartState } from "../../../analysis/index.ts";
+import {
+  type DeviceTables,
+  looksLikeDebugfsTables,
+  parseDmaDump,
+  readDebugfsTables,
+  Snapshot,
+  StartState,
+} from "../../../analysis/index.ts";
 import { DmaError } from "../../../base/index.ts";
 import { readText } from "../files/input.ts";
-import { parseRoot, readRegisters, readWhole } from "../files/snapshot.ts";
+import { parseRoot, readRegisters, readWhole, textHead, unitTables } from "../files/snapshot.ts";
 
 /** Lists of live mappings have a line of about 150 bytes each. */
 const DUMP_LIMIT = 256 * 1024 * 1024;
@@ -28,13 +35,16 @@ export async function readStartState(
 }
 
 async function readPages(file: string, root: string | undefined): Promise<StartState> {
-  const tables = Snapshot.parse(await readWhole(file));
+  const bytes = await readWhole(file);
+  if (looksLikeDebugfsTables(textHead(bytes)))
+    return ofDevices(readDebugfsTables(new TextDecoder().decode(bytes)).devices);
+  const tables = Snapshot.parse(bytes);
   const registers = root === undefined ? await readRegisters(file) : { root: parseRoot(root) };
-  const { devices } = readUnitTables(tables, registers);
-  return StartState.ofPages(
-    devices.flatMap(({ bdf, space }) => (space ? [{ device: bdf, mappings: space.mappings }] : [])),
-  );
+  return ofDevices(unitTables(tables, registers).devices);
 }
+
+const ofDevices = (devices: readonly DeviceTables[]): StartState =>
+  StartState.ofPages(devices.flatMap(({ bdf, space }) => (space ? [{ device: bdf, mappings: space.mappings }] : [])));
 
 /** Puts the file's name into what goes wrong with it. */
 async function named<T>(file: string, work: () => Promise<T>): Promise<T> {

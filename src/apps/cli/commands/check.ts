@@ -28,7 +28,7 @@ export const check: Command = command({
   description:
     "Follows every mapping from its map to its unmap and judges it: leaks, double and short unmaps, addresses used too early or " +
     "too late, waste. A device's faults are joined with whoever had the address: by iommu:io_page_fault, by the kernel's lines in the " +
-    "trace, or by its log beside it. A log alone (dmesg, journalctl -k) can be checked too. Each finding names the events that show " +
+    "trace, or by its log beside it. A log alone (dmesg, journalctl -k) can be checked too, and a copy of debugfs dma-api/dump or two of them: what is live, what came and went. Each finding names the events that show " +
     "it, and what to do. Exit code 1 if there is an error or a warning.",
   arguments: [{ ...TRACE, meaning: `${TRACE.meaning}; or a folder of them`, many: true }],
   options: {
@@ -41,6 +41,7 @@ export const check: Command = command({
       "what to add to that log's times to get the trace's; without it, found from lines in both",
     ),
     deviceBits: deviceBits("address bits that a device really drives: mappings beyond are found before they fault"),
+    live: flag("also list what is live at the end, the oldest of its kind first, and who mapped it"),
     jobs: wholeNumber("traces at once; without it, one a processor", 1),
     json: JSON_ANSWER,
     sarif: flag("SARIF 2.1.0, on stdout"),
@@ -68,6 +69,11 @@ export const check: Command = command({
     };
     await refuseUnknownRules(rule);
     const { isFolder, tracesAt } = await import("../files/folder.ts");
+    if (traces.length <= 2 && !traces.some(isFolder)) {
+      const { checkDumps, isDmaDump } = await import("../check/dumps.ts");
+      const areDumps = await Promise.all(traces.map(isDmaDump));
+      if (areDumps.every((isDump) => isDump)) return checkDumps(traces, device, options.json);
+    }
     if (traces.length > 1 || traces.some(isFolder))
       return (await import("../check/check-many.ts")).checkMany(tracesAt(traces), asked);
     const { checkJson, checkSarif, checkText } = await import("../../../report/index.ts");

@@ -222,6 +222,10 @@ async function* unzip(stream: AsyncIterable<Uint8Array>, bestEffort: boolean): A
   await feeding;
 }
 
+/** A name that is not UTF-8 does not come through: its odd bytes are lost before the program sees it. */
+const unreadableName = (name: string): string =>
+  name.includes("\ufffd") ? "; a name that is not UTF-8 cannot be opened by it: use - < FILE" : "";
+
 /** The system's errors in our words. */
 async function* explain(
   stream: AsyncIterable<Uint8Array>,
@@ -233,7 +237,8 @@ async function* explain(
   } catch (error) {
     if (error instanceof DmaError) throw error;
     const { code, message } = error as NodeJS.ErrnoException;
-    if (code === "ENOENT") throw new DmaError("ERR_DMA_INPUT", "ENOENT", `${name}: no such file`, { name });
+    if (code === "ENOENT")
+      throw new DmaError("ERR_DMA_INPUT", "ENOENT", `${name}: no such file${unreadableName(name)}`, { name });
     if (code === "EISDIR")
       throw new DmaError(
         "ERR_DMA_INPUT",

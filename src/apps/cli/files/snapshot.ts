@@ -1,5 +1,12 @@
 /** A snapshot of page tables from a file, and what is known beside it: the registers that say where the root is. */
 import { readFile } from "node:fs/promises";
+import {
+  readSmmuTables,
+  readUnitTables,
+  type SmmuRegisters,
+  type Snapshot,
+  type UnitTables,
+} from "../../../analysis/index.ts";
 import { DmaError } from "../../../base/index.ts";
 import { openInput } from "./input.ts";
 
@@ -30,9 +37,11 @@ export async function readWhole(file: string): Promise<Uint8Array> {
   }
 }
 
-/** Registers of the unit whose tables a snapshot holds. */
+/** Registers of the unit whose tables a snapshot holds: those of VT-d, or those of an SMMU. */
 export interface Registers {
   readonly root: bigint;
+  /** The unit is an SMMUv3: then `root` is 0. */
+  readonly smmu?: SmmuRegisters;
   readonly isRegister?: boolean;
   readonly capability?: bigint;
   readonly status?: bigint;
@@ -60,9 +69,14 @@ export async function readRegisters(file: string): Promise<Registers> {
     const given = registers?.[name];
     return typeof given === "string" && /^0x[0-9a-f]{1,16}$/i.test(given) ? BigInt(given) : undefined;
   };
+  const [strtabBase, strtabBaseCfg] = [value("strtabBase"), value("strtabBaseCfg")];
+  if (strtabBase !== undefined && strtabBaseCfg !== undefined) return { root: 0n, smmu: { strtabBase, strtabBaseCfg } };
   const root = value("rtaddr");
   if (root === undefined)
-    throw badInput(`${path} has no registers.rtaddr like "0xdea400": mend it, or ${cure}`, { path });
+    throw badInput(
+      `${path} has neither registers.rtaddr like "0xdea400" nor an SMMU's strtabBase and strtabBaseCfg: mend it, or ${cure}`,
+      { path },
+    );
   const capability = value("cap");
   const status = value("gsts");
   return {
@@ -71,6 +85,19 @@ export async function readRegisters(file: string): Promise<Registers> {
     ...(capability !== undefined && { capability }),
     ...(status !== undefined && { status }),
   };
+}
+
+/** What the unit with these registers translates by; `device`: that one alone. */
+export function unitTables(
+  snapshot: Snapshot,
+  { smmu, ...registers }: Registers,
+  device?: ReturnType<typeof parsePciAddress>,
+): UnitTables {
+  if (smmu) return readSmmuTables(snapshot, smmu, device);
+  return readUnitTables(snapshot, {
+    ...registers,
+    ...(device && { device: { bus: device.bus, function: device.function }, segment: device.segment }),
+  });
 }
 
 /** What --root says: an address, or the register's value. */
@@ -96,3 +123,15 @@ export function parsePciAddress(option: string, text: string): { segment: number
     function: slot * 8 + Number(match[4]),
   };
 }
+
+/** Its name as the kernel writes it: "0000:00:04.0". */
+export function bdfOf({ segment, bus, function: fn }: ReturnType<typeof parsePciAddress>): string {
+  const two = (value: number): string => value.toString(16).padStart(2, "0");
+  return `${segment.toString(16).padStart(4, "0")}:${two(bus)}:${two(fn >> 3)}.${fn & 7}`;
+}
+
+/** Bytes of a text's beginning by which it is told what it is. */
+const HEAD_BYTES = 4096;
+
+/** The beginning of a file as text; of one that is none, whatever that gives. */
+export const textHead = (bytes: Uint8Array): string => new TextDecoder().decode(bytes.subarray(0, HEAD_BYTES));

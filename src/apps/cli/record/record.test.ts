@@ -108,6 +108,7 @@ beforeEach(() => {
     file: join(folder, "out.dat"),
     bufferKiB: 1024,
     clock: "mono",
+    stacks: false,
     systems: [
       { name: "dma", filter: 'device == "0000:00:04.0"' },
       { name: "iommu", filter: "" },
@@ -255,7 +256,7 @@ describe("where tracefs is", () => {
 });
 
 describe("what is recorded", () => {
-  const asked = { part: "out.dat.part", devices: [], probes: false, bufferKiB: 64 };
+  const asked = { part: "out.dat.part", devices: [], probes: false, stacks: false, bufferKiB: 64 };
   const planned = (options: Partial<Parameters<typeof planRecording>[1]>, twoStep: boolean) => {
     const said: string[] = [];
     const made = planRecording(fake, { ...asked, ...options }, (message) => said.push(message), twoStep);
@@ -316,6 +317,15 @@ describe("what trace-cmd and the script are asked", () => {
     );
   });
 
+  test("with stacks, trace-cmd is asked for them, and tracefs records them with the names of the functions", async () => {
+    const [program, told] = [join(folder, "trace-cmd"), join(folder, "told")];
+    writeFileSync(program, `#!/bin/sh\necho "$@" > '${told}'\n`, { mode: 0o755 });
+    const stop = new StopRequest();
+    await recordWithTraceCmd(program, { ...plan, stacks: true }, ["true"], stop, 2);
+    stop.done();
+    expect(readFileSync(told, "utf8")).toContain("-C mono -T -e dma");
+  });
+
   test("filters name the field that each system has; iommu events have none", () => {
     expect(filterOf("dma", ["a", "b"])).toBe('device == "a" || device == "b"');
     expect(filterOf("dmalink", ["a"])).toBe('dev == "a"');
@@ -331,6 +341,7 @@ describe("what trace-cmd and the script are asked", () => {
         devices: [],
         systems: SYSTEMS,
         probes: true,
+        stacks: true,
         bufferKiB: 64,
         clock: "mono",
       },
@@ -338,6 +349,8 @@ describe("what trace-cmd and the script are asked", () => {
     );
     expect(script).toContain("out='it'\\''s.dat'");
     expect(script).toContain("sleep 2");
+    expect(script).toContain("-C mono -T");
+    expect(script).toContain("echo stacktrace > $I/trace_options");
     expect(script).toContain("for s in dma iommu swiotlb printk dmalink;");
     for (const { name } of PROBES) expect(script).toContain(`-:dmalink/${name}`);
   });

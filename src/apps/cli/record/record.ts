@@ -30,6 +30,8 @@ export interface RecordOptions {
   /** Only mappings of these devices, by their names in sysfs. */
   readonly devices: readonly string[];
   readonly probes: boolean;
+  /** Each event with the stack that led to it: findings then name the code. */
+  readonly stacks: boolean;
   /** Ring buffer per CPU. */
   readonly bufferKiB: number;
   /** What to run; the recording ends with it. */
@@ -54,10 +56,10 @@ export function filterOf(system: string, devices: readonly string[]): string {
 
 /** Records, and says what came of it; the exit code. */
 export async function record(options: RecordOptions): Promise<number> {
-  const { file, forMs, devices, probes, bufferKiB, command } = options;
+  const { file, forMs, devices, probes, stacks, bufferKiB, command } = options;
   if (options.printScript) {
     const seconds = forMs === undefined ? undefined : forMs / 1000;
-    const plan = { file, seconds, command, devices, systems: SYSTEMS, probes, bufferKiB, clock: CLOCK };
+    const plan = { file, seconds, command, devices, systems: SYSTEMS, probes, stacks, bufferKiB, clock: CLOCK };
     process.stdout.write(recordScript(plan, (system) => filterOf(system, devices)));
     return 0;
   }
@@ -107,11 +109,11 @@ export async function record(options: RecordOptions): Promise<number> {
  */
 export function planRecording(
   tracefs: Tracefs,
-  options: Pick<RecordOptions, "devices" | "probes" | "bufferKiB"> & { readonly part: string },
+  options: Pick<RecordOptions, "devices" | "probes" | "stacks" | "bufferKiB"> & { readonly part: string },
   say: (message: string) => void,
   twoStep: boolean = hasTwoStep(),
 ): TracefsPlan {
-  const { part, devices, probes, bufferKiB } = options;
+  const { part, devices, probes, stacks, bufferKiB } = options;
   const names = SYSTEMS.filter((system) => tracefs.list(`events/${system}`).length > 0);
   if (!names.includes("dma") && !names.includes("iommu"))
     throw new EnvironmentError(
@@ -130,6 +132,7 @@ export function planRecording(
     file: part,
     bufferKiB,
     clock: CLOCK,
+    stacks,
     systems: systems.map((name) => ({ name, filter: filterOf(name, devices) })),
   };
 }

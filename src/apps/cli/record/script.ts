@@ -16,6 +16,8 @@ interface ScriptPlan {
   readonly probes: boolean;
   readonly bufferKiB: number;
   readonly clock: string;
+  /** Each event with the stack that led to it. */
+  readonly stacks: boolean;
 }
 
 /** A word that the shell takes as it is. */
@@ -71,13 +73,14 @@ export function recordScript(plan: ScriptPlan, filterOf: (system: string) => str
     "  esac; }",
     `load() { cd "$here" && ${load === "" ? "while :; do sleep 3600 || break; done" : load}; }`,
     "if command -v trace-cmd > /dev/null; then",
-    `  set -- record -q --no-filter -o "$out" -B dmalink.$$ -b ${bufferKiB} -C ${clock}`,
+    `  set -- record -q --no-filter -o "$out" -B dmalink.$$ -b ${bufferKiB} -C ${clock}${plan.stacks ? " -T" : ""}`,
     '  for s in $S; do set -- "$@" -e $s; f=$(filter $s); [ -n "$f" ] && set -- "$@" -f "$f"; done',
     `  (cd "$here" && exec trace-cmd "$@" ${load}) || fail "trace-cmd failed"`,
     "else",
     "  mkdir $I || fail 'cannot make an instance of tracefs'",
     `  echo 0 > $I/tracing_on; echo ${bufferKiB} > $I/buffer_size_kb`,
     `  grep -q ${clock} $I/trace_clock && echo ${clock} > $I/trace_clock`,
+    ...(plan.stacks ? ["  echo stacktrace > $I/trace_options"] : []),
     '  for s in $S; do f=$(filter $s); [ -n "$f" ] && echo "$f" > $I/events/$s/filter; echo 1 > $I/events/$s/enable; done',
     '  cat $I/trace_pipe > "$out" & reader=$!',
     "  echo 1 > $I/tracing_on",

@@ -24,6 +24,7 @@ const traceCmdArguments = (plan: TracefsPlan, command: readonly string[]): strin
   String(plan.bufferKiB),
   "-C",
   plan.clock,
+  ...(plan.stacks ? ["-T"] : []),
   ...plan.systems.flatMap(({ name, filter }) => ["-e", name, ...(filter === "" ? [] : ["-f", filter])]),
   ...command,
 ];

@@ -7,7 +7,7 @@
  * Promises: the machine's own recorder is not touched; the instance goes away however the recording ends.
  * Specified by: Linux's documentation of ftrace (instances, trace_pipe_raw).
  */
-import { closeSync, fstatSync, openSync, readSync, rmSync, writeSync } from "node:fs";
+import { closeSync, fstatSync, openSync, readFileSync, readSync, rmSync, writeSync } from "node:fs";
 import { endianness, hostname, machine, release } from "node:os";
 import { pagePadding, recordedHead } from "../../../trace/index.ts";
 import { EnvironmentError } from "../exit-errors.ts";
@@ -20,6 +20,8 @@ export interface TracefsPlan {
   readonly systems: readonly { readonly name: string; readonly filter: string }[];
   readonly bufferKiB: number;
   readonly clock: string;
+  /** Each event with the stack that led to it. */
+  readonly stacks: boolean;
 }
 
 /** Before a recording there may be what one that was killed left. */
@@ -37,6 +39,19 @@ export function removeStale(tracefs: Tracefs, isAlive: (pid: number) => boolean)
     } catch {
       // Somebody looks into it: it stays.
     }
+  }
+}
+
+/** The kernel's functions and their addresses; empty where it does not show them. Data symbols are no frames. */
+function functionSymbols(): string {
+  try {
+    const lines = readFileSync("/proc/kallsyms", "utf8").split("\n");
+    return lines
+      .filter((line) => / [tTwW] /.test(line))
+      .map((line) => `${line}\n`)
+      .join("");
+  } catch {
+    return "";
   }
 }
 
@@ -64,6 +79,7 @@ export async function recordWithTracefs(
   tracefs.write(at("buffer_size_kb"), `${plan.bufferKiB}\n`);
   if ((tracefs.read(at("trace_clock")) ?? "").split(/\s+/).includes(plan.clock))
     tracefs.write(at("trace_clock"), `${plan.clock}\n`);
+  if (plan.stacks) tracefs.write(at("trace_options"), "stacktrace\n");
   for (const { name: system, filter } of plan.systems) {
     if (filter !== "") tracefs.write(at(`events/${system}/filter`), `${filter}\n`);
     tracefs.write(at(`events/${system}/enable`), "1\n");
@@ -84,7 +100,7 @@ export async function recordWithTracefs(
   tracefs.write(at("tracing_on"), "0\n");
   cpus.drain();
   const stats = cpus.stats(at("per_cpu"));
-  const formats = plan.systems.flatMap(({ name: system }) =>
+  const formats = [...plan.systems.map(({ name }) => name), ...(plan.stacks ? ["ftrace"] : [])].flatMap((system) =>
     tracefs
       .list(`events/${system}`)
       .map((event) => tracefs.read(`events/${system}/${event}/format`))
@@ -103,6 +119,7 @@ export async function recordWithTracefs(
     formats,
     tasks,
     clock,
+    ...(plan.stacks && { symbols: functionSymbols() }),
     system: `Linux ${hostname()} ${release()} ${machine()}`,
     cpus: cpus.sizes.map((size, i) => ({ size, stats: stats[i]! })),
   });

@@ -1,4 +1,4 @@
-/** RAM, or a device's own memory, in large blocks first: 1 MiB, 64 KiB, then single pages, so that a buffer is few runs. */
+/** RAM, or a device's own memory, in large blocks first: 1 MiB, 64 KiB, then single pages, so that a buffer is few vectors. */
 import { PAGE_SIZE, PhysAddr, PhysPage } from "../../../base/index.ts";
 import type { P2pProvider } from "../../../p2p/index.ts";
 import type { PageAllocator } from "../../../platform/index.ts";

@@ -1,7 +1,7 @@
 /**
  * The system heap: buffers of plain RAM.
  *
- * Idea: large blocks first (1 MiB, 64 KiB, pages), so that a buffer is few runs; zeroed, so that nobody sees what was there. What a
+ * Idea: large blocks first (1 MiB, 64 KiB, pages), so that a buffer is few vectors; zeroed, so that nobody sees what was there. What a
  * device has mapped is synced around the CPU's accesses by the buffer.
  * Promises: a failed allocation gives everything back. Specified by: behaviour of Linux 7.2 dma-heap system; judged by test/golden
  * (dmabuf). Linux has no upper limit, and ends processes for a length above memory; here that is ENOMEM.

@@ -7,7 +7,7 @@ export const piecesLength = (pieces: readonly WorkPiece[]): number =>
   pieces.reduce((sum, { length }) => sum + length, 0);
 
 /** Pieces to access, and as whom. */
-export interface PiecesAccess {
+interface PiecesAccess {
   readonly regions: RnicRegions;
   readonly pieces: readonly WorkPiece[];
   /** Of the queue pair. */

@@ -29,7 +29,7 @@ import { Responder } from "./responder.ts";
 import type { Wire } from "./wire.ts";
 
 /** The parts of the adapter that a queue pair uses. */
-export interface QueuePairParts {
+interface QueuePairParts {
   readonly port: () => DevicePort;
   readonly wire: Wire;
   readonly address: number;

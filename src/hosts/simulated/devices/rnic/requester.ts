@@ -43,6 +43,8 @@ interface Outgoing {
   /** Packets that were answered, and that were sent. */
   answered: number;
   sent: number;
+  /** Of a read: the packet from which on the rest was asked for again. */
+  askedAgainAt: number;
 }
 
 /** How one access of this side fails. */
@@ -135,7 +137,7 @@ export class Requester {
       return;
     }
     const packets = Math.max(1, Math.ceil(length / mtuBytes));
-    this.#current = { entry, firstPsn: this.#psn, length, packets, answered: 0, sent: 0 };
+    this.#current = { entry, firstPsn: this.#psn, length, packets, answered: 0, sent: 0, askedAgainAt: -1 };
     this.#psn = psnAfter(this.#psn, packets);
     this.#retries = retries;
     this.#notReady = notReadyRetries;
@@ -266,9 +268,10 @@ export class Requester {
     const index = psnDistance(packet.psn, current.firstPsn);
     if (index < current.answered || index >= current.packets) return;
     if (index > current.answered) {
-      // Once for a gap: what is still under way of the old answer does not ask again.
-      if (current.sent !== index) this.#askForRest(current);
-      current.sent = index;
+      // Once for a gap: what is still under way of the old answer must not ask again, or answers would multiply.
+      if (current.askedAgainAt === current.answered) return;
+      current.askedAgainAt = current.answered;
+      this.#askForRest(current);
       return;
     }
     const at = index * this.#core.connection.mtuBytes;

@@ -29,6 +29,9 @@ const KEPT_RESULTS = 16;
 /** How long a peer waits that was told to come again: the code 1 of the syndrome, 0.01 ms. */
 const WAIT_CODE = 1;
 
+/** Bytes that are asked for at once. */
+const MOST_AHEAD = 2 ** 18;
+
 const BEGINS_SEND: ReadonlySet<number> = new Set([O.sendFirst, O.sendOnly, O.sendOnlyImmediate]);
 const BEGINS_WRITE: ReadonlySet<number> = new Set([O.writeFirst, O.writeOnly, O.writeOnlyImmediate]);
 const GOES_ON_SEND: ReadonlySet<number> = new Set([O.sendMiddle, O.sendLast, O.sendLastImmediate]);
@@ -192,12 +195,23 @@ export class Responder {
     const { regions, context } = this.#core;
     const { pieces } = this.#receive!;
     const access = { regions, pieces, domain: context.domain, asked: ACCESS.localWrite, way: "scatter" } as const;
-    return this.#asked(movePieces(access, received, payload));
+    const outcome = movePieces(access, received, payload);
+    if (pieces.length === 1) this.#askAhead(length - received);
+    return this.#asked(outcome);
   }
 
   #intoRegion({ received, length, address, key }: Incoming, payload: Uint8Array): Outcome | "too-long" {
     if (received + payload.length > length) return "too-long";
-    return this.#asked(this.#core.regions.write(key, address + received, payload));
+    const outcome = this.#core.regions.write(key, address + received, payload);
+    this.#askAhead(length - received);
+    return this.#asked(outcome);
+  }
+
+  /** The rest of the message will be needed too: asked for with the block that is missing, it costs the peer one pause and not many. */
+  #askAhead(restBytes: number): void {
+    const { regions } = this.#core;
+    const { missing } = regions;
+    if (missing) regions.missing = { ...missing, length: Math.max(missing.length, Math.min(restBytes, MOST_AHEAD)) };
   }
 
   /** A page that is not there is asked for; if it was refused before, the access is. */

@@ -1,0 +1,49 @@
+/** What is counted of one device: the values that `stats` answers with. */
+
+/** How many values fall in [2^n, 2^(n+1)); the key is 2^n. */
+export type Histogram = Readonly<Record<string, number>>;
+
+/** What one device mapped: how often, how large, for how long. */
+export interface DeviceStats {
+  /** PCI address, or "unknown": what no event attributes to a device. */
+  readonly name: string;
+  /** Mappings that were seen to begin; of those the ones that ended; what is live at the end. */
+  readonly maps: number;
+  readonly unmaps: number;
+  readonly segments: number;
+  readonly bytesMapped: number;
+  readonly liveAtEnd: number;
+  readonly liveBytesAtEnd: number;
+  /** Bytes per segment and per request. */
+  readonly segmentSizes: Histogram;
+  readonly requestSizes: Histogram;
+  /** Nanoseconds from map to unmap. */
+  readonly lifetimeNs:
+    | { readonly p50: number; readonly p90: number; readonly p99: number; readonly max: number }
+    | undefined;
+  /** Segments by the largest page that their alignment and length allow. */
+  readonly pageSizes: { readonly "4K": number; readonly "2M": number; readonly "1G": number };
+  /** Bytes between two mapped neighbours in the device's address space, the widest; over the whole trace. `undefined`: too scattered. */
+  readonly largestGap: number | undefined;
+  /** Requests by how the kernel mapped them. */
+  readonly kinds: Readonly<Record<string, number>>;
+  /** The most bytes of address space that its mappings held at once, of those that were seen to begin. */
+  readonly peakBytes: number;
+  /** What it had in the pool of bounce buffers; `undefined`: nothing. */
+  readonly bounce: BounceStats | undefined;
+  /** Calls that failed, by function and errno: `{ "dma_map_sg EREMOTEIO": 3 }`. */
+  readonly failures: Readonly<Record<string, number>>;
+}
+
+/** A device's share of the pool of bounce buffers, in slots of 2 KiB: at least; the pool's size no event tells. */
+export interface BounceStats {
+  /** Mappings that were bounced, or a part of them. */
+  readonly mappings: number;
+  /** The most slots at once, and those that are held at the end. */
+  readonly peakSlots: number;
+  readonly slotsAtEnd: number;
+  /** The largest piece, bytes; more than 256 KiB never fits. */
+  readonly largestPiece: number;
+  /** Mappings that failed, because no slots were found. */
+  readonly failed: number;
+}
