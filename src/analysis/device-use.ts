@@ -29,7 +29,8 @@ export class DeviceUse {
     const isSelected = (row: number): boolean =>
       !ledger.selects || ledger.selects(table.device[row]!, table.task[row]!, table.pid[row]!, table.cpu[row]!);
     const ended = (row: number): void => {
-      if (isSelected(row) && (table.flags[row]! & FROM_BEFORE) === 0) this.#of(table.device[row]!).bytes -= table.reserved[row]!;
+      if (isSelected(row) && (table.flags[row]! & FROM_BEFORE) === 0)
+        this.#of(table.device[row]!).bytes -= table.reserved[row]!;
     };
     ledger.watch({
       opened: (row) => {

@@ -7,8 +7,8 @@
 import { PAGE_SIZE } from "../base/index.ts";
 import type { Overdue } from "./findings/overdue.ts";
 import type { CallSites } from "./lifetimes/call-sites.ts";
-import type { Ledger } from "./lifetimes/ledger.ts";
 import type { IommuMatcher } from "./lifetimes/iommu-matcher.ts";
+import type { Ledger } from "./lifetimes/ledger.ts";
 import { DIRECT, KINDS, type Kind, type LifetimeTable, NO_DEVICE, PAGES_GONE } from "./lifetimes/table.ts";
 
 /** One mapping that is live at the end. */

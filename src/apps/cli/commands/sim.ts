@@ -40,7 +40,12 @@ export const sim: Command = command({
     "A seed makes a machine, a load and its faults; while it runs, the promises of the stack are watched. For each seed that " +
     "breaks one: the line that repeats it, and its shortest story. Exit code 1 if there is one.",
   arguments: [
-    { name: "SCENARIO", meaning: "mapping (default), nvme, rdma, tee or dmabuf", optional: true, completes: scenarioNames },
+    {
+      name: "SCENARIO",
+      meaning: "mapping (default), nvme, rdma, tee or dmabuf",
+      optional: true,
+      completes: scenarioNames,
+    },
   ],
   options: {
     seed: wholeNumber("this seed only", 0),
