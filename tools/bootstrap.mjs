@@ -106,7 +106,7 @@ if (command === "start") {
 } else if (command === "docs") {
   // The reference of the public interface, from the symbols' own comments, to docs/api.
   process.exit(run(process.execPath, ["node_modules/typedoc/bin/typedoc", ...rest]));
-} else if (command === "bench" || command === "golden" || command === "floors") {
+} else if (command === "bench" || command === "golden" || command === "floors" || command === "fuzz") {
   process.exit(tsx(`tools/${command}.ts`, rest));
 } else {
   console.error(`bootstrap: no command ${command}`);

@@ -9,6 +9,7 @@
 import type { PhysPage } from "../base/index.ts";
 import { type TableLayout, vtdSecondStage, x86_64 } from "../layouts/pagetable/index.ts";
 import type { StageRoot, VtdTranslation } from "../layouts/vtd/index.ts";
+import { tablesTangled } from "./errors.ts";
 import type { TableSource } from "./snapshot.ts";
 import {
   compose,
@@ -48,17 +49,48 @@ export interface AddressSpace {
   readonly unmappedPages: number;
 }
 
-/** Follows every stage of `translation` through the pages at hand. Cost: 512 steps per table, and one per run of leaves. */
-export function readAddressSpace(source: TableSource, translation: PagedTranslation): AddressSpace {
+/** How many entries, runs and mappings may be read and kept of one snapshot; each costs some hundred bytes. */
+export interface TableBudget {
+  left: number;
+  readonly whole: number;
+}
+
+/**
+ * A budget for a snapshot of `pages` pages: every entry of every page four times, and 262,144. Tables of a machine are in a few
+ * address spaces at most; a file that wants more has pages that point to each other so that few bytes describe no end of mappings.
+ */
+export function tableBudget(pages: number): TableBudget {
+  const whole = 4 * 512 * pages + 2 ** 18;
+  return { left: whole, whole };
+}
+
+/** Takes `count` of the budget. @throws DmaError ERR_DMA_TABLES_TANGLED (EINVAL): there is no more */
+export function spend(budget: TableBudget, count: number): void {
+  budget.left -= count;
+  if (budget.left < 0) throw tablesTangled(budget.whole);
+}
+
+/**
+ * Follows every stage of `translation` through the pages at hand. Cost: 512 steps per table, and one per run of leaves.
+ *
+ * @throws DmaError ERR_DMA_TABLES_TANGLED (EINVAL): that is more than `budget`; without one, whatever it takes
+ */
+export function readAddressSpace(
+  source: TableSource,
+  translation: PagedTranslation,
+  budget: TableBudget = { left: Number.POSITIVE_INFINITY, whole: Number.POSITIVE_INFINITY },
+): AddressSpace {
   const notes = { missing: [] as MissingPage[], malformed: [] as MalformedEntry[], repeated: [] as UnfollowedTable[] };
   const read = (layout: TableLayout, root: StageRoot, resolve?: (page: PhysPage) => PhysPage | -1): TableNode[] => {
     const tree = readTree(source, layout, root.table, resolve);
     const items = tree.kind === "table" ? itemsIn(tree) : [tree];
-    for (const item of items)
+    for (const item of items) {
+      spend(budget, 1);
       if (item.kind === "malformed") notes.malformed.push(item);
       else if (item.kind === "repeated") notes.repeated.push(item);
       else if (item.kind === "missing") notes.missing.push({ what: "page table", page: item.page });
       else if (item.kind === "unreachable") notes.missing.push({ what: "guest-physical page table", page: item.page });
+    }
     return tree.kind === "table" ? [tree] : [];
   };
   const secondLayout = (root: StageRoot): TableLayout => vtdSecondStage({ levels: root.levels });
@@ -73,7 +105,7 @@ export function readAddressSpace(source: TableSource, translation: PagedTranslat
     const toMemory = second.flatMap(mappingsIn);
     const first = read(firstLayout(translation.first), translation.first, (page) => lookUp(toMemory, page));
     trees = [...first, ...second];
-    const composed = compose(first.flatMap(mappingsIn), toMemory);
+    const composed = compose(first.flatMap(mappingsIn), toMemory, () => spend(budget, 1));
     mappings = composed.mappings;
     unmappedPages = composed.unmapped;
   } else {

@@ -25,6 +25,16 @@ export const rootTableMissing = (address: number, pages: number): DmaError =>
     { address, pages },
   );
 
+/** Tables that point to each other: followed, they are no end of mappings. */
+export const tablesTangled = (most: number): DmaError =>
+  new DmaError(
+    "ERR_DMA_TABLES_TANGLED",
+    "EINVAL",
+    `the tables point to each other so that they describe more than ${most} entries, far more than the snapshot has: no machine's ` +
+      "tables do. Ask for one device (--device) to see what it has",
+    { most },
+  );
+
 /** The root table register names a kind of tables that does not exist. */
 export const reservedTableMode = (register: bigint, mode: number): DmaError =>
   new DmaError(

@@ -103,7 +103,7 @@ export class Follow {
       events: this.#events(),
       lost: this.#trace.lost,
       wentBack: dispatch.wentBack,
-      durationNs: dispatch.eventTotal > 0 ? dispatch.lastNs - dispatch.firstNs : 0,
+      durationNs: dispatch.durationNs,
       devices: ledger.table.devices,
     };
   }

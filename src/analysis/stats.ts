@@ -4,7 +4,8 @@
  * Idea: a sink of the engine (follow.ts) that adds up and keeps nothing: memory does not grow with the trace. A mapping is one
  * request: a one-shot map, a scatterlist, a coherent allocation, a two-step range, or what one `iommu:unmap` takes back.
  * Promises: counts are exact, and those of `check`. Lifetimes are those of mappings whose beginning and end were both recorded,
- * from the call that maps to the call that unmaps, right to a thousandth (quantiles.ts).
+ * from the call that maps to the call that unmaps, right to a thousandth (quantiles.ts); where the recording's times go back in between
+ * there is none.
  */
 import { PAGE_SIZE, pagesTouched } from "../base/index.ts";
 import type { Trace } from "../trace/index.ts";
@@ -114,7 +115,8 @@ class Tally {
     this.#requestSizes[sizeOf(length)]!++;
     if (table.endNs[row]! >= 0) {
       this.#unmaps++;
-      this.#lifetimes.add(Math.round(table.endNs[row]! - table.startNs[row]!));
+      const life = Math.round(table.endNs[row]! - table.startNs[row]!);
+      if (life >= 0) this.#lifetimes.add(life); // where times go back, an end before the start is no life
     }
     const { firstSegment, iova, phys, pieces } = table;
     let at = firstSegment[row]!;

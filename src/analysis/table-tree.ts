@@ -192,11 +192,13 @@ export function lookUp(mappings: readonly Mapping[], page: number): PhysPage | -
 
 /**
  * Two stages as one: `first` maps addresses to guest-physical pages, `second` those to memory. A translation is as large
- * as the smaller of its leaves and allows what both allow. `unmapped` counts pages that the second stage does not map.
+ * as the smaller of its leaves and allows what both allow. `unmapped` counts pages that the second stage does not map. `step` is
+ * called for each piece, of which few bytes of tables can make very many; what it throws ends it.
  */
 export function compose(
   first: readonly Mapping[],
   second: readonly Mapping[],
+  step: () => void = () => undefined,
 ): { mappings: Mapping[]; unmapped: number } {
   const mappings: Mapping[] = [];
   let unmapped = 0;
@@ -204,6 +206,7 @@ export function compose(
     const end = outer.phys + outer.pages;
     let at: number = outer.phys;
     for (let i = firstEndingAfter(second, at); at < end; i++) {
+      step();
       const inner = second[i];
       if (!inner || inner.iova >= end) {
         unmapped += end - at;

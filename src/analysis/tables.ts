@@ -28,7 +28,14 @@ import {
   translationOfPasid,
   type VtdTranslation,
 } from "../layouts/vtd/index.ts";
-import { type AddressSpace, type MissingPage, type PagedTranslation, readAddressSpace } from "./address-space.ts";
+import {
+  type AddressSpace,
+  type MissingPage,
+  type PagedTranslation,
+  readAddressSpace,
+  type TableBudget,
+  tableBudget,
+} from "./address-space.ts";
 import { deviceNotFound, reservedTableMode, rootTableMissing } from "./errors.ts";
 import { type TableSource, wordsAt } from "./snapshot.ts";
 
@@ -89,7 +96,8 @@ const ENTRY_BYTES = { legacy: 16, scalable: 32 } as const;
 /**
  * Reads everything that hangs on a root table.
  * @throws DmaError ERR_DMA_TABLES_ROOT (ENOENT): the root table is not there; ERR_DMA_TABLES_MODE (EINVAL): a reserved mode;
- * ERR_DMA_TABLES_DEVICE (ENODEV): no entry for the device asked for
+ * ERR_DMA_TABLES_DEVICE (ENODEV): no entry for the device asked for; ERR_DMA_TABLES_TANGLED (EINVAL): tables that point to each
+ * other so that few of them describe no end of mappings
  */
 export function readUnitTables(source: TableSource & { pageCount: number }, options: UnitTablesOptions): UnitTables {
   const { mode: tableMode, rootTable } = decodeRootTableAddress(options.root);
@@ -97,7 +105,13 @@ export function readUnitTables(source: TableSource & { pageCount: number }, opti
   if (tableMode === TABLE_MODE.abort) return { mode: "abort", rootTable, devices: [], missing: [], leftOut: false };
   if (!source.has(rootTable)) throw rootTableMissing(rootTable * 4096, source.pageCount);
   const scalable = tableMode === TABLE_MODE.scalable || (!options.isRegister && looksScalable(source, rootTable));
-  const reader = new UnitReader(source, rootTable, scalable ? "scalable" : "legacy", options);
+  const reader = new UnitReader(
+    source,
+    rootTable,
+    scalable ? "scalable" : "legacy",
+    options,
+    tableBudget(source.pageCount),
+  );
   return reader.read();
 }
 
@@ -125,6 +139,7 @@ interface FoundPasid {
 
 class UnitReader {
   readonly #source: TableSource;
+  readonly #budget: TableBudget;
   readonly #rootTable: PhysPage;
   readonly #mode: "legacy" | "scalable";
   readonly #only: UnitTablesOptions["device"];
@@ -137,8 +152,15 @@ class UnitReader {
   readonly #pasidTables = new Map<PhysPage, readonly FoundPasid[]>();
   readonly #directories = new Map<string, { pasids: readonly FoundPasid[]; missing: readonly MissingPage[] }>();
 
-  constructor(source: TableSource, rootTable: PhysPage, mode: "legacy" | "scalable", options: UnitTablesOptions) {
+  constructor(
+    source: TableSource,
+    rootTable: PhysPage,
+    mode: "legacy" | "scalable",
+    options: UnitTablesOptions,
+    budget: TableBudget,
+  ) {
     this.#source = source;
+    this.#budget = budget;
     this.#rootTable = rootTable;
     this.#mode = mode;
     this.#only = options.device;
@@ -172,7 +194,7 @@ class UnitReader {
 
   /** Every device with a context entry. */
   #present(): string[] {
-    const all = new UnitReader(this.#source, this.#rootTable, this.#mode, { root: 0n });
+    const all = new UnitReader(this.#source, this.#rootTable, this.#mode, { root: 0n }, this.#budget);
     return [...new Set(all.read().devices.map((device) => `${this.#segment}${device.bdf.slice(4)}`))];
   }
 
@@ -302,7 +324,7 @@ class UnitReader {
     const key = JSON.stringify(translation);
     let space = this.#spaces.get(key);
     if (!space) {
-      space = readAddressSpace(this.#source, translation);
+      space = readAddressSpace(this.#source, translation, this.#budget);
       this.#spaces.set(key, space);
     }
     return space;

@@ -70,6 +70,8 @@ export interface DebugCounters {
 
 export class DebugStore {
   readonly findings: DebugFinding[] = [];
+  /** Times that `output` or `onFinding` threw: the call that was checked went on. */
+  callbackErrors = 0;
   readonly activeLines: ActiveCacheLines;
   readonly history: number;
   readonly cacheLine: number;
@@ -207,8 +209,18 @@ export class DebugStore {
     else this.#findingsLost++;
     const { print = "first", output = (text: string): void => console.error(text), onFinding } = this.#options;
     const isFirst = this.findings.length === 1 && this.#findingsLost === 0;
-    if (print === "all" || (print === "first" && isFirst)) output(String(finding));
-    onFinding?.(finding);
+    try {
+      if (print === "all" || (print === "first" && isFirst)) output(String(finding));
+      onFinding?.(finding);
+    } catch (error) {
+      this.#callbackThrew(error);
+    }
+  }
+
+  /** Whoever is told of findings must not break the call that was checked: said once, counted after that. */
+  #callbackThrew(error: unknown): void {
+    if (this.callbackErrors++ > 0) return;
+    console.error(`dmalink: a callback that is told of findings threw, and was passed over: ${error}`);
   }
 }
 

@@ -61,6 +61,11 @@ export class DmaDebug implements DmaWatcher {
     });
   }
 
+  /** Times that `output` or `onFinding` of the options threw: what was called went on. */
+  get callbackErrors(): number {
+    return this.#store.callbackErrors;
+  }
+
   /** Findings so far, oldest first, as many as are kept. */
   report(): readonly DebugFinding[] {
     return this.#store.findings;

@@ -167,3 +167,24 @@ describe("a device", () => {
     expect(() => new Dma({ domain: {} as never })).toThrow(refused("ERR_DMA_OPTIONS", "domain"));
   });
 });
+
+describe("a vector that is longer than a table of entries", () => {
+  test.each([0, 1, 511])("is where it says, from page %i of a table on, and nowhere else", (from) => {
+    const { dma, domain } = stand();
+    const pages = 1500;
+    const range = dma.tryReserveIova({ length: 2048 * 4096 })!;
+    const vecs = Array.from({ length: pages }, (_, i) => ({ phys: PhysAddr(0x1000_0000 + i * 8192), length: 4096 }));
+    range.linkVecs(from * 4096, vecs, "to-device");
+    const first = range.address / 4096;
+    const found = Array.from({ length: 2048 }, (_, i) => domain.table.translate((first + i) as never)?.phys);
+    const expected = Array.from({ length: 2048 }, (_, i) =>
+      i < from || i >= from + pages ? undefined : vecs[i - from]!.phys / 4096,
+    );
+    expect(found).toEqual(expected);
+    range.destroy();
+    expect(domain.counters.leavesCleared).toBe(domain.counters.leavesWritten);
+    expect(Array.from({ length: 2048 }, (_, i) => domain.table.translate((first + i) as never))).toEqual(
+      Array.from({ length: 2048 }, () => undefined),
+    );
+  });
+});

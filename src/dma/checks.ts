@@ -1,7 +1,7 @@
 /** What no mapping and no device can be asked for: numbers that they cannot have, and options that are none. */
 import type { AddressSpace } from "../iommu/index.ts";
 import { ALL_ADDRESSES, type DeviceOptions } from "./device.ts";
-import { badAddress, badDomain, badLength, badLimit, badOptions, badPhysOffset } from "./errors.ts";
+import { badAddress, badDomain, badLength, badLimit, badList, badOptions, badPhysOffset, badPiece } from "./errors.ts";
 import type { PhysVec } from "./vectors.ts";
 
 /** @throws DmaError ERR_DMA_LENGTH (EINVAL) */
@@ -23,9 +23,22 @@ export function checkLinkAddress(phys: number): void {
 }
 
 /** @throws DmaError ERR_DMA_LENGTH, ERR_DMA_ADDRESS (EINVAL) */
-export function checkVec({ phys, length }: PhysVec): void {
+export function checkVec(vec: PhysVec): void {
+  if (typeof vec !== "object" || vec === null) throw badPiece(vec);
+  const { phys, length } = vec;
   checkLength(length);
   checkAddress(phys);
+}
+
+/** Of a link: whether the range has room for it is another question. @throws DmaError ERR_DMA_LENGTH (EINVAL) */
+export function checkPiece(vec: PhysVec | undefined): void {
+  if (typeof vec !== "object" || vec === null) throw badPiece(vec);
+  if (typeof vec.length !== "number") throw badLength(vec.length);
+}
+
+/** A list, of whatever. @throws DmaError ERR_DMA_LENGTH (EINVAL) */
+export function checkList(vecs: unknown): void {
+  if (!Array.isArray(vecs)) throw badList(vecs);
 }
 
 /** @throws DmaError ERR_DMA_OFFSET (EINVAL) */

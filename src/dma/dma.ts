@@ -21,7 +21,7 @@ import {
 } from "../base/index.ts";
 import type { AddressSpace } from "../iommu/index.ts";
 import { maxBounceSize } from "../swiotlb/index.ts";
-import { checkAddress, checkLength, checkLimit, checkOptions, checkPhysOffset, checkVec } from "./checks.ts";
+import { checkAddress, checkLength, checkLimit, checkList, checkOptions, checkPhysOffset, checkVec } from "./checks.ts";
 import { ALL_ADDRESSES, type DeviceOptions, DmaDevice } from "./device.ts";
 import type { DevicePath } from "./device-path.ts";
 import { type BatchLimits, DmaBatch } from "./disjoint/batch.ts";
@@ -30,6 +30,7 @@ import { mapVecs, type VecsMapping } from "./disjoint/map-vecs.ts";
 import {
   badBoundary,
   badDirection,
+  badReservation,
   emptyList,
   maskTooNarrow,
   notCoherent,
@@ -209,6 +210,7 @@ export class Dma {
     capacity?: number;
     reuse?: IovaRange | undefined;
   }): IovaRange | undefined {
+    if (typeof asked !== "object" || asked === null) throw badReservation(asked);
     const { length, physOffset = 0, capacity = length, reuse } = asked;
     checkLength(length);
     checkLength(capacity);
@@ -426,6 +428,7 @@ export class Dma {
   }
 
   #checkVecs(vecs: readonly PhysVec[], direction: Direction, attributes: DmaAttributes | undefined): void {
+    checkList(vecs);
     if (vecs.length === 0) throw emptyList();
     for (const vec of vecs) checkVec(vec);
     checkDirection(direction);

@@ -22,7 +22,7 @@ export const badDirection = (direction: unknown): DmaError =>
   new DmaError(
     "ERR_DMA_DIRECTION",
     "EINVAL",
-    `a direction of ${JSON.stringify(direction)}: "to-device", "from-device" or "bidirectional" is needed`,
+    `a direction of ${given(direction)}: "to-device", "from-device" or "bidirectional" is needed`,
     { direction },
   );
 
@@ -245,6 +245,28 @@ export const peerUnreachable = (device: string, phys: number): DmaError =>
 /** A list without entries, or a mapping of nothing. */
 export const emptyList = (): DmaError =>
   new DmaError("ERR_DMA_LENGTH", "EINVAL", "an empty list: at least one entry is needed", {});
+
+/** What is no list of pieces of memory. */
+export const badList = (vecs: unknown): DmaError =>
+  new DmaError(
+    "ERR_DMA_LENGTH",
+    "EINVAL",
+    `${given(vecs)} in place of a list: an array of { phys, length } is needed`,
+    {},
+  );
+
+/** What is no piece of memory. */
+export const badPiece = (piece: unknown): DmaError =>
+  new DmaError(
+    "ERR_DMA_LENGTH",
+    "EINVAL",
+    `${given(piece)} in place of a piece of memory: { phys, length } is needed`,
+    {},
+  );
+
+/** What is no reservation that can be asked for. */
+export const badReservation = (asked: unknown): DmaError =>
+  new DmaError("ERR_DMA_LENGTH", "EINVAL", `${given(asked)} in place of what is reserved: { length } is needed`, {});
 
 /** A mask the device cannot work with. */
 export const maskTooNarrow = (device: string, mask: number, needed: number): DmaError =>

@@ -55,7 +55,7 @@ export function dirtyRefused(error: number, page: number, pages: number, format:
 
 /** A mode that is none. */
 export const badMode = (mode: unknown): DmaError =>
-  new DmaError("ERR_DMA_DOMAIN", "EINVAL", `a mode of ${JSON.stringify(mode)}: "strict" or "lazy" is needed`, { mode });
+  new DmaError("ERR_DMA_DOMAIN", "EINVAL", `a mode of ${given(mode)}: "strict" or "lazy" is needed`, { mode });
 
 /** A part that a domain cannot do without. */
 export const domainLacks = (part: string, value: unknown): DmaError =>

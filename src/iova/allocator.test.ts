@@ -281,8 +281,24 @@ describe("misuse of an IOVA domain", () => {
       expect(() => new IovaAllocator({ granule })).toThrow(refused("GRANULE"));
     for (const startPfn of [0, -1, 1.5, 2 ** 52])
       expect(() => new IovaAllocator({ firstGranule: startPfn })).toThrow(refused("START"));
-    for (const cpus of [0, 1.5, -1]) expect(() => new IovaAllocator({ cpus })).toThrow(refused("CPUS"));
+    for (const cpus of [0, 1.5, -1, 8193, 2 ** 31, Number.NaN])
+      expect(() => new IovaAllocator({ cpus })).toThrow(refused("CPUS"));
     for (const alignCap of [0, 3, 0.5, -4, Number.NaN, 2 ** 60])
       expect(() => new IovaAllocator({ alignCap })).toThrow(refused("ALIGN_CAP"));
   });
 });
+
+test.each([1, 2, 4, 32])(
+  "a cached range of %i granules is given out up to the device's limit, and not one above",
+  (size) => {
+    const allocator = new IovaAllocator();
+    const limit = 0x9_0000;
+    const pfn = allocator.allocateFast(size, limit, true);
+    expect(pfn + size - 1).toBeLessThanOrEqual(limit);
+    allocator.freeFast(pfn, size);
+    const last = pfn + size - 1;
+    const below = allocator.allocateFast(size, last - 1, true); // the cached one ends one granule too high
+    expect(below + size - 1).toBeLessThan(last);
+    expect(allocator.allocateFast(size, last, true)).toBe(pfn); // for this one it is right
+  },
+);

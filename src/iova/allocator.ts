@@ -39,13 +39,16 @@ export interface GranuleRange {
   readonly last: number;
 }
 
+/** CPUs that may have magazines: as many as Linux can be built for. */
+const MOST_CPUS = 8192;
+
 /** Granule, start and caches of an allocator. */
 export interface IovaAllocatorOptions {
   /** Bytes: 4096, 16384 or 65536 (any power of two between). */
   readonly granule?: number;
   /** First page that may be handed out; at least 1, the default. */
   readonly firstGranule?: number;
-  /** CPUs that have magazines; 1 unless said. */
+  /** CPUs that have magazines, at most 8192; 1 unless said. */
   readonly cpus?: number;
   /** The CPU a call runs on, below `cpus`; 0 unless said. */
   readonly currentCpu?: () => number;
@@ -100,14 +103,16 @@ export class IovaAllocator {
       alignCap = NO_CAP,
       largestCached = LARGEST_CACHED,
     } = options;
-    const granuleLog2 = Math.log2(granule);
+    const granuleLog2 = typeof granule === "number" ? Math.log2(granule) : Number.NaN;
     if (!Number.isInteger(granuleLog2) || granuleLog2 < 12 || granuleLog2 > 16) throw badGranule(granule);
     this.granule = granule;
     this.lastGranule = 2 ** (64 - granuleLog2) - 1;
     if (!Number.isInteger(startPfn) || startPfn < 1 || startPfn > this.lastGranule)
       throw badStart(startPfn, this.lastGranule);
-    if (!Number.isInteger(cpus) || cpus < 1) throw badCpus(cpus);
-    if (!(alignCap >= 1 && alignCap <= NO_CAP && Number.isInteger(Math.log2(alignCap)))) throw badAlignCap(alignCap);
+    if (!Number.isInteger(cpus) || cpus < 1 || cpus > MOST_CPUS) throw badCpus(cpus, MOST_CPUS);
+    if (!(typeof alignCap === "number" && alignCap >= 1 && alignCap <= NO_CAP && Number.isInteger(Math.log2(alignCap))))
+      throw badAlignCap(alignCap);
+    if (typeof largestCached !== "number") throw badLargestCached(largestCached);
     if (!(largestCached >= LARGEST_CACHED && largestCached <= 32_768 && Number.isInteger(Math.log2(largestCached))))
       throw badLargestCached(largestCached);
     this.firstGranule = startPfn;

@@ -3,13 +3,13 @@
  *
  * Exhaustion is not among them: an allocation that finds nothing answers 0, and the caller says what that means.
  */
-import { DmaError, hex } from "../base/index.ts";
+import { DmaError, given, hex } from "../base/index.ts";
 
 export const badGranule = (granule: number): DmaError =>
   new DmaError(
     "ERR_DMA_IOVA_GRANULE",
     "EINVAL",
-    `a granule of ${granule} bytes: it must be a power of two from 4096 to 65536`,
+    `a granule of ${given(granule)} bytes: it must be a power of two from 4096 to 65536`,
     { granule },
   );
 
@@ -17,7 +17,7 @@ export const badStart = (firstGranule: number, lastPfn: number): DmaError =>
   new DmaError(
     "ERR_DMA_IOVA_START",
     "EINVAL",
-    `first usable page ${firstGranule}: it must be a whole number from 1 to ${hex(lastPfn)} (page 0 means "no address")`,
+    `first usable page ${given(firstGranule)}: it must be a whole number from 1 to ${hex(lastPfn)} (page 0 means "no address")`,
     { firstGranule, lastPfn },
   );
 
@@ -25,7 +25,7 @@ export const badSize = (granules: number, lastPfn: number): DmaError =>
   new DmaError(
     "ERR_DMA_IOVA_SIZE",
     "EINVAL",
-    `a range of ${granules} granules: ask for a whole number from 1 to ${hex(lastPfn)}, the size of the address space`,
+    `a range of ${given(granules)} granules: ask for a whole number from 1 to ${hex(lastPfn)}, the size of the address space`,
     { granules, lastPfn },
   );
 
@@ -33,12 +33,12 @@ export const badLimit = (limitPfn: number): DmaError =>
   new DmaError(
     "ERR_DMA_IOVA_LIMIT",
     "EINVAL",
-    `a limit of page ${limitPfn}: give the last page that may be touched, a whole number from 0 on`,
+    `a limit of page ${given(limitPfn)}: give the last page that may be touched, a whole number from 0 on`,
     { limitPfn },
   );
 
-export const badCpus = (cpus: number): DmaError =>
-  new DmaError("ERR_DMA_IOVA_CPUS", "EINVAL", `${cpus} CPUs: give a whole number from 1 on`, { cpus });
+export const badCpus = (cpus: unknown, most: number): DmaError =>
+  new DmaError("ERR_DMA_IOVA_CPUS", "EINVAL", `${given(cpus)} CPUs: give a whole number from 1 to ${most}`, { cpus });
 
 export const badLargestCached = (granules: number): DmaError =>
   new DmaError(

@@ -55,3 +55,22 @@ test("one small object a call would be noticed", () => {
     }),
   ).toBeGreaterThan(10);
 });
+
+test("a table that cannot grow to its first high address has and counts no frame more than before", () => {
+  const counters = new Counters();
+  const memory = new Arena({ basePage: 0x8000_0000 as PhysPage, capacityFrames: 6 });
+  const table = new PageTable({ layout: amdV1(), memory, counters });
+  const gather = new Gather();
+  expect(table.map(1 as IovaPage, 1 as PhysPage, 1, READ)).toBe(0);
+  const before = [memory.framesInUse, counters.tablePagesAllocated, counters.tableEntriesWritten];
+  while (memory.allocate() >= 0 && memory.framesInUse < 5); // room for one level more, and the range needs two or three
+  const full = memory.framesInUse;
+  expect(table.map((2 ** 45) as IovaPage, 2 as PhysPage, 1, READ)).toBeLessThan(0);
+  expect([memory.framesInUse, counters.tablePagesAllocated, counters.tableEntriesWritten]).toEqual([
+    full,
+    before[1],
+    before[2],
+  ]);
+  expect(table.translate(1 as IovaPage)?.phys).toBe(1); // what was there is where it was
+  expect(table.unmap(1 as IovaPage, 1, gather)).toBe(1);
+});

@@ -64,6 +64,7 @@ export function split(tree: Tree, page: number, leafPages: number, gather: Gathe
     tree.counters.tablePagesAllocated += built.length << tree.tableOrder;
     for (const [i, frame] of tables.entries()) showPointer(tree, first + i * 2, frame, level);
   }
+  tree.counters.leavesCleared += items; // the leaf that is there no more: what is written and what is cleared must meet at the end
   tree.events.writeBack?.(items);
   gatherLeaf(tree, gather, start, POW2[lg]!, level);
   return 0;
@@ -95,6 +96,7 @@ export function collapse(tree: Tree, page: number, leafPages: number, gather: Ga
   }
   for (let i = 0; i < items; i++) showLeaf(tree, first + i * 2, found.phys, lg, found);
   tree.counters.leavesWritten += items;
+  tree.counters.leavesCleared += found.entries;
   tree.events.writeBack?.(items);
   for (const frame of tables) {
     if (tree.legacy) {
@@ -167,7 +169,7 @@ function joinNoted(tree: Tree, low: number, other: number): number {
 }
 
 /**
- * Looks at everything under `items` entries from word `first` on. If it can be one leaf of size `lg`: the leaf. Else
+ * Looks at everything under `items` entries from word `first` on. If it can be one leaf of size `lg`: the leaf, and how many entries it is now. Else
  * -ENOENT (a hole) or -ENXIO (addresses not consecutive or not aligned, attributes differ); 1 when it is one already.
  */
 function survey(
@@ -176,7 +178,7 @@ function survey(
   level: number,
   items: number,
   lg: number,
-): (Attributes & { phys: number }) | number {
+): (Attributes & { phys: number; entries: number }) | number {
   const { words } = tree.arena;
   const { keepLow, keepHigh } = tree;
   const { machineLow } = tree.layout;
@@ -190,6 +192,7 @@ function survey(
   let next = 0;
   let low = 0;
   let high = 0;
+  let entries = 0;
   const visit = (from: number, at: number, count: number): number => {
     const item = POW2[tree.levelLg[at]!]!;
     for (let i = 0; i < count; i++) {
@@ -212,13 +215,14 @@ function survey(
       const alike = ((entry ^ low) & keepLow & ~machineLow) === 0 && (upper & keepHigh) === high;
       if (page !== next || !alike) return -ERRNO.ENXIO;
       low = joinNoted(tree, low, entry & keepLow);
+      entries++;
       next += item;
     }
     return 0;
   };
   const error = visit(first, level, items);
   if (error !== 0) return error;
-  return offsetIn(phys, lg) === 0 ? { low, high, phys } : -ERRNO.ENXIO;
+  return offsetIn(phys, lg) === 0 ? { low, high, phys, entries } : -ERRNO.ENXIO;
 }
 
 function gatherLeaf(tree: Tree, gather: Gather, start: number, pages: number, level: number): void {

@@ -243,3 +243,29 @@ describe("reading takes time in proportion to the file", () => {
     expect(await secondsOf(async () => rowsOf(await openTrace(fileOfBytes("x", bytes))))).toBeLessThan(10);
   });
 });
+
+test("a list that reaches past its event is damage, and nothing of the next event is read as its", async () => {
+  const damagedBy = async (bytesPast: number): Promise<unknown> => {
+    const writer = new DatWriter({ formats: SAMPLE_FORMATS });
+    const record = writer.encode("every_kind", 1, { longs: [1n, 2n, 3n] });
+    const field = parseEventFormat(
+      SAMPLE_FORMATS.find(({ text }) => text.includes("every_kind"))!.text,
+      "x",
+      8,
+      0,
+    ).fields.find(({ name }) => name === "longs")!;
+    const view = new DataView(record.buffer, record.byteOffset, record.length);
+    const located = view.getUint32(field.offset, true);
+    const room = record.length - (located & 0xffff);
+    view.setUint32(field.offset, ((room + bytesPast) << 16) | (located & 0xffff), true);
+    writer.add(0, 5n, record);
+    writer.add(0, 6n, writer.encode("every_kind", 1, { longs: [4n] }));
+    return rowsOf(await openTrace(fileOfBytes("x", writer.finish())));
+  };
+  await expect(damagedBy(8)).rejects.toMatchObject({
+    code: "ERR_DMA_TRACE_DAMAGED",
+    message: expect.stringMatching(/a list reaches 8 bytes past/),
+  });
+  await expect(damagedBy(1)).rejects.toMatchObject({ code: "ERR_DMA_TRACE_DAMAGED" });
+  expect(await damagedBy(0)).toHaveLength(2);
+});

@@ -1,5 +1,5 @@
 /** `dmalink query` and what `dmalink export` does where it cannot write. */
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -83,6 +83,55 @@ describe("dmalink query", () => {
     const missing = loadDuckDb(() => Promise.reject(new Error("Cannot find package '@duckdb/node-api'")));
     await expect(missing).rejects.toThrow(EnvironmentError);
     await expect(missing).rejects.toThrow(/npm install @duckdb\/node-api.*--parquet/);
+  });
+});
+
+describe("a question", () => {
+  const trace = join(traces, "strict-reload-nvme.dat.gz");
+
+  test.each([
+    (file: string) => `copy (select 1) to '${file}'`,
+    () => "select * from read_text('/etc/hostname')",
+    () => "select * from read_csv('http://127.0.0.1:9/x')",
+    (file: string) => `attach '${file}'`,
+    () => "install httpfs",
+    () => "select 1; load httpfs; select 2",
+    () => "set enable_external_access = true",
+    () => "set allowed_directories = ['/']",
+    () => "select * from glob('/etc/*')",
+    () => "export database '/tmp/dmalink-nowhere'",
+  ])("reaches neither files nor the network: %#", async (sql) => {
+    const file = join(folder, "out.csv");
+    const { code, out, err } = await dmalink("query", trace, sql(file));
+    expect([code, out]).toEqual([2, ""]);
+    expect(err).toMatch(/Permission Error|has been locked|extensions are neither/);
+    expect(readdirSync(folder)).not.toContain("out.csv");
+  });
+
+  test("reaches files where that is allowed, and still no network", async () => {
+    const file = join(folder, "allowed.csv");
+    expect((await dmalink("query", trace, `copy (select 7 as a) to '${file}'`, "--allow-files")).code).toBe(0);
+    expect(readFileSync(file, "utf8")).toBe("a\n7\n");
+    const { out } = await dmalink("query", trace, `select a from read_csv('${file}')`, "--allow-files", "--csv");
+    expect(out).toBe("a\n7\n");
+    for (const sql of ["install httpfs", "select * from read_csv('http://127.0.0.1:9/x')"])
+      expect((await dmalink("query", trace, sql, "--allow-files")).code).toBe(2);
+  });
+
+  test("may use a table that it made, and sort more than fits in memory into its own folder", async () => {
+    const { code, out } = await dmalink(
+      "query",
+      trace,
+      "create table t as select 41 as n; update t set n = n + 1; select n from t",
+      "--csv",
+    );
+    expect([code, out]).toEqual([0, "n\n42\n"]);
+  });
+
+  test("whose columns have one name keeps all of them", async () => {
+    const { out } = await dmalink("query", trace, "select 1 as a, 2 as a, 3 as a_1", "--json");
+    expect(JSON.parse(out)).toMatchObject({ rows: [{ a: 1, a_2: 2, a_1: 3 }] });
+    expect(JSON.parse(out).columns.map(({ name }: { name: string }) => name)).toEqual(["a", "a_2", "a_1"]);
   });
 });
 

@@ -122,6 +122,68 @@ describe("dmalink tables", () => {
   });
 });
 
+describe("a snapshot made to have no end", () => {
+  /** Pages by number, in words. */
+  const snapshot = (name: string, pages: ReadonlyMap<number, (index: number) => bigint>): string => {
+    const bytes = Buffer.alloc(16 + pages.size * 4104);
+    bytes.write("DMASNAP1");
+    bytes.writeUInt32LE(4096, 8);
+    bytes.writeUInt32LE(pages.size, 12);
+    let at = 16;
+    for (const page of [...pages.keys()].sort((a, b) => a - b)) {
+      bytes.writeBigUInt64LE(BigInt(page) << 12n, at);
+      for (let i = 0; i < 512; i++) bytes.writeBigUInt64LE(pages.get(page)!(i), at + 8 + i * 8);
+      at += 4104;
+    }
+    writeFileSync(join(own, name), bytes);
+    return join(own, name);
+  };
+  const table = (page: number): bigint => (BigInt(page) << 12n) | 3n;
+  /** 65,536 devices over `roots` tables from page 16 on, of three levels, each entry by `entry`. */
+  const unit = (name: string, roots: number, entry: (page: number, index: number) => bigint): string => {
+    const pages = new Map<number, (index: number) => bigint>([
+      [1, (i) => (i % 2 === 0 ? (2n << 12n) | 1n : 0n)],
+      [2, (i) => (i % 2 === 0 ? (BigInt(16 + ((i / 2) % roots)) << 12n) | 1n : (1n << 8n) | 1n)],
+    ]);
+    for (let page = 16; page < 16 + roots; page++) pages.set(page, (index) => entry(page, index));
+    return snapshot(name, pages);
+  };
+  const within = async (call: () => Promise<Answered>): Promise<Answered> => {
+    const before = process.cpuUsage();
+    const answer = await call();
+    const { user, system } = process.cpuUsage(before);
+    expect((user + system) / 1e6).toBeLessThan(5);
+    return answer;
+  };
+
+  test("of which all devices share one address space shows it once, and the others name whose it is", async () => {
+    // Half its entries are leaves of 1 GiB, no two of them neighbours in memory.
+    const file = unit("shared.snap", 1, (page, i) => (i < 256 ? table(page) : (BigInt(i * 2) << 30n) | 0x83n));
+    const { code, out } = await within(() => run(file, { root: "0x1000", json: true }));
+    const { devices } = JSON.parse(out) as { devices: { bdf: string; mappings?: object[]; sharedWith?: object }[] };
+    expect([code, devices.length]).toEqual([0, 65_536]);
+    expect(devices[0]!.mappings!.length).toBeGreaterThan(0);
+    expect(devices.slice(1).every(({ mappings, sharedWith }) => !mappings && sharedWith)).toBe(true);
+    expect(devices[1]!.sharedWith).toEqual({ bdf: "0000:00:00.0" });
+    const text = await within(() => run(file, { root: "0x1000" }));
+    expect(text.out).toContain("tables      those of 0000:00:00.0: one address space");
+    const trace = join(import.meta.dirname, "../golden/traces/strict-reload-nvme.dat.gz");
+    const checked = await within(() => dmalink("check", trace, "--snapshot", file, "--root", "0x1000"));
+    expect([checked.code, checked.out]).toEqual([2, ""]);
+    expect(checked.err).toMatch(/shared\.snap: the tables point to each other.*\n$/);
+  });
+
+  test("of which tables point to each other without end is refused in one line; one device of it can be asked for", async () => {
+    const file = unit("roots.snap", 120, (_page, i) => table(16 + ((i * 7) % 120)));
+    for (const options of [{ root: "0x1000" }, { root: "0x1000", json: true }]) {
+      const { code, out, err } = await within(() => run(file, options));
+      expect([code, out]).toEqual([2, ""]);
+      expect(err).toMatch(/^dmalink: .*the tables point to each other.*--device.*\n$/);
+    }
+    expect((await within(() => run(file, { root: "0x1000", device: "0000:00:01.0" }))).code).toBe(0);
+  });
+});
+
 describe("dmalink tables says in one line what is wrong and what to do", () => {
   const packed = readFileSync(join(golden, "legacy-idle.snap.gz"));
   const write = (name: string, content: Uint8Array | string): string => {

@@ -1,5 +1,5 @@
 /** Checked mode: every finding, triggered alone, by its number. */
-import { describe, expect, test } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import { DmaAddr, PhysAddr } from "../../src/base/index.ts";
 import { termsOf } from "../../src/dma/index.ts";
 import { type DmaDebug, FINDING_NUMBERS } from "../../src/dma-debug/index.ts";
@@ -538,4 +538,28 @@ describe("checked mode finds, alone,", () => {
 
   test("each of the thirty, and the end of its own room", () =>
     expect(Object.keys(TRIGGERS).sort()).toEqual(Object.keys(FINDING_NUMBERS).sort()));
+});
+
+describe("whoever is told of a finding", () => {
+  test.each(["onFinding", "output"] as const)(
+    "may throw (%s): what was called does what it does, and it is said once",
+    (name) => {
+      const said = vi.spyOn(console, "error").mockReturnValue(undefined);
+      const broken = (): never => {
+        throw new Error("the caller's own");
+      };
+      const { debug, dma, domain, codes } = setUp({ print: "all", output: () => undefined, [name]: broken });
+      const address = dma.mapPhys(RAM, KiB4, "to-device");
+      dma.unmapPhys(address, KiB4, "from-device"); // a finding, and an unmap all the same
+      dma.unmapPhys(address, KiB4, "to-device");
+      const again = dma.mapPhys(RAM, KiB4, "to-device");
+      dma.unmapPhys(again, KiB4, "to-device");
+      expect(codes().length).toBeGreaterThanOrEqual(2);
+      expect(domain.counters.leavesCleared).toBe(domain.counters.leavesWritten);
+      expect(domain.counters.iovaFrees).toBe(domain.counters.iovaAllocations);
+      expect(debug.callbackErrors).toBeGreaterThanOrEqual(2);
+      expect(said).toHaveBeenCalledTimes(1);
+      said.mockRestore();
+    },
+  );
 });

@@ -1,4 +1,6 @@
 /** The doctor, and binding, on machines laid out in files. */
+import { rmSync } from "node:fs";
+import { join } from "node:path";
 import { afterEach, describe, expect, test, vi } from "vitest";
 import { bind, unbind } from "../../src/apps/cli/machine/bind.ts";
 import { doctor, doctorText } from "../../src/apps/cli/machine/doctor.ts";
@@ -6,6 +8,7 @@ import { bindToVfio, survey, systemCalls, unbindFromVfio } from "../../src/hosts
 import { refusal } from "./fake-kernel.ts";
 import { DISK, FakeMachine, type FakeMachineOptions } from "./fake-machine.ts";
 
+const AT = `/sys/bus/pci/devices/${DISK}`;
 let hasSystemCalls = true;
 try {
   systemCalls();
@@ -105,6 +108,66 @@ describe("binding", () => {
     expect(refusal(() => bindToVfio(sysfs, DISK))).toMatchObject({ code: "ERR_DMA_LINUX_BUSY", errno: "EBUSY" });
     expect(sysfs.pciFunction(DISK)?.driver).toBe("nvme");
     expect(sysfs.read(`/sys/bus/pci/devices/${DISK}/driver_override`)).toBe("(null)");
+  });
+
+  test.each<[string, FakeMachineOptions, RegExp]>([
+    ["mounted, under multipath", { multipath: true, mounted: "by name" }, /nvme0n1p2 is mounted at \/home/],
+    ["mounted by its number, under multipath", { multipath: true, mounted: "by number" }, /nvme0n1p2 is mounted/],
+    [
+      "one of several devices of a btrfs",
+      { files: { "/sys/fs/btrfs/1b2c/devices/nvme0n1p2/size": "1" } },
+      /nvme0n1p2 is part of the mounted btrfs 1b2c/,
+    ],
+    [
+      "part of an array",
+      { files: { "/sys/class/block/nvme0n1p2/holders/md127/size": "1" } },
+      /nvme0n1p2 is part of md127/,
+    ],
+    ["swap", { files: { "/proc/swaps": "Filename Type\n/dev/nvme0n1p2 partition 1 0 -2\n" } }, /nvme0n1p2 is swap/],
+    [
+      "behind a loop device",
+      { files: { "/sys/class/block/loop3/loop/backing_file": "/dev/nvme0n1\n" } },
+      /nvme0n1 is behind \/dev\/loop3/,
+    ],
+    ["made into virtual functions", { files: { [`${AT}/sriov_numvfs`]: "4" } }, /4 virtual functions/],
+    [
+      "the way to a disk on USB",
+      {
+        files: {
+          [`${AT}/usb1/1-1/1-1:1.0/host0/target0:0:0/0:0:0:0/block/sda/queue/depth`]: "1",
+          "/sys/class/block/sda/dev": "8:0",
+          "/proc/self/mountinfo": "36 20 8:0 / / rw - ext4 /dev/root rw\n",
+        },
+      },
+      /sda is mounted at \//,
+    ],
+    ["claimed by who is in no file (a ZFS pool)", { claimed: ["nvme0n1p2"] }, /nvme0n1p2 is held by somebody/],
+    ["claimed as a whole", { claimed: ["nvme0n1"] }, /nvme0n1p2 is held by somebody/],
+    ["claimed, under multipath", { multipath: true, claimed: ["nvme0n1p2"] }, /nvme0n1p2 is held by somebody/],
+  ])("refuses what is %s, and changes nothing", async (_what, options, reason) => {
+    const sysfs = machine(options);
+    expect(refusal(() => bindToVfio(sysfs, DISK))).toMatchObject({
+      code: "ERR_DMA_LINUX_BUSY",
+      message: expect.stringMatching(reason),
+    });
+    await expect(bind(DISK, { yes: false, sysfs })).rejects.toThrow(reason); // nor is it offered to be done by hand
+    expect(sysfs.pciFunction(DISK)?.driver).toBe("nvme");
+    expect(sysfs.read(`${AT}/driver_override`)).toBe("(null)");
+    expect(sysfs.heldDisks).toEqual([]);
+  });
+
+  test.each([false, true])("holds the disk against others until its driver is off it (multipath: %s)", (multipath) => {
+    const sysfs = machine({ multipath });
+    expect(bindToVfio(sysfs, DISK).after).toBe("vfio-pci");
+    expect(sysfs.heldAtUnbind).toEqual(["nvme0n1"]);
+    expect(sysfs.heldDisks).toEqual([]);
+  });
+
+  test("refuses a disk that the kernel cannot be asked about", () => {
+    const sysfs = machine();
+    rmSync(join(sysfs.root, "/dev/nvme0n1"));
+    expect(refusal(() => bindToVfio(sysfs, DISK))).toMatchObject({ code: "ERR_DMA_LINUX_BUSY", errno: "ENOENT" });
+    expect(sysfs.pciFunction(DISK)?.driver).toBe("nvme");
   });
 
   test("gives the device back when vfio-pci does not take it", () => {

@@ -25,6 +25,12 @@ export interface FakeMachineOptions {
   /** Its second partition is mounted: the kernel says which by its number, or by its name. */
   readonly mounted?: "by number" | "by name";
   readonly interfaceUp?: boolean;
+  /** Its disk is seen as most server SSDs are: paths below the controller, the disk itself below the subsystem. */
+  readonly multipath?: boolean;
+  /** Block devices that somebody has claimed, in no file that the kernel shows: `nvme0n1p2`. */
+  readonly claimed?: readonly string[];
+  /** Files beside those of every machine, by path; under the names of a path its text. */
+  readonly files?: Readonly<Record<string, string>>;
   /** There is a second function in the disk's group, bound to vfio-pci. */
   readonly neighbour?: boolean;
   readonly memlock?: string;
@@ -35,6 +41,11 @@ export interface FakeMachineOptions {
 /** Binds and unbinds when the files are written that make the kernel do so. */
 export class FakeMachine extends Sysfs implements Disposable {
   readonly #options: FakeMachineOptions;
+  /** Disks that are open for one alone now. */
+  readonly heldDisks: string[] = [];
+
+  /** What was held when a driver was taken off. */
+  heldAtUnbind: readonly string[] = [];
 
   constructor(options: FakeMachineOptions = {}) {
     super(mkdtempSync(join(tmpdir(), "dmalink-machine-")));
@@ -59,7 +70,23 @@ export class FakeMachine extends Sysfs implements Disposable {
     this.#file(`${AT}/driver_override`, "(null)");
     this.#file("/sys/bus/pci/drivers_probe", "");
     for (const name of ["nvme", "vfio-pci"]) this.#file(`/sys/bus/pci/drivers/${name}/unbind`, "");
-    this.#file(`${AT}/nvme/nvme0/nvme0n1/queue/depth`, "1");
+    this.#file("/dev/nvme0n1", "");
+    this.#file("/dev/nvme0n1p2", "");
+    if (options.multipath) {
+      this.#file(`${AT}/nvme/nvme0/nvme0c0n1/queue/depth`, "1");
+      this.#file("/sys/class/block/nvme0c0n1/hidden", "1");
+      this.#file("/sys/devices/virtual/nvme-subsystem/nvme-subsys0/nvme0n1/queue/depth", "1");
+      mkdirSync(join(this.root, "/sys/class/nvme-subsystem"), { recursive: true });
+      symlinkSync(
+        "../../devices/virtual/nvme-subsystem/nvme-subsys0",
+        join(this.root, "/sys/class/nvme-subsystem/nvme-subsys0"),
+      );
+      symlinkSync(
+        `../../../../bus/pci/devices/${DISK}/nvme/nvme0`,
+        join(this.root, "/sys/devices/virtual/nvme-subsystem/nvme-subsys0/nvme0"),
+      );
+    } else this.#file(`${AT}/nvme/nvme0/nvme0n1/queue/depth`, "1");
+    for (const [path, text] of Object.entries(options.files ?? {})) this.#file(path, text);
     this.#file("/sys/module/vfio_iommu_type1/parameters/dma_entry_limit", "65535");
     this.#file("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages", "3");
     this.#file("/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages", "4");
@@ -79,9 +106,28 @@ export class FakeMachine extends Sysfs implements Disposable {
     }
   }
 
+  override openExclusively(path: string): Disposable {
+    const { claimed = [] } = this.#options;
+    const own = path.slice("/dev/".length);
+    // Who has a part has the whole, and the other way round; but not another part.
+    const taken = [...claimed, ...this.heldDisks].some((one) => one.startsWith(own) || own === `${one}p2`);
+    if (taken) throw Object.assign(new Error(`EBUSY: ${path}`), { code: "EBUSY" });
+    const file = super.openExclusively(path);
+    this.heldDisks.push(own);
+    return {
+      [Symbol.dispose]: () => {
+        this.heldDisks.splice(this.heldDisks.indexOf(own), 1);
+        file[Symbol.dispose]();
+      },
+    };
+  }
+
   override write(path: string, text: string): void {
     super.write(path, text);
-    if (path.endsWith("/driver/unbind")) this.#bind(undefined);
+    if (path.endsWith("/driver/unbind")) {
+      this.heldAtUnbind = [...this.heldDisks];
+      this.#bind(undefined);
+    }
     if (path.endsWith("/drivers_probe") && this.target(`${AT}/driver`) === undefined) {
       const override = this.read(`${AT}/driver_override`) ?? "";
       if (override === "vfio-pci") this.#bind(this.#options.refuses ? undefined : "vfio-pci");

@@ -37,6 +37,7 @@ describe("a report page", () => {
       writeFileSync(target, reportPage("strict-inflight", await readRecording(await golden("strict-inflight.dat.gz"))));
       const shot = join(folder, "report.png");
       const flags = [
+        "--headless", // chromium itself wants a display without it
         "--no-sandbox",
         "--disable-gpu",
         "--enable-logging=stderr",

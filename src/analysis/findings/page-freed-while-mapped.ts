@@ -19,7 +19,7 @@ export const pageFreedWhileMapped: Rule = {
       dropped: (row) => pages.remove(row),
       freed(page, count) {
         pages.start();
-        for (let at = page; at < page + Math.min(count, 1024); at++) {
+        for (const at of PhysicalPages.run(page, Math.min(count, 1024))) {
           const row = pages.at(at).find((one) => (table.flags[one]! & PAGES_GONE) === 0);
           if (row === undefined) continue;
           report({

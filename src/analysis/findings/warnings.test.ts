@@ -46,6 +46,20 @@ describe("page-freed-while-mapped", () => {
   });
 });
 
+describe("a page's number that is no memory's", () => {
+  test.each(["0x20000000000000", "0xffffffffffffffff", "0x10000000000000", "0xfffffffffffff"])(
+    "is none that is mapped, and ends: pfn=%s",
+    async (pfn) => {
+      for (const order of [0, 1, 10, 63, 1e9]) {
+        const trace = new SampleTrace()
+          .map(DISK, A, 0x9000, PAGE)
+          .event("mm_page_free", `page=0x1 pfn=${pfn} order=${order}`);
+        expect(await trace.findings("page-freed-while-mapped")).toEqual([]);
+      }
+    },
+  );
+});
+
 describe("above-4g", () => {
   test("is said once a device, with the first address", async () => {
     const trace = new SampleTrace().map(DISK, A, 0x2000, PAGE);

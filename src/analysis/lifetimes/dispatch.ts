@@ -71,10 +71,11 @@ export class Dispatch {
     const { typeCounts } = this;
     if (count > 0 && this.firstNs < 0) this.firstNs = timeNs[0]!;
     this.eventTotal += count;
-    if (count > 0 && timeNs[0]! < this.firstNs) this.firstNs = timeNs[0]!;
     for (let row = 0; row < count; row++) {
-      if (timeNs[row]! < this.#latestNs - DISORDER_NS) this.#back(timeNs[row]!);
-      else if (timeNs[row]! > this.#latestNs) this.#latestNs = timeNs[row]!;
+      const at = timeNs[row]!;
+      if (at > this.#latestNs) this.#latestNs = at;
+      else if (at < this.#latestNs - DISORDER_NS) this.#back(at);
+      else if (at < this.firstNs) this.firstNs = at;
       const typeId = type[row]!;
       const plan = plans[typeId] ?? this.#plan(typeId);
       typeCounts[typeId]!++;
@@ -98,6 +99,11 @@ export class Dispatch {
     this.wentBack++;
     if (timeNs < this.firstNs) this.firstNs = timeNs;
     this.#ledger.lossNs = Math.max(this.#ledger.lossNs, this.#latestNs);
+  }
+
+  /** Nanoseconds from the earliest event to the latest, in whatever order they came. */
+  get durationNs(): number {
+    return this.eventTotal > 0 ? this.lastNs - this.firstNs : 0;
   }
 
   /** The device's index in the table. */

@@ -10,17 +10,28 @@ import { DIRECT, type LifetimeTable, ONE_SHOT } from "./table.ts";
 
 /** Pages of one mapping that are entered. */
 const MOST_PAGES = 64;
+/** Mappings of one page that are shown, the oldest: a page may have any number, and whoever looks at it looks at each. */
+const MOST_SHOWN = 64;
+/** Page numbers above this are no memory: an address has 64 bits, and a number beyond 53 does not count on. */
+const END_OF_PAGES = 2 ** 52;
 
 const NONE: readonly number[] = [];
 
+/** What is looked at of the table of mappings. */
+type Mappings = Pick<LifetimeTable, "kind" | "reached" | "phys" | "length" | "used" | "isLive">;
+
+/** Which mappings hold a page of memory. */
 export class PhysicalPages {
-  readonly #table: LifetimeTable;
+  readonly #table: Mappings;
   /** The oldest mapping of each page, and the few pages that have more. */
   readonly #rows: Map<number, number> = new Map();
-  readonly #more: Map<number, number[]> = new Map();
+  readonly #more: Map<number, Crowd> = new Map();
+  /** When each row that is in was entered: a row's number is used again. */
+  readonly #entered: Map<number, number> = new Map();
+  #entries = 0;
   #on = false;
 
-  constructor(table: LifetimeTable) {
+  constructor(table: Mappings) {
     this.#table = table;
   }
 
@@ -37,37 +48,49 @@ export class PhysicalPages {
 
   add(row: number): void {
     if (!this.#on || !this.#kept(row)) return;
+    this.#entered.set(row, this.#entries);
     const first = Math.floor(this.#table.phys[row]! / PAGE_SIZE);
     for (let page = first; page < first + this.#pages(row); page++) {
       if (!this.#rows.has(page)) this.#rows.set(page, row);
       else {
-        const more = this.#more.get(page);
-        if (more) more.push(row);
-        else this.#more.set(page, [row]);
+        let more = this.#more.get(page);
+        if (!more) {
+          more = new Crowd(this.#entered);
+          this.#more.set(page, more);
+        }
+        more.add(row, this.#entries);
       }
     }
+    this.#entries++;
   }
 
   remove(row: number): void {
-    if (!this.#on || !this.#kept(row)) return;
+    if (!this.#on || !this.#kept(row) || !this.#entered.delete(row)) return;
     const first = Math.floor(this.#table.phys[row]! / PAGE_SIZE);
     for (let page = first; page < first + this.#pages(row); page++) {
       const more = this.#more.get(page);
       if (this.#rows.get(page) === row) {
-        const next = more?.shift();
+        const next = more?.takeOldest();
         if (next === undefined) this.#rows.delete(page);
         else this.#rows.set(page, next);
-      } else if (more?.includes(row)) more.splice(more.indexOf(row), 1);
-      if (more?.length === 0) this.#more.delete(page);
+      } else more?.left();
+      if (more?.isEmpty) this.#more.delete(page);
     }
   }
 
-  /** The mappings that hold `page`. */
+  /** The mappings that hold `page`, the oldest first; at most 64. None of what is no page of memory. */
   at(page: number): readonly number[] {
     const row = this.#rows.get(page);
     if (row === undefined) return NONE;
     const more = this.#more.get(page);
-    return more ? [row, ...more] : [row];
+    return more ? [row, ...more.oldest(MOST_SHOWN - 1)] : [row];
+  }
+
+  /** The pages of [first, first + count) that can be in memory: those that {@link at} may know. */
+  static *run(first: number, count: number): Generator<number> {
+    if (!(first >= 0)) return;
+    const end = Math.min(first + count, END_OF_PAGES);
+    for (let page = first; page < end; page++) yield page;
   }
 
   #kept(row: number): boolean {
@@ -77,5 +100,73 @@ export class PhysicalPages {
 
   #pages(row: number): number {
     return Math.min(MOST_PAGES, pagesTouched(this.#table.phys[row]!, this.#table.length[row]!));
+  }
+}
+
+/**
+ * The mappings of one page beside its oldest, in the order they came.
+ *
+ * Idea: who leaves is only counted, and passed over when somebody looks; when most have left the rest is written anew. So a page
+ * that thousands share costs the same for each that comes and goes.
+ */
+class Crowd {
+  readonly #entered: ReadonlyMap<number, number>;
+  #rows: number[] = [];
+  #entries: number[] = [];
+  /** Those before it have left, or are the page's oldest. */
+  #head = 0;
+  #live = 0;
+
+  constructor(entered: ReadonlyMap<number, number>) {
+    this.#entered = entered;
+  }
+
+  get isEmpty(): boolean {
+    return this.#live === 0;
+  }
+
+  add(row: number, entry: number): void {
+    this.#rows.push(row);
+    this.#entries.push(entry);
+    this.#live++;
+  }
+
+  /** One of them left; which, `entered` says. */
+  left(): void {
+    this.#live--;
+    if (this.#rows.length - this.#head > 2 * this.#live + MOST_SHOWN) this.#rewrite();
+  }
+
+  takeOldest(): number | undefined {
+    while (this.#head < this.#rows.length) {
+      const at = this.#head++;
+      if (!this.#isIn(at)) continue;
+      this.#live--;
+      return this.#rows[at];
+    }
+    return undefined;
+  }
+
+  oldest(most: number): number[] {
+    const found: number[] = [];
+    let passed = 0;
+    for (let at = this.#head; at < this.#rows.length && found.length < most; at++) {
+      if (this.#isIn(at)) found.push(this.#rows[at]!);
+      else passed++;
+    }
+    if (passed > MOST_SHOWN) this.#rewrite();
+    return found;
+  }
+
+  #isIn(at: number): boolean {
+    return this.#entered.get(this.#rows[at]!) === this.#entries[at];
+  }
+
+  #rewrite(): void {
+    const kept: number[] = [];
+    for (let at = this.#head; at < this.#rows.length; at++) if (this.#isIn(at)) kept.push(at);
+    this.#rows = kept.map((at) => this.#rows[at]!);
+    this.#entries = kept.map((at) => this.#entries[at]!);
+    this.#head = 0;
   }
 }

@@ -2,7 +2,7 @@
  * What ends the program early, and with which exit code.
  *
  * 0 clean, 1 findings (or a byte that came out wrong), 2 usage or bad input, 3 environment, 70 a fault of dmalink itself,
- * 130 interrupted. A command answers its code; what it throws becomes one here.
+ * 130 interrupted, 141 the reader went before there was a verdict. A command answers its code; what it throws becomes one here.
  */
 import { DmaError } from "../../base/index.ts";
 
@@ -24,12 +24,24 @@ export class UsageError extends Error {
   override readonly name = "UsageError";
 }
 
+/** Errors that name no call of the system and are its all the same: a worker that cannot be started, or has too little memory. */
+const OF_THE_MACHINE: readonly string[] = [
+  "EMFILE",
+  "ENFILE",
+  "ENOMEM",
+  "EAGAIN",
+  "ERR_WORKER_OUT_OF_MEMORY",
+  "ERR_WORKER_INIT_FAILED",
+  "ERR_MEMORY_ALLOCATION_FAILED",
+];
+
 /** What is said of `error`, and the exit code, which is never that of a finding. */
 export function endOf(error: unknown): { readonly message: string; readonly code: number } {
-  const { message, stack, syscall } = error as NodeJS.ErrnoException;
+  const { message, stack, syscall, code } = error as NodeJS.ErrnoException;
   if (error instanceof UsageError || error instanceof DmaError) return { message, code: 2 };
   if (error instanceof RangeError && /allocation failed|Invalid (typed )?array (buffer )?length/i.test(message))
     return { message: `not enough memory (${message}): take a part of the trace by --from and --to`, code: 3 };
   if (error instanceof EnvironmentError || syscall !== undefined) return { message, code: 3 };
+  if (code !== undefined && OF_THE_MACHINE.includes(code)) return { message: `${message} (${code})`, code: 3 };
   return { message: `this is a fault of dmalink, please report it:\n${stack ?? error}`, code: 70 };
 }

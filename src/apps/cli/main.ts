@@ -1,34 +1,17 @@
 #!/usr/bin/env node
 /**
- * dmalink, the program: finds the command that the words name, runs it, and says in an exit code how it went.
+ * The file that is run: loads the program, and says so where even that cannot be done.
  *
- * Data goes to stdout, messages to stderr. Each command's code is loaded when it is used, so that --help is quick.
+ * Idea: it imports nothing by itself, so that a machine without file descriptors or memory to load the rest is told from a finding
+ * (exit code 1), which is what Node ends with when an import fails.
  */
-import type { Program } from "./command.ts";
-import { COMMANDS } from "./commands/index.ts";
-import { endOf } from "./exit-errors.ts";
-import { runWords } from "./run-words.ts";
-import { sayError } from "./terminal/print.ts";
-
-const PROGRAM: Program = { version: "0.1.0", commands: COMMANDS };
-
-// An interrupt ends the process at once, which a shell shows as 130; a command with something to put back listens itself.
-process.stdout.on("error", (error: NodeJS.ErrnoException) => {
-  if (error.code === "EPIPE") process.exit(0); // the reader has seen enough
-  sayError(`cannot write the answer: ${error.message}`);
-  process.exit(3);
-});
-process.stderr.on("error", () => undefined); // nobody listens; the exit code still says it
-process.on("uncaughtException", (error) => process.exit(failed(error))); // of a stream that nobody waits for
 try {
-  process.exitCode = await runWords(process.argv.slice(2), PROGRAM);
+  await (await import("./program.ts")).main();
 } catch (error) {
-  process.exitCode = failed(error);
+  const { code, message, stack } = error as NodeJS.ErrnoException;
+  const ofMachine = /^(EMFILE|ENFILE|ENOMEM|EACCES|EIO|ENOENT|ERR_MODULE_NOT_FOUND)$/.test(code ?? "");
+  process.stderr.write(`dmalink: cannot be loaded: ${ofMachine ? message : stack}\n`);
+  process.exitCode = ofMachine ? 3 : 70;
 }
 
-/** Says what ended the program; the exit code. */
-function failed(error: unknown): number {
-  const { message, code } = endOf(error);
-  sayError(message);
-  return code;
-}
+export {};

@@ -348,7 +348,11 @@ export class Controller {
       const result = await this.#admin.event();
       if (result === undefined || this.#state !== "live") return;
       const event = eventOf(result);
-      this.#options.onEvent?.(event);
+      try {
+        this.#options.onEvent?.(event);
+      } catch {
+        this.warnings.callbacks++; // its own affair: the next event is heard all the same
+      }
       await this.#admin.readLog(event.logPage).catch(() => {});
     }
   }

@@ -1,7 +1,11 @@
 /** What the NVMe driver refuses or gives up on. One function per error. */
-import { DmaError, hex } from "../../base/index.ts";
+import { DmaError, given, hex } from "../../base/index.ts";
 import { ALL_ONES, statusName } from "../../layouts/nvme/index.ts";
 import type { BlockStatus } from "../block/index.ts";
+
+/** An option that is none of what it may be. */
+export const badOption = (name: string, value: unknown, needed: string): DmaError =>
+  new DmaError("ERR_DMA_NVME_OPTION", "EINVAL", `${name}: ${given(value)}; give ${needed}`, { name, value });
 
 /** The device does not answer as a controller does. */
 export const noController = (name: string, why: string): DmaError =>

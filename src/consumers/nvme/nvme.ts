@@ -26,7 +26,7 @@ import { Dispatcher } from "./dispatcher.ts";
 import { badNamespace, closed } from "./errors.ts";
 import { DEFAULT_SGL_THRESHOLD, type MapperCounters, type MapperOptions } from "./mapper-options.ts";
 import { NvmeNamespace, type TransferOptions } from "./namespace.ts";
-import type { NvmeOptions, NvmeWarnings } from "./options.ts";
+import { checkOptions, type NvmeOptions, type NvmeWarnings } from "./options.ts";
 import { lend, type PeerMemory } from "./peer-memory.ts";
 import { MAX_SEGMENTS, RecordPool } from "./segment-records.ts";
 
@@ -86,10 +86,11 @@ export class Nvme {
   /**
    * Brings a controller up and finds its namespaces.
    *
-   * @throws DmaError (rejects) ERR_DMA_NVME_ABSENT, ERR_DMA_NVME_NOT_READY, ERR_DMA_NVME_NAMESPACE (ENODEV), ERR_DMA_NVME_STATUS
+   * @throws DmaError (rejects) ERR_DMA_NVME_OPTION (EINVAL), ERR_DMA_NVME_ABSENT, ERR_DMA_NVME_NOT_READY, ERR_DMA_NVME_NAMESPACE (ENODEV), ERR_DMA_NVME_STATUS
    * (EIO), or for lack of memory; nothing is held then
    */
   static async open(device: PciDevice, dma: Dma, options: NvmeOptions): Promise<Nvme> {
+    checkOptions(options);
     // A bounced buffer must keep its place in its page, or the PRPs would be others.
     dma.device.minAlignMask = Math.max(dma.device.minAlignMask, CONTROLLER_PAGE_MASK);
     const controller = await Controller.open(device, dma, options);

@@ -1,6 +1,7 @@
 /** What a caller may say when it opens a controller, and what it is told. */
 import type { Clock } from "../../platform/index.ts";
 import type { DmaOps } from "../block/index.ts";
+import { badOption } from "./errors.ts";
 
 /** How a controller is driven. */
 export interface NvmeOptions {
@@ -30,6 +31,39 @@ export interface NvmeOptions {
   readonly onEvent?: (event: NvmeEvent) => void;
 }
 
+/** Each number: from, to, whole or not. What a clock can wait for is 24 days. */
+const NUMBERS: readonly (readonly [name: keyof NvmeOptions, from: number, to: number, whole: boolean])[] = [
+  ["queues", 1, 65_535, true],
+  ["queueDepth", 1, 1023, true],
+  ["timeoutMs", 1, 2 ** 31 - 1, false],
+  ["retries", 0, 1_000_000, true],
+  ["sglThreshold", 0, Number.MAX_SAFE_INTEGER, true],
+  ["descriptorLimit", 0, Number.MAX_SAFE_INTEGER, true],
+  ["pollMs", Number.MIN_VALUE, 2 ** 31 - 1, false],
+];
+const FUNCTIONS: readonly (keyof NvmeOptions)[] = ["onEvent"];
+
+/** @throws DmaError ERR_DMA_NVME_OPTION (EINVAL): an option is none of what it may be; nothing is changed */
+export function checkOptions(options: NvmeOptions): void {
+  if (typeof options !== "object" || options === null) throw badOption("options", options, "an object with a clock");
+  const { clock } = options;
+  if (typeof clock?.nowMs !== "function" || typeof clock.after !== "function")
+    throw badOption("clock", clock, "a clock, such as the host's");
+  for (const [name, from, to, whole] of NUMBERS) {
+    const value: unknown = options[name];
+    if (value === undefined) continue;
+    if (typeof value !== "number" || !(value >= from && value <= to) || (whole && !Number.isInteger(value)))
+      throw badOption(
+        name,
+        value,
+        `a ${whole ? "whole " : ""}number ${from > 0 && from < 1 ? "above 0" : `from ${from}`} to ${to}`,
+      );
+  }
+  for (const name of FUNCTIONS)
+    if (options[name] !== undefined && typeof options[name] !== "function")
+      throw badOption(name, options[name], "a function");
+}
+
 /** An asynchronous event: type, what of it, and the log page that says more. */
 export interface NvmeEvent {
   readonly type: number;
@@ -50,4 +84,6 @@ export class NvmeWarnings {
   requeued = 0;
   /** Commands tried again after a status or a reset. */
   retries = 0;
+  /** Callbacks of the caller that threw: the driver goes on. */
+  callbacks = 0;
 }

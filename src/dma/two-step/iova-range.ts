@@ -12,8 +12,8 @@
 
 import type { DmaAttributes } from "../../base/index.ts";
 import { type Iova, type IovaPage, PAGE_SIZE, type PhysAddr } from "../../base/index.ts";
-import { checkLength, checkLinkAddress } from "../checks.ts";
-import { badDirection, destroyMismatch, linkUnaligned, sharedForbidden, unlinkHole } from "../errors.ts";
+import { checkLength, checkLinkAddress, checkList, checkPiece } from "../checks.ts";
+import { badDirection, destroyMismatch, linkUnaligned, outsideRange, sharedForbidden, unlinkHole } from "../errors.ts";
 import type { Granules } from "../path/granules.ts";
 import { permissions } from "../path/permissions.ts";
 import { type Terms, termsOf } from "../terms.ts";
@@ -118,7 +118,7 @@ export class IovaRange implements Disposable {
   link(offset: number, phys: PhysAddr, length: number, direction: Direction, attributes?: DmaAttributes): void {
     // A whole page of a range that starts on one, on a device that needs no care: nearly all of them. What is odd in any way
     // takes the long way, which says what is wrong.
-    if (length === PAGE && attributes === undefined && typeof phys === "number") {
+    if (length === PAGE && attributes === undefined && typeof phys === "number" && typeof offset === "number") {
       const index = offset / PAGE;
       const frame = phys / PAGE;
       if (index >= 0 && index < this.#simplePages && index === Math.floor(index) && frame === Math.floor(frame)) {
@@ -135,6 +135,8 @@ export class IovaRange implements Disposable {
   #linkAny(offset: number, phys: PhysAddr, length: number, terms: Terms): void {
     const { direction, attributes } = terms;
     const links = this.#links;
+    if (typeof offset !== "number" || typeof length !== "number")
+      throw outsideRange("link", offset, length, links.length);
     if (this.#refusesMisuse) links.check("link", offset, length);
     checkLinkAddress(phys);
     const { device, granule, perGranule } = this.#granules;
@@ -161,6 +163,7 @@ export class IovaRange implements Disposable {
    * @throws as {@link link}
    */
   linkVecs(offset: number, vecs: readonly PhysVec[], direction: Direction, attributes?: DmaAttributes): void {
+    checkList(vecs);
     if (this.#ownershipLinks !== undefined || this.#events !== undefined)
       this.#linkEach(offset, vecs, direction, attributes);
     else {
@@ -222,6 +225,8 @@ export class IovaRange implements Disposable {
    */
   unlink(offset: number, length: number, terms: Partial<Terms> & { readonly lazy?: boolean } = NOT_GIVEN): void {
     const links = this.#links;
+    if (typeof offset !== "number" || typeof length !== "number")
+      throw outsideRange("unlink", offset, length, links.length);
     if (this.#refusesMisuse) links.check("unlink", offset, length);
     const first = links.pageAt(offset);
     const pages = links.pagesAt(offset, length);
@@ -316,7 +321,9 @@ export class IovaRange implements Disposable {
   #linkEach(offset: number, vecs: readonly PhysVec[], direction: Direction, attributes?: DmaAttributes): void {
     let at = offset;
     try {
-      for (const { phys, length } of vecs) {
+      for (const vec of vecs) {
+        checkPiece(vec);
+        const { phys, length } = vec;
         this.link(at, phys, length, direction, attributes);
         at += length;
       }

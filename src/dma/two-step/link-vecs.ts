@@ -6,7 +6,7 @@
  * Promises: the same entries and errors as one link each. Not for: devices that need care, or whose calls are announced.
  */
 import { PAGE_SIZE } from "../../base/index.ts";
-import { checkLinkAddress } from "../checks.ts";
+import { checkLinkAddress, checkPiece } from "../checks.ts";
 import { badDirection, linkMisplaced, linkUnaligned, sharedForbidden } from "../errors.ts";
 import type { Granules } from "../path/granules.ts";
 import { permissions } from "../path/permissions.ts";
@@ -58,6 +58,7 @@ function linkRuns(
   const start = offset + from * PAGE;
   let at = start;
   for (let i = from; i < vecs.length; i++) {
+    checkPiece(vecs[i]);
     const { phys, length } = vecs[i]!;
     if (device.refusesMisuse) links.check("link", at, length);
     checkLinkAddress(phys);

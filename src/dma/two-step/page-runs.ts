@@ -10,6 +10,9 @@ const PAGE = PAGE_SIZE;
 /** No page goes on from this one. */
 const NO_FRAME = -2;
 
+/** What is no piece: it takes the long way, which says so. */
+const NOTHING: Partial<PhysVec> = {};
+
 /** Frames of single pages. */
 class PageFrames {
   frames: Float64Array = new Float64Array(512);
@@ -22,7 +25,7 @@ class PageFrames {
     let before = NO_FRAME;
     let single = 0;
     while (single < count) {
-      const { phys, length } = vecs[single]!;
+      const { phys, length } = vecs[single] ?? NOTHING;
       if (typeof phys !== "number") break;
       const frame = phys / PAGE;
       if (length !== PAGE || frame !== Math.floor(frame) || frame === before + 1) break;

@@ -3,14 +3,15 @@
  *
  * Idea: `driver_override` names one driver for one device, so nothing else on the machine changes. What the driver was is kept
  * in a file below /run, which a reboot forgets together with the binding.
- * Promises: a device that is in use (a disk that is mounted, swap, part of an array or a volume; a network interface that is
- * up) is refused before anything is changed; where vfio-pci does not take the device, the old driver has it again.
+ * Promises: a device that is in use (`uses.ts`) is refused before anything is changed, and nobody can begin to use one of its
+ * disks meanwhile; where vfio-pci does not take the device, the old driver has it again.
  * Specified by: Linux 7.2 sysfs-bus-pci; docs/real-hardware.md.
  */
 import { mkdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { deviceInUse, noIommu, noSuchDevice, notBoundByUs, notTaken, noVfioPci, sysfsRefused } from "./errors.ts";
 import { PCI_DEVICES, type PciFunction, type Sysfs } from "./sysfs.ts";
+import { holdDisks, usesOf } from "./uses.ts";
 
 const VFIO_PCI = "vfio-pci";
 /** One file a device, with the name of the driver that had it. */
@@ -31,8 +32,10 @@ export interface Binding {
  * ERR_DMA_LINUX_BIND (EACCES, EIO)
  */
 export function bindToVfio(sysfs: Sysfs, name: string): Binding {
-  const pci = bindableFunction(sysfs, name);
+  const pci = takeable(sysfs, name);
   if (pci.driver === VFIO_PCI) return { name: pci.name, before: VFIO_PCI, after: VFIO_PCI };
+  using disks = holdDisks(sysfs, pci.name); // until it is bound: who asks for a disk in between gets EBUSY
+  if (disks.uses.length > 0) throw deviceInUse(pci.name, disks.uses);
   keep(sysfs, pci.name, pci.driver ?? "");
   move(sysfs, pci, VFIO_PCI);
   const after = sysfs.pciFunction(pci.name)?.driver;
@@ -44,6 +47,15 @@ export function bindToVfio(sysfs: Sysfs, name: string): Binding {
 
 /** The device, if {@link bindToVfio} would take it. Changes nothing. @throws DmaError as there */
 export function bindableFunction(sysfs: Sysfs, name: string): PciFunction {
+  const pci = takeable(sysfs, name);
+  if (pci.driver === VFIO_PCI) return pci;
+  using disks = holdDisks(sysfs, pci.name);
+  if (disks.uses.length > 0) throw deviceInUse(pci.name, disks.uses);
+  return pci;
+}
+
+/** As far as the kernel's files tell. */
+function takeable(sysfs: Sysfs, name: string): PciFunction {
   const pci = functionOf(sysfs, name);
   if (pci.driver === VFIO_PCI) return pci;
   if (pci.group === undefined) throw noIommu(pci.name);
@@ -78,53 +90,6 @@ export function bindCommands({ name, driver }: PciFunction): string[] {
     ...(driver === undefined ? [] : [`echo ${name} > ${at}/driver/unbind`]),
     `echo ${name} > /sys/bus/pci/drivers_probe`,
   ];
-}
-
-/** What would break if the device went away: mounts, swap, arrays and volumes on its disks; network interfaces that are up. */
-export function usesOf(sysfs: Sysfs, name: string): string[] {
-  const at = `${PCI_DEVICES}/${name}`;
-  const uses: string[] = [];
-  const mounts = mountsOf(sysfs);
-  const swaps = (sysfs.read("/proc/swaps") ?? "").split("\n").map((line) => line.split(/\s+/)[0]);
-  for (const disk of blockDevices(sysfs, at)) {
-    const parts = [disk, ...sysfs.list(`/sys/class/block/${disk}`).filter((entry) => entry.startsWith(disk))];
-    for (const part of parts) {
-      const number = sysfs.read(`/sys/class/block/${part}/dev`);
-      for (const mount of mounts)
-        if (mount.source === `/dev/${part}` || mount.number === number)
-          uses.push(`/dev/${part} is mounted at ${mount.target}`);
-      if (swaps.includes(`/dev/${part}`)) uses.push(`/dev/${part} is swap`);
-      for (const holder of sysfs.list(`/sys/class/block/${part}/holders`))
-        uses.push(`/dev/${part} is part of ${holder}`);
-    }
-  }
-  const virtio = sysfs.list(at).filter((entry) => entry.startsWith("virtio")); // a device below the device
-  for (const folder of [`${at}/net`, ...virtio.map((entry) => `${at}/${entry}/net`)])
-    for (const net of sysfs.list(folder))
-      if (Number(sysfs.read(`${folder}/${net}/flags`) ?? 0) & INTERFACE_UP) uses.push(`network interface ${net} is up`);
-  return uses;
-}
-
-/** Of an interface's flags. */
-const INTERFACE_UP = 1;
-
-/** `36 35 259:2 / /home rw,noatime shared:1 - ext4 /dev/nvme0n1p2 rw`: some file systems tell the device only by name. */
-function mountsOf(
-  sysfs: Sysfs,
-): { number: string | undefined; target: string | undefined; source: string | undefined }[] {
-  return (sysfs.read("/proc/self/mountinfo") ?? "").split("\n").map((line) => {
-    const [, , number, , target] = line.split(" ");
-    return { number, target, source: line.split(" - ")[1]?.split(" ")[1] };
-  });
-}
-
-/** Names of disks below a device's folder: `nvme/nvme0/nvme0n1`, `ata1/host0/target0:0:0/0:0:0:0/block/sda`. */
-function blockDevices(sysfs: Sysfs, folder: string, depth = 6): string[] {
-  return sysfs.list(folder).flatMap((entry) => {
-    if (sysfs.target(`${folder}/${entry}`) !== undefined) return []; // a link leads elsewhere
-    if (sysfs.exists(`/sys/class/block/${entry}`) && sysfs.exists(`${folder}/${entry}/queue`)) return [entry];
-    return depth > 0 ? blockDevices(sysfs, `${folder}/${entry}`, depth - 1) : [];
-  });
 }
 
 function functionOf(sysfs: Sysfs, name: string): PciFunction {

@@ -25,7 +25,7 @@ import type { HostMemory, PciBar, PciDevice, PciNode, Registers } from "../../pl
 import type { DeviceMemory } from "./device-memory.ts";
 import type { LinuxDomain } from "./domain.ts";
 import { badVector, noReset } from "./errors.ts";
-import type { InterruptSource, Interrupts } from "./interrupts.ts";
+import { called, type InterruptSource, type Interrupts } from "./interrupts.ts";
 import { CalledRegisters, type ClosableRegisters, MappedRegisters } from "./registers.ts";
 import type { Fd, Syscalls } from "./syscalls.ts";
 
@@ -240,7 +240,7 @@ export class LinuxDevice implements PciDevice, Disposable {
     if (this.#removed) return;
     this.#removed = true;
     this.#closeBars();
-    for (const callback of [...this.#onRemoved]) callback();
+    for (const callback of [...this.#onRemoved]) called(callback); // one that throws does not keep the others from being told
   }
 
   #closeBars(): void {

@@ -208,6 +208,16 @@ export const deviceInUse = (name: string, uses: readonly string[]): DmaError =>
     { name, uses },
   );
 
+/** Whether a disk is in use could not be found out, and a guess may cost what is on it. */
+export const noAnswer = (name: string, disk: string, code: string): DmaError =>
+  new DmaError(
+    "ERR_DMA_LINUX_BUSY",
+    code in ERRNO ? (code as Errno) : "EIO",
+    `${name} is not taken: whether ${disk} is in use only the kernel knows, and opening it failed with ${code}. ` +
+      (code === "EACCES" || code === "EPERM" ? "This needs root" : "See that the node is there, as udev makes it"),
+    { name, disk, code },
+  );
+
 export const notTaken = (name: string, driver: string, has: string | undefined): DmaError =>
   new DmaError(
     "ERR_DMA_LINUX_BIND",

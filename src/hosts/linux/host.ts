@@ -182,7 +182,13 @@ export class LinuxHost implements Host {
     const open = this.#groups.get(pci.group!);
     if (open === undefined) {
       const space = this.#openSpace(pci, options.backEnd);
-      const domain = new LinuxDomain(space, { ...options, keepOut: this.#peerMemory(pci) });
+      let domain: LinuxDomain;
+      try {
+        domain = new LinuxDomain(space, { ...options, keepOut: this.#peerMemory(pci) });
+      } catch (error) {
+        space.close();
+        throw error;
+      }
       const said = { coalesce: false, ...options, backEnd: space.kind };
       const group = { space, domain, options: said, members: new Set([pci.name]) };
       this.#groups.set(pci.group!, group);

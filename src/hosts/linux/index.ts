@@ -1,5 +1,5 @@
 /** A Linux machine as a host: real devices, through iommufd or VFIO. */
-export { type Binding, bindableFunction, bindCommands, bindToVfio, unbindFromVfio, usesOf } from "./binding.ts";
+export { type Binding, bindableFunction, bindCommands, bindToVfio, unbindFromVfio } from "./binding.ts";
 export { MonotonicClock } from "./clock.ts";
 export { LinuxDevice } from "./device.ts";
 export { type KernelCalls, LinuxDomain, type LinuxDomainOptions } from "./domain.ts";
@@ -24,3 +24,4 @@ export {
 } from "./survey.ts";
 export type { Fd, HugePage, MapOptions, Purpose, Syscalls } from "./syscalls.ts";
 export { fullName, groupObstacles, IOMMU_GROUPS, PCI_DEVICES, type PciFunction, Sysfs } from "./sysfs.ts";
+export { usesOf } from "./uses.ts";

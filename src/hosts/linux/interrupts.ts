@@ -125,10 +125,21 @@ export class Interrupts {
       seen = Atomics.load(words, 0);
       for (const [slot, watch] of [...this.#watches]) {
         const signals = Atomics.exchange(words, BEFORE + slot, 0);
-        for (let i = 0; i < signals && this.#watches.get(slot) === watch; i++) watch.callback();
+        for (let i = 0; i < signals && this.#watches.get(slot) === watch; i++) called(watch.callback);
       }
       const read = Atomics.load(words, words.length - 1);
       while (this.#ended[0] !== undefined && this.#ended[0].message <= read) this.#sys.close(this.#ended.shift()!.fd);
     }
+  }
+}
+
+/** What a callback throws is its own affair: it ends the process as any error that nobody catches, if nobody does, and not this loop. */
+export function called(callback: () => void): void {
+  try {
+    callback();
+  } catch (error) {
+    queueMicrotask(() => {
+      throw error;
+    });
   }
 }

@@ -5,11 +5,12 @@
  * nothing is opened, bound or loaded. Each thing that is missing comes with the command that cures it.
  */
 
-import { bindCommands, usesOf } from "./binding.ts";
+import { bindCommands } from "./binding.ts";
 import { IOMMU_NODE } from "./iommufd.ts";
 import { PCI_BRIDGE, pciClassName } from "./pci-classes.ts";
 import { groupObstacles, IOMMU_GROUPS, type Sysfs } from "./sysfs.ts";
 import { CONTAINER_NODE } from "./type1.ts";
+import { usesOf } from "./uses.ts";
 
 /** An IOMMU, as the kernel shows it. */
 export interface SurveyedUnit {

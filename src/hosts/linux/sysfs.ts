@@ -4,7 +4,17 @@
  * Idea: one folder stands for the root, so that a test can lay out a machine in files.
  * Promises: what cannot be read is undefined or empty, never an exception: half of these files are missing on some machine.
  */
-import { accessSync, constants, existsSync, readdirSync, readFileSync, readlinkSync, writeFileSync } from "node:fs";
+import {
+  accessSync,
+  closeSync,
+  constants,
+  existsSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { basename, join } from "node:path";
 
 /** A PCI function, as the kernel lists it. */
@@ -75,6 +85,16 @@ export class Sysfs {
   /** @throws the error of the file system: the kernel's answer to what was written */
   write(path: string, text: string): void {
     writeFileSync(join(this.root, path), text);
+  }
+
+  /**
+   * Opens a block device for this process alone: until it is disposed nobody can mount it or claim it otherwise.
+   *
+   * @throws the error of the file system: EBUSY if somebody has claimed it, or a part of it
+   */
+  openExclusively(path: string): Disposable {
+    const fd = openSync(join(this.root, path), constants.O_RDONLY | constants.O_EXCL | constants.O_NONBLOCK);
+    return { [Symbol.dispose]: () => closeSync(fd) };
   }
 
   /** The PCI function called `name` (`ssss:bb:dd.f`); undefined if there is none. */

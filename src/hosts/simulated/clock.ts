@@ -6,7 +6,7 @@
  * done, and the same way every time.
  */
 import type { Clock, Timer } from "../../platform/index.ts";
-import { stuckInTime } from "./errors.ts";
+import { badTime, stuckInTime } from "./errors.ts";
 
 class Pending implements Timer {
   readonly dueMs: number;
@@ -51,7 +51,9 @@ export class VirtualClock implements Clock {
     return this.#nowMs;
   }
 
+  /** @throws DmaError ERR_DMA_SIM_TIME (EINVAL): no number of milliseconds; below 0 counts as 0 */
   after(delayMs: number, callback: () => void): Timer {
+    if (typeof delayMs !== "number" || Number.isNaN(delayMs)) throw badTime("a delay", delayMs);
     const timer = new Pending(this.#nowMs + delayMs, this.#sequence++, callback, this.#cancelled);
     this.#push(timer);
     this.#live++;
@@ -63,13 +65,14 @@ export class VirtualClock implements Clock {
     return this.#live;
   }
 
-  /** Moves on by `ms` and runs what falls due on the way. */
+  /** Moves on by `ms` and runs what falls due on the way. @throws DmaError ERR_DMA_SIM_TIME (EINVAL): no number of milliseconds */
   advance(ms: number): void {
     this.advanceTo(this.#nowMs + ms);
   }
 
-  /** Moves on to `ms`; a time that has passed changes nothing. */
+  /** Moves on to `ms`; a time that has passed changes nothing. @throws DmaError ERR_DMA_SIM_TIME (EINVAL): no number of milliseconds */
   advanceTo(ms: number): void {
+    if (typeof ms !== "number" || Number.isNaN(ms) || ms === Number.POSITIVE_INFINITY) throw badTime("a time", ms);
     while (this.#step(ms));
     this.#nowMs = Math.max(this.#nowMs, ms);
   }

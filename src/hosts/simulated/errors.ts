@@ -9,6 +9,9 @@ export const unknownSlot = (slot: string, slots: readonly string[]): DmaError =>
     { slot, slots },
   );
 
+export const badTime = (what: string, value: unknown): DmaError =>
+  new DmaError("ERR_DMA_SIM_TIME", "EINVAL", `${what} of ${given(value)}: give a number of milliseconds`, { value });
+
 export const slotTaken = (slot: string, device: string): DmaError =>
   new DmaError("ERR_DMA_SIM_SLOT_TAKEN", "EBUSY", `slot ${JSON.stringify(slot)} holds ${device}: unplug it first`, {
     slot,

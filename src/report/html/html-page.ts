@@ -162,7 +162,7 @@ function deviceTable(mappings: Mappings, devices: readonly Device[]): string {
     for (const row of chosen) {
       const [start, end, length] = [mappings.startNs[row]!, mappings.endNs[row]!, mappings.length[row]!];
       if (end < 0) live++;
-      else if (start >= 0) seen[lives++] = end - start;
+      else if (start >= 0 && end >= start) seen[lives++] = end - start;
       total += length;
       largest = Math.max(largest, length);
       const kind = KINDS[mappings.kind[row]!]!;

@@ -2,9 +2,11 @@
  * Page tables as data: `dmalink.tables/1`, written piece by piece.
  *
  * Idea: a snapshot may hold millions of mappings; their text may be longer than a string can be, and need not be in memory
- * whole. Addresses are hex strings, lengths bytes.
+ * whole. Addresses are hex strings, lengths bytes. An address space is written with the first of its devices; the others name
+ * that one (`sharedWith`).
  */
 import {
+  type AddressSpace,
   type DeviceTables,
   leavesBySize,
   type Mapping,
@@ -21,7 +23,14 @@ const JSON_BATCH = 10_000;
 export function writePageTablesJson(file: string, unit: UnitTables, write: (text: string) => void): void {
   const head = { schema: "dmalink.tables/1", file, mode: unit.mode, rootTable: addressOf(unit.rootTable) };
   write(`${JSON.stringify(head).slice(0, -1)},"devices":[`);
+  const first = new Map<AddressSpace, DeviceTables>();
   for (const [i, device] of unit.devices.entries()) {
+    const owner = device.space && first.get(device.space);
+    if (owner) {
+      write(`,\n${JSON.stringify(sharerJson(device, owner))}`);
+      continue;
+    }
+    if (device.space) first.set(device.space, device);
     const mappings = device.space?.mappings ?? [];
     write(`${i === 0 ? "" : ","}\n${JSON.stringify(deviceJson(device)).slice(0, -1)},"mappings":[`);
     for (let at = 0; at < mappings.length; at += JSON_BATCH)
@@ -30,6 +39,16 @@ export function writePageTablesJson(file: string, unit: UnitTables, write: (text
   }
   const tail = { missing: unit.missing.map(missingJson), leftOut: unit.leftOut };
   write(`],${JSON.stringify(tail).slice(1)}\n`);
+}
+
+/** A device in an address space that was written with another one: 65,536 devices may share one of millions of mappings. */
+function sharerJson({ space: _space, missing, problems, ...about }: DeviceTables, owner: DeviceTables): object {
+  return {
+    ...about,
+    ...(missing.length > 0 && { missing: missing.map(missingJson) }),
+    ...(problems.length > 0 && { problems }),
+    sharedWith: { bdf: owner.bdf, ...(owner.pasid !== undefined && { pasid: owner.pasid }) },
+  };
 }
 
 /** All of a device but its mappings; what went wrong is there only when something did. */

@@ -4,6 +4,7 @@
  * Long lists end with how many more there are. Not for: programs, which have --json.
  */
 import {
+  type AddressSpace,
   type DeviceTables,
   leavesBySize,
   type Mapping,
@@ -46,9 +47,13 @@ const isElsewhere = (device: DeviceTables): boolean =>
 /** The whole answer: the unit, then every device whose tables are in the snapshot; `tree` draws trees instead of lists. */
 export function pageTablesText(facts: UnitFacts, unit: UnitTables, tree: boolean, style: Style = PLAIN): string {
   const devices = unit.devices.filter((device) => !isElsewhere(device));
-  return [unitText(facts, unit, style), ...devices.map((device) => deviceText(device, facts.capability, tree, style))]
-    .map((text) => `${text}\n`)
-    .join("\n");
+  const first = new Map<AddressSpace, DeviceTables>();
+  const texts = devices.map((device) => {
+    const owner = device.space && first.get(device.space);
+    if (device.space && !owner) first.set(device.space, device);
+    return deviceText(device, facts.capability, tree, style, owner);
+  });
+  return [unitText(facts, unit, style), ...texts].map((text) => `${text}\n`).join("\n");
 }
 
 /** The snapshot as a whole, and what of it could not be followed. */
@@ -79,12 +84,13 @@ function unitText(facts: UnitFacts, unit: UnitTables, { width }: Style): string 
   return lines.join("\n");
 }
 
-/** One device, or PASID, with its mappings or its tree. */
+/** One device, or PASID, with its mappings or its tree; what it shares with `owner` was shown there. */
 function deviceText(
   device: DeviceTables,
   capability: bigint | undefined,
   tree: boolean,
   { width, paint }: Style,
+  owner?: DeviceTables,
 ): string {
   const { space } = device;
   const levels =
@@ -105,6 +111,13 @@ function deviceText(
   if (device.tablesAt !== undefined)
     row("tables", `at ${addressOf(device.tablesAt)}; what they map is in domain_translation_struct`);
   if (!space) return lines.join("\n");
+  if (owner) {
+    row(
+      "tables",
+      `those of ${owner.bdf}${owner.pasid === undefined ? "" : ` pasid ${owner.pasid}`}: one address space`,
+    );
+    return lines.join("\n");
+  }
   const runs = space.mappings.length;
   const pages = space.mappings.reduce((sum, mapping) => sum + mapping.pages, 0);
   row(

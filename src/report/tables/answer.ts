@@ -37,16 +37,27 @@ export function answerJson(file: string, sql: string, { columns, rows }: Answer,
     if (value === null || typeof value === "number" || typeof value === "boolean") return value;
     return shown(value, type);
   };
+  const names = unique(columns.map(({ name }) => name));
   return {
     schema: "dmalink.query/1",
     file,
     sql,
     ...(damage && { damage }),
-    columns,
-    rows: rows.map((row) =>
-      Object.fromEntries(row.map((value, i) => [columns[i]!.name, plain(value, columns[i]!.type)])),
-    ),
+    columns: columns.map(({ type }, i) => ({ name: names[i]!, type })),
+    rows: rows.map((row) => Object.fromEntries(row.map((value, i) => [names[i]!, plain(value, columns[i]!.type)]))),
   };
+}
+
+/** Names that are there twice with a number behind them, `a`, `a_1`: an object has one value of a name. */
+function unique(names: readonly string[]): string[] {
+  const taken = new Set(names);
+  const seen = new Set<string>();
+  return names.map((name) => {
+    let own = name;
+    for (let i = 1; seen.has(own) || (own !== name && taken.has(own)); i++) own = `${name}_${i}`;
+    seen.add(own);
+    return own;
+  });
 }
 
 /** As CSV, with a line of names: for spreadsheets and other tools. Nulls are empty; numbers are whole. Specified by: RFC 4180, but for its line ends. */

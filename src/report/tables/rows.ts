@@ -171,7 +171,7 @@ export function* mappingRows({ mappings, requests, trace, result }: Recording): 
       mappings.segments[row]!,
       start < 0 ? null : time(start),
       end < 0 ? null : time(end),
-      start < 0 || end < 0 ? null : Math.round(end - start),
+      start < 0 || end < start ? null : Math.round(end - start),
       mappings.cpu[row]!,
       mappings.pid[row]!,
       trace.strings[mappings.task[row]!] ?? "",

@@ -22,7 +22,7 @@ export const REGION_BYTES: number = REGION_PAGES * PAGE_SIZE;
 const ALL = ACCESS.localWrite | ACCESS.remoteWrite | ACCESS.remoteRead | ACCESS.remoteAtomic;
 
 /** One machine. */
-export interface RdmaSide {
+interface RdmaSide {
   readonly host: SimulatedHost;
   readonly process: SimulatedProcess;
   readonly frames: Frames;

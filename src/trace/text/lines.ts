@@ -52,6 +52,16 @@ export class Lines {
     this.to = kept;
   }
 
+  /** Steps over lines without a character. */
+  skipEmpty(): void {
+    const { bytes, whole } = this;
+    const before = this.from;
+    let at = before;
+    while (at < whole && bytes[at] === NEWLINE) at++;
+    this.line += at - before;
+    this.from = at;
+  }
+
   /** The newline of the line that begins at `at`, which is in the whole lines. */
   endOf(at: number): number {
     return this.bytes.indexOf(NEWLINE, at);

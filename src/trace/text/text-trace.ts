@@ -173,8 +173,10 @@ export class TextTrace implements Trace {
     while (lines.from < lines.whole) {
       const state = this.#line(lines.from, columns);
       if (state !== TAKEN) return state;
+      const wasEmpty = this.#next === lines.from + 1;
       lines.from = this.#next;
       lines.line++;
+      if (wasEmpty) lines.skipEmpty(); // what one says a thousand do not say otherwise
     }
     return TAKEN;
   }

@@ -6,8 +6,11 @@ import {
   readDebugfsTables,
   Snapshot,
   StartState,
+  spend,
+  type TableBudget,
+  tableBudget,
 } from "../../../analysis/index.ts";
-import { DmaError } from "../../../base/index.ts";
+import { DmaError, PAGE_SIZE } from "../../../base/index.ts";
 import { readText } from "../files/input.ts";
 import { parseRoot, readRegisters, readWhole, textHead, unitTables } from "../files/snapshot.ts";
 
@@ -37,14 +40,21 @@ export async function readStartState(
 async function readPages(file: string, root: string | undefined): Promise<StartState> {
   const bytes = await readWhole(file);
   if (looksLikeDebugfsTables(textHead(bytes)))
-    return ofDevices(readDebugfsTables(new TextDecoder().decode(bytes)).devices);
+    return ofDevices(readDebugfsTables(new TextDecoder().decode(bytes)).devices, tableBudget(bytes.length / PAGE_SIZE));
   const tables = Snapshot.parse(bytes);
   const registers = root === undefined ? await readRegisters(file) : { root: parseRoot(root) };
-  return ofDevices(unitTables(tables, registers).devices);
+  return ofDevices(unitTables(tables, registers).devices, tableBudget(tables.pageCount));
 }
 
-const ofDevices = (devices: readonly DeviceTables[]): StartState =>
-  StartState.ofPages(devices.flatMap(({ bdf, space }) => (space ? [{ device: bdf, mappings: space.mappings }] : [])));
+/** Each device gets all of its space, which it may share: a budget bounds what that comes to. */
+function ofDevices(devices: readonly DeviceTables[], budget: TableBudget): StartState {
+  const pages = devices.flatMap(({ bdf, space }) => {
+    if (!space) return [];
+    spend(budget, space.mappings.length);
+    return [{ device: bdf, mappings: space.mappings }];
+  });
+  return StartState.ofPages(pages);
+}
 
 /** Puts the file's name into what goes wrong with it. */
 async function named<T>(file: string, work: () => Promise<T>): Promise<T> {

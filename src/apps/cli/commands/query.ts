@@ -15,7 +15,8 @@ export const query: Command = command({
     "Makes the tables of export --parquet and asks DuckDB, an optional dependency. The tables are kept in the cache " +
     "($XDG_CACHE_HOME or ~/.cache, in dmalink/tables) until the trace changes, so that the next question is answered at once. Of a " +
     "folder all traces in it are asked, and each row has their name in the column file. Addresses are shown in hex; times are " +
-    "nanoseconds of the trace's own clock. Of several statements, the last one's answer is shown.",
+    "nanoseconds of the trace's own clock. Of several statements, the last one's answer is shown. " +
+    "A question reaches nothing but the tables, and never the network.",
   arguments: [
     { ...TRACE, meaning: `${TRACE.meaning}; or a folder of them` },
     { name: "SQL", meaning: "the question, as one word: in quotes", optional: true },
@@ -25,6 +26,7 @@ export const query: Command = command({
     csv: flag("the answer as CSV, with a line of names"),
     json: JSON_ANSWER,
     noCache: flag("keep no tables, and ask none that were kept"),
+    allowFiles: flag("the question may read and write files of this machine, which it may not without"),
     ...PART,
     bestEffort: BEST_EFFORT,
   },
@@ -49,7 +51,7 @@ export const query: Command = command({
     const { ask, loadDuckDb } = await import("../query/duckdb.ts");
     const { recordingTables } = await import("../query/recordings.ts");
     const { isFolder, leftOutWords, tracesAt } = await import("../files/folder.ts");
-    const { exitOnSignal, UndoOnExit } = await import("../files/undo-on-exit.ts");
+    const { exitOnSignal, temporaryFolder, UndoOnExit } = await import("../files/undo-on-exit.ts");
     const duckdb = await loadDuckDb();
     const undo = new UndoOnExit();
     const listening = exitOnSignal();
@@ -58,7 +60,10 @@ export const query: Command = command({
       const { recordings, leftOut } = await recordingTables(traces, options, program.version, undo);
       if (leftOut.length > 0) say(`${leftOutWords(leftOut)}\n`);
       if (recordings.length === 0) throw new UsageError(`${path}: no trace is in this folder`);
-      const answer = await ask(duckdb, recordings, isFolder(path!), sql);
+      const answer = await ask(duckdb, recordings, isFolder(path!), sql, {
+        files: options.allowFiles,
+        spill: temporaryFolder("dmalink-query-", undo),
+      });
       const damage = recordings.find((one) => one.damage)?.damage;
       if (options.json) printJson(answerJson(path!, sql, answer, damage));
       else if (options.csv) writeText(answerCsv(answer));

@@ -3,6 +3,8 @@
  *
  * A trace.dat or perf.data is read at random places, so a compressed or piped one (standard input, a FIFO) is unpacked first: into memory while it is small,
  * else into a temporary file that is gone when the input is closed. Text is streamed, whatever its size.
+ * Promises: a packed input is at most 200 times as long unpacked, and 64 MiB: a few hundred KiB can be made to
+ * unpack to any time and disk space, and no recording packs so well.
  */
 import { createReadStream, rmSync, statSync } from "node:fs";
 import { open } from "node:fs/promises";
@@ -27,6 +29,9 @@ export interface OpenInput {
 }
 
 const MEMORY_LIMIT = 256 * 1024 * 1024;
+/** Unpacked bytes that every packed input may have, and those for each packed byte. Traces pack to a tenth, at best to a fiftieth. */
+const UNPACKED_ALWAYS = 64 * 1024 * 1024;
+const MOST_UNPACKED_SHARE = 200;
 
 /** How an input is opened. */
 export interface InputOptions {
@@ -44,19 +49,24 @@ export interface InputOptions {
 export async function openInput(path: string, options: InputOptions = {}): Promise<OpenInput> {
   const { progress } = options;
   const raw = path === STANDARD_INPUT ? process.stdin : createReadStream(path, { highWaterMark: 1 << 18 });
-  const chunks = counted(explain(raw, path), sizeOf(path), progress)[Symbol.asyncIterator]();
+  const packed = { bytes: 0 };
+  const chunks = counted(explain(raw, path), sizeOf(path), progress, packed)[Symbol.asyncIterator]();
   let head = await firstBytes(chunks, 12);
   let rest: AsyncIterator<Uint8Array> = chunks;
   const gzip = head.length >= 2 && head[0] === 0x1f && head[1] === 0x8b;
   if (gzip) {
-    rest = explain(unzip(chain(head, chunks), options.bestEffort ?? false), path, options.bestEffort !== undefined)[
-      Symbol.asyncIterator
-    ]();
+    const unpacked = explain(
+      unzip(chain(head, chunks), options.bestEffort ?? false),
+      path,
+      options.bestEffort !== undefined,
+    );
+    rest = bounded(unpacked, packed, path)[Symbol.asyncIterator]();
     head = await firstBytes(rest, 12);
   }
   const zstd = !gzip && ZSTD_MAGIC.every((byte, i) => head[i] === byte);
   if (zstd) {
-    rest = unzstdStream(chain(head, chunks), options.bestEffort ?? false)[Symbol.asyncIterator]();
+    const unpacked = unzstdStream(chain(head, chunks), options.bestEffort ?? false);
+    rest = bounded(unpacked, packed, path)[Symbol.asyncIterator]();
     head = await firstBytes(rest, 12);
   }
   const isDat = head.length >= 3 && head[0] === 0x17 && head[1] === 0x08 && head[2] === 0x44;
@@ -159,12 +169,34 @@ async function* counted(
   stream: AsyncIterable<Uint8Array>,
   size: number | undefined,
   progress: Progress | undefined,
+  packed: { bytes: number },
 ): AsyncGenerator<Uint8Array> {
   let read = 0;
   for await (const chunk of stream) {
     read += chunk.length;
+    packed.bytes = read;
     if (size === undefined) progress?.reached(undefined, bytes(read));
     else progress?.reached(read / size);
+    yield chunk;
+  }
+}
+
+/** The same bytes, as long as they are not too many for what they were packed in. */
+async function* bounded(
+  stream: AsyncIterable<Uint8Array>,
+  packed: { readonly bytes: number },
+  name: string,
+): AsyncGenerator<Uint8Array> {
+  let size = 0;
+  for await (const chunk of stream) {
+    size += chunk.length;
+    if (size > UNPACKED_ALWAYS + MOST_UNPACKED_SHARE * packed.bytes)
+      throw new DmaError(
+        "ERR_DMA_INPUT",
+        "EINVAL",
+        `${name}: ${bytes(packed.bytes)} unpack to more than ${bytes(size)}, which no recording does. If it is one, unpack it first`,
+        { name, packedBytes: packed.bytes },
+      );
     yield chunk;
   }
 }

@@ -4,12 +4,17 @@
  * Idea: bytes go into a file of their own beside the target, which takes the target's name when it is whole. A link is
  * followed first. What is not a regular file (a FIFO, a terminal, /dev/null) is written straight, and stays what it is.
  * Promises: an output that is an input, or another output of the same call, is refused before anything is read; what is
- * not finished is gone however the command ends, if its {@link UndoOnExit} runs.
+ * not finished is gone however the command ends, if its {@link UndoOnExit} runs, and what a process that was killed left is taken
+ * away by the next that writes the same target. A part is a new file, never one that somebody laid there; its bytes are on the disk
+ * before it takes the target's name, so that a crash of the machine leaves the old file or the new one.
  */
 import {
   closeSync,
+  constants,
   fstatSync,
+  fsyncSync,
   openSync,
+  readdirSync,
   readlinkSync,
   realpathSync,
   renameSync,
@@ -21,6 +26,7 @@ import {
 import { basename, dirname, join, resolve } from "node:path";
 import { DmaError } from "../../../base/index.ts";
 import { EnvironmentError } from "../exit-errors.ts";
+import { isGone, OWNER, ownerName } from "./owner.ts";
 import { STANDARD_INPUT } from "./standard-input.ts";
 import type { UndoOnExit } from "./undo-on-exit.ts";
 
@@ -32,18 +38,23 @@ export interface Output {
   readonly part: string | undefined;
   /** The target itself, links followed. */
   readonly target: string;
-  /** Only the target's own, whole: call it when all is written. */
+  /** Only the target's own, whole: call it when all is written and closed. */
   finish(): void;
 }
 
 /** All outputs of one call. */
 export class Outputs {
   readonly #undo: UndoOnExit;
+  readonly #lasting: boolean;
   readonly #taken = new Map<string, string>();
 
-  /** `undo` takes away what is not finished. `answers`: standard output has the command's own answer (--json). */
-  constructor(undo: UndoOnExit, inputs: readonly string[] = [], answers = false) {
+  /**
+   * `undo` takes away what is not finished. `answers`: standard output has the command's own answer (--json). `lasting`: the files
+   * outlive the command, and are worth the wait until the disk has them.
+   */
+  constructor(undo: UndoOnExit, inputs: readonly string[] = [], answers = false, lasting = true) {
     this.#undo = undo;
+    this.#lasting = lasting;
     if (answers) this.#take(fstatSync(1), "the answer on standard output");
     for (const path of inputs) this.#take(path === STANDARD_INPUT ? fstatSync(0) : statOf(path), "an input");
   }
@@ -65,9 +76,14 @@ export class Outputs {
       if (found?.isDirectory()) throw refused(path, `${option} ${path} is a directory: name a file`);
       this.#claim(option, path, found, target);
       if (found && !found.isFile()) return { name: path, part: target, target, finish: () => undefined };
-      const part = `${target}.${process.pid}.part`;
+      sweep(target);
+      const part = `${target}.${ownerName()}.part`;
       this.#undo.add(part, () => rmSync(part, { force: true }));
-      return { name: path, part, target, finish: () => renameSync(part, target) };
+      const finish = (): void => {
+        if (this.#lasting) settle(part);
+        renameSync(part, target);
+      };
+      return { name: path, part, target, finish };
     } catch (error) {
       throw cannotWrite(path, error);
     }
@@ -92,23 +108,62 @@ export class Outputs {
 export function writeOutput<T>(output: Output, write: (emit: (bytes: Uint8Array) => void) => T): T {
   if (output.part === undefined) return write((bytes) => void process.stdout.write(bytes.slice()));
   try {
-    const handle = openSync(output.part, "w");
+    const handle = openPart(output);
+    let result: T;
     try {
-      const result = write((bytes) => {
+      result = write((bytes) => {
         for (let at = 0; at < bytes.length; ) at += writeSync(handle, bytes, at);
       });
-      output.finish();
-      return result;
     } finally {
       closeSync(handle);
     }
+    output.finish();
+    return result;
   } catch (error) {
     throw cannotWrite(output.name, error);
   }
 }
 
+/** Opens what is written of `output`: a new file of this process, or what lies there that is no regular file. */
+export function openPart({ part, target }: Output): number {
+  return part === target ? openSync(target, "w") : openNew(part!);
+}
+
+/** A file that was not there, and no link that somebody laid there: in a folder that all may write that might be anyone's. */
+export function openNew(path: string): number {
+  rmSync(path, { force: true }); // the name is this process's alone
+  return openSync(path, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW);
+}
+
+/** Waits until the disk has the file. */
+function settle(path: string): void {
+  const handle = openSync(path, "r");
+  try {
+    fsyncSync(handle);
+  } finally {
+    closeSync(handle);
+  }
+}
+
+const LEFT = new RegExp(`^(${OWNER.source})\\.part$`);
+
+/** Takes away what processes that are no more left of `target`; not their recordings (`.part.cpuN`), which can be joined. */
+function sweep(target: string): void {
+  const [folder, name] = [dirname(target), `${basename(target)}.`];
+  try {
+    const entries = readdirSync(folder);
+    for (const entry of entries) {
+      const owner = entry.startsWith(name) ? LEFT.exec(entry.slice(name.length))?.[1] : undefined;
+      if (owner === undefined || !isGone(owner) || entries.some((other) => other.startsWith(`${entry}.`))) continue;
+      rmSync(join(folder, entry), { force: true });
+    }
+  } catch {
+    // A folder that cannot be listed is swept by who can.
+  }
+}
+
 /** Not the path is at fault, but the machine. */
-const MACHINE: readonly string[] = ["ENOSPC", "EDQUOT", "EIO", "EROFS", "EMFILE"];
+const MACHINE: readonly string[] = ["ENOSPC", "EDQUOT", "EIO", "EROFS", "EMFILE", "ENFILE", "ENOMEM"];
 
 /** The system's error in our words; other errors as they are. */
 export function cannotWrite(path: string, error: unknown): unknown {

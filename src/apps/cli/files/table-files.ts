@@ -3,13 +3,13 @@
  *
  * Promises: a folder that holds all four files, whole, or an error.
  */
-import { mkdirSync } from "node:fs";
+import { closeSync, mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { fileWriter } from "hyparquet-writer";
 import { DmaError } from "../../../base/index.ts";
 import { type ParquetResult, TABLE_NAMES, type TableName, writeParquet } from "../../../report/index.ts";
 import type { Trace } from "../../../trace/index.ts";
-import { cannotWrite, type Output, type Outputs } from "./output.ts";
+import { cannotWrite, type Output, type Outputs, openPart } from "./output.ts";
 import { STANDARD_INPUT } from "./standard-input.ts";
 
 /** Where the tables go. */
@@ -46,6 +46,7 @@ export async function writeTables(
   options: Parameters<typeof writeParquet>[2] = {},
 ): Promise<ParquetResult> {
   try {
+    for (const name of TABLE_NAMES) closeSync(openPart(files[name])); // a new file of ours, before it is written by its name
     const writers = TABLE_NAMES.map((name) => [name, () => fileWriter(files[name].part!)] as const);
     const result = await writeParquet(
       trace,

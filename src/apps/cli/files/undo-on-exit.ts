@@ -5,10 +5,11 @@
  * on exit; a signal only asks the command to stop. Promises: each step runs at most once, and one that fails does not keep
  * the others from running. Not for: what only a restart of the machine undoes; SIGKILL.
  */
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { EnvironmentError } from "../exit-errors.ts";
+import { isGone, OWNER, ownerName } from "./owner.ts";
 
 export class UndoOnExit {
   readonly #undo: { readonly what: string; readonly run: () => void }[] = [];
@@ -55,16 +56,32 @@ export function exitOnSignal(): () => void {
   };
 }
 
-/** A folder for files in passing; `undo` takes it away. */
+/** A folder of this program's, and whose it is. */
+const LEFT = new RegExp(`^dmalink-(?:query-)?(${OWNER.source})-[^-]{6}$`);
+
+/** A folder for files in passing; `undo` takes it away, and with it those that killed processes left. */
 export function temporaryFolder(prefix: string, undo: UndoOnExit): string {
   try {
-    const folder = mkdtempSync(join(tmpdir(), prefix));
+    sweepTemporary();
+    const folder = mkdtempSync(join(tmpdir(), `${prefix}${ownerName()}-`));
     undo.addFolder(folder);
     return folder;
   } catch (error) {
     throw new EnvironmentError(
       `cannot make a temporary folder in ${tmpdir()} (${(error as Error).message}): set TMPDIR to a folder that can be written`,
     );
+  }
+}
+
+function sweepTemporary(): void {
+  for (const name of readdirSync(tmpdir())) {
+    const owner = LEFT.exec(name)?.[1];
+    if (owner === undefined || !isGone(owner)) continue;
+    try {
+      rmSync(join(tmpdir(), name), { recursive: true, force: true });
+    } catch {
+      // Another user's: it is swept by its owner.
+    }
   }
 }
 

@@ -2,6 +2,9 @@
  * SQL over the tables of a recording, by DuckDB.
  *
  * Idea: DuckDB is an optional dependency, loaded here only: whoever does not query does not need it.
+ * Promises: a question reads and writes nothing but the tables (and what DuckDB lays in their folder in passing), unless files are
+ * allowed; never the network, and no extension is fetched or loaded, whatever the question or the user's settings say.
+ * Specified by: DuckDB 1.5, "Securing DuckDB".
  */
 import { join } from "node:path";
 import { DmaError } from "../../../base/index.ts";
@@ -28,6 +31,13 @@ export async function loadDuckDb(load: () => Promise<DuckDb> = () => import("@du
   }
 }
 
+/** Whether a question may reach the files of this machine. */
+export interface QueryRights {
+  readonly files: boolean;
+  /** A folder of the program's own, for what does not fit into memory. */
+  readonly spill: string;
+}
+
 /**
  * What `sql` answers over the tables of `recordings`; `named`: each row says of which file it is.
  *
@@ -38,6 +48,7 @@ export async function ask(
   recordings: readonly RecordingTables[],
   named: boolean,
   sql: string,
+  { files, spill }: QueryRights,
 ): Promise<Answer> {
   const instance = await duckdb.DuckDBInstance.create(":memory:");
   const connection = await instance.connect();
@@ -51,7 +62,25 @@ export async function ask(
           })
           .join(" union all ")}`,
       );
-    const reader = await connection.runAndReadAll(sql);
+    for (const setting of [
+      `allowed_directories = [${(files ? ["/"] : recordings.map(({ folder }) => `${folder}/`)).map((path) => `'${quoted(path)}'`).join(", ")}]`,
+      `temp_directory = '${quoted(join(spill, "spilled"))}'`,
+      "autoinstall_known_extensions = false",
+      "autoload_known_extensions = false",
+      "allow_community_extensions = false",
+      "enable_external_access = false",
+      "lock_configuration = true",
+    ])
+      await connection.run(`set ${setting}`);
+    const statements = await connection.extractStatements(sql);
+    let reader: Awaited<ReturnType<typeof connection.runAndReadAll>> | undefined;
+    for (let i = 0; i < statements.count; i++) {
+      const statement = await statements.prepare(i);
+      if (statement.statementType === duckdb.StatementType.LOAD)
+        throw new Error("Permission Error: extensions are neither fetched nor loaded");
+      reader = await statement.runAndReadAll();
+    }
+    if (reader === undefined) throw new Error("There is no question in it");
     const types = reader.columnTypes().map(String);
     return { columns: reader.columnNames().map((name, i) => ({ name, type: types[i]! })), rows: reader.getRows() };
   } catch (error) {
@@ -59,7 +88,7 @@ export async function ask(
     throw new DmaError(
       "ERR_DMA_QUERY",
       "EINVAL",
-      `${message.trim()}\nThe tables: ${TABLE_NAMES.join(", ")}; dmalink query TRACE lists their columns`,
+      `${message.trim()}${/^Permission Error/.test(message) && !files ? "\nA question reaches the tables only; --allow-files lets it read and write files" : ""}\nThe tables: ${TABLE_NAMES.join(", ")}; dmalink query TRACE lists their columns`,
       { sql },
     );
   } finally {

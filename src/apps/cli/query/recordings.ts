@@ -75,7 +75,7 @@ async function tablesOf(
     const folder = beside ?? join(temporaryFolder("dmalink-query-", undo), "tables");
     const selected = selectionOf(asked);
     const how = { ...selected, progress: toldEvents(progress) };
-    const { recording } = await writeTables(trace, claimTables(folder, new Outputs(undo)), how);
+    const { recording } = await writeTables(trace, claimTables(folder, new Outputs(undo, [], false, false)), how);
     refuseUnknown(selected, recording.result.devices, recording.mappings.count + recording.result.findings.length);
     progress.done();
     sayDamage(path, trace);

@@ -1,4 +1,6 @@
 /** Recording, on a directory tree that behaves like tracefs: what is asked of the kernel, and that all of it is undone. */
+import { spawnSync } from "node:child_process";
+import { createHash } from "node:crypto";
 import {
   appendFileSync,
   existsSync,
@@ -7,6 +9,8 @@ import {
   readdirSync,
   readFileSync,
   rmSync,
+  statSync,
+  symlinkSync,
   writeFileSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
@@ -18,6 +22,7 @@ import { openTrace } from "../../../trace/index.ts";
 import { SAMPLE_FORMATS } from "../../../trace/sample-formats.ts";
 import { DatWriter } from "../../../trace/write-dat.ts";
 import { EnvironmentError } from "../exit-errors.ts";
+import { ownerName } from "../files/owner.ts";
 import { StopRequest, UndoOnExit } from "../files/undo-on-exit.ts";
 import { addProbes, hasTwoStep, PROBES, removeProbes } from "./probes.ts";
 import { filterOf, planRecording, SYSTEMS } from "./record.ts";
@@ -130,6 +135,37 @@ async function recordedPages(): Promise<{ pages: Uint8Array[]; events: number }>
   return { pages: extents.map(({ offset, size }) => bytes.slice(offset, offset + size)), events: 300 };
 }
 
+/** A folder with `megabytes` of room and no more: a disk of its own where that can be mounted. */
+async function onSmallDisk(megabytes: number, run: (disk: string) => Promise<void>): Promise<void> {
+  const disk = join(folder, "disk");
+  mkdirSync(disk);
+  if (spawnSync("mount", ["-t", "tmpfs", "-o", `size=${megabytes}m`, "none", disk]).status !== 0) return;
+  try {
+    await run(disk);
+  } finally {
+    spawnSync("umount", ["-l", disk]);
+  }
+}
+
+/** The pages of each CPU, as the file has them. */
+async function pagesIn(file: string): Promise<Buffer[]> {
+  const bytes = readFileSync(file);
+  const input = { name: "x", size: bytes.length, read: async (at: number, n: number) => bytes.subarray(at, at + n) };
+  const { extents } = await readDatFile(input, DEFAULT_CODECS, false);
+  return extents.map(({ offset, size }) => bytes.subarray(offset, offset + size));
+}
+
+/** Megabytes are compared as bytes, not one by one. */
+function expectSame(found: readonly Uint8Array[], pages: readonly Uint8Array[]): void {
+  const digest = (bytes: Uint8Array): string => createHash("sha1").update(bytes).digest("hex");
+  expect(found.map(digest)).toEqual(pages.map(digest));
+}
+
+/** As many of each CPU's pages as the file has. */
+async function expectedPages(pages: readonly Uint8Array[], file: string): Promise<Buffer[]> {
+  return (await pagesIn(file)).map(({ length }, cpu) => Buffer.from(pages[cpu]!).subarray(0, length));
+}
+
 describe("a recording by tracefs", () => {
   test("is a trace.dat with the pages of every CPU, their formats, tasks, clock and losses", async () => {
     const { pages, events } = await recordedPages();
@@ -189,6 +225,126 @@ describe("a recording by tracefs", () => {
     expect(readdirSync(folder)).toEqual(["tracing"]);
   });
 
+  test("a disk that fills ends the recording; what there was is in the file, and nothing else is left", async () => {
+    const { pages } = await recordedPages();
+    // Twice what the disk takes.
+    fake.pages = pages.map((some) => Buffer.concat(Array.from({ length: 450 }, () => some)));
+    await onSmallDisk(6, async (disk) => {
+      const file = join(disk, "out.dat");
+      const undo = new UndoOnExit();
+      const { trouble } = await recordWithTracefs(fake, { ...plan, file }, undo, () => new Promise(() => undefined));
+      expect(trouble).toMatch(/ENOSPC/);
+      expect(undo.run()).toEqual([]);
+      expect(readdirSync(disk)).toEqual(["out.dat"]);
+      const size = statSync(file).size;
+      expect(size).toBeGreaterThan(4 * 2 ** 20);
+      expectSame(await pagesIn(file), await expectedPages(fake.pages, file));
+    });
+  });
+
+  test("a recording that leaves no room for a copy of itself is joined all the same", async () => {
+    const { pages } = await recordedPages();
+    fake.pages = pages.map((some) => Buffer.concat(Array.from({ length: 140 }, () => some)));
+    const whole = fake.pages.reduce((sum, { length }) => sum + length, 0);
+    await onSmallDisk(6, async (disk) => {
+      const file = join(disk, "out.dat");
+      const undo = new UndoOnExit();
+      expect(whole).toBeGreaterThan(3 * 2 ** 20);
+      expect(await recordWithTracefs(fake, { ...plan, file }, undo, async () => undefined)).toEqual({
+        trouble: undefined,
+      });
+      undo.run();
+      expect(readdirSync(disk)).toEqual(["out.dat"]);
+      expectSame(await pagesIn(file), fake.pages);
+    });
+  });
+
+  test("what cannot be joined stays, every part of it, and the error says how to join it", async () => {
+    const { pages } = await recordedPages();
+    fake.pages = pages;
+    let asked = 0;
+    const read = fake.read.bind(fake);
+    fake.read = (name) => {
+      if (name.endsWith("/stats") && ++asked > 2) throw new EnvironmentError("the kernel says no");
+      return read(name);
+    };
+    const undo = new UndoOnExit();
+    await expect(recordWithTracefs(fake, plan, undo, async () => undefined)).rejects.toThrow(
+      /the kernel says no[\s\S]*is kept, a file for each CPU[\s\S]*trace-cmd restore -o recording\.dat \S+cpu0 \S+cpu1/,
+    );
+    undo.run();
+    for (const [i, some] of pages.entries()) expect(readFileSync(`${plan.file}.cpu${i}`)).toEqual(Buffer.from(some));
+  });
+
+  test("what is joined by half is made whole by the commands that the error gives", async () => {
+    const { pages } = await recordedPages();
+    fake.pages = pages.map((some) => Buffer.concat(Array.from({ length: 90 }, () => some)));
+    await onSmallDisk(6, async (disk) => {
+      const file = join(disk, "out.dat");
+      let asked = 0;
+      const read = fake.read.bind(fake);
+      fake.read = (name) => {
+        if (name !== "saved_cmdlines" || ++asked < 2) return read(name);
+        // Somebody fills the disk, and the head has grown: it fits into what was set aside, and a piece of the pages does not.
+        const aside = statSync(file).size;
+        spawnSync("dd", ["if=/dev/zero", `of=${join(disk, "other")}`, "bs=4k"]);
+        return "7 x\n".repeat((aside - (aside - 512 * 1024) / 2 - 100 * 1024) / 4);
+      };
+      const undo = new UndoOnExit();
+      const error: Error = await recordWithTracefs(fake, { ...plan, file }, undo, async () => undefined).then(
+        () => new Error("joined"),
+        (reason: Error) => reason,
+      );
+      undo.run();
+      expect(error.message).toMatch(/ENOSPC[\s\S]*is kept/);
+      rmSync(join(disk, "other"));
+      rmSync(file, { force: true }); // as the command's undo does
+      const commands = error.message.split("\n").filter((line) => line.startsWith("  "));
+      expect(commands.at(-1)).toMatch(/^ {2}mv \S+ recording\.dat$/);
+      expect(spawnSync("sh", ["-ec", commands.join("\n")], { cwd: folder }).status).toBe(0);
+      expectSame(await pagesIn(join(folder, "recording.dat")), fake.pages);
+    });
+  });
+
+  test("a CPU that fills as fast as it is emptied keeps neither the end nor the other CPUs out", async () => {
+    const { pages } = await recordedPages();
+    fake.pages = pages;
+    const page = pages[0]!.slice(0, 4096);
+    let first = -1;
+    fake.openPages = (name) => {
+      const handle = Tracefs.prototype.openPages.call(fake, name);
+      if (name.includes("cpu0/")) first = handle;
+      return handle;
+    };
+    let left = 20_000;
+    fake.readPage = (handle, into) => {
+      if (handle !== first) return Tracefs.prototype.readPage.call(fake, handle, into);
+      if (left-- <= 0) return 0;
+      into.set(page);
+      return page.length;
+    };
+    const undo = new UndoOnExit();
+    let leftAtEnd = 0;
+    await recordWithTracefs(fake, plan, undo, async () => {
+      await new Promise((done) => setTimeout(done, 5));
+      leftAtEnd = left;
+    });
+    undo.run();
+    expect(leftAtEnd).toBeGreaterThan(0); // it was heard while there was still more to read
+    expect((await pagesIn(plan.file))[1]).toEqual(Buffer.from(pages[1]!));
+  });
+
+  test("is written into files of its own: never through a link that somebody laid there", async () => {
+    const victim = join(folder, "victim");
+    writeFileSync(victim, "precious");
+    symlinkSync(victim, `${plan.file}.cpu0`);
+    symlinkSync(victim, plan.file);
+    const undo = new UndoOnExit();
+    await recordWithTracefs(fake, plan, undo, async () => undefined);
+    undo.run();
+    expect(readFileSync(victim, "utf8")).toBe("precious");
+  });
+
   test("a load that fails takes the recording with it", async () => {
     const undo = new UndoOnExit();
     const failing = recordWithTracefs(fake, plan, undo, () => Promise.reject(new Error("no such command")));
@@ -198,9 +354,19 @@ describe("a recording by tracefs", () => {
   });
 
   test("what a recorder that was killed left is taken away; a living one's is not", () => {
-    for (const name of ["dmalink.11", "dmalink.22", "other"]) fake.makeInstance(name);
-    removeStale(fake, (pid) => pid === 22);
-    expect(fake.instances).toEqual(["dmalink.22", "other"]);
+    const own = ownerName();
+    const [pid, start, place] = own.split("-") as [string, string, string];
+    const gone = spawnSync("true").pid;
+    const kept = [
+      `dmalink.${own}`,
+      `dmalink.${gone}-${start}-${place}f`, // of another container: whether it lives cannot be seen from here
+      "dmalink.77", // nobody's that we know
+      "other",
+    ];
+    const stale = [`dmalink.${gone}-${start}-${place}`, `dmalink.${pid}-${Number(start) - 1}-${place}`]; // the number is used again
+    for (const name of [...kept, ...stale]) fake.makeInstance(name);
+    removeStale(fake);
+    expect(fake.instances.sort()).toEqual(kept.sort());
   });
 });
 

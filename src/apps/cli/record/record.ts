@@ -5,8 +5,8 @@
  * functions, into one trace.dat: by trace-cmd where it is installed, else by tracefs directly. Promises: what was changed on the
  * machine is put back however the recording ends; what is missing is said with its cure (exit 3) before anything is changed.
  */
-import { spawn } from "node:child_process";
-import { accessSync, constants, existsSync, statSync, writeFileSync } from "node:fs";
+import { type ChildProcess, spawn } from "node:child_process";
+import { accessSync, closeSync, constants, statSync } from "node:fs";
 import { release } from "node:os";
 import { delimiter, join } from "node:path";
 import { bytes, count, DmaError, duration, plural } from "../../../base/index.ts";
@@ -14,7 +14,7 @@ import { LOST_EVENTS, openTrace } from "../../../trace/index.ts";
 import { EnvironmentError } from "../exit-errors.ts";
 import { NODE_CODECS } from "../files/codecs.ts";
 import { openInput } from "../files/input.ts";
-import { cannotWrite, Outputs } from "../files/output.ts";
+import { cannotWrite, Outputs, openNew } from "../files/output.ts";
 import { StopRequest, UndoOnExit } from "../files/undo-on-exit.ts";
 import { print, say as tell } from "../terminal/print.ts";
 import { addProbes, hasTwoStep, PROBE_GROUP, removeProbes } from "./probes.ts";
@@ -81,8 +81,9 @@ export async function record(options: RecordOptions): Promise<number> {
   const stop = new StopRequest();
   const load = new Load(options, stop);
   let failed: string[] = [];
+  let trouble: string | undefined;
   try {
-    removeStale(tracefs, (pid) => pid !== process.pid && existsSync(`/proc/${pid}`));
+    removeStale(tracefs);
     if (probes) {
       undo.add("the probes", () => removeProbes(tracefs));
       addProbes(tracefs, hasTwoStep());
@@ -91,15 +92,18 @@ export async function record(options: RecordOptions): Promise<number> {
     if (program) {
       undo.add("the instance of trace-cmd", () => removeLeftInstance(tracefs));
       await recordWithTraceCmd(program, plan, load.traceCmdCommand, stop, load.output);
-    } else await recordWithTracefs(tracefs, plan, undo, () => load.run());
+    } else ({ trouble } = await recordWithTracefs(tracefs, plan, undo, () => load.run()));
     output.finish(); // an earlier recording under the same name is only replaced by a whole one
   } finally {
+    load.end();
     failed = undo.run();
     stop.done();
     for (const what of failed) say(`could not put back ${what}`);
   }
   await report(options, say, program ? "trace-cmd" : "tracefs");
-  return failed.length > 0 ? 3 : stop.signal !== undefined && !load.endless ? 130 : 0;
+  if (trouble !== undefined)
+    say(`the recording ended before its time: ${trouble}; ${file} has what there was until then`);
+  return failed.length > 0 || trouble !== undefined ? 3 : stop.signal !== undefined && !load.endless ? 130 : 0;
 }
 
 /**
@@ -147,6 +151,7 @@ function removeLeftInstance(tracefs: Tracefs): void {
 class Load {
   readonly #options: RecordOptions;
   readonly #stop: StopRequest;
+  #child: ChildProcess | undefined;
 
   constructor(options: RecordOptions, stop: StopRequest) {
     this.#options = options;
@@ -189,8 +194,16 @@ class Load {
     }
   }
 
+  /** Ends the command if it still runs: there is no recording any more, and nobody waits for it. */
+  end(): void {
+    if (this.#child?.exitCode !== null || this.#child.signalCode !== null) return;
+    this.#child.kill("SIGTERM");
+    this.#child.unref();
+  }
+
   async #runCommand([program, ...args]: readonly string[]): Promise<void> {
     const child = spawn(program!, args, { stdio: ["inherit", this.output, "inherit"] });
+    this.#child = child;
     void this.#stop.requested.then(() => child.kill("SIGTERM"));
     const error = await new Promise<Error | undefined>((resolve) => {
       child.once("error", resolve);
@@ -203,7 +216,7 @@ class Load {
 /** A recording that cannot be kept is not begun. */
 function writable(file: string): void {
   try {
-    writeFileSync(file, "");
+    closeSync(openNew(file));
   } catch (error) {
     throw cannotWrite(file, error);
   }
@@ -237,19 +250,19 @@ async function report(options: RecordOptions, say: (message: string) => void, by
         first = Math.min(first, batch.timeNs[row]!);
         last = Math.max(last, batch.timeNs[row]!);
       }
-    const events: Record<string, number> = {};
+    const events = new Map<string, number>(); // by names from the kernel: `constructor` may be one
     let total = 0;
     for (const [type, n] of counts.entries()) {
       const { name } = trace.types[type]!;
       if (!n || name === LOST_EVENTS) continue;
-      events[name] = (events[name] ?? 0) + n;
+      events.set(name, (events.get(name) ?? 0) + n);
       total += n;
     }
     const { size } = statSync(file);
     const { lost } = trace;
     if (json)
       print(
-        `${JSON.stringify({ schema: "dmalink.record/1", file, by, bytes: size, events, eventTotal: total, lost, durationNs: total > 0 ? last - first : 0, probes: options.probes }, null, 2)}\n`,
+        `${JSON.stringify({ schema: "dmalink.record/1", file, by, bytes: size, events: Object.fromEntries(events), eventTotal: total, lost, durationNs: total > 0 ? last - first : 0, probes: options.probes }, null, 2)}\n`,
       );
     say(
       `${file}: ${plural(total, "event")}${total > 0 ? ` over ${duration(last - first)}` : ""}, ${bytes(size)}, ` +

@@ -7,6 +7,8 @@
  * Specified by: trace-cmd-record(1), trace-cmd 2.9 to 3.3.
  */
 import { spawn } from "node:child_process";
+import { readdirSync } from "node:fs";
+import { basename, dirname, join } from "node:path";
 import { EnvironmentError } from "../exit-errors.ts";
 import type { StopRequest } from "../files/undo-on-exit.ts";
 import { instanceName, type TracefsPlan } from "./tracefs-recorder.ts";
@@ -52,8 +54,22 @@ export async function recordWithTraceCmd(
     },
   );
   if (error) throw new EnvironmentError(`cannot run ${program}: ${error.message}`);
-  if (code !== 0 && stop.signal === undefined)
+  if (code !== 0 && stop.signal === undefined) {
+    const parts = partsOf(plan.file);
+    const kept =
+      parts.length === 0
+        ? ""
+        : `. What was recorded is kept, a file for each CPU; to join it: trace-cmd restore -o recording.dat ${parts.join(" ")}`;
     throw new EnvironmentError(
-      `trace-cmd ended with ${signal ?? `exit code ${code}`}: what it said is above. Without trace-cmd on the PATH, dmalink records by itself`,
+      `trace-cmd ended with ${signal ?? `exit code ${code}`}: what it said is above. Without trace-cmd on the PATH, dmalink records by itself${kept}`,
     );
+  }
+}
+
+/** What trace-cmd leaves when it cannot join: `FILE.cpuN`. */
+function partsOf(file: string): string[] {
+  const name = `${basename(file)}.cpu`;
+  return readdirSync(dirname(file))
+    .filter((entry) => entry.startsWith(name))
+    .map((entry) => join(dirname(file), entry));
 }

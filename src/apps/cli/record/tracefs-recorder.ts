@@ -4,14 +4,18 @@
  * Idea: the pages of the kernel's ring buffers are taken as they are, CPU by CPU, into a file each, and put behind the
  * formats when the recording is over: a trace.dat of version 6. Binary and not text, because it is exact (all 64 bits of
  * every field, a mark where events were lost), a quarter of the size of text, and quicker to read.
- * Promises: the machine's own recorder is not touched; the instance goes away however the recording ends.
+ * Promises: the machine's own recorder is not touched; the instance goes away however the recording ends; what was recorded does
+ * not, whatever fails.
  * Specified by: Linux's documentation of ftrace (instances, trace_pipe_raw).
  */
-import { closeSync, fstatSync, openSync, readFileSync, readSync, rmSync, writeSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { endianness, hostname, machine, release } from "node:os";
-import { pagePadding, recordedHead } from "../../../trace/index.ts";
+import { recordedHead } from "../../../trace/index.ts";
 import { EnvironmentError } from "../exit-errors.ts";
+import { cannotWrite } from "../files/output.ts";
+import { isGone, OWNER, ownerName } from "../files/owner.ts";
 import type { UndoOnExit } from "../files/undo-on-exit.ts";
+import { CpuFiles, JOIN_UNIT, type Kept } from "./cpu-files.ts";
 import type { Tracefs } from "./tracefs.ts";
 
 export interface TracefsPlan {
@@ -25,14 +29,14 @@ export interface TracefsPlan {
 }
 
 /** Before a recording there may be what one that was killed left. */
-const INSTANCE = /^dmalink\.(\d+)$/;
-export const instanceName = (pid: number = process.pid): string => `dmalink.${pid}`;
+const INSTANCE = new RegExp(`^dmalink\\.(${OWNER.source})$`);
+export const instanceName = (): string => `dmalink.${ownerName()}`;
 
-/** Takes away the instances of recorders that are no more. */
-export function removeStale(tracefs: Tracefs, isAlive: (pid: number) => boolean): void {
+/** Takes away the instances of recorders that are no more for certain; another container's cannot be told, and stays. */
+export function removeStale(tracefs: Tracefs): void {
   for (const name of tracefs.list("instances")) {
-    const pid = INSTANCE.exec(name)?.[1];
-    if (pid === undefined || isAlive(Number(pid))) continue;
+    const owner = INSTANCE.exec(name)?.[1];
+    if (owner === undefined || !isGone(owner)) continue;
     try {
       tracefs.write(`instances/${name}/tracing_on`, "0\n");
       tracefs.removeInstance(name);
@@ -59,18 +63,27 @@ function functionSymbols(): string {
 const IDLE_MS = 100;
 const BUSY_MS = 10;
 const BUSY_PAGES = 64;
+/** Pages taken of one CPU before it is another's turn, and the end is looked for: 1 MiB. */
+const TURN_PAGES = 256;
+
+/** How a recording came out. */
+interface Recorded {
+  /** Why it ended before it should have, in words; the file holds what there was until then. */
+  readonly trouble: string | undefined;
+}
 
 /**
- * Records until `ended` is settled, and writes the file.
+ * Records until `start`'s promise is settled, and writes the file. What was recorded is never thrown away: if the disk fills, the
+ * recording ends there and the file holds what there was; if even that cannot be, the parts stay and the error says how to join them.
  *
- * @throws EnvironmentError: tracefs refused, with the cure; what `ended` was rejected with
+ * @throws EnvironmentError: tracefs refused, or the parts could not be joined, with the cure; what the promise was rejected with
  */
 export async function recordWithTracefs(
   tracefs: Tracefs,
   plan: TracefsPlan,
   undo: UndoOnExit,
   start: () => Promise<unknown>,
-): Promise<void> {
+): Promise<Recorded> {
   const name = instanceName();
   const at = (file: string): string => `instances/${name}/${file}`;
   tracefs.makeInstance(name);
@@ -87,19 +100,59 @@ export async function recordWithTracefs(
   const headerPage = tracefs.read(at("events/header_page")) ?? tracefs.read("events/header_page") ?? "";
   const headerEvent = tracefs.read(at("events/header_event")) ?? tracefs.read("events/header_event") ?? "";
   const cpus = new CpuFiles(tracefs, at("per_cpu"), plan.file, subBufferBytes(headerPage), undo);
+  const head = (): Uint8Array => {
+    const clock = tracefs.read(at("trace_clock")) ?? "";
+    return headOf(tracefs, plan, { headerPage, headerEvent, clock }, cpus.sizes, cpus.stats(at("per_cpu")));
+  };
+  try {
+    cpus.reserve(head().length);
+  } catch (error) {
+    throw cannotWrite(plan.file, error);
+  }
   tracefs.write(at("tracing_on"), "1\n");
   let over = false;
   const ended = start().finally(() => {
     over = true;
   });
   ended.catch(() => undefined); // it is awaited below, after the last look
-  while (!over) {
-    const pages = cpus.drain();
-    await Promise.race([ended, sleep(pages >= BUSY_PAGES ? BUSY_MS : IDLE_MS)]).catch(() => undefined);
+  let trouble: string | undefined;
+  try {
+    while (!over) {
+      const pages = cpus.drain(TURN_PAGES);
+      const wait = pages >= TURN_PAGES ? 0 : pages >= BUSY_PAGES ? BUSY_MS : IDLE_MS;
+      await Promise.race([ended, sleep(wait)]).catch(() => undefined);
+    }
+    await ended;
+    tracefs.write(at("tracing_on"), "0\n");
+    // Nothing comes any more: what is left is what the buffers hold.
+    while (cpus.drain(TURN_PAGES) > 0) await sleep(0);
+  } catch (error) {
+    if (cpus.isEmpty) throw error; // there is nothing to keep
+    trouble = (cannotWrite(plan.file, error) as Error).message;
   }
-  tracefs.write(at("tracing_on"), "0\n");
-  cpus.drain();
-  const stats = cpus.stats(at("per_cpu"));
+  return keep(cpus, plan.file, head, trouble);
+}
+
+/** Joins what was recorded; if that fails, says where it lies. */
+function keep(cpus: CpuFiles, file: string, head: () => Uint8Array, trouble: string | undefined): Recorded {
+  try {
+    const whole = head();
+    cpus.close();
+    cpus.join(file, whole);
+  } catch (error) {
+    throw cpus.isEmpty ? error : partsKept(error as Error, cpus.keep());
+  }
+  return { trouble };
+}
+
+/** Everything before the pages. */
+function headOf(
+  tracefs: Tracefs,
+  plan: TracefsPlan,
+  said: Pick<Parameters<typeof recordedHead>[0], "headerPage" | "headerEvent" | "clock">,
+  sizes: readonly number[],
+  stats: readonly string[],
+): Uint8Array {
   const formats = [...plan.systems.map(({ name }) => name), ...(plan.stacks ? ["ftrace"] : [])].flatMap((system) =>
     tracefs
       .list(`events/${system}`)
@@ -107,24 +160,32 @@ export async function recordWithTracefs(
       .filter((text) => text !== undefined)
       .map((text) => ({ system, text })),
   );
-  const tasks = tracefs.read("saved_cmdlines") ?? "";
-  const clock = tracefs.read(at("trace_clock")) ?? "";
-  cpus.close();
-  await ended;
-  const head = recordedHead({
+  return recordedHead({
+    ...said,
     littleEndian: endianness() === "LE",
     longSize: /64|s390x/.test(machine()) ? 8 : 4,
-    headerPage,
-    headerEvent,
     formats,
-    tasks,
-    clock,
+    tasks: tracefs.read("saved_cmdlines") ?? "",
     ...(plan.stacks && { symbols: functionSymbols() }),
     system: `Linux ${hostname()} ${release()} ${machine()}`,
-    cpus: cpus.sizes.map((size, i) => ({ size, stats: stats[i]! })),
+    cpus: sizes.map((size, i) => ({ size, stats: stats[i] ?? "" })),
   });
-  cpus.join(plan.file, head);
 }
+
+const partsKept = (error: Error, { parts, whole }: Kept): EnvironmentError =>
+  new EnvironmentError(
+    `${error.message}. What was recorded is kept, a file for each CPU. Make room, and join it:\n${
+      whole === undefined
+        ? `  trace-cmd restore -o recording.dat ${parts.map(({ path }) => path).join(" ")}`
+        : [
+            ...parts.map(
+              ({ path, offset }) =>
+                `  dd if=${path} of=${whole} bs=${JOIN_UNIT} seek=${offset / JOIN_UNIT} conv=notrunc`,
+            ),
+            `  mv ${whole} recording.dat`,
+          ].join("\n")
+    }`,
+  );
 
 const sleep = (ms: number): Promise<void> => new Promise((done) => setTimeout(done, ms));
 
@@ -136,84 +197,4 @@ function subBufferBytes(headerPage: string): number {
       "tracefs does not describe its pages (events/header_page): install trace-cmd, and record again",
     );
   return Number(match[1]) + Number(match[2]);
-}
-
-/** The pages of each CPU, from the kernel into a file. */
-class CpuFiles {
-  readonly sizes: number[] = [];
-  readonly #tracefs: Tracefs;
-  readonly #page: Uint8Array;
-  readonly #cpus: { readonly name: string; readonly part: string; readonly target: number; source: number }[] = [];
-  #open = true;
-
-  constructor(tracefs: Tracefs, folder: string, file: string, pageBytes: number, undo: UndoOnExit) {
-    this.#tracefs = tracefs;
-    this.#page = new Uint8Array(pageBytes);
-    const names = tracefs.list(folder).filter((name) => /^cpu\d+$/.test(name));
-    names.sort((a, b) => Number(a.slice(3)) - Number(b.slice(3)));
-    undo.add("the files of the recording's parts", () => this.remove());
-    for (const name of names) {
-      const part = `${file}.${name}`;
-      const target = openSync(part, "w+");
-      this.#cpus.push({ name, part, target, source: -1 });
-      this.#cpus.at(-1)!.source = tracefs.openPages(`${folder}/${name}/trace_pipe_raw`);
-      this.sizes.push(0);
-    }
-  }
-
-  /** Takes what is there; how many pages that was. */
-  drain(): number {
-    let pages = 0;
-    for (const [i, { source, target }] of this.#cpus.entries())
-      for (;;) {
-        const length = this.#tracefs.readPage(source, this.#page);
-        if (length === 0) break;
-        // The end of a page may be left out; the file holds whole ones.
-        if (length < this.#page.length) this.#page.fill(0, length);
-        writeSync(target, this.#page);
-        this.sizes[i]! += this.#page.length;
-        pages++;
-      }
-    return pages;
-  }
-
-  stats(folder: string): string[] {
-    return this.#cpus.map(({ name }) => this.#tracefs.read(`${folder}/${name}/stats`) ?? "");
-  }
-
-  /** The instance can only go away when nobody has its files open. */
-  close(): void {
-    if (!this.#open) return;
-    this.#open = false;
-    for (const { source } of this.#cpus) if (source >= 0) closeSync(source);
-  }
-
-  /** Head and parts, one behind the other. */
-  join(file: string, head: Uint8Array): void {
-    const whole = openSync(file, "w");
-    try {
-      writeSync(whole, head);
-      const chunk = new Uint8Array(1 << 20);
-      for (const { target } of this.#cpus) {
-        const { size } = fstatSync(target);
-        for (let at = 0; at < size; ) {
-          const length = readSync(target, chunk, 0, chunk.length, at);
-          if (length === 0) break;
-          for (let done = 0; done < length; ) done += writeSync(whole, chunk, done, length - done);
-          at += length;
-        }
-        writeSync(whole, new Uint8Array(pagePadding(size)));
-      }
-    } finally {
-      closeSync(whole);
-    }
-  }
-
-  remove(): void {
-    this.close();
-    for (const { part, target } of this.#cpus.splice(0)) {
-      closeSync(target);
-      rmSync(part, { force: true });
-    }
-  }
 }

@@ -52,7 +52,12 @@ export class MemoryStore implements BlockStore {
     }
   }
 
+  /** Cost: one step per chunk that there is, at most: a disk of terabytes is discarded as quickly as it was filled. */
   discard(offset: number, length: number): void {
+    if (length / CHUNK > this.#chunks.size) {
+      this.#discardFew(offset, offset + length);
+      return;
+    }
     for (let at = 0; at < length; ) {
       const inside = (offset + at) % CHUNK;
       const piece = Math.min(CHUNK - inside, length - at);
@@ -60,6 +65,14 @@ export class MemoryStore implements BlockStore {
       if (piece === CHUNK) this.#chunks.delete(index);
       else this.#chunks.get(index)?.fill(0, inside, inside + piece);
       at += piece;
+    }
+  }
+
+  #discardFew(start: number, end: number): void {
+    for (const [index, chunk] of this.#chunks) {
+      const [from, to] = [Math.max(start - index * CHUNK, 0), Math.min(end - index * CHUNK, CHUNK)];
+      if (from === 0 && to === CHUNK) this.#chunks.delete(index);
+      else if (from < to) chunk.fill(0, from, to);
     }
   }
 

@@ -3,7 +3,9 @@
  *
  * Idea: the description is read and checked completely before any byte of data moves; it becomes a list of addresses and lengths. It
  * shares only the layouts with the driver, so two readings check each other.
- * Promises: every breach of the rules is a status, never an exception; a chain that leads nowhere ends.
+ * Promises: every breach of the rules is a status, never an exception; a chain that leads nowhere ends. Work and memory are bounded
+ * by the length of the command's data, whatever lists a hostile driver lays down: a page of them is read at a time, and no more
+ * than describe the data.
  * Specified by: NVM Express base specification 2.0, 4.1.1 and 4.1.2.
  */
 import type { DmaAddr } from "../../../../base/index.ts";
@@ -28,6 +30,10 @@ export interface DmaPort {
 const BIT_BUCKET = -1;
 /** Segments of an SGL that may follow one another. */
 const MAX_SGL_SEGMENTS = 1024;
+/** Descriptors of a command that may describe nothing, beside those that describe a byte or more. */
+const IDLE_DESCRIPTORS = 1024;
+/** Descriptors that are read at a time, bytes. */
+const SGL_PIECE = 4096;
 
 /** The runs of a command's data. */
 export class DataRuns {
@@ -115,7 +121,10 @@ export function readPrps(port: DmaPort, prp1: number, prp2: number, bytes: numbe
   return NVME_STATUS.invalidField;
 }
 
-/** Reads an SGL that begins with the descriptor at `at` of `view`, for `bytes` bytes; too short is `shortStatus`. */
+/**
+ * Reads an SGL that begins with the descriptor at `at` of `view`, for `bytes` bytes; too short is `shortStatus`. What lies behind the
+ * descriptor that goes beyond the data is not looked at.
+ */
 export function readSgl(
   port: DmaPort,
   view: DataView,
@@ -129,6 +138,9 @@ export function readSgl(
   let address = get64(view, at);
   let length = view.getUint32(at + SGL.length, true);
   let segments = 0;
+  let descriptors = 0;
+  const piece = new Uint8Array(SGL_PIECE);
+  const entries = viewOf(piece);
   for (;;) {
     if (identifier !== SGL_TYPE.segment && identifier !== SGL_TYPE.lastSegment) {
       const status = addBlock(identifier, address, length, runs, dwordAligned);
@@ -138,14 +150,18 @@ export function readSgl(
     if (length === 0 || length % SGL_BYTES !== 0) return NVME_STATUS.sglInvalidSegment;
     if (++segments > MAX_SGL_SEGMENTS) return NVME_STATUS.sglDescriptorCount;
     const isLast = identifier === SGL_TYPE.lastSegment;
-    const segment = new Uint8Array(length);
-    if (!port.read(address as DmaAddr, segment)) return NVME_STATUS.dataTransferError;
-    const entries = viewOf(segment);
+    const segment = address;
     let continues = false;
     for (let entry = 0; entry < length; entry += SGL_BYTES) {
-      identifier = entries.getUint8(entry + SGL.identifier);
-      address = get64(entries, entry);
-      const entryLength = entries.getUint32(entry + SGL.length, true);
+      const inPiece = entry % SGL_PIECE;
+      if (inPiece === 0) {
+        const part = piece.subarray(0, Math.min(SGL_PIECE, length - entry));
+        if (!port.read((segment + entry) as DmaAddr, part)) return NVME_STATUS.dataTransferError;
+      }
+      if (++descriptors > IDLE_DESCRIPTORS + bytes) return NVME_STATUS.sglDescriptorCount;
+      identifier = entries.getUint8(inPiece + SGL.identifier);
+      address = get64(entries, inPiece);
+      const entryLength = entries.getUint32(inPiece + SGL.length, true);
       if (identifier === SGL_TYPE.segment || identifier === SGL_TYPE.lastSegment) {
         if (isLast) return NVME_STATUS.sglInvalidSegment;
         if (entry !== length - SGL_BYTES) return NVME_STATUS.sglDescriptorCount;
@@ -155,6 +171,7 @@ export function readSgl(
       }
       const status = addBlock(identifier, address, entryLength, runs, dwordAligned);
       if (status !== NVME_STATUS.success) return status;
+      if (runs.bytes > bytes) return NVME_STATUS.success;
     }
     if (continues) continue;
     if (!isLast) return NVME_STATUS.sglInvalidSegment; // it ends without saying where it goes on

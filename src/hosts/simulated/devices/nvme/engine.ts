@@ -3,7 +3,8 @@
  *
  * Idea: a doorbell only says that there is something; fetching, working and telling happen in the machine's time. Faults that
  * were planned are put in here, where every command passes.
- * Promises: completions are held while their queue is full, and none is lost. Queue memory that cannot be reached stops it.
+ * Promises: completions are held while their queue is full, and none is lost; a driver that takes none gets no more commands done than
+ * the queue has entries, so that what is held is bounded. Queue memory that cannot be reached stops it.
  * Specified by: NVM Express base specification 2.0, 3.3 and 5.2 (asynchronous events).
  */
 import type { DmaAddr } from "../../../../base/index.ts";
@@ -94,6 +95,9 @@ export class QueueEngine {
     this.completionDoorbells++;
     queue.head = value;
     while (!queue.full && queue.held.length > 0) this.#post(queue.held.shift()!);
+    for (const waiting of this.submissionQueues.values())
+      if (waiting.completions === queue && waiting.head !== waiting.tail)
+        this.#host.plugged.clock.after(0, () => this.#fetch(waiting));
   }
 
   /** Tells the driver that something happened, if it asked to be told; else as soon as it does. */
@@ -150,7 +154,9 @@ export class QueueEngine {
   }
 
   #fetch(queue: SubmissionQueue): void {
+    const { held, size } = queue.completions;
     while (queue.head !== queue.tail && !this.#host.fatal && this.submissionQueues.get(queue.id) === queue) {
+      if (held.length >= size) return; // until the driver has taken some
       const bytes = new Uint8Array(COMMAND_BYTES);
       if (!this.#host.port.read((queue.base + queue.head * COMMAND_BYTES) as DmaAddr, bytes)) {
         this.#host.fail();

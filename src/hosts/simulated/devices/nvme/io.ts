@@ -32,6 +32,11 @@ interface IoContext {
 }
 
 const OK = NVME_STATUS.success;
+/**
+ * Bytes that one command deallocates; the rest stays as it is, which a deallocation, being a hint, allows. One command of 256 ranges may
+ * name a disk 256 times, and a store that is a file writes zeroes.
+ */
+const MOST_DEALLOCATED = 2 ** 30;
 
 export class IoCommands {
   readonly #context: IoContext;
@@ -120,8 +125,12 @@ export class IoCommands {
     for (let at = 0; at < bytes; at += DSM_RANGE_BYTES)
       if (!namespace.holds(get64(view, at + 8), view.getUint32(at + 4, true))) return NVME_STATUS.lbaRange;
     if ((command.getUint32(COMMAND.cdw11, true) & DEALLOCATE) === 0) return OK;
-    for (let at = 0; at < bytes; at += DSM_RANGE_BYTES)
-      namespace.discard(get64(view, at + 8), view.getUint32(at + 4, true));
+    let left = Math.floor(MOST_DEALLOCATED / namespace.blockBytes);
+    for (let at = 0; at < bytes && left > 0; at += DSM_RANGE_BYTES) {
+      const count = Math.min(left, view.getUint32(at + 4, true));
+      namespace.discard(get64(view, at + 8), count);
+      left -= count;
+    }
     return OK;
   }
 
