@@ -6,6 +6,7 @@ const MEASURING = ["**/allocation-free.test.ts", "src/pagetable/page-table.test.
 
 const config: ViteUserConfig = defineConfig({
   test: {
+    globalSetup: ["test/own-cache.ts"],
     // Every core: the runner itself has little to do, and by default keeps one.
     maxWorkers: availableParallelism(),
     testTimeout: 60_000,

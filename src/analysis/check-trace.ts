@@ -22,14 +22,15 @@ import type { Place } from "./lifetimes/history.ts";
 import type { LifetimeSink } from "./lifetimes/lifetime-counts.ts";
 import { NO_DEVICE } from "./lifetimes/table.ts";
 import { type LiveAtEnd, liveAtEnd } from "./live-list.ts";
+import { isSelective, type Selection, Selector } from "./selection.ts";
 import type { StartState } from "./start-state.ts";
 
 /** Which rules are asked, of which devices, and what is known besides the trace. */
 export interface CheckOptions {
   /** Names of the rules to ask; default all. */
   readonly rules?: readonly string[];
-  /** Findings of these devices only. */
-  readonly devices?: readonly string[];
+  /** Findings and mappings of these devices, tasks and CPUs only; a finding is of a task or CPU if one of its events is. */
+  readonly selection?: Selection;
   /** What was mapped when the recording began. */
   readonly start?: StartState;
   /** See every mapping once, when it ends or when the trace does. */
@@ -87,6 +88,7 @@ class Check {
   readonly #counts = new Map<string, number>();
   /** All findings by severity, also those that were not kept: one rule may find worse and better. */
   readonly #severities: Record<Severity, number> = { error: 0, warning: 0, advice: 0 };
+  readonly #selector: Selector | undefined;
   readonly #overdue: Overdue;
   readonly #bounce: BounceUse;
   readonly #addresses: RecordedAddresses;
@@ -95,6 +97,8 @@ class Check {
   constructor(trace: Trace, options: CheckOptions) {
     this.#trace = trace;
     this.#options = options;
+    const { selection } = options;
+    this.#selector = selection && isSelective(selection) ? new Selector(selection) : undefined;
     this.#follow = new Follow(trace, {
       ...options,
       sinks: [{ lifetime: (table, row) => this.#addresses.lifetime(table, row) }, ...(options.sinks ?? [])],
@@ -143,9 +147,8 @@ class Check {
     const { ledger, dispatch } = this.#follow;
     const { iommu, sites, firstNs, lastNs } = dispatch;
     const { strings } = this.#trace;
-    const all = liveAtEnd({ table: ledger.table, iommu, overdue: this.#overdue, sites, strings, firstNs, lastNs });
-    const { devices } = this.#options;
-    return devices ? all.filter(({ device }) => device !== undefined && devices.includes(device)) : all;
+    const { table, selects } = ledger;
+    return liveAtEnd({ table, iommu, overdue: this.#overdue, sites, strings, firstNs, lastNs, selects });
   }
 
   /** Up to where all CPUs were read: a damaged file ends at another time on each. */
@@ -192,7 +195,7 @@ class Check {
       addresses: this.#addresses,
       deviceBits: this.#options.deviceBits ?? new Map(),
       isLog: () => this.#trace.format === "kernel log",
-      startUnknown: () => this.#options.start === undefined && this.#follow.ledger.counts.unknownStart > 0,
+      startUnknown: () => this.#options.start === undefined && this.#follow.ledger.unknownStarts > 0,
       deviceIndex: (name) => {
         const index = this.#follow.ledger.table.devices.indexOf(name);
         return index < 0 ? undefined : index;
@@ -250,7 +253,7 @@ class Check {
     if (this.#follow.dispatch.wentBack > 0 && !draft.selfEvident && rule.severity !== "advice") return;
     const name =
       draft.deviceName ?? (draft.device === NO_DEVICE ? undefined : this.#follow.ledger.table.devices[draft.device]);
-    if (this.#options.devices && (name === undefined || !this.#options.devices.includes(name))) return;
+    if (this.#selector && !isOf(draft, name, this.#selector)) return;
     this.#counts.set(rule.name, (this.#counts.get(rule.name) ?? 0) + 1);
     this.#severities[draft.severity ?? rule.severity]++;
     let list = this.#kept.get(rule.name);
@@ -291,6 +294,14 @@ class Check {
     }
   }
 }
+
+/** `draft` of the device `name` is what `selector` asks for: of the device, and shown by an event of the task on the CPU. */
+const isOf = (draft: Draft, name: string | undefined, selector: Selector): boolean =>
+  selector.hasDevice(name) &&
+  (!selector.asksForPlace ||
+    draft.evidence.some(
+      ({ event, timeNs, task, pid, cpu }) => timeNs >= 0 && event !== "kernel log" && selector.hasPlace(task, pid, cpu),
+    ));
 
 /** "Mapped by nvme_prep_rq ← nvme_queue_rq.": which code the first event that has its stack came from. */
 const callerSentence = ({ what, site }: Evidence): string => `${what[0]!.toUpperCase()}${what.slice(1)} by ${site}.`;

@@ -26,11 +26,15 @@ export class DeviceUse {
     const { table, now } = ledger;
     this.#bounce = new BounceUse(now, (row) => table.device[row]!);
     ledger.watch(this.#bounce);
+    const isSelected = (row: number): boolean =>
+      !ledger.selects || ledger.selects(table.device[row]!, table.task[row]!, table.pid[row]!, table.cpu[row]!);
     const ended = (row: number): void => {
-      if ((table.flags[row]! & FROM_BEFORE) === 0) this.#of(table.device[row]!).bytes -= table.reserved[row]!;
+      if (isSelected(row) && (table.flags[row]! & FROM_BEFORE) === 0)
+        this.#of(table.device[row]!).bytes -= table.reserved[row]!;
     };
     ledger.watch({
       opened: (row) => {
+        if (!isSelected(row)) return;
         const use = this.#of(table.device[row]!);
         use.bytes += table.reserved[row]!;
         if (use.bytes > use.peak) use.peak = use.bytes;
@@ -38,6 +42,7 @@ export class DeviceUse {
       closed: ended,
       dropped: ended,
       failed: (device, _length, error) => {
+        if (ledger.selects && !ledger.selects(device, now.task, now.pid, now.cpu)) return;
         const { failures } = this.#of(device);
         const call = (trace.types[now.type]?.name ?? "").replace(/_err$/, "");
         const key = `${call} ${ERRNO_NAMES[error] ?? `error ${-error}`}`;

@@ -10,6 +10,7 @@ import { Dispatch } from "./lifetimes/dispatch.ts";
 import { Ledger } from "./lifetimes/ledger.ts";
 import type { LifetimeCounts, LifetimeSink } from "./lifetimes/lifetime-counts.ts";
 import type { Watcher } from "./lifetimes/watcher.ts";
+import { mappingSelector, type Selection } from "./selection.ts";
 import type { StartState } from "./start-state.ts";
 
 /** What a consumer wants to see of each event beside the mappings. */
@@ -34,6 +35,8 @@ export interface TraceCounts extends LifetimeCounts {
 export interface FollowOptions {
   /** Who sees every mapping once, when it ends or when the trace does. */
   readonly sinks?: readonly LifetimeSink[];
+  /** Which mappings are counted and shown; all are followed. */
+  readonly selection?: Selection;
   /** Sees every event, before it is followed. */
   readonly visit?: EventVisitor;
   /** Sees every batch when all its events were followed. */
@@ -66,6 +69,7 @@ export class Follow {
     this.#trace = trace;
     this.#options = options;
     this.ledger = new Ledger(options.sinks);
+    this.ledger.selects = mappingSelector(options.selection, this.ledger.table.devices, trace);
     this.dispatch = new Dispatch(this.ledger, trace);
   }
 

@@ -16,6 +16,7 @@ export { KINDS, type Kind, LifetimeTable, NO_DEVICE, NO_DIRECTION, REACHED } fro
 export type { LiveAtEnd } from "./live-list.ts";
 export * from "./recorded-machine.ts";
 export * from "./requests.ts";
+export { isSelective, type Selection, Selector } from "./selection.ts";
 export * from "./smmu-tables.ts";
 export * from "./snapshot.ts";
 export * from "./start-state.ts";

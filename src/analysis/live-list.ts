@@ -8,6 +8,7 @@ import { PAGE_SIZE } from "../base/index.ts";
 import type { Overdue } from "./findings/overdue.ts";
 import type { CallSites } from "./lifetimes/call-sites.ts";
 import type { IommuMatcher } from "./lifetimes/iommu-matcher.ts";
+import type { Ledger } from "./lifetimes/ledger.ts";
 import { DIRECT, KINDS, type Kind, type LifetimeTable, NO_DEVICE, PAGES_GONE } from "./lifetimes/table.ts";
 
 /** One mapping that is live at the end. */
@@ -46,11 +47,13 @@ interface LiveSource {
   readonly strings: readonly string[];
   readonly firstNs: number;
   readonly lastNs: number;
+  /** Which are asked for; `undefined`: all. */
+  readonly selects: Ledger["selects"];
 }
 
 /** All that is live now; before the table is given up. */
 export function liveAtEnd(source: LiveSource): readonly LiveAtEnd[] {
-  const { table, iommu, overdue, sites, strings, firstNs, lastNs } = source;
+  const { table, iommu, overdue, sites, strings, firstNs, lastNs, selects } = source;
   const list: LiveAtEnd[] = [];
   const caller = (site: number): Pick<LiveAtEnd, "site" | "code"> => ({
     site: site === 0 ? undefined : sites.texts[site],
@@ -60,6 +63,7 @@ export function liveAtEnd(source: LiveSource): readonly LiveAtEnd[] {
     if (!table.isLive(row) || (table.flags[row]! & PAGES_GONE) !== 0) continue;
     const startNs = table.startNs[row]!;
     const device = table.device[row]!;
+    if (selects && !selects(device, table.task[row]!, table.pid[row]!, table.cpu[row]!)) continue;
     list.push({
       device: device === NO_DEVICE ? undefined : table.devices[device],
       kind: KINDS[table.kind[row]!]!,
@@ -79,6 +83,7 @@ export function liveAtEnd(source: LiveSource): readonly LiveAtEnd[] {
   const { waiting } = iommu;
   for (const run of waiting.runs()) {
     const first = run[0]!;
+    if (selects && !selects(NO_DEVICE, waiting.task[first]!, waiting.pid[first]!, waiting.cpu[first]!)) continue;
     list.push({
       device: undefined,
       kind: "unattributed",

@@ -40,9 +40,20 @@ const SOON_NS = 2e6;
 const LEAST_SOON = 32;
 const STRICT_REUSE = 0.4;
 const LAZY_REUSE = 0.12;
+/** Beginnings and ends that are looked at: what so many do not show, more do not either. */
+const MOST_STEPS = 100_000;
+
+/** Several parts of one report ask. */
+const known = new WeakMap<Requests, RecordedMachine>();
 
 /** What `requests` were recorded on. */
 export function recordedMachine(requests: Requests): RecordedMachine {
+  const machine = known.get(requests) ?? found(requests);
+  known.set(requests, machine);
+  return machine;
+}
+
+function found(requests: Requests): RecordedMachine {
   const { events, counts } = requests;
   const sum = (names: readonly string[]): number => names.reduce((all, name) => all + (events[name] ?? 0), 0);
   const [unmaps, maps] = [sum(AFTER_UNMAP), sum(AFTER_MAP)];
@@ -89,7 +100,7 @@ function modeByAddresses(requests: Requests): RecordedMachine["mode"] {
   const freed = new Map<string, number>();
   const freedOfSize = new Map<string, number>();
   let [soon, again] = [0, 0];
-  for (const step of requests.order) {
+  for (const step of requests.order.subarray(0, MOST_STEPS)) {
     const request = requests.at(step < 0 ? ~step : step);
     const place = placeOf(request);
     if (!place) continue;

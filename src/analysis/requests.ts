@@ -9,7 +9,7 @@
  */
 import { DIRECTIONS, type Direction, directionNumber } from "../base/index.ts";
 import type { Trace } from "../trace/index.ts";
-import { type EventVisitor, followTrace, type TraceCounts } from "./follow.ts";
+import { type FollowOptions, followTrace, type TraceCounts } from "./follow.ts";
 import { type Column, widened } from "./lifetimes/columns.ts";
 import { type LifetimeCounts, type LifetimeSink, noCounts } from "./lifetimes/lifetime-counts.ts";
 import {
@@ -66,15 +66,18 @@ export class Requests implements Iterable<Request> {
   readonly counts: LifetimeCounts;
   /** Events of the recording by name; none of a load of one's own. */
   readonly events: Readonly<Record<string, number>>;
+  /** Devices that events named, selected or not; none of a load of one's own. */
+  readonly deviceNames: readonly string[];
   /** The order of the recording: `id` where a request begins, `~id` where it ends. */
   readonly order: Int32Array;
   readonly #rows: Uint32Array;
   readonly #columns: RequestColumns;
 
-  constructor(columns: RequestColumns, counts: LifetimeCounts & Partial<Pick<TraceCounts, "events">>) {
+  constructor(columns: RequestColumns, counts: LifetimeCounts & Partial<Pick<TraceCounts, "events" | "devices">>) {
     this.#columns = columns;
     this.counts = counts;
     this.events = counts.events ?? {};
+    this.deviceNames = counts.devices ?? [];
     [this.#rows, columns.id, this.order] = sorted(columns);
   }
 
@@ -149,7 +152,7 @@ export class RequestColumns implements LifetimeSink {
   segments: Uint32Array = new Uint32Array(FIRST_ROWS);
   /** Places of the beginning and the end in the recording; end -1: live. */
   started: Uint32Array = new Uint32Array(FIRST_ROWS);
-  ended: Float64Array = new Float64Array(FIRST_ROWS);
+  ended: Int32Array = new Int32Array(FIRST_ROWS);
   /** In the order of beginning, from 0: known once the trace was read, to {@link Requests}. */
   id: Uint32Array = new Uint32Array(0);
   /** Where its segments begin among all; those of the next row follow. A row of a single segment has none there. */
@@ -286,9 +289,12 @@ export class RequestColumns implements LifetimeSink {
  *
  * @throws DmaError ERR_DMA_TRACE_DAMAGED (EINVAL), unless the trace was opened for best effort
  */
-export async function readRequests(trace: Trace, visit?: EventVisitor): Promise<Requests> {
+export async function readRequests(
+  trace: Trace,
+  options: Pick<FollowOptions, "selection" | "progress"> = {},
+): Promise<Requests> {
   const columns = new RequestColumns();
-  const counts = await followTrace(trace, { sinks: [columns], ...(visit && { visit }) });
+  const counts = await followTrace(trace, { ...options, sinks: [columns] });
   return new Requests(columns, counts);
 }
 

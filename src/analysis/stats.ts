@@ -11,7 +11,7 @@ import { PAGE_SIZE, pagesTouched } from "../base/index.ts";
 import type { Trace } from "../trace/index.ts";
 import type { DeviceStats, Histogram } from "./device-stats.ts";
 import { DeviceUse } from "./device-use.ts";
-import { Follow, type TraceCounts } from "./follow.ts";
+import { Follow, type FollowOptions, type TraceCounts } from "./follow.ts";
 import type { LifetimeSink } from "./lifetimes/lifetime-counts.ts";
 import { PageSet } from "./lifetimes/page-set.ts";
 import { FROM_BEFORE, KINDS, type LifetimeTable } from "./lifetimes/table.ts";
@@ -21,6 +21,8 @@ import { Quantiles } from "./quantiles.ts";
 export interface TraceStats extends Omit<TraceCounts, "devices"> {
   /** Those with the most mappings first. */
   readonly devices: readonly DeviceStats[];
+  /** Devices that events named, selected or not. */
+  readonly deviceNames: readonly string[];
 }
 
 /**
@@ -28,24 +30,33 @@ export interface TraceStats extends Omit<TraceCounts, "devices"> {
  *
  * @throws DmaError ERR_DMA_TRACE_DAMAGED (EINVAL), unless the trace was opened for best effort
  */
-export async function readStats(trace: Trace, progress?: (events: number) => void): Promise<TraceStats> {
+export async function readStats(
+  trace: Trace,
+  options: Pick<FollowOptions, "selection" | "progress"> = {},
+): Promise<TraceStats> {
   const tally = new StatsSink();
-  const follow = new Follow(trace, { sinks: [tally], ...(progress && { progress }) });
+  const follow = new Follow(trace, { ...options, sinks: [tally] });
   const use = new DeviceUse(follow, trace);
   await follow.all();
   const counts = follow.finish();
-  return { ...counts, devices: use.into(tally.byDevice(), counts.devices) };
+  return { ...counts, devices: use.into(tally.byDevice(), counts.devices), deviceNames: counts.devices };
 }
 
 /** Adds up every mapping that it is shown. */
 export class StatsSink implements LifetimeSink {
   readonly #tallies: (Tally | undefined)[] = [];
   readonly #places = new PageSet();
+  readonly #together: boolean;
   #devices: readonly string[] = [];
+
+  /** `together`: all devices as one, named "all"; their address spaces are not told apart then. */
+  constructor(together = false) {
+    this.#together = together;
+  }
 
   lifetime(table: LifetimeTable, row: number): void {
     this.#devices = table.devices;
-    const device = table.device[row]!;
+    const device = this.#together ? 0 : table.device[row]!;
     let tally = this.#tallies[device];
     if (!tally) {
       tally = new Tally(device, this.#places);
@@ -58,7 +69,7 @@ export class StatsSink implements LifetimeSink {
   byDevice(): DeviceStats[] {
     const tallies = this.#tallies.filter((tally) => tally !== undefined);
     return tallies
-      .map((tally) => tally.stats(this.#devices[tally.device] ?? "unknown"))
+      .map((tally) => tally.stats(this.#together ? "all" : (this.#devices[tally.device] ?? "unknown")))
       .sort((a, b) => b.maps - a.maps);
   }
 }

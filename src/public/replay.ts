@@ -11,10 +11,12 @@ export {
   type Counted,
   checkReplayOptions,
   compare,
+  compareInSteps,
   costOf,
   describeMismatch,
   fitCost,
   type LeftOut,
+  type Loads,
   loadOf,
   type MappedLoad,
   type MeasuredPair,
@@ -37,4 +39,5 @@ export {
   type Strategy,
   type StrategyCost,
   type StrategyName,
+  type VerifyMode,
 } from "../replay/index.ts";

@@ -1,20 +1,24 @@
 /**
  * Compare: a recorded load, replayed on a simulated machine under each mapping strategy, and what each one cost.
  *
- * Idea: one machine per strategy, the same requests in the recorded order. A first run moves and checks every byte and
- * counts; timed runs only map and release, the strategies taking turns, and the quickest counts.
+ * Idea: one machine per strategy, the same requests in the recorded order. A first run checks every translation, moves and checks
+ * bytes, and counts; timed runs only map and release, the strategies taking turns, and the quickest counts.
  * Promises: counts are a function of the trace, the options and the seed; predicted times are of the counts and the cost
  * model. Times are measured by the caller's clock, and are this program's own.
  */
 import type { Requests } from "../analysis/index.ts";
-import { Random } from "../base/index.ts";
+import { type IovaPage, Random } from "../base/index.ts";
 import { type CostModel, PUBLISHED_COST, predict } from "./cost.ts";
-import { Machine, type ReplayMachineOptions, type RunCost } from "./machine.ts";
+import { Machine, REQUESTER, type ReplayMachineOptions, type RunCost, toItsEnd } from "./machine.ts";
 import { checkReplayOptions, checkRequests, type ReplayOptions, type ReplayProgress } from "./options.ts";
-import { type Plan, pagesOf, planOf } from "./plan.ts";
+import { beginningOf, type Loads, type Plan, pagesOf, planOf } from "./plan.ts";
 import type { ReplayRequest } from "./request.ts";
 import { STRATEGIES, type Strategy } from "./strategies.ts";
+import { TouchedPages } from "./touched-pages.ts";
 import { type Mismatch, Verifier } from "./verifier.ts";
+
+/** What is checked besides every translation: the bytes of all requests, of a share of them, of none. */
+export type VerifyMode = "all" | "sample" | "translate";
 
 /** On which machine a load is compared, and what it costs there. */
 export interface CompareOptions extends ReplayOptions {
@@ -26,6 +30,11 @@ export interface CompareOptions extends ReplayOptions {
   readonly hugePages?: boolean;
   /** What if the allocator cached ranges up to this many pages? A power of two from 32 to 32768. */
   readonly largestCached?: number;
+  /**
+   * Whose bytes are moved and checked: `all`; a `sample` of about 2 GiB; of none, only every translation. Without it all of them
+   * where they are no more than that, else a sample.
+   */
+  readonly verify?: VerifyMode;
   /** For the predicted time. */
   readonly cost?: CostModel;
   /** Nanoseconds, for measuring. Without it nothing is timed. */
@@ -69,7 +78,13 @@ export interface Comparison {
   readonly mode: "strict" | "lazy";
   /** Distinct pages of memory that the requests touch. */
   readonly distinctPages: number;
+  /** Whose bytes were moved and checked: of all requests, of a share, of none. Of the others every translation was checked. */
+  readonly verify: VerifyMode;
+  /** That share, 0 to 1. */
+  readonly movedShare: number;
   readonly verifiedBytes: number;
+  /** Pages whose translation was checked without moving their bytes, over all strategies. */
+  readonly translatedPages: number;
   readonly mismatches: number;
   readonly firstMismatch: (Mismatch & { readonly strategy: string }) | undefined;
   /** Requests still mapped at the end, as in the recording. */
@@ -84,6 +99,8 @@ export interface Comparison {
   /** Requests whose segments do not join: no single range of addresses can hold them. */
   readonly gaps: number;
   readonly cost: CostModel;
+  /** Requests that were timed, those that begin first; `undefined` when nothing was. */
+  readonly timedRequests: number | undefined;
   readonly strategies: readonly StrategyCost[];
 }
 
@@ -93,6 +110,11 @@ export interface Comparison {
  * @throws DmaError ERR_DMA_REPLAY_OPTIONS, ERR_DMA_IOVA_CACHED (EINVAL), before anything is replayed
  */
 export function compare(recorded: Requests, options: CompareOptions = {}): Comparison {
+  return toItsEnd(compareInSteps(recorded, options));
+}
+
+/** The same with rests, in which a caller can look at a clock or hear a signal: nothing is replayed meanwhile. */
+export function* compareInSteps(recorded: Requests, options: CompareOptions = {}): Generator<void, Comparison> {
   checkRequests(recorded);
   checkReplayOptions(options);
   const {
@@ -106,30 +128,43 @@ export function compare(recorded: Requests, options: CompareOptions = {}): Compa
   const mode = cachingMode ? "strict" : (options.mode ?? "strict");
   const machineOptions = { iommu, mode, cachingMode, ...(largestCached !== undefined && { largestCached }) };
   const plan = planOf(recorded, { hugePages, ...(requestCap !== undefined && { requestCap }) });
-  let verifiedBytes = 0;
-  let mismatches = 0;
+  const sums = sumsOf(plan.loads);
+  const touched = new TouchedPages(plan.loads);
+  const moved = { share: shareOf(options.verify, sums.movedBytes * STRATEGIES.length), seed };
+  let [verifiedBytes, translatedPages, mismatches] = [0, 0, 0];
   let firstMismatch: Comparison["firstMismatch"];
-  const runs = STRATEGIES.map((strategy, i) => {
-    progress("replaying", i / STRATEGIES.length, `under ${strategy.name}`);
+  const runs: RunCost[] = [];
+  for (const [i, strategy] of STRATEGIES.entries()) {
     const machine = new Machine(machineOptions, true);
-    const verifier = new Verifier(machine.memory, machine.engine, Random.fromSeed(seed).fork("bytes"));
-    machine.prepare(plan, strategy);
-    const run = machine.run(plan, strategy, verifier);
+    const translate = (page: IovaPage, access: "read" | "write"): number =>
+      machine.unit.translate(REQUESTER, page, access);
+    const random = Random.fromSeed(seed).fork("bytes");
+    const verifier = new Verifier(machine.memory, machine.engine, translate, random, moved);
+    machine.prepare(touched, strategy);
+    const work = machine.steps(plan, strategy, verifier);
+    let next = work.next();
+    for (; !next.done; next = work.next()) {
+      progress("replaying", (i + next.value) / STRATEGIES.length, `under ${strategy.name}`);
+      yield;
+    }
+    runs.push(next.value);
     verifiedBytes += verifier.verifiedBytes;
+    translatedPages += verifier.translatedPages;
     mismatches += verifier.mismatches;
     if (verifier.first) firstMismatch ??= { ...verifier.first, strategy: strategy.name };
-    return run;
-  });
-  const pages = plan.loads.reduce((sum, load) => sum + pagesOf(load), 0);
-  const nsPerPage = options.nowNs ? time(plan, machineOptions, pages, options.nowNs, progress) : undefined;
+  }
+  const timed = options.nowNs ? yield* time(plan, machineOptions, options.nowNs, progress) : undefined;
   return {
     requests: plan.requests,
-    segments: plan.loads.reduce((sum, load) => sum + load.vecs.length, 0),
-    bytes: plan.loads.reduce((sum, load) => sum + load.length, 0),
-    pages,
+    segments: sums.segments,
+    bytes: sums.bytes,
+    pages: sums.pages,
     mode,
-    distinctPages: distinctPages(plan.loads),
+    distinctPages: touched.count,
+    verify: moved.share >= 1 ? "all" : moved.share > 0 ? "sample" : "translate",
+    movedShare: moved.share,
     verifiedBytes,
+    translatedPages,
     mismatches,
     firstMismatch,
     liveAtEnd: plan.liveAtEnd,
@@ -137,10 +172,33 @@ export function compare(recorded: Requests, options: CompareOptions = {}): Compa
     neverUnmapped: plan.neverUnmapped,
     cut: plan.cut,
     pieces: plan.loads.length,
-    gaps: plan.loads.filter(({ linear }) => !linear).length,
+    gaps: sums.gaps,
     cost,
-    strategies: STRATEGIES.map((strategy, i) => strategyCost(strategy, runs[i]!, cost, nsPerPage?.[i])),
+    timedRequests: timed?.requests,
+    strategies: STRATEGIES.map((strategy, i) => strategyCost(strategy, runs[i]!, cost, timed?.nsPerPage[i])),
   };
+}
+
+/** What the loads come to; `movedBytes`: what a device moves of them, each way that they go. */
+function sumsOf(loads: Loads) {
+  let [segments, bytes, pages, gaps, movedBytes] = [0, 0, 0, 0, 0];
+  for (const load of loads) {
+    segments += load.vecs.length;
+    bytes += load.length;
+    pages += pagesOf(load);
+    if (!load.linear) gaps++;
+    movedBytes += load.length * (load.direction === "bidirectional" ? 2 : 1);
+  }
+  return { segments, bytes, pages, gaps, movedBytes };
+}
+
+/** Bytes that are moved at most unless all are asked for: a few seconds. */
+const MOST_MOVED = 2 * 2 ** 30;
+
+/** The share of requests whose bytes are moved, of `bytes` in all. */
+function shareOf(verify: CompareOptions["verify"], bytes: number): number {
+  if (verify === "translate") return 0;
+  return verify === "all" || bytes <= MOST_MOVED ? 1 : MOST_MOVED / bytes;
 }
 
 /** A run in the words of the report. */
@@ -174,39 +232,38 @@ export function strategyCost(
   };
 }
 
-/** How many pages are touched at all, by runs, so that it takes no memory for each. */
-function distinctPages(loads: readonly ReplayRequest[]): number {
-  const runs = loads.flatMap(({ vecs }) =>
-    vecs.map(({ phys, length }): [number, number] => [Math.floor(phys / 4096), Math.ceil((phys + length) / 4096)]),
-  );
-  runs.sort((a, b) => a[0] - b[0]);
-  let pages = 0;
-  let end = 0;
-  for (const [start, stop] of runs) {
-    pages += Math.max(0, stop - Math.max(start, end));
-    end = Math.max(end, stop);
-  }
-  return pages;
-}
-
 /** Rounds that are always measured, and at most; between them as long as it is not quiet and takes no more than that. */
 const ROUNDS = 5;
 const MOST_ROUNDS = 15;
-const MOST_NS = 5e9;
+const MOST_NS = 2e9;
 /** The two quickest rounds of a strategy are this near each other when nothing disturbs. */
 const QUIET = 1.05;
 
+/** Pages that are timed at most: the beginning of a longer load is as good. */
+const TIMED_PAGES = 60_000;
+
 /**
  * Nanoseconds per page of each strategy, the strategies taking turns: of its quickest round, since what disturbs only makes it slower.
- * Measured until the two quickest rounds of each agree.
+ * Measured until the two quickest rounds of each agree, on the requests that begin first.
  */
-function time(
-  plan: Plan,
+function* time(
+  whole: Plan,
   options: ReplayMachineOptions,
-  pages: number,
   nowNs: () => number,
   progress: ReplayProgress,
-): number[] {
+): Generator<void, { readonly nsPerPage: readonly number[]; readonly requests: number }> {
+  let [pages, requests, steps] = [0, 0, 0];
+  const timedLoads: ReplayRequest[] = [];
+  for (; steps < whole.order.length && pages < TIMED_PAGES; steps++) {
+    const step = whole.order[steps]!;
+    if (step < 0) continue;
+    const load = whole.loads.at(step);
+    timedLoads.push(load);
+    pages += pagesOf(load);
+    requests++;
+  }
+  const plan = beginningOf(whole, steps);
+  const touched = new TouchedPages(timedLoads);
   const samples: number[][] = STRATEGIES.map(() => []);
   const isQuiet = (): boolean => samples.every(([first, second]) => second! <= first! * QUIET);
   const startNs = nowNs();
@@ -215,13 +272,15 @@ function time(
     progress("timing", Math.min(round, ROUNDS) / (ROUNDS + 1), `round ${round}`);
     for (const [i, strategy] of STRATEGIES.entries()) {
       const machine = new Machine(options, false);
-      machine.prepare(plan, strategy);
+      machine.prepare(touched, strategy);
       const start = nowNs();
       machine.run(plan, strategy);
+      const spent = nowNs() - start;
+      yield;
       if (round === 0) continue; // it warms up
-      samples[i]!.push((nowNs() - start) / Math.max(pages, 1));
+      samples[i]!.push(spent / Math.max(pages, 1));
       samples[i]!.sort((a, b) => a - b);
     }
   }
-  return samples.map(([quickest]) => quickest!);
+  return { nsPerPage: samples.map(([quickest]) => quickest!), requests };
 }

@@ -10,6 +10,7 @@ import { DmaDomain } from "../iommu/index.ts";
 import { type FormatName, layoutNamed } from "../layouts/pagetable/index.ts";
 import { type Plan, pagesOf } from "./plan.ts";
 import type { MappedLoad, Strategy } from "./strategies.ts";
+import type { TouchedPages } from "./touched-pages.ts";
 import type { Verifier } from "./verifier.ts";
 
 export interface ReplayMachineOptions {
@@ -48,11 +49,22 @@ class Watcher implements Observer {
 }
 
 const LARGEST_CACHED_BY_LINUX = 32;
-const REQUESTER = 0x100;
+/** What a work with rests comes to, without them. */
+export function toItsEnd<T>(work: Generator<unknown, T>): T {
+  let next = work.next();
+  while (!next.done) next = work.next();
+  return next.value;
+}
+
+/** The device's name on the bus. */
+export const REQUESTER = 0x100;
+/** Steps after which a run says how far it is. */
+const TOLD_EVERY = 4096;
 
 export class Machine {
   readonly memory: SimulatedMemory = new SimulatedMemory();
   readonly engine: DmaEngine;
+  readonly unit: SimulatedUnit;
   readonly #clock = new VirtualClock();
   readonly #domain: DmaDomain;
   readonly #dma: Dma;
@@ -64,6 +76,7 @@ export class Machine {
   constructor(options: ReplayMachineOptions, watched: boolean) {
     const { iommu, mode, cachingMode, largestCached } = options;
     const unit = new SimulatedUnit({ cachingMode });
+    this.unit = unit;
     this.#watcher = watched ? new Watcher(largestCached ?? LARGEST_CACHED_BY_LINUX) : undefined;
     this.#domain = new DmaDomain({
       layout: layoutNamed(iommu),
@@ -81,31 +94,43 @@ export class Machine {
   }
 
   /** What comes before the first request. */
-  prepare(plan: Plan, strategy: Strategy): void {
-    this.#standing = strategy.prepare?.(this.#dma, plan.loads);
+  prepare(touched: TouchedPages, strategy: Strategy): void {
+    this.#standing = strategy.prepare?.(this.#dma, touched);
   }
 
   /** Runs `plan`, after {@link prepare}; what both cost, the teardown of what the recording left mapped not counted. */
   run(plan: Plan, strategy: Strategy, verifier?: Verifier): RunCost {
+    return toItsEnd(this.steps(plan, strategy, verifier));
+  }
+
+  /** The same, with a rest every few thousand steps: the share that is done. */
+  *steps(plan: Plan, strategy: Strategy, verifier?: Verifier): Generator<number, RunCost> {
+    let until = TOLD_EVERY;
     const { counters } = this.#domain;
-    const live = new Map<number, MappedLoad>();
+    const live = new Map<number, { readonly mapped: MappedLoad; readonly bytes: number }>();
     const standing = this.#standing;
     const watched = this.#watcher !== undefined;
     let calls = standing?.calls ?? 0;
     let reachable = 0;
     let mostReachable = standing?.bytes ?? 0;
     let tablePages = this.#domain.tablePages;
-    for (const step of plan.order) {
+    const { order } = plan;
+    for (let at = 0; at < order.length; at++) {
+      const step = order[at]!;
+      if (at === until) {
+        yield at / order.length;
+        until += TOLD_EVERY;
+      }
       if (step < 0) {
         const ended = live.get(~step);
         if (ended === undefined) continue;
-        ended.release();
+        ended.mapped.release();
         live.delete(~step);
-        if (watched) reachable -= pagesOf(plan.loads[~step]!) * PAGE_SIZE;
+        reachable -= ended.bytes;
         continue;
       }
       this.#clock.advanceTo(plan.startMs[step]!);
-      const load = plan.loads[step]!;
+      const load = plan.loads.at(step);
       const mapped = strategy.map(this.#dma, load);
       calls += mapped.calls;
       tablePages = Math.max(tablePages, this.#domain.tablePages);
@@ -114,12 +139,12 @@ export class Machine {
       if (standing === undefined) mostReachable = Math.max(mostReachable, reachable + bytes);
       if (plan.atOnce.has(step)) mapped.release();
       else {
-        live.set(step, mapped);
+        live.set(step, { mapped, bytes });
         reachable += bytes;
       }
     }
     const cost = counters.since(this.#before);
-    for (const mapped of live.values()) mapped.release();
+    for (const { mapped } of live.values()) mapped.release();
     const { uncached = 0 } = this.#watcher ?? {};
     return { counters: cost, calls, tablePages, reachableBytes: mostReachable, uncached };
   }

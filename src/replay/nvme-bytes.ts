@@ -10,7 +10,7 @@
 import type { PhysAddr, Random } from "../base/index.ts";
 import type { BlockStore, SimulatedMemory } from "../hosts/simulated/index.ts";
 import { BytePattern, eachDifference } from "./byte-pattern.ts";
-import type { ReplayRequest } from "./request.ts";
+import type { Loads } from "./plan.ts";
 
 /** Where the bytes of request `id` begin on the disk: `id` times this. Longer requests are not replayed. */
 export const DISK_BYTES_EACH: number = 2 ** 28;
@@ -41,7 +41,7 @@ export class NvmeBytes implements BlockStore {
   mismatches = 0;
   first: NvmeMismatch | undefined;
   readonly #memory: SimulatedMemory;
-  readonly #loads: readonly ReplayRequest[];
+  readonly #loads: Loads;
   readonly #pattern: BytePattern;
   /** A read that has moved and was not looked at. */
   #unchecked: Part | undefined;
@@ -52,7 +52,7 @@ export class NvmeBytes implements BlockStore {
   #before = 0;
   readonly #found = new Uint8Array(PAGE);
 
-  constructor(memory: SimulatedMemory, loads: readonly ReplayRequest[], random: Random) {
+  constructor(memory: SimulatedMemory, loads: Loads, random: Random) {
     this.#memory = memory;
     this.#loads = loads;
     this.#pattern = new BytePattern(random);
@@ -109,7 +109,7 @@ export class NvmeBytes implements BlockStore {
   ): void {
     const request = Math.floor(offset / DISK_BYTES_EACH);
     const start = offset % DISK_BYTES_EACH;
-    const load = this.#loads[request];
+    const load = request < this.#loads.length ? this.#loads.at(request) : undefined;
     if (!load || start + length > load.length) {
       this.#report({ command, request, phys: -1, expected: 0, found: undefined });
       return;

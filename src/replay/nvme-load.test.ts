@@ -74,9 +74,9 @@ describe("what can be an NVMe command", () => {
     const requests = recorded([[[0x5001, 100]], [[0x6000, 512]], [[0x7002, 512]], [[0x8000, 1024]]]);
     const { plan, leftOut } = nvmeLoadOf(requests);
     expect(leftOut).toEqual({ ...none, notBlocks: 1, misaligned: 1 });
-    expect(plan.loads.map(({ length }) => length)).toEqual([512, 1024]);
-    expect(plan.order).toEqual([0, ~0, 1, ~1]);
-    expect([plan.startMs, plan.endMs]).toEqual([
+    expect([...plan.loads].map(({ length }) => length)).toEqual([512, 1024]);
+    expect([...plan.order]).toEqual([0, ~0, 1, ~1]);
+    expect([[...plan.startMs], [...plan.endMs]]).toEqual([
       [10e-6, 30e-6],
       [15e-6, 35e-6],
     ]);

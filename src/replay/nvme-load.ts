@@ -40,7 +40,8 @@ export function nvmeLoadOf(recorded: Requests, options: { readonly hugePages?: b
   }
   const noCommand = leftOut.coherent + leftOut.notBlocks + leftOut.misaligned + leftOut.notMemory;
   const plan = planOf(recorded, { ...options, leaveOut: (request) => obstacleOf(request) !== undefined });
-  const bothWays = plan.loads.filter(({ direction }) => direction === "bidirectional").length;
+  let bothWays = 0;
+  for (const { direction } of plan.loads) if (direction === "bidirectional") bothWays++;
   return { plan, leftOut: { ...leftOut, notMemory: leftOut.notMemory + plan.leftOut - noCommand }, bothWays };
 }
 

@@ -18,7 +18,9 @@ import { type LeftOut, nvmeLoadOf } from "./nvme-load.ts";
 import { type NvmeOutcome, NvmeRun } from "./nvme-run.ts";
 import { checkReplayOptions, checkRequests } from "./options.ts";
 import type { Plan } from "./plan.ts";
+import type { ReplayRequest } from "./request.ts";
 import { STRATEGIES, type StrategyName } from "./strategies.ts";
+import { TouchedPages } from "./touched-pages.ts";
 
 /** How a load is sent to the disk. */
 export type NvmeReplayOptions = Omit<CompareOptions, "nowNs">;
@@ -116,7 +118,7 @@ export async function replayAsNvme(recorded: Requests, options: NvmeReplayOption
   };
   return {
     requests: plan.requests,
-    bytes: plan.loads.reduce((total, { length }) => total + length, 0),
+    bytes: totalBytes(plan.loads),
     leftOut,
     bothWays,
     queueDepth: run.queueDepth,
@@ -154,6 +156,12 @@ export async function replayAsNvme(recorded: Requests, options: NvmeReplayOption
   };
 }
 
+function totalBytes(loads: Iterable<ReplayRequest>): number {
+  let sum = 0;
+  for (const { length } of loads) sum += length;
+  return sum;
+}
+
 function machineOf({
   iommu = "vtd-second-stage",
   mode = "strict",
@@ -173,9 +181,10 @@ function mappedWhole(
   options: ReplayMachineOptions,
   cost: NonNullable<CompareOptions["cost"]>,
 ): StrategyCost[] {
+  const touched = new TouchedPages(plan.loads);
   return STRATEGIES.filter(({ name }) => BESIDE.includes(name)).map((strategy) => {
     const machine = new Machine(options, true);
-    machine.prepare(plan, strategy);
+    machine.prepare(touched, strategy);
     return strategyCost(strategy, machine.run(plan, strategy), cost, undefined);
   });
 }

@@ -99,7 +99,7 @@ export class NvmeRun {
     this.#plan = plan;
     this.#unsaid = options.unsaid;
     this.#commands = new Uint32Array(loads.length);
-    this.#lastMs = loads.reduce((last, _, i) => Math.max(last, startMs[i]!, endMs[i] ?? 0), 0);
+    this.#lastMs = startMs.reduce((last, start, i) => Math.max(last, start, endMs[i]! || 0), 0);
     const memoryBytes = memoryFor(plan);
     const unit = new SimulatedUnit({ cachingMode });
     const isRam = (page: PhysPage): boolean => page * PAGE_SIZE < memoryBytes + GiB;
@@ -179,7 +179,7 @@ export class NvmeRun {
     for (const step of order) {
       if (step < 0) continue; // its command knows when to end
       await this.#pass(startMs[step]!);
-      const load = loads[step]!;
+      const load = loads.at(step);
       const direction =
         load.direction === "bidirectional" ? this.#unsaid : load.direction === "from-device" ? "read" : "write";
       this.#mostAtOnce = Math.max(this.#mostAtOnce, ++this.#atOnce);
@@ -214,7 +214,7 @@ export class NvmeRun {
     if (opcode === IO.read) this.#reads++;
     this.#bytes.taken(opcode === IO.read ? "read" : "write", firstBlock * BLOCK_BYTES, blocks * BLOCK_BYTES);
     if (atOnce.has(request)) return { kind: "held", ms: 0 };
-    const end = this.#offsetMs + (endMs[request] ?? this.#lastMs + AFTERWARDS_MS);
+    const end = this.#offsetMs + (Number.isNaN(endMs[request]!) ? this.#lastMs + AFTERWARDS_MS : endMs[request]!);
     return { kind: "held", ms: Math.max(0, end - this.#machine.clock.nowMs()) };
   }
 
@@ -249,7 +249,7 @@ function pagesFrom(start: number, memory: SimulatedMemory): PageAllocator {
 /** Commands at once, as many as there can be, if requests are split at `maxBytes`; at least one. */
 function mostCommands({ loads, order, atOnce }: Plan, maxBytes: number): number {
   const commands = (step: number): number => {
-    const { length, vecs } = loads[step]!;
+    const { length, vecs } = loads.at(step);
     return Math.ceil(length / maxBytes) + Math.ceil(vecs.length / MOST_SEGMENTS) - 1;
   };
   let now = 0;

@@ -4,9 +4,9 @@
  * Idea: all pages that a load will ever touch, as few runs as they have, each one mapping for both directions. A request
  * is then only looked up. Promises: the device reaches the same bytes; and, which is the price, all of them all the time.
  */
-import { type DmaAddr, PAGE_SIZE, PhysAddr } from "../base/index.ts";
+import { type DmaAddr, PhysAddr } from "../base/index.ts";
 import type { Dma, DmaVec, PhysVec } from "../dma/index.ts";
-import type { ReplayRequest } from "./request.ts";
+import type { TouchedPages } from "./touched-pages.ts";
 
 /** Longer runs are mapped in pieces of this. */
 const LARGEST_PIECE = 2 ** 28;
@@ -18,8 +18,8 @@ export class Premapped {
   readonly #address: number[] = [];
 
   /** @throws DmaError as `dma.map` */
-  constructor(dma: Dma, loads: readonly ReplayRequest[]) {
-    for (const [start, end] of runsOf(loads))
+  constructor(dma: Dma, touched: TouchedPages) {
+    for (const [start, end] of touched.runs())
       for (let at = start; at < end; at += LARGEST_PIECE) {
         const length = Math.min(LARGEST_PIECE, end - at);
         this.#start.push(at);
@@ -60,22 +60,4 @@ export class Premapped {
     }
     return low;
   }
-}
-
-/** Whole pages that `loads` touch, in runs. */
-function runsOf(loads: readonly ReplayRequest[]): [start: number, end: number][] {
-  const pieces = loads.flatMap(({ vecs }) =>
-    vecs.map(({ phys, length }): [number, number] => [
-      Math.floor(phys / PAGE_SIZE) * PAGE_SIZE,
-      Math.ceil((phys + length) / PAGE_SIZE) * PAGE_SIZE,
-    ]),
-  );
-  pieces.sort((a, b) => a[0] - b[0]);
-  const runs: [number, number][] = [];
-  for (const [start, end] of pieces) {
-    const last = runs.at(-1);
-    if (last && start <= last[1]) last[1] = Math.max(last[1], end);
-    else runs.push([start, end]);
-  }
-  return runs;
 }

@@ -10,6 +10,7 @@ import { PAGE_SIZE, type PhysAddr } from "../base/index.ts";
 import type { Direction, Dma, DmaMapping, DmaVec, PhysVec } from "../dma/index.ts";
 import { Premapped } from "./premapped.ts";
 import { isLinear, type ReplayRequest } from "./request.ts";
+import type { TouchedPages } from "./touched-pages.ts";
 
 /** A mapped request: where the device finds its bytes, in order. */
 export interface MappedLoad {
@@ -36,7 +37,7 @@ export interface Strategy {
   readonly name: StrategyName;
   readonly summary: string;
   /** Called once, before the first request; what it maps stays. The calls that it takes, and how much it maps. */
-  prepare?(dma: Dma, loads: readonly ReplayRequest[]): { readonly calls: number; readonly bytes: number };
+  prepare?(dma: Dma, touched: TouchedPages): { readonly calls: number; readonly bytes: number };
   /** Maps one request. @throws DmaError as the calls that it makes; nothing stays mapped then */
   map(dma: Dma, load: ReplayRequest): MappedLoad;
 }
@@ -158,8 +159,8 @@ const standing = new WeakMap<Dma, Premapped>();
 const premapped: Strategy = {
   name: "premapped",
   summary: "every page mapped once, before the first request, and kept",
-  prepare(dma, loads) {
-    const regions = new Premapped(dma, loads);
+  prepare(dma, touched) {
+    const regions = new Premapped(dma, touched);
     standing.set(dma, regions);
     dma.counters.metadataBytes += regions.count * SEGMENT_RECORD_BYTES;
     return { calls: regions.count, bytes: regions.bytes };

@@ -21,6 +21,19 @@ export {
   type WhatIf,
 } from "./compare/compare-report.ts";
 export { compareText } from "./compare/compare-text.ts";
+export {
+  diffTraces,
+  FAIL_ON_NAMES,
+  type FailOn,
+  type FindingChange,
+  type MeasuredChange,
+  type Regression,
+  type TraceDiff,
+} from "./diff/diff.ts";
+export { diffJson } from "./diff/diff-json.ts";
+export { diffText } from "./diff/diff-text.ts";
+export { MEASURES, type Measure } from "./diff/measures.ts";
+export { readSide, type TraceSide } from "./diff/trace-side.ts";
 export { deviceFigure } from "./html/device-figure.ts";
 export { reportPage } from "./html/html-page.ts";
 export { type Occupancy, type OccupancyOptions, occupancyOf } from "./html/occupancy.ts";
@@ -37,15 +50,7 @@ export {
 } from "./simulation/simulation-report.ts";
 export { statsJson } from "./stats/stats-json.ts";
 export { statsText } from "./stats/stats-text.ts";
-export { type Answer, answerCsv, answerJson, answerText, schemaJson, schemaText } from "./tables/answer.ts";
-export {
-  type ColumnType,
-  TABLE_NAMES,
-  TABLES,
-  type TableColumn,
-  type TableName,
-  type Value,
-} from "./tables/columns.ts";
+export * from "./tables/index.ts";
 export { type ParquetResult, writeParquet } from "./tables/parquet.ts";
 export { EventRows, findingRows, mappingRows, requestRows } from "./tables/rows.ts";
 export * from "./text/index.ts";

@@ -14,6 +14,7 @@ import {
   REACHED,
   RequestColumns,
   Requests,
+  type Selection,
 } from "../analysis/index.ts";
 import { DIRECTIONS } from "../base/index.ts";
 import type { Trace } from "../trace/index.ts";
@@ -37,6 +38,18 @@ export interface Recording {
   /** Times of the first and last event, nanoseconds since the trace's time base; 0 and 0 for an empty trace. */
   readonly firstNs: number;
   readonly lastNs: number;
+  /** What was asked for, where that is not all. */
+  readonly selection?: Selection;
+}
+
+/** Which part of a trace is kept, and who sees its events. */
+export interface RecordingOptions {
+  /** Sees every event, before it is judged. */
+  readonly visit?: EventVisitor;
+  /** Mappings and findings of these only. */
+  readonly selection?: Selection;
+  /** Called with the number of events so far, once a batch. */
+  readonly progress?: (events: number) => void;
 }
 
 /**
@@ -44,12 +57,15 @@ export interface Recording {
  *
  * @throws DmaError ERR_DMA_TRACE_DAMAGED (EINVAL), unless the trace was opened for best effort
  */
-export async function readRecording(trace: Trace, visit?: EventVisitor): Promise<Recording> {
+export async function readRecording(trace: Trace, options: RecordingOptions = {}): Promise<Recording> {
+  const { visit, selection, progress } = options;
   const mappings = new RequestColumns();
   let firstNs = Number.POSITIVE_INFINITY;
   let lastNs = 0;
   const result = await checkTrace(trace, {
     sinks: [mappings],
+    ...(selection && { selection }),
+    ...(progress && { progress }),
     visit(batch, row) {
       const time = batch.timeNs[row]!;
       if (time < firstNs) firstNs = time;
@@ -57,12 +73,17 @@ export async function readRecording(trace: Trace, visit?: EventVisitor): Promise
       visit?.(batch, row);
     },
   });
+  let requests: Requests | undefined; // not all who look at mappings need their order
   return {
     trace,
     result,
     mappings,
-    requests: new Requests(mappings, result),
+    get requests() {
+      requests ??= new Requests(mappings, result);
+      return requests;
+    },
     firstNs: Number.isFinite(firstNs) ? firstNs : 0,
     lastNs,
+    ...(selection && { selection }),
   };
 }

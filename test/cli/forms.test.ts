@@ -80,10 +80,10 @@ describe("a file", () => {
   });
 
   test.each([
-    ["a folder", () => folder, /is a folder: name the files in it, as in dmalink check .*\/\*/],
-    ["what bpftrace printed", () => `${cases}51-bpftrace.txt.gz`, /the output of bpftrace/],
-  ])("that is %s is named", (_name, path, message) => {
-    const { status, stderr } = run("check", path());
+    ["a folder", "stats", () => folder, /is a folder: name a file in it \(check and query take folders\)/],
+    ["what bpftrace printed", "check", () => `${cases}51-bpftrace.txt.gz`, /the output of bpftrace/],
+  ])("that is %s is named", (_name, command, path, message) => {
+    const { status, stderr } = run(command, path());
     expect(status).toBe(2);
     expect(stderr).toMatch(message);
   });

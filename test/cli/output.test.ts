@@ -154,7 +154,7 @@ describe("an output", () => {
 
 describe("what goes wrong outside", () => {
   test("no place for temporary files: one line with the cure, exit 3", () => {
-    const { status, stdout, stderr } = run(["query", trace, "select 1"], {
+    const { status, stdout, stderr } = run(["query", trace, "select 1", "--no-cache"], {
       env: { ...process.env, TMPDIR: "/nonexistent" },
     });
     expect([status, stdout]).toEqual([3, ""]);

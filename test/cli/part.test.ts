@@ -26,7 +26,7 @@ const EVENTS: Readonly<Record<string, (...part: string[]) => Promise<number>>> =
 describe("a part of a trace by time", () => {
   test("can be asked of every command that reads one", () => {
     const readers = COMMANDS.filter(({ options }) => "bestEffort" in options);
-    expect(readers.map(({ name }) => name).sort()).toEqual(["check", "compare", "export", "query", "stats"]);
+    expect(readers.map(({ name }) => name).sort()).toEqual(["check", "compare", "diff", "export", "query", "stats"]);
     for (const { options } of readers) expect(Object.keys(options)).toEqual(expect.arrayContaining(["from", "to"]));
   });
 

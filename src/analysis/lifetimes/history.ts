@@ -29,10 +29,13 @@ export interface Place {
   readonly site: number;
 }
 
-/** Numbers that say which end it is: address, and space + 1; 0: none. */
-const KEYS = 2;
-/** Numbers of an end: length; time, CPU and type, pid, task of the beginning; the same of the end; both call sites. */
-const NUMBERS = 10;
+/**
+ * Numbers that say which end it is: address, space + 1 (0: none), and its time, by which the oldest is found. Those of all places that
+ * an address may have lie side by side: looking through them is two lines of the processor's cache.
+ */
+const KEYS = 3;
+/** Numbers of an end: length; time, CPU and type, pid, task of the beginning; CPU and type, pid, task of the end; both call sites. */
+const NUMBERS = 9;
 
 export class History {
   /** Touched only where something ended: pages of it that are not cost nothing. */
@@ -44,26 +47,28 @@ export class History {
 
   /** Remembers that the mapping of `space` at `iova` ended; `start`: where it had begun, if that was seen. */
   ended(space: number, iova: number, length: number, start: Place | undefined, end: Place): void {
-    const at = this.#place(space, iova) * NUMBERS;
+    const index = this.#place(space, iova);
+    const at = index * NUMBERS;
     const numbers = this.#numbers;
     numbers[at] = length;
     numbers[at + 1] = start?.timeNs ?? -1;
     numbers[at + 2] = start ? start.cpu * 65536 + start.type : 0;
     numbers[at + 3] = start?.pid ?? 0;
     numbers[at + 4] = start?.task ?? 0;
-    this.#end(at, end, start?.site ?? 0);
+    this.#end(index, end, start?.site ?? 0);
   }
 
   /** The same of a mapping that is in the table still. */
   endedRow(table: LifetimeTable, row: number, end: Place): void {
-    const at = this.#place(table.device[row]!, table.iova[row]!) * NUMBERS;
+    const index = this.#place(table.device[row]!, table.iova[row]!);
+    const at = index * NUMBERS;
     const numbers = this.#numbers;
     numbers[at] = table.length[row]!;
     numbers[at + 1] = table.startNs[row]!;
     numbers[at + 2] = table.cpu[row]! * 65536 + table.type[row]!;
     numbers[at + 3] = table.pid[row]!;
     numbers[at + 4] = table.task[row]!;
-    this.#end(at, end, table.site[row]!);
+    this.#end(index, end, table.site[row]!);
   }
 
   /** Index of the end at exactly `iova`; -1: none is remembered. */
@@ -101,7 +106,7 @@ export class History {
 
   /** When it ended, nanoseconds. */
   endNsOf(index: number): number {
-    return this.#numbers[index * NUMBERS + 5]!;
+    return this.#keys[index * KEYS + 2]!;
   }
 
   lengthOf(index: number): number {
@@ -110,21 +115,24 @@ export class History {
 
   /** Where it had begun; `undefined`: not in this recording. */
   startOf(index: number): Place | undefined {
-    const place = this.#placeAt(index * NUMBERS + 1, this.#numbers[index * NUMBERS + 9]! % MOST_SITES);
+    const at = index * NUMBERS;
+    const place = this.#placeAt(this.#numbers[at + 1]!, at + 2, this.#numbers[at + 8]! % MOST_SITES);
     return place.timeNs < 0 ? undefined : place;
   }
 
   endOf(index: number): Place {
-    return this.#placeAt(index * NUMBERS + 5, Math.floor(this.#numbers[index * NUMBERS + 9]! / MOST_SITES));
+    const at = index * NUMBERS;
+    return this.#placeAt(this.endNsOf(index), at + 5, Math.floor(this.#numbers[at + 8]! / MOST_SITES));
   }
 
-  #end(at: number, end: Place, startSite: number): void {
+  #end(index: number, end: Place, startSite: number): void {
     const numbers = this.#numbers;
-    numbers[at + 5] = end.timeNs;
-    numbers[at + 6] = end.cpu * 65536 + end.type;
-    numbers[at + 7] = end.pid;
-    numbers[at + 8] = end.task;
-    numbers[at + 9] = end.site * MOST_SITES + startSite;
+    const at = index * NUMBERS;
+    this.#keys[index * KEYS + 2] = end.timeNs;
+    numbers[at + 5] = end.cpu * 65536 + end.type;
+    numbers[at + 6] = end.pid;
+    numbers[at + 7] = end.task;
+    numbers[at + 8] = end.site * MOST_SITES + startSite;
   }
 
   /** The index for an end at `iova`: its own, a free one, or that of the end that is longest ago. */
@@ -136,7 +144,7 @@ export class History {
     for (let index = first; index < first + WAYS; index++) {
       const other = keys[index * KEYS + 1]!;
       if (other === space + 1 && keys[index * KEYS] === iova) return index;
-      const timeNs = other === 0 ? Number.NEGATIVE_INFINITY : this.#numbers[index * NUMBERS + 5]!;
+      const timeNs = other === 0 ? Number.NEGATIVE_INFINITY : keys[index * KEYS + 2]!;
       if (timeNs >= oldestNs) continue;
       [oldest, oldestNs] = [index, timeNs];
     }
@@ -146,15 +154,16 @@ export class History {
     return oldest;
   }
 
-  #placeAt(at: number, site: number): Place {
+  /** `at`: where CPU and type, pid and task stand. */
+  #placeAt(timeNs: number, at: number, site: number): Place {
     const numbers = this.#numbers;
-    const packed = numbers[at + 1]!;
+    const packed = numbers[at]!;
     return {
-      timeNs: numbers[at]!,
+      timeNs,
       cpu: Math.floor(packed / 65536),
       type: packed % 65536,
-      pid: numbers[at + 2]!,
-      task: numbers[at + 3]!,
+      pid: numbers[at + 1]!,
+      task: numbers[at + 2]!,
       site,
     };
   }

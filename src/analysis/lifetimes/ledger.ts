@@ -83,6 +83,10 @@ export class Ledger {
   evicted = 0;
   /** Events were lost up to this time; -1: none. */
   lossNs = -1;
+  /** Which mappings are counted and shown; all are followed. `undefined`: all. */
+  selects: ((device: number, task: number, pid: number, cpu: number) => boolean) | undefined;
+  /** Ends of what began before the recording, selected or not. */
+  unknownStarts = 0;
   /** Live ones are counted when the trace ends. */
   readonly counts: ReturnType<typeof noCounts> = noCounts();
   readonly #sinks: readonly LifetimeSink[];
@@ -163,7 +167,7 @@ export class Ledger {
   opened(row: number): void {
     const { table } = this;
     this.enter(row);
-    if ((table.flags[row]! & FROM_BEFORE) === 0) this.counts.mappings++;
+    if ((table.flags[row]! & FROM_BEFORE) === 0 && this.#isSelected(row)) this.counts.mappings++;
     if (table.reached[row] === TRANSLATED) this.held.take(row, this.#overlap);
     for (const hook of this.hooks.opened) hook(row);
   }
@@ -220,6 +224,7 @@ export class Ledger {
 
   /** Counts `row` as it is now, and shows it to the sinks. */
   #show(row: number): void {
+    if (!this.#isSelected(row)) return;
     const { table, counts } = this;
     if (table.endNs[row]! < 0) counts.liveAtEnd++;
     else if ((table.flags[row]! & END_NOT_RECORDED) !== 0) counts.endNotRecorded++;
@@ -228,14 +233,21 @@ export class Ledger {
 
   /** Somebody wants to see every mapping. */
   get isShown(): boolean {
-    return this.#sinks.length > 0;
+    return this.#sinks.length > 0 || this.selects !== undefined;
+  }
+
+  #isSelected(row: number): boolean {
+    const { table, selects } = this;
+    return !selects || selects(table.device[row]!, table.task[row]!, table.pid[row]!, table.cpu[row]!);
   }
 
   /** Shows a row that {@link begin} gave and nobody was told of: a mapping without a device, known only now that it has ended. */
   showUnattributed(row: number): void {
     const { table } = this;
-    this.countUnattributed(table.endNs[row]! < 0);
-    for (const sink of this.#sinks) sink.lifetime(table, row);
+    if (this.#isSelected(row)) {
+      this.countUnattributed(table.endNs[row]! < 0);
+      for (const sink of this.#sinks) sink.lifetime(table, row);
+    }
     table.release(row);
   }
 
@@ -308,8 +320,15 @@ export class Ledger {
     };
   }
 
+  /** Counts an end, by the event at hand, of what began before the recording. */
+  countUnknownStart(device: number): void {
+    const { now, selects } = this;
+    this.unknownStarts++;
+    if (!selects || selects(device, now.task, now.pid, now.cpu)) this.counts.unknownStart++;
+  }
+
   unmatched(end: End, reason: Unmatched): void {
-    if (reason.why === "unknown-start") this.counts.unknownStart++;
+    if (reason.why === "unknown-start") this.countUnknownStart(end.device);
     for (const hook of this.hooks.unmatched) hook(end, reason);
   }
 

@@ -157,7 +157,7 @@ export class Ranges {
     table.flags[row] = FROM_BEFORE;
     table.segments[row] = 0;
     table.reached[row] = TRANSLATED;
-    ledger.counts.unknownStart++;
+    ledger.countUnknownStart(device);
     ledger.opened(row);
     return row;
   }

@@ -28,6 +28,9 @@ const MOST_PIECES = 2 ** 20;
 /** Pieces that were put back stand behind younger ones: so many older ones are passed over. */
 const MOST_OLDER = 8;
 
+/** Tasks that keep a place in the map of last pieces though they have none. */
+const MOST_TASKS = 65_536;
+
 export class Unattributed {
   /** Pages of 4 KiB. */
   page: Float64Array = new Float64Array(FIRST_ROWS);
@@ -176,7 +179,8 @@ export class Unattributed {
   #notLast(piece: number, previous: number): void {
     const task = this.#task(piece);
     if (this.#last.get(task) === piece) {
-      if (previous >= 0) this.#last.set(task, previous);
+      // A map whose keys come and go is built anew again and again: tasks are few, and stay.
+      if (previous >= 0 || this.#last.size < MOST_TASKS) this.#last.set(task, previous);
       else this.#last.delete(task);
       return;
     }
@@ -330,7 +334,7 @@ export class Unattributed {
     const task = this.#task(piece);
     const last = this.#last.get(task);
     this.#last.set(task, piece);
-    if (last !== undefined) {
+    if (last !== undefined && last >= 0) {
       if (this.page[last]! + this.pages[last]! === page) {
         this.#next[last] = piece;
         this.#previous[piece] = last;

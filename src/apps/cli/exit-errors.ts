@@ -39,6 +39,8 @@ const OF_THE_MACHINE: readonly string[] = [
 export function endOf(error: unknown): { readonly message: string; readonly code: number } {
   const { message, stack, syscall, code } = error as NodeJS.ErrnoException;
   if (error instanceof UsageError || error instanceof DmaError) return { message, code: 2 };
+  if (error instanceof RangeError && /allocation failed|Invalid (typed )?array (buffer )?length/i.test(message))
+    return { message: `not enough memory (${message}): take a part of the trace by --from and --to`, code: 3 };
   if (error instanceof EnvironmentError || syscall !== undefined) return { message, code: 3 };
   if (code !== undefined && OF_THE_MACHINE.includes(code)) return { message: `${message} (${code})`, code: 3 };
   return { message: `this is a fault of dmalink, please report it:\n${stack ?? error}`, code: 70 };

@@ -119,12 +119,6 @@ const moment = (meaning: string): Option<Moment | undefined> =>
     return parsed;
   });
 
-/** Of every command that reads a trace: which part of it. */
-export const PART: { readonly from: Option<Moment | undefined>; readonly to: Option<Moment | undefined> } = {
-  from: moment("as if recorded from then on: seconds as the trace prints them, or +1.5s since its first event"),
-  to: moment("as if recorded until then"),
-};
-
 /** The trace that a command reads. */
 export const TRACE: Argument = {
   name: "TRACE",
@@ -144,6 +138,41 @@ const devices = list("NAME", "this device only: 0000:00:04.0");
 export const DEVICES: Option<readonly string[]> = {
   ...devices,
   read: (given, name) => devices.read(given, name).map(pciName),
+};
+
+/** Numbers and ranges of them, ascending. */
+const LARGEST_CPU = 65_535;
+const cpus = (meaning: string): Option<readonly number[]> => {
+  const words = list("N", meaning);
+  return {
+    ...words,
+    read: (given, name) => {
+      const found = new Set<number>();
+      for (const word of words.read(given, name)) {
+        const match = /^(\d{1,5})(?:-(\d{1,5}))?$/.exec(word);
+        const [first, last] = [Number(match?.[1]), Number(match?.[2] ?? match?.[1])];
+        if (!match || last < first || last > LARGEST_CPU)
+          throw new UsageError(`${name} ${word}: the number of a CPU is needed, or a range such as 0-3`);
+        for (let cpu = first; cpu <= last; cpu++) found.add(cpu);
+      }
+      return [...found].sort((a, b) => a - b);
+    },
+  };
+};
+
+/** Of every command that reads a trace: which part of it. */
+export const PART: {
+  readonly device: Option<readonly string[]>;
+  readonly task: Option<readonly string[]>;
+  readonly cpu: Option<readonly number[]>;
+  readonly from: Option<Moment | undefined>;
+  readonly to: Option<Moment | undefined>;
+} = {
+  device: DEVICES,
+  task: list("NAME", "only what this task began, by name or number: fio, 812 or fio-812"),
+  cpu: cpus("only what began on this CPU: 2, or 0-3"),
+  from: moment("as if recorded from then on: seconds as the trace prints them, or +1.5s since its first event"),
+  to: moment("as if recorded until then"),
 };
 
 /** DEVICE=BITS, may be given again: how many address bits a device drives. */

@@ -3,9 +3,10 @@
  *
  * Addresses are hex strings; times are seconds, as the trace itself prints them; lengths are bytes.
  */
-import type { CheckResult, Evidence, Finding, KernelSummary } from "../../analysis/index.ts";
+import type { CheckResult, Evidence, Finding, KernelSummary, Selection } from "../../analysis/index.ts";
 import { hex } from "../../base/index.ts";
 import type { Trace } from "../../trace/index.ts";
+import { selectionJson } from "../wording.ts";
 import { secondsOf } from "./clock.ts";
 import { faultJson } from "./fault-json.ts";
 import { liveJson } from "./live-json.ts";
@@ -55,6 +56,7 @@ export function checkJson(
     readonly damage?: object | undefined;
     readonly remarks?: readonly object[];
     readonly timing?: object;
+    readonly selection?: Selection;
   },
   result: CheckResult,
 ): object {
@@ -77,6 +79,7 @@ export function checkJson(
     lost,
     ...(result.wentBack > 0 && { wentBack: result.wentBack }),
     ...(kernel.messages > 0 && { kernel: kernelJson(kernel) }),
+    ...selectionJson(trace.selection),
     ...(trace.damage && { damage: trace.damage }),
     ...(trace.remarks?.length && { remarks: trace.remarks }),
     ...(trace.timing && { timing: trace.timing }),

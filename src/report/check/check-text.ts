@@ -6,13 +6,14 @@ import {
   type KernelSummary,
   RULES,
   SEVERITIES,
+  type Selection,
   type Severity,
 } from "../../analysis/index.ts";
 import { bytes, count, duration, hex, plural } from "../../base/index.ts";
 import type { Remark, Timing } from "../../trace/index.ts";
 import { type Emphasis, PLAIN, type Style } from "../text/style.ts";
 import { paragraph } from "../text/text-table.ts";
-import { endNotRecordedNote, lostWords, NOTHING_RECORDED } from "../wording.ts";
+import { endNotRecordedNote, lostWords, NOTHING_RECORDED, selectionWords } from "../wording.ts";
 import { secondsOf } from "./clock.ts";
 import { liveText } from "./live-text.ts";
 
@@ -34,6 +35,8 @@ export interface CheckedTrace {
   readonly remarks?: readonly Remark[];
   readonly timing?: Timing;
   readonly result: CheckResult;
+  /** What was asked for, where that is not all. */
+  readonly selection?: Selection;
 }
 
 /** The whole answer for one file. */
@@ -47,6 +50,7 @@ export function checkText(checked: CheckedTrace, style: Style = PLAIN): string {
   const lines = [
     ...paragraph(`${file}: ${format}, ${extent(checked)}`, width),
     ...paragraph(followed(checked), width),
+    ...[selectionWords(checked.selection)].filter((words) => words !== "").flatMap((words) => paragraph(words, width)),
     ...paragraph(verdict, width).map((line) => style.paint(verdictOf(checked), line)),
   ];
   for (const rule of RULES) {

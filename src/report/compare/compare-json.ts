@@ -2,16 +2,19 @@
 import { type RecordedMachine, recordedMachine } from "../../analysis/index.ts";
 import { hex } from "../../base/index.ts";
 import type { NvmeReplay } from "../../replay/index.ts";
+import { selectionJson } from "../wording.ts";
 import type { CompareReport } from "./compare-report.ts";
 
 /** The whole answer for one trace. */
-export function compareJson({ path, result, requests, kernel, options, damage, changed, nvme }: CompareReport): object {
+export function compareJson(report: CompareReport): object {
+  const { path, result, requests, kernel, options, damage, changed, nvme, selection } = report;
   const { firstMismatch, strategies, mode, ...rest } = result;
   const { iommu = "vtd-second-stage", seed = 1, cachingMode = false, requestCap, whatIf } = options;
   return {
     schema: "dmalink.compare/1",
     file: path,
     ...(damage && { damage }),
+    ...selectionJson(selection),
     iommu,
     mode,
     cachingMode,

@@ -3,7 +3,7 @@
  *
  * Idea: one value for all forms, so that they cannot say different things. Not for: running the strategies (replay).
  */
-import { type Kind, type Requests, recordedMachine } from "../../analysis/index.ts";
+import { type Kind, type Requests, recordedMachine, type Selection } from "../../analysis/index.ts";
 import { count, plural } from "../../base/index.ts";
 import type { FormatName } from "../../layouts/pagetable/index.ts";
 import type { CompareOptions, Comparison, NvmeReplay, StrategyName } from "../../replay/index.ts";
@@ -56,6 +56,8 @@ export interface CompareReport {
   readonly changed: Comparison | undefined;
   /** The same load as NVMe commands. */
   readonly nvme: NvmeReplay | undefined;
+  /** What was asked for, where that is not all. */
+  readonly selection?: Selection;
 }
 
 /** The kernel's own invalidations of this load, held against what was counted for the way it mapped. */

@@ -9,6 +9,7 @@ import { bytes, count, duration, plural } from "../../base/index.ts";
 import type { Comparison, StrategyCost, StrategyName } from "../../replay/index.ts";
 import { PLAIN, type Style } from "../text/style.ts";
 import { labelled, textTable, wrap } from "../text/text-table.ts";
+import { selectionWords } from "../wording.ts";
 import { nvmeText } from "./compare-nvme-text.ts";
 import { type CompareReport, recordedAs, WHAT_IF, type WhatIf } from "./compare-report.ts";
 
@@ -38,19 +39,13 @@ export function compareText(report: CompareReport, style: Style = PLAIN): string
   const how = `${iommu} page tables, ${mode} mode${cachingMode ? ", caching mode" : ""}`;
   const lines = [
     path,
+    ...[selectionWords(report.selection)].flatMap((said) => (said === "" ? [] : [wrap(said, width)])),
     wrap(
       `${plural(result.requests, "request")}, ${plural(result.segments, "segment")}, ${bytes(result.bytes)} ` +
         `(${plural(result.pages, "page")} of 4 KiB); ${how}`,
       width,
     ),
-    style.paint(
-      result.mismatches === 0 ? "good" : "error",
-      wrap(
-        `${bytes(result.verifiedBytes)} moved by the device through its translations and checked: ` +
-          (result.mismatches === 0 ? "every byte right" : `${count(result.mismatches)} WRONG`),
-        width,
-      ),
-    ),
+    style.paint(result.mismatches === 0 ? "good" : "error", wrap(verified(result), width)),
     ...[recordedAs(report.requests)].flatMap((said) => (said === "" ? [] : [wrap(said, width)])),
     "",
     counts(strategies),
@@ -81,6 +76,20 @@ export function compareText(report: CompareReport, style: Style = PLAIN): string
   return `${lines.join("\n")}\n`;
 }
 
+/** What was checked, how much of all that is, and what came of it. */
+function verified({ verify, movedShare, verifiedBytes, translatedPages, mismatches }: Comparison): string {
+  const moved = `${bytes(verifiedBytes)} moved by the device through its translations`;
+  const translated = `every translation of ${verify === "sample" ? "the others" : "all requests"} (${plural(translatedPages, "page")})`;
+  const what =
+    verify === "all"
+      ? `${moved} and checked`
+      : verify === "sample"
+        ? `${moved} (${percent(movedShare)} of the requests, chosen by the seed) and ${translated} checked`
+        : `${translated} checked, no byte moved`;
+  const right = verify === "translate" ? "every page right" : verify === "all" ? "every byte right" : "all right";
+  return `${what}: ${mismatches === 0 ? right : `${count(mismatches)} WRONG`}`;
+}
+
 const counts = (strategies: readonly StrategyCost[]): string =>
   textTable(
     ["strategy", "IOVA ops", "search steps", "entry writes", "invalidations", "predicted"],
@@ -95,12 +104,14 @@ const counts = (strategies: readonly StrategyCost[]): string =>
   );
 
 /** What the columns mean that are no counts. */
-function prices({ cost }: Comparison): string {
+function prices({ cost, timedRequests, pieces }: Comparison): string {
   const { invalidationNs, pteWriteNs, iovaOpNs, iovaStepNs, callNs } = cost;
+  const timed =
+    timedRequests !== undefined && timedRequests < pieces ? `, on the first ${count(timedRequests)} requests` : "";
   return (
     `predicted: the counts at ${invalidationNs} ns an invalidation, ${pteWriteNs} ns an entry write, ${iovaOpNs} ns an IOVA ` +
     `operation, ${iovaStepNs} ns a search step${callNs > 0 ? `, ${callNs} ns a call` : ""}; a prediction, --cost FILE gives ` +
-    "your prices. reachable: by the device, the most at once. calls: of a driver in user space. ns/page: measured in this program."
+    `your prices. reachable: by the device, the most at once. calls: of a driver in user space. ns/page: measured in this program${timed}.`
   );
 }
 

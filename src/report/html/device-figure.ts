@@ -26,7 +26,7 @@ const LABEL_STEP = 16;
 const TIME_TICKS = 5;
 
 /** A figure in HTML: what `rows` of the recording's mappings took up; `deflate` packs its cells. */
-export function deviceFigure(name: string, recording: Recording, rows: readonly number[], deflate?: Deflate): string {
+export function deviceFigure(name: string, recording: Recording, rows: Uint32Array, deflate?: Deflate): string {
   const { mappings, result, firstNs, lastNs } = recording;
   const picture = occupancyOf(mappings, rows, { columns: COLUMNS, mostRows: MOST_ROWS, firstNs, lastNs });
   const span = Math.max(lastNs - firstNs, 1);

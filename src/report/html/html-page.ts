@@ -12,7 +12,7 @@ import { headline, isEmpty } from "../check/check-text.ts";
 import { secondsOf } from "../check/clock.ts";
 import { KINDS, type Mappings, type Recording } from "../recording.ts";
 import { escaped } from "../text/escape.ts";
-import { lostWords, NOTHING_RECORDED } from "../wording.ts";
+import { lostWords, NOTHING_RECORDED, selectionWords } from "../wording.ts";
 import { deviceFigure } from "./device-figure.ts";
 import type { Deflate } from "./png.ts";
 
@@ -51,7 +51,7 @@ export function reportPage(path: string, recording: Recording, deflate?: Deflate
 <h1>${escaped(path)}</h1>
 <p>${escaped([trace.system, trace.format, trace.clock && `clock ${trace.clock}`].filter(Boolean).join(" · "))}</p>
 </header>
-${damageBanner(trace)}<ul class="tiles">
+${damageBanner(trace)}${selectionLine(recording)}<ul class="tiles">
 ${tiles.map(([label, value, detail]) => `<li><span>${label}</span><b>${escaped(value!)}</b><small>${escaped(detail!)}</small></li>`).join("\n")}
 </ul>
 <h2>Findings</h2>
@@ -78,24 +78,29 @@ const damageBanner = ({ damage }: Trace): string =>
     ? `<p class="damage" role="alert"><b>The trace is damaged:</b> ${escaped(damage.message)}. This page shows what was read before that; what came after is missing.</p>\n`
     : "";
 
+const selectionLine = ({ selection }: Recording): string => {
+  const words = selectionWords(selection);
+  return words === "" ? "" : `<p>${escaped(words)}</p>\n`;
+};
+
 const liveAtEnd = ({ count: n, endNs }: Mappings): number => endNs.subarray(0, n).filter((end) => end < 0).length;
 
 interface Device {
   readonly name: string | undefined;
-  readonly rows: readonly number[];
+  readonly rows: Uint32Array;
 }
 
 /** Devices with their mappings, the busiest first; what no event names comes last. */
 function devicesOf(mappings: Mappings): Device[] {
-  const rows = new Map<string | undefined, number[]>();
-  for (let row = 0; row < mappings.count; row++) {
-    const name = mappings.deviceOf(row);
-    const list = rows.get(name);
-    if (list) list.push(row);
-    else rows.set(name, [row]);
-  }
-  return [...rows]
-    .map(([name, list]) => ({ name, rows: list }))
+  const counts = new Map<number, number>();
+  const { device } = mappings;
+  for (let row = 0; row < mappings.count; row++) counts.set(device[row]!, (counts.get(device[row]!) ?? 0) + 1);
+  return [...counts]
+    .map(([index, count]) => {
+      const rows = new Uint32Array(count);
+      for (let row = 0, next = 0; next < count; row++) if (device[row] === index) rows[next++] = row;
+      return { name: mappings.devices[index], rows };
+    })
     .sort((a, b) => Number(a.name === undefined) - Number(b.name === undefined) || b.rows.length - a.rows.length);
 }
 
@@ -150,19 +155,20 @@ function deviceTable(mappings: Mappings, devices: readonly Device[]): string {
     "how",
   ];
   const rows = devices.map(({ name, rows: chosen }) => {
-    const lifetimes: number[] = [];
+    const seen = new Float64Array(chosen.length);
+    let lives = 0;
     const kinds = new Map<string, number>();
     let [live, total, largest] = [0, 0, 0];
     for (const row of chosen) {
       const [start, end, length] = [mappings.startNs[row]!, mappings.endNs[row]!, mappings.length[row]!];
       if (end < 0) live++;
-      else if (start >= 0 && end >= start) lifetimes.push(end - start);
+      else if (start >= 0 && end >= start) seen[lives++] = end - start;
       total += length;
       largest = Math.max(largest, length);
       const kind = KINDS[mappings.kind[row]!]!;
       kinds.set(kind, (kinds.get(kind) ?? 0) + 1);
     }
-    lifetimes.sort((a, b) => a - b);
+    const lifetimes = seen.subarray(0, lives).sort();
     const quantile = (share: number): string =>
       lifetimes.length === 0
         ? "-"

@@ -10,12 +10,20 @@ describe("an occupancy picture", () => {
     list: readonly (readonly [iova: number, start: number, end: number, length?: number])[],
   ): RequestColumns {
     const mappings = new RequestColumns();
+    // Places in the recording: by time, what ends first.
+    const steps = list.flatMap(([, start, end], i) => [
+      { ns: start, isEnd: false, i },
+      ...(end < 0 ? [] : [{ ns: end, isEnd: true, i }]),
+    ]);
+    steps.sort((a, b) => a.ns - b.ns || Number(b.isEnd) - Number(a.isEnd));
+    const place = (i: number, isEnd: boolean): number =>
+      steps.findIndex((step) => step.i === i && step.isEnd === isEnd);
     for (const [i, [iova, startNs, end, length = 4096]] of list.entries())
       mappings.add(
         { segments: [{ iova, phys: iova, length }], startNs, endNs: end < 0 ? undefined : end },
         [],
-        2 * i,
-        end < 0 ? -1 : 2 * i + 1,
+        place(i, false),
+        place(i, true),
       );
     return mappings;
   }
@@ -26,7 +34,12 @@ describe("an occupancy picture", () => {
       [0x1000, 50, 75],
       [0x9000, -1, -1],
     ]);
-    const picture = occupancyOf(mappings, [0, 1, 2], { columns: 2, mostRows: 10, firstNs: 0, lastNs: 100 });
+    const picture = occupancyOf(mappings, Uint32Array.of(0, 1, 2), {
+      columns: 2,
+      mostRows: 10,
+      firstNs: 0,
+      lastNs: 100,
+    });
     expect(picture.addresses).toEqual([0x9000, 0x1000]);
     expect([...picture.share]).toEqual([1, 1, 1, 0.5]);
     expect([...picture.peakBytes]).toEqual([8192, 8192]);
@@ -43,7 +56,7 @@ describe("an occupancy picture", () => {
           .sort((a, b) => a[1] - b[1])
           .filter(([iova, start, end]) => (busy.get(iova) ?? 0) <= start && busy.set(iova, end));
         const mappings = mappingsOf(list);
-        const rows = list.map((_, i) => i);
+        const rows = Uint32Array.from(list.keys());
         const picture = occupancyOf(mappings, rows, { columns: 10, mostRows: 16, firstNs: 0, lastNs: 100 });
         for (const [line, address] of picture.addresses.entries())
           for (let column = 0; column < 10; column++) {
@@ -58,7 +71,7 @@ describe("an occupancy picture", () => {
 
   test("rows grow until they fit", () => {
     const mappings = mappingsOf(Array.from({ length: 100 }, (_, i) => [i * 4096, 0, 100] as const));
-    const picture = occupancyOf(mappings, [...Array(100).keys()], {
+    const picture = occupancyOf(mappings, Uint32Array.from(Array(100).keys()), {
       columns: 1,
       mostRows: 30,
       firstNs: 0,

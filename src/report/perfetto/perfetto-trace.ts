@@ -50,6 +50,7 @@ export function writePerfetto(recording: Recording, emit: (bytes: Uint8Array) =>
 
 class PerfettoExport {
   readonly #recording: Recording;
+  readonly #ids: Uint32Array;
   readonly #out: ProtoWriter;
   readonly #base: bigint;
   #first = true;
@@ -60,6 +61,7 @@ class PerfettoExport {
 
   constructor(recording: Recording, emit: (bytes: Uint8Array) => void) {
     this.#recording = recording;
+    this.#ids = recording.requests.columns.id; // in the order of beginning
     this.#out = new ProtoWriter(emit);
     this.#base = recording.trace.timeBase;
   }
@@ -82,7 +84,7 @@ class PerfettoExport {
     for (const [name, device] of names) {
       this.#describeDevice(device, name ?? "no event names the device");
       const rows = byDevice.get(device) ?? [];
-      rows.sort((a, b) => this.#startOf(a) - this.#startOf(b) || mappings.id[a]! - mappings.id[b]!);
+      rows.sort((a, b) => this.#startOf(a) - this.#startOf(b) || this.#ids[a]! - this.#ids[b]!);
       this.#mappings(device, rows);
       this.#occupancy(device, rows);
       this.#findings(
@@ -144,7 +146,7 @@ class PerfettoExport {
     this.#event(start, TYPE.sliceBegin, track, () => {
       this.#out.string(EVENT.category, kind);
       this.#out.string(EVENT.name, `${kind} ${bytes(mappings.length[row]!)}`);
-      this.#number("id", mappings.id[row]!);
+      this.#number("id", this.#ids[row]!);
       this.#address("iova", mappings.iova[row]!);
       this.#number("length", mappings.length[row]!);
       if (mappings.phys[row]! >= 0) this.#address("phys", mappings.phys[row]!);

@@ -1,12 +1,14 @@
 /** What a trace holds as data: `dmalink.stats/1`. Lengths are bytes, times nanoseconds. */
-import type { TraceStats } from "../../analysis/index.ts";
+import type { Selection, TraceStats } from "../../analysis/index.ts";
 import type { Trace } from "../../trace/index.ts";
+import { selectionJson } from "../wording.ts";
 
 /** The whole answer for one file. */
 export function statsJson(
   file: string,
   { format, damage }: Pick<Trace, "format" | "damage">,
   result: TraceStats,
+  selection?: Selection,
 ): object {
   const { events, eventTotal, lost, durationNs, devices, failed, ambiguous, unknownStart, endNotRecorded } = result;
   return {
@@ -14,6 +16,7 @@ export function statsJson(
     file,
     format,
     ...(damage && { damage }),
+    ...selectionJson(selection),
     events,
     eventTotal,
     lost,

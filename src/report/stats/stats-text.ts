@@ -1,10 +1,10 @@
 /** What a trace holds, for people: its events, and for each device how much was mapped, how, and for how long. */
-import type { DeviceStats, TraceStats } from "../../analysis/index.ts";
+import type { DeviceStats, Selection, TraceStats } from "../../analysis/index.ts";
 import { bytes, count, duration } from "../../base/index.ts";
 import type { Trace } from "../../trace/index.ts";
 import { PLAIN, type Style } from "../text/style.ts";
 import { textTable } from "../text/text-table.ts";
-import { endNotRecordedNote, lostWords } from "../wording.ts";
+import { endNotRecordedNote, lostWords, selectionWords } from "../wording.ts";
 
 /** The whole answer for one file. */
 export function statsText(
@@ -12,10 +12,12 @@ export function statsText(
   trace: Pick<Trace, "format" | "damage">,
   result: TraceStats,
   style: Style = PLAIN,
+  selection?: Selection,
 ): string {
   const lines = [
     `${file}: ${trace.format}, ${count(result.eventTotal)} events over ${duration(result.durationNs)}, ` +
       (trace.damage ? "the rest is lost" : lostWords(result.lost)),
+    ...[selectionWords(selection)].filter((words) => words !== ""),
     "",
     textTable(
       ["event", "count"],

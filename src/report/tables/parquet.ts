@@ -1,16 +1,15 @@
 /**
  * The tables of a recording as Parquet files, one each: for DuckDB, pandas, Polars, Spark.
  *
- * Idea: rows are gathered to groups of 50,000 and written at once, so that memory does not follow the trace's length.
+ * Idea: rows are gathered to groups in columns (column-chunk.ts) and written at once, so that memory does not follow the trace's length.
  * Where the bytes go is the caller's: a file, or memory. Specified by: the Apache Parquet format.
  */
-import { type ColumnSource, ParquetWriter, type SchemaElement, type Writer } from "hyparquet-writer";
+import { ParquetWriter, type SchemaElement, type Writer } from "hyparquet-writer";
 import type { Trace } from "../../trace/index.ts";
-import { type Recording, readRecording } from "../recording.ts";
+import { type Recording, type RecordingOptions, readRecording } from "../recording.ts";
+import { ColumnChunk, ROWS_PER_GROUP } from "./column-chunk.ts";
 import { TABLE_NAMES, TABLES, type TableColumn, type TableName, type Value } from "./columns.ts";
 import { EventRows, findingRows, mappingRows, requestRows } from "./rows.ts";
-
-const ROWS_PER_GROUP = 50_000;
 
 /** How a column is stored. */
 const STORED: Readonly<Record<TableColumn["type"], Partial<SchemaElement>>> = {
@@ -32,36 +31,60 @@ const schemaOf = (columns: readonly TableColumn[]): SchemaElement[] => [
 /** One file, row by row. */
 class TableFile {
   rows = 0;
-  readonly #columns: readonly TableColumn[];
+  /** Whoever adds a row fills each of them. */
+  readonly columns: readonly ColumnChunk[];
   readonly #writer: ParquetWriter;
-  #data: Value[][];
+  #filled = 0;
 
   constructor(writer: Writer, name: TableName) {
-    this.#columns = TABLES[name];
+    this.columns = TABLES[name].map((column) => new ColumnChunk(column));
     this.#writer = new ParquetWriter({
       writer,
-      schema: schemaOf(this.#columns),
+      schema: schemaOf(TABLES[name]),
       createdBy: "dmalink",
       kvMetadata: [{ key: "dmalink.table", value: `${name}/1` }],
     });
-    this.#data = this.#columns.map(() => []);
+  }
+
+  /** A row is in {@link columns}. */
+  added(): void {
+    this.rows++;
+    if (++this.#filled === ROWS_PER_GROUP) this.#flush();
   }
 
   add(row: readonly Value[]): void {
-    for (let i = 0; i < row.length; i++) this.#data[i]!.push(row[i]!);
-    if (++this.rows % ROWS_PER_GROUP === 0) this.#flush();
+    for (let i = 0; i < row.length; i++) put(this.columns[i]!, row[i]!);
+    this.added();
   }
 
   finish(): void {
-    if (this.#data[0]!.length > 0) this.#flush();
+    if (this.#filled > 0) this.#flush();
     this.#writer.finish();
   }
 
   #flush(): void {
-    const columnData = this.#columns.map(({ name }, i): ColumnSource => ({ name, data: this.#data[i]! }));
-    this.#writer.write({ columnData, rowGroupSize: ROWS_PER_GROUP });
-    this.#data = this.#columns.map(() => []);
+    const { writer, row_groups } = this.#writer;
+    const start = writer.offset;
+    const columns = this.columns.map((column) => column.write(writer));
+    row_groups.push({
+      columns,
+      total_byte_size: columns.reduce((sum, { meta_data }) => sum + meta_data.total_uncompressed_size, 0n),
+      num_rows: BigInt(this.#filled),
+      total_compressed_size: BigInt(writer.offset - start),
+    });
+    this.#writer.num_rows += BigInt(this.#filled);
+    this.#filled = 0;
+    writer.flush?.();
   }
+}
+
+/** Puts a value where its kind goes. */
+function put(column: ColumnChunk, value: Value): void {
+  if (value === null) column.none();
+  else if (typeof value === "number") column.number(value);
+  else if (typeof value === "string") column.text(value);
+  else if (typeof value === "boolean") column.boolean(value);
+  else column.bigint(value);
 }
 
 /** A recording whose tables are written. */
@@ -79,10 +102,18 @@ export interface ParquetResult {
 export async function writeParquet(
   trace: Trace,
   writers: Readonly<Record<TableName, () => Writer>>,
+  options: Omit<RecordingOptions, "visit"> = {},
 ): Promise<ParquetResult> {
   const events = new TableFile(writers.events(), "events");
-  const rows = new EventRows(trace);
-  const recording = await readRecording(trace, (batch, row) => events.add(rows.row(batch, row)));
+  const rows = new EventRows(trace, options.selection);
+  const recording = await readRecording(trace, {
+    ...options,
+    visit(batch, row) {
+      if (!rows.has(batch, row)) return;
+      rows.fill(batch, row, events.columns);
+      events.added();
+    },
+  });
   events.finish();
   const counts: Record<TableName, number> = { events: events.rows, mappings: 0, requests: 0, findings: 0 };
   const others = { mappings: mappingRows, requests: requestRows, findings: findingRows } as const;

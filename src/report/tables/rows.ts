@@ -4,7 +4,7 @@
  * Idea: a value an event does not have is null; addresses are unsigned 64-bit numbers, exact; times are nanoseconds of the
  * trace's own clock, so that tables can be joined by time. Specified by: columns.ts.
  */
-import type { Finding, Request } from "../../analysis/index.ts";
+import { type Finding, isSelective, type Selection, Selector } from "../../analysis/index.ts";
 import {
   type EventBatch,
   fieldBigint,
@@ -16,6 +16,7 @@ import {
   type Trace,
 } from "../../trace/index.ts";
 import { directionWord, KINDS, REACHED, type Recording } from "../recording.ts";
+import type { ColumnChunk } from "./column-chunk.ts";
 import { TABLES, type Value } from "./columns.ts";
 
 /** Roles of event fields, by the column they fill. */
@@ -33,41 +34,77 @@ const IS_ADDRESS: readonly boolean[] = Object.keys(ROLE_OF).map(
 );
 /** A size is a signed number, so that it can be summed and subtracted. */
 const LARGEST_SIZE = 0x7fff_ffff_ffff_ffffn;
+/** The first column of a number, behind time, place and names. */
+const FIRST_NUMBER = 8;
+/** The number in REACHED of what an IOMMU translated. */
+const TRANSLATED = REACHED.indexOf("translated");
 const LIST_ROLES: readonly Role[] = ["physAddrs", "dmaAddrs", "lengths"];
 
 /** The events of a trace as rows of the table `events`. */
 export class EventRows {
   readonly #trace: Trace;
   readonly #plans: EventPlan[] = [];
+  readonly #selector: Selector | undefined;
+  /** -1: not known yet. */
+  #baseNs = -1;
 
-  constructor(trace: Trace) {
+  /** `selection`: an event that names no device is of none, and so of every one. */
+  constructor(trace: Trace, selection?: Selection) {
     this.#trace = trace;
+    this.#selector = selection && isSelective(selection) ? new Selector(selection) : undefined;
   }
 
-  /** Row `row` of `batch` as the columns of the table `events`; null where the event does not say. */
-  row(batch: EventBatch, row: number): Value[] {
+  /** It is one of those that are asked for. */
+  has(batch: EventBatch, row: number): boolean {
+    const selector = this.#selector;
+    if (!selector) return true;
     const trace = this.#trace;
-    const typeId = batch.type[row]!;
-    while (typeId >= this.#plans.length) this.#plans.push(planOf(trace, this.#plans.length));
-    const { system, name, device, direction, numbers, unsaid } = this.#plans[typeId]!;
-    return [
-      trace.timeBase + BigInt(batch.timeNs[row]!),
-      batch.cpu[row]!,
-      batch.pid[row]!,
-      trace.strings[batch.task[row]!] ?? "",
-      system,
-      name,
-      device < 0 ? null : fieldText(trace, batch, row, device),
-      direction < 0 ? null : (directionWord(fieldNumber(batch, row, direction)) ?? null),
-      ...numbers.map((field, i) => {
-        if (field < 0) return null;
-        const value = fieldBigint(batch, row, field);
-        return IS_ADDRESS[i] || value <= LARGEST_SIZE ? value : LARGEST_SIZE;
-      }),
-      unsaid.length === 0
-        ? null
-        : JSON.stringify(Object.fromEntries(unsaid.map((field) => this.#field(batch, row, field)))),
-    ];
+    const { device } = this.#plan(batch.type[row]!);
+    if (device >= 0 && !selector.hasDevice(fieldText(trace, batch, row, device))) return false;
+    return selector.hasPlace(trace.strings[batch.task[row]!] ?? "", batch.pid[row]!, batch.cpu[row]!);
+  }
+
+  /** Puts the event into `columns`, those of the table in their order. */
+  fill(batch: EventBatch, row: number, columns: readonly ColumnChunk[]): void {
+    const trace = this.#trace;
+    const { words } = batch;
+    const { system, name, device, direction, numbers, unsaid } = this.#plan(batch.type[row]!);
+    const start = batch.start[row]!;
+    if (this.#baseNs < 0) this.#baseNs = Number(trace.timeBase); // known once something was read
+    const timeNs = this.#baseNs + batch.timeNs[row]!;
+    if (timeNs <= Number.MAX_SAFE_INTEGER) columns[0]!.number(timeNs);
+    else columns[0]!.bigint(trace.timeBase + BigInt(batch.timeNs[row]!));
+    columns[1]!.number(batch.cpu[row]!);
+    columns[2]!.number(batch.pid[row]!);
+    columns[3]!.text(trace.strings[batch.task[row]!] ?? "");
+    columns[4]!.text(system);
+    columns[5]!.text(name);
+    if (device < 0) columns[6]!.none();
+    else columns[6]!.text(fieldText(trace, batch, row, device));
+    const word = direction < 0 ? undefined : directionWord(fieldNumber(batch, row, direction));
+    if (word === undefined) columns[7]!.none();
+    else columns[7]!.text(word);
+    for (let i = 0; i < numbers.length; i++) {
+      const column = columns[FIRST_NUMBER + i]!;
+      const field = numbers[i]!;
+      if (field < 0) {
+        column.none();
+        continue;
+      }
+      const [low, high] = [words[start + field * 2]!, words[start + field * 2 + 1]!];
+      if (IS_ADDRESS[i] || high < 2 ** 31) column.halves(low, high);
+      else column.halves(0xffff_ffff, 0x7fff_ffff); // the largest size that has a sign
+    }
+    if (unsaid.length === 0) columns[FIRST_NUMBER + numbers.length]!.none();
+    else
+      columns[FIRST_NUMBER + numbers.length]!.text(
+        JSON.stringify(Object.fromEntries(unsaid.map((field) => this.#field(batch, row, field)))),
+      );
+  }
+
+  #plan(typeId: number): EventPlan {
+    while (typeId >= this.#plans.length) this.#plans.push(planOf(this.#trace, this.#plans.length));
+    return this.#plans[typeId]!;
   }
 
   #field(batch: EventBatch, row: number, field: number): [string, unknown] {
@@ -116,13 +153,14 @@ function planOf(trace: Trace, typeId: number): EventPlan {
 }
 
 /** Every mapping, in the order of their ends. */
-export function* mappingRows({ mappings, trace, result }: Recording): Generator<Value[]> {
+export function* mappingRows({ mappings, requests, trace, result }: Recording): Generator<Value[]> {
   const time = clockOf(trace);
+  const { id } = requests.columns; // in the order of beginning: known to those
   for (let row = 0; row < mappings.count; row++) {
     const start = mappings.startNs[row]!;
     const end = mappings.endNs[row]!;
     yield [
-      BigInt(mappings.id[row]!),
+      id[row]!,
       mappings.deviceOf(row) ?? null,
       KINDS[mappings.kind[row]!]!,
       mappings.directionOf(row) ?? null,
@@ -130,10 +168,10 @@ export function* mappingRows({ mappings, trace, result }: Recording): Generator<
       unsigned(mappings.iova[row]!),
       size(mappings.length[row]!),
       mappings.phys[row]! < 0 ? null : unsigned(mappings.phys[row]!),
-      BigInt(mappings.segments[row]!),
+      mappings.segments[row]!,
       start < 0 ? null : time(start),
       end < 0 ? null : time(end),
-      start < 0 || end < start ? null : BigInt(Math.round(end - start)),
+      start < 0 || end < start ? null : Math.round(end - start),
       mappings.cpu[row]!,
       mappings.pid[row]!,
       trace.strings[mappings.task[row]!] ?? "",
@@ -145,30 +183,34 @@ export function* mappingRows({ mappings, trace, result }: Recording): Generator<
 /** Every request, in the order of beginning. */
 export function* requestRows({ requests, mappings, trace }: Recording): Generator<Value[]> {
   const time = clockOf(trace);
-  for (const request of requests) {
-    const lengths = request.segments.map(({ length }) => length);
-    const row = requests.rowOf(request.id);
+  for (let id = 0; id < requests.count; id++) {
+    const row = requests.rowOf(id);
+    // Runs are pieces of memory when neighbours are joined.
+    let [smallest, largest, runs, end] = [Number.POSITIVE_INFINITY, 0, 0, Number.NaN];
+    mappings.eachSegment(row, (_iova, phys, length) => {
+      smallest = Math.min(smallest, length);
+      largest = Math.max(largest, length);
+      if (phys !== end) runs++;
+      end = phys + length;
+    });
+    const [startNs, endNs] = [mappings.startNs[row]!, mappings.endNs[row]!];
     yield [
-      BigInt(request.id),
-      request.device ?? null,
-      request.kind,
-      request.direction ?? null,
-      BigInt(mappings.segments[row]!),
-      BigInt(runsOf(request)),
-      size(request.length),
-      size(lengths.reduce((least, length) => Math.min(least, length), lengths[0] ?? 0)),
-      size(lengths.reduce((most, length) => Math.max(most, length), 0)),
+      id,
+      mappings.deviceOf(row) ?? null,
+      mappings.kindOf(row),
+      mappings.directionOf(row) ?? null,
+      mappings.segments[row]!,
+      runs,
+      size(mappings.length[row]!),
+      size(runs === 0 ? 0 : smallest),
+      size(largest),
       unsigned(mappings.iova[row]!),
-      request.startNs < 0 ? null : time(request.startNs),
-      request.endNs === undefined ? null : time(request.endNs),
-      request.translated,
+      startNs < 0 ? null : time(startNs),
+      endNs < 0 ? null : time(endNs),
+      mappings.reached[row] === TRANSLATED,
     ];
   }
 }
-
-/** Pieces of memory when neighbours are joined. */
-const runsOf = ({ segments }: Request): number =>
-  segments.filter(({ phys }, i) => i === 0 || segments[i - 1]!.phys + segments[i - 1]!.length !== phys).length;
 
 /** Every finding, errors first. */
 export function* findingRows({ result, trace }: Recording): Generator<Value[]> {
@@ -189,18 +231,24 @@ export function* findingRows({ result, trace }: Recording): Generator<Value[]> {
     ];
 }
 
-const clockOf =
-  ({ timeBase }: Trace) =>
-  (ns: number): bigint =>
-    timeBase + BigInt(Math.round(Math.max(ns, 0)));
+/** Times on the trace's own clock; exact ones are plain numbers, which cost less. */
+const clockOf = ({ timeBase }: Trace): ((ns: number) => number | bigint) => {
+  const base = Number(timeBase);
+  return (ns) => {
+    const since = Math.round(Math.max(ns, 0));
+    return base + since <= Number.MAX_SAFE_INTEGER ? base + since : timeBase + BigInt(since);
+  };
+};
 
 /** Numbers above 2^64 - 1 do not exist; all ones rounds up to it. */
-const unsigned = (value: number): bigint => {
+const unsigned = (value: number): number | bigint => {
+  if (value >= 0 && value <= Number.MAX_SAFE_INTEGER) return Math.round(value);
   const whole = BigInt(Math.max(0, Math.round(value)));
   return whole > 0xffff_ffff_ffff_ffffn ? 0xffff_ffff_ffff_ffffn : whole;
 };
 
-const size = (value: number): bigint => {
+const size = (value: number): number | bigint => {
+  if (value >= 0 && value <= Number.MAX_SAFE_INTEGER) return Math.round(value);
   const whole = BigInt(Math.max(0, Math.round(value)));
   return whole > LARGEST_SIZE ? LARGEST_SIZE : whole;
 };

@@ -1,16 +1,16 @@
 /** One trace read and judged, by the command itself or by one of its workers. */
-import { checkTrace, type StartState } from "../../../analysis/index.ts";
-import { DmaError, plural } from "../../../base/index.ts";
+import { checkTrace, type Selection, type StartState } from "../../../analysis/index.ts";
 import type { CheckedTrace } from "../../../report/index.ts";
+import { refuseUnknown } from "../files/selection.ts";
 import type { TimeWindow } from "../files/time-window.ts";
-import { sayDamage, withTrace } from "../files/with-trace.ts";
+import { sayDamage, toldEvents, withTrace } from "../files/with-trace.ts";
 
 /** What is asked of each trace; plain values, so that workers get it too. */
 export interface CheckSettings extends TimeWindow {
   /** Empty: all. */
   readonly rules: readonly string[];
-  /** Empty: all. */
-  readonly devices: readonly string[];
+  /** Which mappings and findings; without it all. */
+  readonly selection?: Selection;
   readonly bestEffort: boolean;
   /** List what is live at the end. */
   readonly live: boolean;
@@ -50,18 +50,19 @@ export async function checkFile(path: string, settings: CheckSettings): Promise<
   await withTrace(path, settings, async (trace, progress) => {
     const result = await checkTrace(trace, {
       ...(settings.rules.length > 0 && { rules: settings.rules }),
-      ...(settings.devices.length > 0 && { devices: settings.devices }),
+      ...(settings.selection && { selection: settings.selection }),
       ...(start && { start }),
       ...(kernelLog && { kernelLog }),
       ...(settings.kernelLogOffsetNs !== undefined && { kernelLogOffsetNs: settings.kernelLogOffsetNs }),
       deviceBits: settings.deviceBits,
       live: settings.live,
-      progress: (events) => progress.reached(undefined, plural(events, "event")),
+      progress: toldEvents(progress),
     });
     progress.done();
     sayDamage(path, trace);
     const { format, timeBase, clock, damage, remarks, timing } = trace;
-    checked = { file: path, format, timeBase, clock, damage, remarks, timing, result };
+    const { selection } = settings;
+    checked = { file: path, format, timeBase, clock, damage, remarks, timing, result, ...(selection && { selection }) };
     return 0;
   });
   return checked!;
@@ -72,21 +73,13 @@ async function startState({ dmaDump, snapshot, root }: CheckSettings): Promise<S
   return (await import("./start-state.ts")).readStartState(dmaDump, snapshot, root);
 }
 
-/**
- * A device that no event names would make every trace look clean.
- *
- * @throws DmaError ERR_DMA_INPUT (ENODEV): which devices there are
- */
-export function refuseUnknownDevices(asked: readonly string[], checked: readonly CheckedTrace[]): void {
-  const found = new Set(checked.flatMap(({ result }) => [...result.devices, ...result.kernel.devices]));
-  for (const device of asked)
-    if (!found.has(device))
-      throw new DmaError(
-        "ERR_DMA_INPUT",
-        "ENODEV",
-        `--device ${device}: no event names it; ${found.size === 0 ? "none names any" : `there are ${[...found].sort().join(", ")}`}`,
-        { device },
-      );
+/** @throws DmaError ERR_DMA_INPUT: what was selected is in none of the traces */
+export function refuseUnselected(settings: CheckSettings, checked: readonly CheckedTrace[]): void {
+  refuseUnknown(
+    settings,
+    checked.flatMap(({ result }) => [...result.devices, ...result.kernel.devices]),
+    checked.reduce((sum, { result }) => sum + result.mappings + result.unknownStart + result.findings.length, 0),
+  );
 }
 
 /** 2 if it is damaged, 1 if there is an error or a warning, else 0. */

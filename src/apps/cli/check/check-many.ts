@@ -16,9 +16,11 @@ import {
   checkSetText,
   unreadOf,
 } from "../../../report/index.ts";
-import { answerStyle, print, printJson, sayError } from "../terminal/print.ts";
+import { UsageError } from "../exit-errors.ts";
+import { isNoTrace, leftOutWords, type NamedTrace } from "../files/folder.ts";
+import { answerStyle, print, printJson, say, sayError } from "../terminal/print.ts";
 import { progressLine } from "../terminal/progress.ts";
-import { type CheckOptions, type CheckSettings, checkFile, exitCodeOf, refuseUnknownDevices } from "./check-file.ts";
+import { type CheckOptions, type CheckSettings, checkFile, exitCodeOf, refuseUnselected } from "./check-file.ts";
 
 /** What a worker is asked, and what it answers. */
 interface Task {
@@ -27,19 +29,30 @@ interface Task {
 }
 type Answer =
   | { readonly index: number; readonly checked: CheckedTrace }
-  | { readonly index: number; readonly failure: string };
+  | { readonly index: number; readonly failure: string; readonly isNoTrace: boolean };
 
 /** Marks the threads that this file starts. */
 const WORKER_ROLE = "dmalink check";
 
-/** Checks all of `paths`, in any order, and prints them in theirs; the exit code is the worst one. */
-export async function checkMany(paths: readonly string[], options: CheckOptions): Promise<number> {
-  const outcomes = (await inWorkers(paths, options)).map(
-    (answer): CheckOutcome =>
-      "checked" in answer ? answer.checked : { file: paths[answer.index]!, message: answer.failure },
+/** Checks all of `traces`, in any order, and prints them in theirs; the exit code is the worst one. */
+export async function checkMany(traces: readonly NamedTrace[], options: CheckOptions): Promise<number> {
+  const answers = await inWorkers(
+    traces.map(({ path }) => path),
+    options,
   );
+  const isLeftOut = (answer: Answer): boolean =>
+    !("checked" in answer) && answer.isNoTrace && traces[answer.index]!.found;
+  const leftOut = answers.filter(isLeftOut).map(({ index }) => traces[index]!.path);
+  if (leftOut.length > 0) say(`${leftOutWords(leftOut)}\n`);
+  const outcomes = answers
+    .filter((answer) => !isLeftOut(answer))
+    .map(
+      (answer): CheckOutcome =>
+        "checked" in answer ? answer.checked : { file: traces[answer.index]!.path, message: answer.failure },
+    );
+  if (outcomes.length === 0) throw new UsageError("no trace is in what was named");
   const [checked, unread] = [checkedOf(outcomes), unreadOf(outcomes)];
-  refuseUnknownDevices(options.devices, checked);
+  refuseUnselected(options, checked);
   if (options.sarif) printJson(checkSarif(checked, options.version, unread));
   else if (options.json) printJson(checkSetJson(outcomes));
   else print(checkSetText(outcomes, answerStyle()));
@@ -102,7 +115,7 @@ function work(settings: CheckSettings): void {
       port.postMessage({ index, checked: await checkFile(path, settings) } satisfies Answer);
     } catch (error) {
       if (!(error instanceof DmaError)) throw error;
-      port.postMessage({ index, failure: error.message } satisfies Answer);
+      port.postMessage({ index, failure: error.message, isNoTrace: isNoTrace(error) } satisfies Answer);
     }
   });
 }

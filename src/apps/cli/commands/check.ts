@@ -6,7 +6,6 @@ import { type Command, command } from "../command.ts";
 import { UsageError } from "../exit-errors.ts";
 import {
   BEST_EFFORT,
-  DEVICES,
   deviceBits,
   file,
   flag,
@@ -31,10 +30,9 @@ export const check: Command = command({
     "too late, waste. A device's faults are joined with whoever had the address: by iommu:io_page_fault, by the kernel's lines in the " +
     "trace, or by its log beside it. A log alone (dmesg, journalctl -k) can be checked too, and a copy of debugfs dma-api/dump or two of them: what is live, what came and went. Each finding names the events that show " +
     "it, and what to do. Exit code 1 if there is an error or a warning.",
-  arguments: [{ ...TRACE, many: true }],
+  arguments: [{ ...TRACE, meaning: `${TRACE.meaning}; or a folder of them`, many: true }],
   options: {
     rule: list("NAME", "this rule only", ruleNames),
-    device: DEVICES,
     dmaDump: file("what was mapped at the start: debugfs dma-api/dump"),
     snapshot: file("what was mapped at the start: page tables"),
     root: text("ADDRESS", "the snapshot's root table, without a NAME.json"),
@@ -53,32 +51,35 @@ export const check: Command = command({
   examples: [
     "dmalink check trace.dat.gz --device 0000:00:04.0",
     "dmalink check trace.dat --kernel-log dmesg.txt",
-    "dmalink check recorded/*.dat --jobs 4 --json",
+    "dmalink check recorded --jobs 4 --json",
   ],
   async run({ arguments: traces, options, program }) {
-    const { rule, device, kernelLogOffset, ...rest } = options;
+    const { rule, device, task, cpu, kernelLogOffset, ...rest } = options;
     if (kernelLogOffset !== undefined && options.kernelLog === undefined)
       throw new UsageError("--kernel-log-offset is the difference to a log: give --kernel-log too");
     if (options.root !== undefined && options.snapshot === undefined)
       throw new UsageError("--root is the root table of a snapshot: give --snapshot too");
+    const { selectionOf } = await import("../files/selection.ts");
     const asked = {
       ...rest,
       rules: rule,
-      devices: device,
+      ...selectionOf({ device, task, cpu }),
       kernelLogOffsetNs: kernelLogOffset,
       version: program.version,
     };
     await refuseUnknownRules(rule);
-    if (traces.length <= 2) {
+    const { isFolder, tracesAt } = await import("../files/folder.ts");
+    if (traces.length <= 2 && !traces.some(isFolder)) {
       const { checkDumps, isDmaDump } = await import("../check/dumps.ts");
       const areDumps = await Promise.all(traces.map(isDmaDump));
       if (areDumps.every((isDump) => isDump)) return checkDumps(traces, device, options.json);
     }
-    if (traces.length > 1) return (await import("../check/check-many.ts")).checkMany(traces, asked);
+    if (traces.length > 1 || traces.some(isFolder))
+      return (await import("../check/check-many.ts")).checkMany(tracesAt(traces), asked);
     const { checkJson, checkSarif, checkText } = await import("../../../report/index.ts");
-    const { exitCodeOf, refuseUnknownDevices } = await import("../check/check-file.ts");
+    const { exitCodeOf, refuseUnselected } = await import("../check/check-file.ts");
     const checked = await judged(traces[0]!, asked);
-    refuseUnknownDevices(device, [checked]);
+    refuseUnselected(asked, [checked]);
     if (options.sarif) printJson(checkSarif([checked], program.version));
     else if (options.json) printJson(checkJson(checked.file, checked, checked.result));
     else print(checkText(checked, answerStyle()));

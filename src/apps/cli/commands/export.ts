@@ -3,6 +3,7 @@ import { count, plural } from "../../../base/index.ts";
 import { type Command, command } from "../command.ts";
 import { UsageError } from "../exit-errors.ts";
 import type { Output } from "../files/output.ts";
+import type { SelectionWords } from "../files/selection.ts";
 import type { TableOutputs } from "../files/table-files.ts";
 import type { ReadOptions } from "../files/with-trace.ts";
 import { BEST_EFFORT, file, JSON_ANSWER, PART, TRACE, text } from "../options.ts";
@@ -56,23 +57,27 @@ export const exportCommand: Command = command({
 
 async function write(
   path: string,
-  options: ReadOptions & { readonly json: boolean },
+  options: ReadOptions & SelectionWords & { readonly json: boolean },
   { perfetto, html, tables }: Targets,
 ): Promise<number> {
   const { readRecording, reportPage, writePerfetto } = await import("../../../report/index.ts");
+  const { refuseUnknown, selectionOf } = await import("../files/selection.ts");
+  const selected = selectionOf(options);
   const { writeOutput } = await import("../files/output.ts");
-  const { sayDamage, sayRemarks, withTrace } = await import("../files/with-trace.ts");
+  const { sayDamage, sayRemarks, toldEvents, withTrace } = await import("../files/with-trace.ts");
   return withTrace(path, options, async (trace, progress) => {
+    const how = { ...selected, progress: toldEvents(progress) };
     const written: Record<string, unknown> = {};
     const said: string[] = [];
     let recording: Awaited<ReturnType<typeof readRecording>>;
     if (tables) {
-      const result = await (await import("../files/table-files.ts")).writeTables(trace, tables);
+      const result = await (await import("../files/table-files.ts")).writeTables(trace, tables, how);
       recording = result.recording;
       written.parquet = { folder: tables.folder, rows: result.rows };
       const counts = Object.entries(result.rows).map(([name, n]) => `${name} ${count(n)}`);
       said.push(`${tables.folder}: ${counts.join(", ")} rows`);
-    } else recording = await readRecording(trace);
+    } else recording = await readRecording(trace, how);
+    refuseUnknown(selected, recording.result.devices, recording.mappings.count + recording.result.findings.length);
     if (perfetto) {
       progress.say("writing the Perfetto trace");
       const result = writeOutput(perfetto, (emit) => writePerfetto(recording, emit));

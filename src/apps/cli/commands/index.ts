@@ -4,6 +4,7 @@ import { bind } from "./bind.ts";
 import { check } from "./check.ts";
 import { compare } from "./compare.ts";
 import { completion } from "./completion.ts";
+import { diff } from "./diff.ts";
 import { doctor } from "./doctor.ts";
 import { exportCommand } from "./export.ts";
 import { help } from "./help.ts";
@@ -19,6 +20,7 @@ export const COMMANDS: readonly Command[] = [
   check,
   stats,
   compare,
+  diff,
   exportCommand,
   query,
   tables,

@@ -15,14 +15,17 @@ export const stats: Command = command({
   async run({ arguments: [path], options }) {
     const { readStats } = await import("../../../analysis/index.ts");
     const { statsJson, statsText } = await import("../../../report/index.ts");
-    const { sayDamage, sayRemarks, withTrace } = await import("../files/with-trace.ts");
+    const { sayDamage, sayRemarks, toldEvents, withTrace } = await import("../files/with-trace.ts");
+    const { refuseUnknown, selectionOf } = await import("../files/selection.ts");
+    const selected = selectionOf(options);
     return withTrace(path!, options, async (trace, progress) => {
-      const result = await readStats(trace);
+      const result = await readStats(trace, { ...selected, progress: toldEvents(progress) });
       progress.done();
+      refuseUnknown(selected, result.deviceNames, result.mappings + result.unknownStart);
       sayDamage(path!, trace);
       sayRemarks(path!, trace);
-      if (options.json) printJson(statsJson(path!, trace, result));
-      else print(statsText(path!, trace, result, answerStyle()));
+      if (options.json) printJson(statsJson(path!, trace, result, selected.selection));
+      else print(statsText(path!, trace, result, answerStyle(), selected.selection));
       return trace.damage ? 2 : 0;
     });
   },

@@ -275,7 +275,7 @@ async function* explain(
       throw new DmaError(
         "ERR_DMA_INPUT",
         "EINVAL",
-        `${name} is a folder: name the files in it, as in dmalink check ${name.replace(/\/+$/, "")}/*`,
+        `${name} is a folder: name a file in it (check and query take folders)`,
         { name },
       );
     if (code === "Z_BUF_ERROR" || code === "Z_DATA_ERROR")

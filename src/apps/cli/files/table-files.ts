@@ -40,11 +40,19 @@ export function claimTables(folder: string, outputs: Outputs): TableOutputs {
  *
  * @throws DmaError ERR_DMA_OUTPUT (EIO): the folder cannot be written; ERR_DMA_TRACE_DAMAGED
  */
-export async function writeTables(trace: Trace, { folder, files }: TableOutputs): Promise<ParquetResult> {
+export async function writeTables(
+  trace: Trace,
+  { folder, files }: TableOutputs,
+  options: Parameters<typeof writeParquet>[2] = {},
+): Promise<ParquetResult> {
   try {
     for (const name of TABLE_NAMES) closeSync(openPart(files[name])); // a new file of ours, before it is written by its name
     const writers = TABLE_NAMES.map((name) => [name, () => fileWriter(files[name].part!)] as const);
-    const result = await writeParquet(trace, Object.fromEntries(writers) as Parameters<typeof writeParquet>[1]);
+    const result = await writeParquet(
+      trace,
+      Object.fromEntries(writers) as Parameters<typeof writeParquet>[1],
+      options,
+    );
     for (const name of TABLE_NAMES) files[name].finish();
     return result;
   } catch (error) {

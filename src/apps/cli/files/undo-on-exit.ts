@@ -24,6 +24,11 @@ export class UndoOnExit {
     this.#undo.push({ what, run });
   }
 
+  /** A folder that is taken away with all that is in it, if it still has that name then. */
+  addFolder(path: string): void {
+    this.add(path, () => rmSync(path, { recursive: true, force: true }));
+  }
+
   /** Undoes everything; what could not be undone, in words. */
   run(): string[] {
     process.off("exit", this.#onExit);
@@ -59,7 +64,7 @@ export function temporaryFolder(prefix: string, undo: UndoOnExit): string {
   try {
     sweepTemporary();
     const folder = mkdtempSync(join(tmpdir(), `${prefix}${ownerName()}-`));
-    undo.add(folder, () => rmSync(folder, { recursive: true, force: true }));
+    undo.addFolder(folder);
     return folder;
   } catch (error) {
     throw new EnvironmentError(

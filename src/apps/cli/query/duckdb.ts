@@ -8,8 +8,9 @@
  */
 import { join } from "node:path";
 import { DmaError } from "../../../base/index.ts";
-import { type Answer, TABLE_NAMES } from "../../../report/index.ts";
+import { type Answer, TABLE_NAMES } from "../../../report/tables/index.ts";
 import { EnvironmentError } from "../exit-errors.ts";
+import type { RecordingTables } from "./recordings.ts";
 
 /** DuckDB's module. */
 export type DuckDb = typeof import("@duckdb/node-api");
@@ -33,24 +34,37 @@ export async function loadDuckDb(load: () => Promise<DuckDb> = () => import("@du
 /** Whether a question may reach the files of this machine. */
 export interface QueryRights {
   readonly files: boolean;
+  /** A folder of the program's own, for what does not fit into memory. */
+  readonly spill: string;
 }
 
 /**
- * What `sql` answers over the Parquet files of `folder`; of several statements, the last.
+ * What `sql` answers over the tables of `recordings`; `named`: each row says of which file it is.
  *
  * @throws DmaError ERR_DMA_QUERY (EINVAL): what is wrong with the question, and which tables there are
  */
-export async function ask(duckdb: DuckDb, folder: string, sql: string, { files }: QueryRights): Promise<Answer> {
+export async function ask(
+  duckdb: DuckDb,
+  recordings: readonly RecordingTables[],
+  named: boolean,
+  sql: string,
+  { files, spill }: QueryRights,
+): Promise<Answer> {
   const instance = await duckdb.DuckDBInstance.create(":memory:");
   const connection = await instance.connect();
   try {
     for (const name of TABLE_NAMES)
       await connection.run(
-        `create view ${name} as select * from read_parquet('${quoted(join(folder, name))}.parquet')`,
+        `create view ${name} as ${recordings
+          .map(({ file, folder }) => {
+            const column = named ? `'${quoted(file)}' as file, ` : "";
+            return `select ${column}* from read_parquet('${quoted(join(folder, name))}.parquet')`;
+          })
+          .join(" union all ")}`,
       );
     for (const setting of [
-      `allowed_directories = ['${quoted(files ? "/" : `${folder}/`)}']`,
-      `temp_directory = '${quoted(join(folder, "spilled"))}'`,
+      `allowed_directories = [${(files ? ["/"] : recordings.map(({ folder }) => `${folder}/`)).map((path) => `'${quoted(path)}'`).join(", ")}]`,
+      `temp_directory = '${quoted(join(spill, "spilled"))}'`,
       "autoinstall_known_extensions = false",
       "autoload_known_extensions = false",
       "allow_community_extensions = false",

@@ -15,6 +15,8 @@ export interface Progress {
   reached(share: number | undefined, detail?: string): void;
   /** The line goes. */
   done(): void;
+  /** What is done and how far, in words: for whoever interrupts. */
+  said(): string;
 }
 
 /** What is quicker needs no line, nanoseconds aside: milliseconds. */
@@ -57,6 +59,7 @@ export function progressLine(
       if (count !== undefined) detail = count;
       draw();
     },
+    said: () => lineOf(stage, share, detail, 0),
     done() {
       if (shown) terminal.write("\r\x1b[K");
       shown = false;

@@ -117,9 +117,9 @@ export class SimulatedUnit implements TranslationUnit {
     this.walks++;
     const { layout, memory } = tables;
     let table = tables.root();
-    for (let level = tables.topLevel(); level >= 0; level--) {
-      const below = 2 ** (layout.granuleLg + level * layout.indexBits);
-      const index = Math.floor(page / below) % 2 ** (level === tables.topLevel() ? 52 : layout.indexBits);
+    const top = tables.topLevel();
+    for (let level = top; level >= 0; level--) {
+      const index = indexOf(layout, page, level, level === top);
       const low = memory.low(table, index);
       const high = memory.high(table, index);
       if ((low & layout.presentMask) === 0) return undefined;
@@ -142,6 +142,22 @@ export class SimulatedUnit implements TranslationUnit {
     else this.#faultsLost++;
     return -1;
   }
+}
+
+/** Where `page` lies in a table of `level`. The top one has all bits that are left. */
+function indexOf(
+  { granuleLg, indexBits }: TranslationTables["layout"],
+  page: number,
+  level: number,
+  isTop: boolean,
+): number {
+  const lg = granuleLg + level * indexBits;
+  if (page < 2 ** 31) {
+    // Most are: whole numbers of 32 bits need no division.
+    const index = lg > 30 ? 0 : page >> lg;
+    return isTop ? index : index & ((1 << indexBits) - 1);
+  }
+  return Math.floor(page / 2 ** lg) % 2 ** (isTop ? 52 : indexBits);
 }
 
 /** Sets the dirty bit of a leaf. */

@@ -1,0 +1,77 @@
+/**
+ * What one trace says in a comparison of two: what was mapped, what that cost the machine, how long it lived, what is wrong.
+ *
+ * Idea: one pass over the trace by the engine of check and stats, so that both commands and this one say the same numbers.
+ */
+import {
+  type CheckResult,
+  checkTrace,
+  type DeviceStats,
+  KINDS,
+  type RecordedMachine,
+  RequestColumns,
+  Requests,
+  recordedMachine,
+  type Selection,
+  StatsSink,
+} from "../../analysis/index.ts";
+import type { Trace } from "../../trace/index.ts";
+
+/** One of the two. */
+export interface TraceSide {
+  readonly file: string;
+  readonly format: Trace["format"];
+  readonly damage: Trace["damage"];
+  readonly result: CheckResult;
+  /** Some mappings only; counts of events are of all. */
+  readonly isSelected: boolean;
+  readonly machine: RecordedMachine;
+  readonly devices: readonly DeviceStats[];
+  /** Of all devices together. */
+  readonly total: DeviceStats;
+}
+
+/**
+ * Reads all of `trace`.
+ *
+ * @throws DmaError ERR_DMA_TRACE_DAMAGED (EINVAL), unless the trace was opened for best effort
+ */
+export async function readSide(
+  file: string,
+  trace: Trace,
+  options: { readonly selection?: Selection; readonly progress?: (events: number) => void } = {},
+): Promise<TraceSide> {
+  const columns = new RequestColumns();
+  const [byDevice, together] = [new StatsSink(), new StatsSink(true)];
+  const result = await checkTrace(trace, { ...options, sinks: [columns, byDevice, together] });
+  return {
+    file,
+    format: trace.format,
+    damage: trace.damage,
+    result,
+    isSelected: options.selection !== undefined,
+    machine: recordedMachine(new Requests(columns, result)),
+    devices: byDevice.byDevice(),
+    total: together.byDevice()[0] ?? NOTHING,
+  };
+}
+
+/** Of a trace without mappings. */
+const NOTHING: DeviceStats = {
+  name: "all",
+  maps: 0,
+  unmaps: 0,
+  segments: 0,
+  bytesMapped: 0,
+  liveAtEnd: 0,
+  liveBytesAtEnd: 0,
+  segmentSizes: {},
+  requestSizes: {},
+  lifetimeNs: undefined,
+  pageSizes: { "4K": 0, "2M": 0, "1G": 0 },
+  largestGap: undefined,
+  peakBytes: 0,
+  bounce: undefined,
+  failures: {},
+  kinds: Object.fromEntries(KINDS.map((kind) => [kind, 0])),
+};
