@@ -43,6 +43,7 @@ export {
   type NestedTable,
   type ObjectKind,
   ObjectTable,
+  type OpenQueue,
   type PageFault,
   PagingHwpt,
   PC_INTERRUPTS,

@@ -22,7 +22,7 @@ export interface Plan {
   readonly loads: Loads;
   readonly order: Int32Array;
   /** The replay ends these at once: the recording has no end for them because none was needed. */
-  readonly atOnce: { has(index: number): boolean };
+  readonly atOnce: Pick<ReadonlySet<number>, "has">;
   readonly startMs: Float64Array;
   /** NaN for what has no end in the recording. */
   readonly endMs: Float64Array;

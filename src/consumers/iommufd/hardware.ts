@@ -49,6 +49,7 @@ export interface UserTable {
   setDirtyTracking(on: boolean): void;
   /** Calls `report` for each run of units of [unit, unit + units) that devices wrote to; with `clear` they are clean then. */
   readDirty(unit: number, units: number, clear: boolean, report: (unit: number, units: number) => void): void;
+  /** Gives its pages back; whatever is mapped ends with it. Never fails. */
   destroy(): void;
 }
 
@@ -67,6 +68,7 @@ export interface TableAccess {
 export interface NestedTable {
   /** The types of invalidation requests that it takes. */
   readonly invalidation: InvalidationTarget;
+  /** Nothing translates by it any more. Never fails. */
   destroy(): void;
 }
 
@@ -111,7 +113,7 @@ export interface VendorData {
 /** Devices that only move together: they cannot be kept apart. Compared by identity. */
 export interface IsolationGroup {
   readonly name: string;
-  /** Who has their DMA in hand, and how many devices it claimed; undefined: the kernel's drivers. Kept by {@link claimGroup}. */
+  /** Who has their DMA in hand, and how many devices it claimed; undefined: the kernel's drivers. Kept by `claimGroup`. */
   owner?: object | undefined;
   claims?: number;
 }
@@ -196,12 +198,22 @@ export interface ViommuDriver {
   /** Answer to the data it was made with. */
   readonly answer?: Uint8Array;
   readonly invalidation?: InvalidationTarget;
+  /** A table of the guest below this IOMMU. @throws DmaError EOPNOTSUPP, EINVAL: what the driver refuses */
   openNested(data: VendorData): NestedTable;
   /** Types of events that it reports. */
   readonly eventTypes: readonly number[];
   /** Types of hardware queues; undefined: none. */
   readonly queues?: ViommuQueues;
+  /** The virtual IOMMU is gone; its tables and queues went before it. Never fails. */
   destroy(): void;
+}
+
+/** A queue that hardware reads. */
+export interface OpenQueue {
+  /** Index of the queue that must not end before this one. */
+  readonly needs?: number;
+  /** The hardware reads it no more. Never fails. */
+  close(): void;
 }
 
 /** Queues of a guest that hardware reads by itself. */
@@ -212,7 +224,7 @@ export interface ViommuQueues {
    * @returns what to do when it ends
    * @throws DmaError what the driver refuses
    */
-  open(index: number, phys: number, length: bigint): { readonly needs?: number; close(): void };
+  open(index: number, phys: number, length: bigint): OpenQueue;
 }
 
 /** A dma-buf that iommufd can map: one range of a device's memory. */
@@ -226,6 +238,8 @@ export interface RangeBuffer {
   watch(moved: () => void): () => void;
   /** It gives out physical ranges. False: other exporters. */
   readonly givesRanges: boolean;
+  /** One more holder of the buffer. */
   acquire(): void;
+  /** One holder less; with the last the buffer ends. Never fails. */
   release(): void;
 }

@@ -385,6 +385,7 @@ export class Ioas implements IommufdObject {
     }
   }
 
+  /** The end of a use: what it asked of addresses binds no longer. */
   removeAccess(access: SpaceUser): void {
     this.accesses.delete(access);
     this.#recalculate();

@@ -246,6 +246,7 @@ export class IommufdDevices extends IommufdMemory {
     return true;
   }
 
+  /** A queue of page faults, which tables name when they are made. */
   createFaultQueue(): FaultQueue {
     return this.objects.add(new FaultQueue(this));
   }

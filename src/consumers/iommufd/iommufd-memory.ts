@@ -86,6 +86,7 @@ export class IommufdMemory implements OpenFile {
     this.accountMode = mode;
   }
 
+  /** An empty address space. */
   createIoas(): Ioas {
     return this.objects.add(new Ioas(this.rules));
   }
@@ -170,12 +171,13 @@ export class IommufdMemory implements OpenFile {
     }
   }
 
-  /** @param owner who uses it; ends it by {@link endAccess} */
+  /** A use of mapped memory by the kernel's side, such as an emulated device; ended by {@link endAccess}. */
   createAccess(options: AccessOptions): Access {
     this.acquire();
     return this.objects.add(new Access(options, () => this.release()));
   }
 
+  /** Ends what {@link createAccess} made: its pins go, and it holds nothing any more. Never fails. */
   endAccess(access: Access): void {
     this.objects.remove(access);
   }

@@ -85,6 +85,7 @@ export class DomainTable implements UserTable {
     });
   }
 
+  /** Ends the domain behind it. */
   destroy(): void {
     this.domain.destroy();
   }

@@ -39,7 +39,9 @@ interface Binding {
 
 /** What a group's device hangs on. */
 export interface GroupHold {
+  /** One more user of the group. */
   acquire(): void;
+  /** One user less. Never fails. */
   release(): void;
   /** Bound at once to this iommufd, and attached to its compatible space. */
   readonly iommufd: IommufdFile | undefined;

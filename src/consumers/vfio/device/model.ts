@@ -70,6 +70,7 @@ export class VfioGroup {
     this.boundDevices++;
   }
 
+  /** The end of one {@link block}. */
   unblock(): void {
     this.boundDevices--;
   }
