@@ -13,6 +13,8 @@ export class Counters {
   /** Page-table entries written: leaves set, leaves cleared, table pointers set or cleared (PTW). */
   leavesWritten = 0;
   leavesCleared = 0;
+  /** Of the leaves cleared: those that went with the table around them, or by the write of what took their place. */
+  leavesReplaced = 0;
   tableEntriesWritten = 0;
   /** Table pages taken and given back. */
   tablePagesAllocated = 0;
@@ -34,7 +36,7 @@ export class Counters {
 
   /** Everything written to page tables. */
   get pteWrites(): number {
-    return this.leavesWritten + this.leavesCleared + this.tableEntriesWritten;
+    return this.leavesWritten + this.leavesCleared - this.leavesReplaced + this.tableEntriesWritten;
   }
 
   get invalidations(): number {

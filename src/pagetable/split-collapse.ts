@@ -64,7 +64,9 @@ export function split(tree: Tree, page: number, leafPages: number, gather: Gathe
     tree.counters.tablePagesAllocated += built.length << tree.tableOrder;
     for (const [i, frame] of tables.entries()) showPointer(tree, first + i * 2, frame, level);
   }
-  tree.counters.leavesCleared += items; // the leaf that is there no more: what is written and what is cleared must meet at the end
+  // The leaf that is there no more: what is written and what is cleared must meet at the end.
+  tree.counters.leavesCleared += items;
+  tree.counters.leavesReplaced += items;
   tree.events.writeBack?.(items);
   gatherLeaf(tree, gather, start, POW2[lg]!, level);
   return 0;
@@ -97,6 +99,7 @@ export function collapse(tree: Tree, page: number, leafPages: number, gather: Ga
   for (let i = 0; i < items; i++) showLeaf(tree, first + i * 2, found.phys, lg, found);
   tree.counters.leavesWritten += items;
   tree.counters.leavesCleared += found.entries;
+  tree.counters.leavesReplaced += found.entries;
   tree.events.writeBack?.(items);
   for (const frame of tables) {
     if (tree.legacy) {

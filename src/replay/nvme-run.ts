@@ -68,7 +68,7 @@ const MOST_QUEUES = 32;
 /** What the recording left mapped ends so long after it. */
 const AFTERWARDS_MS = 1000;
 /** How long a command takes is the recording's: none runs out of time. */
-const NEVER_MS = 2 ** 50;
+const NEVER_MS = 2 ** 31 - 1;
 /** How many rounds of promise callbacks run before virtual time moves on: a command of the driver takes more than one. */
 const TURNS = 4;
 
