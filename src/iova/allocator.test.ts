@@ -1,5 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import { many } from "../../test/effort.ts";
 import { ManualClock } from "../../test/models/manual-clock.ts";
 import { SlowSpace } from "../../test/models/slow-space.ts";
 import { SlowWalk } from "../../test/models/slow-walk.ts";
@@ -186,7 +187,7 @@ describe("the range cache of an IOVA domain", () => {
         domain.stop();
         expect(clock.waiting).toBe(0);
       }),
-      { numRuns: 40, examples: [[reachesTrimming]] },
+      { numRuns: many(15), examples: [[reachesTrimming]] },
     );
     expect(trimmed).toBeGreaterThan(0);
   });

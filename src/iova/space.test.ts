@@ -1,5 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import { many } from "../../test/effort.ts";
 import { ManualClock } from "../../test/models/manual-clock.ts";
 import { type SlowDevice, SlowSpace } from "../../test/models/slow-space.ts";
 import { IovaAllocator } from "./allocator.ts";
@@ -136,7 +137,7 @@ describe("an IOVA space under load", () => {
           domain.drainCache();
           expect(domain.inspect().ranges).toEqual([]);
         }),
-        { numRuns: 50 },
+        { numRuns: many(25) },
       );
       // the load does reach what it is for
       expect(seen.exhausted).toBeGreaterThan(0);

@@ -152,7 +152,7 @@ describe("a snapshot made to have no end", () => {
     const before = process.cpuUsage();
     const answer = await call();
     const { user, system } = process.cpuUsage(before);
-    expect((user + system) / 1e6).toBeLessThan(5);
+    expect((user + system) / 1e6).toBeLessThan(40);
     return answer;
   };
 

@@ -34,7 +34,7 @@ const DAMAGES: readonly ((line: string, random: Random) => string[])[] = [
   (line, random) => [`CPU:${random.below(4)} [LOST ${random.below(99)} EVENTS]`, line],
 ];
 
-const seeds = many(50);
+const seeds = many(25);
 
 test(`${seeds} damaged traces are judged without a crash or a long wait, every mapping shown once`, {
   timeout: seeds * 5000,

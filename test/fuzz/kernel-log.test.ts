@@ -6,6 +6,7 @@ import { expect, test } from "vitest";
 import { checkTrace, readKernelLog } from "../../src/analysis/index.ts";
 import { Random } from "../../src/base/index.ts";
 import { bytesInput, KernelLogTrace, openTrace } from "../../src/trace/index.ts";
+import { many } from "../effort.ts";
 
 const FAULTS = join(import.meta.dirname, "../golden/faults");
 const CASES = join(import.meta.dirname, "../golden/cases");
@@ -62,7 +63,7 @@ function garbled(lines: readonly string[], random: Random): string[] {
 
 test("a garbled log has an answer, however it is cut into chunks", async () => {
   const random = Random.fromSeed(11);
-  for (let round = 0; round < 120; round++) {
+  for (let round = 0; round < many(30); round++) {
     const lines = garbled(logs[random.below(logs.length)]!, random);
     const text = lines.join("\n");
     const whole = await checkTrace(trace(text, 1 << 20));
@@ -76,7 +77,7 @@ test("a garbled log has an answer, however it is cut into chunks", async () => {
 test("a garbled log beside a trace has an answer", async () => {
   const random = Random.fromSeed(12);
   const recorded = gunzipSync(readFileSync(join(FAULTS, "fault-use-after-unmap.dat.gz")));
-  for (let round = 0; round < 30; round++) {
+  for (let round = 0; round < many(15); round++) {
     const kernelLog = await readKernelLog(trace(garbled(logs[random.below(logs.length)]!, random).join("\n")));
     const options = random.chance(1, 2)
       ? { kernelLog }
@@ -88,7 +89,7 @@ test("a garbled log beside a trace has an answer", async () => {
 
 test("bytes that are no text have an answer", async () => {
   const random = Random.fromSeed(13);
-  for (let round = 0; round < 50; round++) {
+  for (let round = 0; round < many(25); round++) {
     const bytes = Uint8Array.from({ length: 4000 }, () => random.below(256));
     const { kernel } = await checkTrace(trace(bytes, 1 + random.below(300)));
     expect(kernel.faults).toBe(0);

@@ -10,7 +10,7 @@ import { DmaError, Random } from "../../src/base/index.ts";
 import { type FileInput, openTrace } from "../../src/trace/index.ts";
 import { many } from "../effort.ts";
 
-const ROUNDS = many(200);
+const ROUNDS = many(120);
 const SEED = 0x5eed;
 const FOLDER = join(import.meta.dirname, "../golden/traces");
 const golden = (name: string): Uint8Array => new Uint8Array(gunzipSync(readFileSync(join(FOLDER, name))));

@@ -11,6 +11,7 @@ import { DmaDomain } from "../../src/iommu/index.ts";
 import { vtdSecondStage } from "../../src/layouts/pagetable/index.ts";
 import { mapping } from "../../src/simulation/index.ts";
 import { openTrace, type Trace, TraceRecorder } from "../../src/trace/index.ts";
+import { many } from "../effort.ts";
 import { recordedRun } from "./recorded-run.ts";
 
 const open = (bytes: Uint8Array): Promise<Trace> =>
@@ -126,7 +127,7 @@ describe("a machine that kept every promise", () => {
   test.each(["mapping", "nvme"] as const)(
     "has no error in its recording that its plan did not order: %s",
     async (name) => {
-      for (let seed = 1; seed <= 25; seed++) {
+      for (let seed = 1; seed <= many(10); seed++) {
         const { broken, checked, unordered } = await recordedRun(name, seed);
         expect([broken, unordered], `seed ${seed}`).toEqual([undefined, []]);
         // All of its life is in the recording.

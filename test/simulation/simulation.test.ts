@@ -24,7 +24,7 @@ function altered<T extends object>(part: T, methods: (part: T) => Partial<T>): T
   });
 }
 
-const seeds = many(60);
+const seeds = many(40);
 
 describe("whole machines from seeds", () => {
   test(`seeds 1..${seeds} keep every promise`, { timeout: 120_000 }, async () => {

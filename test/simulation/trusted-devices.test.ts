@@ -9,7 +9,7 @@ import { GuestInterface, type SecureFunction, sha256, type TeeMachine } from "..
 import { type PlantedParts, shortestStory, tee } from "../../src/simulation/index.ts";
 import { many } from "../effort.ts";
 
-const seeds = many(25);
+const seeds = many(15);
 
 describe("trusted devices from seeds", () => {
   test(`seeds 1..${seeds} keep every promise`, { timeout: 180_000 }, async () => {
