@@ -132,9 +132,9 @@ describe("the range cache of an IOVA domain", () => {
   );
 
   // chance alone does not always fill a depot and then wait
-  const many = { times: 900, size: 1, limit: M4, drain: false };
+  const often = { times: 900, size: 1, limit: M4, drain: false };
   const fewer = { free: 900, from: 0, shorter: false };
-  const reachesTrimming = [many, many, fewer, fewer, { ms: 350 as const }];
+  const reachesTrimming = [often, often, fewer, fewer, { ms: 350 as const }];
 
   test("gives the ranges of plain stacks: magazines, depots, trimming by time, draining, several CPUs", () => {
     let trimmed = 0;
