@@ -7,3 +7,6 @@ if (!(EFFORT > 0)) throw new Error(`DMALINK_EFFORT is a factor above 0, not ${pr
 
 /** `usual` cases by default, in proportion to the effort otherwise; never none. */
 export const many = (usual: number): number => Math.max(1, Math.round(usual * EFFORT));
+
+/** This is a long run: what takes seconds and finds what shorter tests find too is run in these alone. */
+export const LONG: boolean = EFFORT > 1;

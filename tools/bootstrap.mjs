@@ -95,7 +95,8 @@ if (command === "start") {
   build();
   process.env.DMALINK_EFFORT ??= "10";
   process.env.DMALINK_SEED ??= "random";
-  const where = rest.length > 0 ? rest : ["test/fuzz", "test/simulation", "test/nvme", "src/consumers/hmm"];
+  const where =
+    rest.length > 0 ? rest : ["test/fuzz", "test/simulation", "test/nvme", "test/cli/machine", "src/consumers/hmm"];
   process.exit(run(process.execPath, ["node_modules/vitest/vitest.mjs", "run", "--project", "promises", ...where]));
 } else if (command === "check") {
   build();

@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { gunzipSync, gzipSync } from "node:zlib";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { endOf } from "../../src/apps/cli/exit-errors.ts";
+import { LONG } from "../effort.ts";
 import { dmalink } from "./in-process.ts";
 
 const program = new URL("../../dist/apps/cli/main.js", import.meta.url).pathname;
@@ -42,7 +43,7 @@ describe("an answer that nobody reads to its end", () => {
 });
 
 describe("too few file descriptors", () => {
-  test.each([20, 24, 30])("(%i) are no finding, and no fault of the program", (limit) => {
+  test.each([20, 30])("(%i) are no finding, and no fault of the program", (limit) => {
     for (const traces of ["bad.txt", `${good} ${good}`]) {
       const { code, err } = shell(`ulimit -n ${limit}; "$NODE" "$PROGRAM" check ${traces}`);
       if (code === 0 || (code === 1 && traces === "bad.txt" && err === "")) continue; // they were enough
@@ -58,7 +59,7 @@ test("what a worker says that could not be started, or had too little memory, is
   expect(endOf(new Error("no")).code).toBe(70);
 });
 
-describe("a packed input that unpacks to no end", () => {
+describe.runIf(LONG)("a packed input that unpacks to no end", () => {
   const head =
     "cpus=1\n  fio-1  [000]  1.000000: dma_map_phys: 0000:00:04.0 dir=TO_DEVICE dma_addr=fff00000 size=4096 phys_addr=100000 attrs=\n";
   const trace = gunzipSync(readFileSync(good));

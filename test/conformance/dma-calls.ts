@@ -6,6 +6,7 @@ import { expect } from "vitest";
 import type { Direction, PhysAddr } from "../../src/base/index.ts";
 import type { DmaVec, PhysVec } from "../../src/dma/index.ts";
 import type { Stand } from "../dma/stand.ts";
+import { many } from "../effort.ts";
 import { pattern } from "./outcome.ts";
 
 export const BOTH = "bidirectional" as const;
@@ -13,7 +14,7 @@ export const DIRECTIONS: readonly Direction[] = [BOTH, "to-device", "from-device
 
 /** One seed for all properties: a failure prints it with the path to its case. */
 export const forAll = <T>(arbitrary: fc.Arbitrary<T>, numRuns: number, property: (value: T) => void): void =>
-  fc.assert(fc.property(arbitrary, property), { seed: 0x5eed, numRuns });
+  fc.assert(fc.property(arbitrary, property), { seed: 0x5eed, numRuns: many(numRuns / 2) });
 
 /** Compares bytes, and names the first that differs. */
 export function expectBytes(actual: Uint8Array | undefined, expected: Uint8Array, what = "bytes"): void {

@@ -25,7 +25,7 @@ const DAMAGES: readonly ((line: string, random: Random) => string[])[] = [
   (line, random) => [line.replace(/iova=0x\S+/, `iova=0x${random.bits().toString(16)}`)],
 ];
 
-const seeds = many(10);
+const seeds = many(5);
 
 test(`${seeds} damaged traces are replayed without a wrong byte, a crash, or a long wait`, {
   timeout: seeds * 5000,

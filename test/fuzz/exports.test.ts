@@ -32,7 +32,7 @@ const DAMAGES: readonly ((line: string, random: Random) => string[])[] = [
   (line) => [line.replace(/dev="[^"]*"/, 'dev="<script>&\\"x"')],
 ];
 
-const seeds = many(10);
+const seeds = many(5);
 
 test(`${seeds} damaged traces are exported to files that can be read`, { timeout: seeds * 10_000 }, async () => {
   const folder = mkdtempSync(join(tmpdir(), "dmalink-fuzz-"));

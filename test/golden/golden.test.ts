@@ -14,10 +14,10 @@ const FOLDERS = [
   ["dma-api", "permissions, the DMA layer, and the running kernel's DMA API", 92],
   ["nvme", "NVMe requests to PRPs and SGLs", 1],
   ["dmabuf", "shared buffers: heaps, user memory, VFIO, peers, importers", 14],
-  ["hmm", "processes, HMM and its DMA map", 13],
+  ["hmm", "processes, HMM and its DMA map", 12],
   ["umem", "user memory of RDMA devices, and its page sizes", 6],
   ["tsm", "security managers of PCI devices", 1],
-  ["iommufd", "iommufd: /dev/iommu, by its bytes", 23],
+  ["iommufd", "iommufd: /dev/iommu, by its bytes", 22],
   ["type1", "VFIO: containers, groups, device files", 8],
   ["vfio-mig", "VFIO migration: states, streams, feature calls, logs of writes", 6],
 ] as const;

@@ -26,7 +26,7 @@ import { VFIO_OPERATIONS } from "./type1.ts";
 import { VfioWorld } from "./type1-devices.ts";
 
 /** Which door is judged: `bytes` unless the environment says `typed`; then calls that have types go by these. */
-const DOOR: string = process.env["DMALINK_GOLDEN_DOOR"] ?? "bytes";
+const door = (): string => process.env["DMALINK_GOLDEN_DOOR"] ?? "bytes";
 
 /** What a call answered: fields of the line. */
 export type Answer = Readonly<Record<string, unknown>>;
@@ -155,7 +155,7 @@ export function request(
   person: Person,
   values: Values,
 ): { readonly ret: number; get(field: string): bigint } {
-  const typed = DOOR === "typed" ? typedRequest(file, name, person, values) : undefined;
+  const typed = door() === "typed" ? typedRequest(file, name, person, values) : undefined;
   if (typed) return typed;
   const { layout, number } = IOMMUFD_REQUESTS[name];
   const bytes = new Uint8Array(layout.bytes);

@@ -46,10 +46,10 @@ const LAYOUTS = [
   ["leaves of 2 MiB", vtdSecondStage({ leafSizes: [0, 9] })],
 ] as const;
 
-describe.each(LAYOUTS)("a machine of 64 MiB under load, with %s", (_name, layout) => {
+describe.each(LAYOUTS)("a machine of 32 MiB under load, with %s", (_name, layout) => {
   test("arrives as it was when it stopped, and both sides go on alike", async () => {
     const { source, target, mover, outcome, arrival } = await move({
-      guestBytes: 64 * MiB,
+      guestBytes: 32 * MiB,
       layout,
       move: { stopBelowBytes: 262_144 },
     });

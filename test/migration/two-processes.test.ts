@@ -57,7 +57,7 @@ const moverOf = (guest: Guest, stream: Duplex, work: () => void = () => {}): Mov
   );
 
 /** 256 MiB in the long run: a stream of more than any buffer on the way. */
-const GUEST_MIB = Math.min(256, many(96));
+const GUEST_MIB = Math.min(256, many(64));
 
 test.each([
   [`${GUEST_MIB} MiB with leaves of 2 MiB, over a pipe`, { guestBytes: GUEST_MIB * MiB, leaf: 9 }, false],

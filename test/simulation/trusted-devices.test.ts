@@ -7,7 +7,7 @@ import { Contract, type TeeDevice } from "../../src/consumers/tee/index.ts";
 import { ConfidentialMemory } from "../../src/dma/index.ts";
 import { GuestInterface, type SecureFunction, sha256, type TeeMachine } from "../../src/hosts/simulated/tee/index.ts";
 import { type PlantedParts, shortestStory, tee } from "../../src/simulation/index.ts";
-import { many } from "../effort.ts";
+import { LONG, many } from "../effort.ts";
 
 const seeds = many(15);
 
@@ -183,7 +183,7 @@ function everyFunction(machine: TeeMachine, change: (fn: SecureFunction) => void
   };
 }
 
-describe("a planted defect is found, and cut down to a short story", () => {
+describe.runIf(LONG)("a planted defect is found, and cut down to a short story", () => {
   afterEach(() => vi.restoreAllMocks());
 
   for (const { name, plant, oracles } of DEFECTS)

@@ -25,7 +25,7 @@ const grown = (nvme: NvmeReplay): NvmeReplay =>
   JSON.parse(JSON.stringify(nvme), (_, value) => (typeof value === "number" ? value * 1234 : value));
 
 describe("the text of a load as NVMe commands", () => {
-  test.each(["strict-mix7030.dat.gz", "strict-net.dat.gz", "iommufd-vfio.dat.gz", "none-net.dat.gz"])(
+  test.each(["strict-mix7030.dat.gz", "strict-net.dat.gz", "none-net.dat.gz"])(
     "of %s fits 80 columns, in both modes, and if it were a thousand times larger",
     async (name) => {
       const requests = await requestsOf(name);

@@ -80,7 +80,7 @@ describe("what was recorded comes first", () => {
 });
 
 describe("the text of a comparison", () => {
-  test.each(["strict-mix7030.dat.gz", "strict-reload-nvme.dat.gz", "strict-reload-e1000e.dat.gz", "pt-mix7030.dat.gz"])(
+  test.each(["strict-reload-nvme.dat.gz", "strict-reload-e1000e.dat.gz", "none-net.dat.gz"])(
     "of %s fits 80 columns, in every mode and question",
     async (name) => {
       const requests = await requestsOf(name);
