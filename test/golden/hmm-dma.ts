@@ -9,27 +9,11 @@ import { DmaError, type DmaEvent, type IovaPage, PAGE_SIZE, PhysAddr, type PhysP
 import { HMM, HmmDmaMap, rangeFault } from "../../src/consumers/hmm/index.ts";
 import { ATTRIBUTE_BITS, attributesOf, type Dma, type DmaMapping } from "../../src/dma/index.ts";
 import { type Access, Frames, SimulatedProcess } from "../../src/hosts/simulated/process/index.ts";
-import {
-  finish,
-  type IntervalNotifier,
-  type InvalidationKind,
-  type PciBar,
-  UserAddr,
-} from "../../src/platform/index.ts";
+import { finish, type IntervalNotifier, type PciBar, UserAddr } from "../../src/platform/index.ts";
 import { Differences, type Header, type Judge, judgeLines, known, type Line, type Verdict } from "./judge.ts";
 import { KernelMachine } from "./kernel-machine.ts";
 import { RecordedNode } from "./p2p-machine.ts";
-import { errnoOf, number } from "./words.ts";
-
-const EVENTS: Readonly<Record<InvalidationKind, string>> = {
-  unmap: "unmap",
-  clear: "clear",
-  "protection-area": "protVma",
-  "protection-page": "protPage",
-  migrate: "migrate",
-  exclusive: "exclusive",
-  release: "release",
-};
+import { errnoOf, INVALIDATION_WORDS, number } from "./words.ts";
 
 /** Where the arena of the process lies, and how long it can be, pages. */
 const ARENA = 2 ** 30 / PAGE_SIZE;
@@ -161,7 +145,7 @@ class HmmDmaJudge {
     this.#notifier = this.#process.memory.watch(start, UserAddr((ARENA + MOST) * PAGE_SIZE), (invalidation) => {
       const first = invalidation.start / PAGE_SIZE - ARENA;
       const last = invalidation.end / PAGE_SIZE - ARENA;
-      this.#invalidations.push([EVENTS[invalidation.kind], first, last - first]);
+      this.#invalidations.push([INVALIDATION_WORDS[invalidation.kind], first, last - first]);
       if (this.#map && this.#unmapsOnInvalidate) this.#drop(this.#map, first, last);
       return true;
     });

@@ -20,23 +20,13 @@ import {
   type FaultOutcome,
   finish,
   type IntervalNotifier,
-  type InvalidationKind,
   type MemoryOwner,
   USER_END,
   UserAddr,
 } from "../../src/platform/index.ts";
 import { Mirror, type TestDevice } from "./hmm-driver.ts";
 import { Differences, type Header, type Judge, judgeLines, known, type Line } from "./judge.ts";
-
-const EVENTS: Readonly<Record<InvalidationKind, string>> = {
-  unmap: "unmap",
-  clear: "clear",
-  "protection-area": "protVma",
-  "protection-page": "protPage",
-  migrate: "migrate",
-  exclusive: "exclusive",
-  release: "release",
-};
+import { INVALIDATION_WORDS } from "./words.ts";
 
 const SIGNALS: Readonly<Partial<Record<FaultOutcome, string>>> = {
   "no-area": "segv1",
@@ -181,7 +171,12 @@ class Replay {
 
   #enter(number: number, process: SimulatedProcess): void {
     const notifier = process.memory.watch(UserAddr(0), USER_END, ({ kind, start, end, owner }) => {
-      const event: unknown[] = [number, EVENTS[kind], start / PAGE_SIZE - this.#arena, (end - start) / PAGE_SIZE];
+      const event: unknown[] = [
+        number,
+        INVALIDATION_WORDS[kind],
+        start / PAGE_SIZE - this.#arena,
+        (end - start) / PAGE_SIZE,
+      ];
       if (owner) event.push(this.#owners.get(owner));
       if (kind !== "release") this.#events.push(event);
       return true;

@@ -10,23 +10,13 @@ import { HMM } from "../../src/consumers/hmm/index.ts";
 import { BufferMemory, bestPageSize, OnDemandMemory, PinnedMemory } from "../../src/consumers/rdma/index.ts";
 import type { Dma, DmaVec } from "../../src/dma/index.ts";
 import { type Access, Frames, SimulatedFile, SimulatedProcess } from "../../src/hosts/simulated/process/index.ts";
-import type { InvalidationKind, PageEntry } from "../../src/platform/index.ts";
+import type { PageEntry } from "../../src/platform/index.ts";
 import { UserAddr } from "../../src/platform/index.ts";
 import { Differences, type Header, type Judge, judgeLines, known, type Line, type Verdict } from "./judge.ts";
 import { KernelMachine } from "./kernel-machine.ts";
 import { accessOf, HeapBuffer, PlainPages } from "./umem-memory.ts";
 import { judgeVerbs } from "./umem-verbs.ts";
-import { errnoOf, number } from "./words.ts";
-
-const EVENTS: Readonly<Record<InvalidationKind, string>> = {
-  unmap: "unmap",
-  clear: "clear",
-  "protection-area": "protVma",
-  "protection-page": "protPage",
-  migrate: "migrate",
-  exclusive: "exclusive",
-  release: "release",
-};
+import { errnoOf, INVALIDATION_WORDS, number } from "./words.ts";
 
 /** Where the arena lies: a page on demand of the last addresses of all says so, by its distance. */
 const ARENA = 2 ** 45;
@@ -293,7 +283,7 @@ class UmemJudge {
         linuxCompatible: true,
         forget: () => {},
         heard: ({ kind, start, end }) =>
-          this.#callbacks.push([EVENTS[kind], (start - ARENA) / PAGE_SIZE, (end - start) / PAGE_SIZE]),
+          this.#callbacks.push([INVALIDATION_WORDS[kind], (start - ARENA) / PAGE_SIZE, (end - start) / PAGE_SIZE]),
       });
     });
     this.#differences.same("ret", line["ret"], ret);

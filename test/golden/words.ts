@@ -6,6 +6,7 @@
 import { type Direction, DmaError, ERRNO } from "../../src/base/index.ts";
 import type { DmaAttributes } from "../../src/dma/index.ts";
 import { CACHE, MMIO, NOEXEC, PRIVILEGED, READ, WRITE } from "../../src/layouts/pagetable/index.ts";
+import type { InvalidationKind } from "../../src/platform/index.ts";
 import { known, type Line } from "./judge.ts";
 
 /** Direction NONE is in the files and not in our types: a caller without types may pass it. */
@@ -90,3 +91,14 @@ export function pattern(seed: number, length: number): Uint8Array {
   for (let i = 0; i < length; i++) bytes[i] = seed + 7 * i + 13 * (i >> 8);
   return bytes;
 }
+
+/** What the files call the events of a process's memory that its watchers are told. */
+export const INVALIDATION_WORDS: Readonly<Record<InvalidationKind, string>> = {
+  unmap: "unmap",
+  clear: "clear",
+  "protection-area": "protVma",
+  "protection-page": "protPage",
+  migrate: "migrate",
+  exclusive: "exclusive",
+  release: "release",
+};
