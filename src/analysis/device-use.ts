@@ -59,7 +59,10 @@ export class DeviceUse {
       const name = devices[device];
       return name !== undefined && !seen.has(name) && (this.#uses[device]?.failures.size ?? 0) > 0;
     });
-    return [...withUse, ...others.map((device) => ({ ...NOTHING, name: devices[device]!, ...this.#use(device) }))];
+    return [
+      ...withUse,
+      ...others.map((device) => ({ ...NOTHING_MAPPED, name: devices[device]!, ...this.#use(device) })),
+    ];
   }
 
   #use(device: number): Pick<DeviceStats, "peakBytes" | "bounce" | "failures"> {
@@ -88,8 +91,8 @@ export class DeviceUse {
   }
 }
 
-/** A device that has mapped nothing. */
-const NOTHING: Omit<DeviceStats, "name"> = {
+/** What is counted of a device that has mapped nothing. */
+export const NOTHING_MAPPED: Omit<DeviceStats, "name"> = {
   maps: 0,
   unmaps: 0,
   segments: 0,

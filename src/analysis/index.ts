@@ -4,6 +4,7 @@ export * from "./address-space.ts";
 export * from "./check-trace.ts";
 export * from "./debugfs-tables.ts";
 export * from "./device-stats.ts";
+export { NOTHING_MAPPED } from "./device-use.ts";
 export * from "./dma-dump.ts";
 export type { KernelSummary, UnknownKernelLine } from "./faults/kernel-told.ts";
 export { type KernelLog, type LogClockUsed, readKernelLog } from "./faults/log-beside.ts";

@@ -8,6 +8,7 @@ import {
   checkTrace,
   type DeviceStats,
   KINDS,
+  NOTHING_MAPPED,
   type RecordedMachine,
   RequestColumns,
   Requests,
@@ -58,20 +59,7 @@ export async function readSide(
 
 /** Of a trace without mappings. */
 const NOTHING: DeviceStats = {
+  ...NOTHING_MAPPED,
   name: "all",
-  maps: 0,
-  unmaps: 0,
-  segments: 0,
-  bytesMapped: 0,
-  liveAtEnd: 0,
-  liveBytesAtEnd: 0,
-  segmentSizes: {},
-  requestSizes: {},
-  lifetimeNs: undefined,
-  pageSizes: { "4K": 0, "2M": 0, "1G": 0 },
-  largestGap: undefined,
-  peakBytes: 0,
-  bounce: undefined,
-  failures: {},
   kinds: Object.fromEntries(KINDS.map((kind) => [kind, 0])),
 };
