@@ -96,7 +96,13 @@ if (command === "start") {
   process.env.DMALINK_EFFORT ??= "10";
   process.env.DMALINK_SEED ??= "random";
   const where =
-    rest.length > 0 ? rest : ["test/fuzz", "test/simulation", "test/nvme", "test/cli/machine", "src/consumers/hmm"];
+    rest.length > 0
+      ? rest
+      : [
+          ...["test/fuzz", "test/simulation", "test/nvme", "test/migration", "test/rdma", "test/report/perfetto"],
+          ...["test/golden/one-truth", "test/golden/compare", "test/cli/machine", "test/cli/killed"],
+          ...["src/consumers", "src/iova"],
+        ];
   process.exit(run(process.execPath, ["node_modules/vitest/vitest.mjs", "run", "--project", "promises", ...where]));
 } else if (command === "check") {
   build();
