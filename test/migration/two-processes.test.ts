@@ -107,7 +107,7 @@ test.each([
 test.each([1, 7])(
   "if the other process is killed after %i MiB, the source runs on with all it has",
   async (afterMiB) => {
-    const setting = { guestBytes: GUEST_MIB * MiB, leaf: 9 };
+    const setting = { guestBytes: 64 * MiB, leaf: 9 };
     const guest = loaded(setting);
     const child = start(setting);
     let sent = 0;
