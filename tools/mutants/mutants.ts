@@ -4,6 +4,7 @@
  *     npm run mutants -- iova                      every mutant of the room
  *     npm run mutants -- dma --share 0.1           those of a tenth of its lines, drawn by --seed (1)
  *     npm run mutants -- swiotlb --file pool       only files whose path holds "pool"
+ *     npm run mutants -- iova --at src/iova/allocator.ts:150-160    only these lines; as often as one likes
  *     npm run mutants -- iommu --by simulation     asks whole simulated machines, seeds 1 to 500, not the room's tests
  *
  * Prints each survivor (file, line, what stood there and what was put in its place) and the score by file; exit code 1
@@ -32,6 +33,7 @@ const { values, positionals } = parseArgs({
     share: { type: "string", default: "1" },
     seed: { type: "string", default: "1" },
     file: { type: "string", default: "" },
+    at: { type: "string", multiple: true },
     by: { type: "string", default: "tests" },
     "at-least": { type: "string" },
   },
@@ -45,7 +47,8 @@ if (values.by !== "tests" && values.by !== "simulation") usage(`--by is tests or
 
 const files = room.sources.flatMap(sourcesOf).filter((file) => file.includes(values.file));
 if (files.length === 0) usage(`no source of ${name} has "${values.file}" in its path`);
-const mutate = share === 1 ? files : files.flatMap((file) => drawn(file, Random.fromSeed(Number(values.seed))));
+const mutate =
+  values.at ?? (share === 1 ? files : files.flatMap((file) => drawn(file, Random.fromSeed(Number(values.seed)))));
 if (mutate.length === 0) usage(`a share of ${share} draws no line of ${files.length} files: ask for more`);
 
 if (!existsSync(join(here, "node_modules/@stryker-mutator/core"))) {
