@@ -23,7 +23,7 @@ export const BOTTOM = 1;
 /** A block has no more ranges than this. */
 const BLOCK = 16;
 /** Neighbouring blocks that hold no more than this together become one, when one of them has half of it. */
-const MERGE_AT = 17;
+const MERGE_AT = 10;
 
 /** `value` rounded down to a multiple of `alignment`, a power of two; `value` at least 0. */
 const alignDownPow2 = (value: number, alignment: number): number =>
