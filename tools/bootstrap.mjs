@@ -71,6 +71,11 @@ function build() {
     console.error(`${built.stdout ?? ""}${built.stderr ?? ""}\nthe build failed: see above`);
     process.exit(1);
   }
+  const page = spawnSync(process.execPath, ["--import", "tsx", "tools/page.ts"], { encoding: "utf8" });
+  if (page.status !== 0) {
+    console.error(`${page.stdout ?? ""}${page.stderr ?? ""}\nthe build of the page failed: see above`);
+    process.exit(1);
+  }
   writeFileSync(mark, "");
   utimesSync(mark, new Date(), new Date());
 }
