@@ -224,7 +224,7 @@ class Run {
 }
 
 /** About half as much memory as the region is large; a huge page and its 512 small ones fit in. */
-const SMALL = { regionPages: 2048, memoryPages: 1100, steps: LONG ? 300 : 90 } as const;
+const SMALL = { regionPages: 2048, memoryPages: 1100, steps: LONG ? 300 : 60 } as const;
 
 describe("a region about twice as large as memory, while the system swaps, moves, joins, cuts and forks", () => {
   for (const mode of ["strict", "lazy", "direct", "no address space"] as const)
