@@ -96,7 +96,17 @@ if (command === "start") {
   process.env.DMALINK_EFFORT ??= "10";
   process.env.DMALINK_SEED ??= "random";
   const where =
-    rest.length > 0 ? rest : ["test/fuzz", "test/simulation", "test/nvme", "test/cli/machine", "src/consumers/hmm"];
+    rest.length > 0
+      ? rest
+      : [
+          "test/fuzz",
+          "test/simulation",
+          "test/nvme",
+          "test/cli/machine",
+          "test/rdma",
+          "src/consumers/hmm",
+          "src/consumers/dmabuf",
+        ];
   process.exit(run(process.execPath, ["node_modules/vitest/vitest.mjs", "run", "--project", "promises", ...where]));
 } else if (command === "check") {
   build();
