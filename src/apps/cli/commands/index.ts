@@ -14,6 +14,7 @@ import { sim } from "./sim.ts";
 import { stats } from "./stats.ts";
 import { tables } from "./tables.ts";
 import { unbind } from "./unbind.ts";
+import { version } from "./version.ts";
 
 export const COMMANDS: readonly Command[] = [
   record,
@@ -30,4 +31,5 @@ export const COMMANDS: readonly Command[] = [
   unbind,
   help,
   completion,
+  version,
 ];
