@@ -66,7 +66,8 @@ export interface KernelCheck {
   readonly unmapsOfUnknown: number;
   /** As the recording's invalidation events have them, or, in strict mode without those, as many as unmaps. */
   readonly recorded: number;
-  readonly strategy: StrategyName;
+  /** The strategy that it was held against: what drivers like this one do; what the kernel did is in `recorded` of the answer. */
+  readonly heldAgainst: StrategyName;
   readonly invalidations: number;
   readonly equal: boolean;
   readonly explanation: string;
@@ -87,7 +88,7 @@ export function kernelCheck(
   const unmaps = unmapEvents - unmapsOfUnknown;
   const seen = unmapsOfUnknown > 0 ? ` (${count(unmapsOfUnknown)} more for what is not in the recording)` : "";
   const unmapped = `The kernel unmapped ${plural(unmaps, "time")} in this recording${seen}`;
-  const checked = { unmapEvents, unmapsOfUnknown, strategy: "two-step", invalidations } as const;
+  const checked = { unmapEvents, unmapsOfUnknown, heldAgainst: "two-step", invalidations } as const;
   if (result.mode === "lazy") {
     // When a queue is flushed depends on clocks and processors: the two are near each other at best.
     const recorded = machine.invalidations?.unmaps;
