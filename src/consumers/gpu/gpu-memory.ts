@@ -32,7 +32,7 @@ import { checkRange, residence } from "./residence.ts";
 export interface Timeslice {
   readonly lengthMs: number;
   readonly clock: Clock;
-  /** The CPU came too early: lets time go by. A CPU that comes too early once more waits for other work. */
+  /** The CPU came too early: lets time go by. Where it does not, the access waits for other work. */
   readonly wait: () => void;
 }
 
@@ -154,9 +154,11 @@ export class GpuMemory implements DeviceMemoryDriver {
   *bringBack(memory: UserMemory, address: UserAddr, page: PhysPage, order: number): Steps<FaultOutcome> {
     const allocation = this.#allocationOf.get(page);
     if (allocation && this.#isEarly(allocation)) {
+      const { clock, wait } = this.#timeslice!;
+      const before = clock.nowMs();
       this.counts.waits++;
-      this.#timeslice!.wait();
-      if (this.#isEarly(allocation)) yield WAITING;
+      wait();
+      if (clock.nowMs() === before) yield WAITING; // time stands still: only others can move it
       return "done"; // it touches the page once more
     }
     const block = Math.max(allocation?.lengthBytes ?? PAGE_SIZE, PAGE_SIZE * 2 ** order);

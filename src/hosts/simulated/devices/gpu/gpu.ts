@@ -190,6 +190,7 @@ export class SimulatedGpu implements DeviceModel, GpuAdapter {
     this.counts.faults++;
     this.#port?.interrupt(0);
     try {
+      yield "a page is asked for"; // whoever waits for questions has one
       while (waiting.answer === undefined) yield WAITING;
       return waiting.answer;
     } finally {
