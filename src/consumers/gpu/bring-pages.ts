@@ -13,11 +13,12 @@ import {
   type Steps,
   UserAddr,
   type UserMemory,
+  WAITING,
 } from "../../platform/index.ts";
 import { HMM, PfnWords, rangeFault } from "../hmm/index.ts";
 import type { PageBacking } from "./backing.ts";
 import type { SpaceCounts } from "./counts.ts";
-import { stillChanging } from "./errors.ts";
+import { areaReadOnly, stillChanging } from "./errors.ts";
 
 /** Rounds that a fault takes before it gives up. */
 const MOST_ROUNDS = 1000;
@@ -53,6 +54,7 @@ export function* bringPages(request: BringRequest): Steps<void> {
     check();
     found.flags.fill(0);
     if (only !== undefined) found.flags[only - first] = ask;
+    while (notifier.isInvalidating) yield WAITING; // whoever changes it now comes to an end
     const sequence = notifier.readBegin();
     const isWhole = yield* rangeFault({
       memory,
@@ -75,7 +77,9 @@ export function* bringPages(request: BringRequest): Steps<void> {
       // A page of a device that is shared after fork is found where it is, for reading: to be written it has to be copied.
       const release = yield* memory.holdAreas();
       try {
-        yield* memory.fault(UserAddr(start + readOnly * PAGE_SIZE), true);
+        const address = start + readOnly * PAGE_SIZE;
+        const outcome = yield* memory.fault(UserAddr(address), true);
+        if (outcome !== "done" && outcome !== "out-of-memory") throw areaReadOnly(address);
       } finally {
         release();
       }

@@ -7,6 +7,7 @@ import {
   type Steps,
   UserAddr,
   type UserMemory,
+  WAITING,
 } from "../../platform/index.ts";
 import { HMM, PfnWords, rangeFault } from "../hmm/index.ts";
 import { stillChanging } from "./errors.ts";
@@ -26,6 +27,7 @@ export function* bringRangeBack(
 ): Steps<void> {
   const words = new PfnWords((end - start) / PAGE_SIZE);
   for (let round = 0; round < MOST_ROUNDS; round++) {
+    while (notifier.isInvalidating) yield WAITING; // whoever changes it now comes to an end
     const sequence = notifier.readBegin();
     const request = { memory, notifier, sequence, start: UserAddr(start), end: UserAddr(end), words, ask: HMM.valid };
     if (yield* rangeFault(request)) return;

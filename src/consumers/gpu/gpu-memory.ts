@@ -173,6 +173,7 @@ export class GpuMemory implements DeviceMemoryDriver {
       huge: true,
       faultPage: page,
     });
+    const isTaken = isOut(migration, page);
     const pairs = this.#placesInSystem(migration, allocation);
     let isCopied = false;
     try {
@@ -184,8 +185,10 @@ export class GpuMemory implements DeviceMemoryDriver {
     if (isCopied) yield* migration.move();
     migration.finish();
     if (!isCopied) return "no-page";
-    const isBack = pairs.some(({ local }) => local + this.firstPage === page);
-    return isBack ? "done" : "out-of-memory";
+    if (pairs.some(({ local }) => local + this.firstPage === page)) return "done";
+    if (isTaken) return "out-of-memory";
+    yield WAITING; // somebody else is at work on it: it is touched once more
+    return "done";
   }
 
   freed(page: PhysPage, pages: number): void {
@@ -382,6 +385,16 @@ export class GpuMemory implements DeviceMemoryDriver {
     }
     return false;
   }
+}
+
+/** Is `page` among those that were taken out? */
+function isOut(migration: PageMigration, page: number): boolean {
+  for (let i = 0; i < migration.count; i++) {
+    const source = migration.source(i);
+    if (source === undefined || !migration.canMove(i)) continue;
+    if (page >= source && page < source + 2 ** migration.order(i)) return true;
+  }
+  return false;
 }
 
 /** From index `first` on 512 pages move one by one. */

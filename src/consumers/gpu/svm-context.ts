@@ -161,8 +161,10 @@ export class SvmContext implements Disposable {
         if (error.code === "ERR_DMA_GPU_MIXED") yield* this.evictRange(range);
         else if (error.errno !== "EFAULT" && error.errno !== "EPERM") throw error;
         else if (!range.isUnmapped) {
-          if (only !== undefined || this.policy === "linux-7.2") throw error;
-          only = address; // something around it cannot be had: then it alone
+          // Something around it cannot be had. What has outgrown its area is chosen anew; else the page alone is brought.
+          if (this.#reachesOutOfArea(range, address)) this.#retire(range);
+          else if (only !== undefined || this.policy === "linux-7.2") throw error;
+          else only = address;
         }
       }
       counts.retries++;
@@ -320,6 +322,19 @@ export class SvmContext implements Disposable {
     const made: SvmNotifier = new SvmNotifier(this.#memory, start, end, (what) => this.#changed(made, what));
     this.#notifiers.set(index, made);
     return made;
+  }
+
+  /** Areas were cut since the range was made. */
+  #reachesOutOfArea(range: SvmRange, address: number): boolean {
+    const area = this.#memory.areaAt(UserAddr(address));
+    return area !== undefined && (range.start < area.start || range.end > area.end);
+  }
+
+  /** The range is dead, as if a part of it had been unmapped. */
+  #retire(range: SvmRange): void {
+    range.isUnmapped = true;
+    range.isPartly = true;
+    this.#garbage.add(range);
   }
 
   #remove(range: SvmRange): void {
