@@ -6,6 +6,9 @@
 export {
   dmabuf,
   FAULTS,
+  type GpuConfig,
+  type GpuRunCounts,
+  gpu,
   type MappingConfig,
   mapping,
   nvme,
@@ -13,11 +16,13 @@ export {
   type RunOptions,
   type RunResult,
   rdma,
+  runGpu,
   SCENARIOS,
   type Scenario,
   type SimulationPlan,
   type Step,
   shortestStory,
+  stormPlan,
   tee,
   type Violation,
 } from "../simulation/index.ts";

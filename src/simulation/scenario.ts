@@ -6,7 +6,7 @@
 import type { Observer } from "../base/index.ts";
 import type { MigratingBuffer } from "../consumers/dmabuf/index.ts";
 import type { DmaMachine } from "../dma/index.ts";
-import type { Rnic } from "../hosts/simulated/index.ts";
+import type { Rnic, SimulatedGpu } from "../hosts/simulated/index.ts";
 import type { TeeMachine } from "../hosts/simulated/tee/index.ts";
 import type { DmaDomain } from "../iommu/index.ts";
 import type { TranslationUnit } from "../platform/index.ts";
@@ -60,6 +60,8 @@ export interface PlantedParts {
   readonly trust?: (world: { readonly tee: TeeMachine }) => void;
   /** Changes an RDMA adapter, before it is plugged in. */
   readonly adapter?: (adapter: Rnic) => void;
+  /** Changes a GPU, before it is plugged in. */
+  readonly gpu?: (gpu: SimulatedGpu) => void;
 }
 
 /** What is planted into a run, and who watches it. */
