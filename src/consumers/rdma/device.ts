@@ -22,7 +22,7 @@ import {
 } from "../../platform/index.ts";
 import { checkAccess, DEFAULT_ACCESS, type RegionCapabilities } from "./access.ts";
 import { type Advice, advised } from "./advise.ts";
-import type { RegionBacking } from "./backing.ts";
+import type { BringOptions, RegionBacking } from "./backing.ts";
 import { BufferBacking } from "./buffer-backing.ts";
 import type { BufferLife } from "./buffer-memory.ts";
 import {
@@ -97,6 +97,9 @@ const GIB = 2 ** 30;
 /** Tries of a page fault of the adapter while the range keeps changing, and the pause between two, ms. */
 const FAULT_TRIES = 100;
 const FAULT_PAUSE_MS = 1;
+
+const TO_READ: BringOptions = { write: false };
+const TO_WRITE: BringOptions = { write: true };
 
 /** Registers memory for an RDMA adapter, and brings pages that it lacks. */
 export class RdmaDevice {
@@ -273,11 +276,22 @@ export class RdmaDevice {
     return advised(domain, advice, (key) => this.region(key));
   }
 
+  /**
+   * Brings a part of a region, as a fault of the device does. Pages that the process has are shown to the device without garbage.
+   *
+   * @throws DmaError ERR_DMA_RDMA_UNSUPPORTED (EOPNOTSUPP) for a region that is not on demand; and if it cannot be brought
+   */
+  bring(key: number, address: number, length: number, write: boolean): void {
+    const backing = this.#parts.get(key) ?? this.region(key).backing;
+    if (backing.bring) backing.bring(address, length, write ? TO_WRITE : TO_READ);
+    else finish(this.bringSteps(key, address, length, write));
+  }
+
   /** Brings a part of a region, as a fault of the device does: for who schedules faults. @throws DmaError if it cannot be brought */
   *bringSteps(key: number, address: number, length: number, write: boolean): Steps<void> {
     const backing = this.#parts.get(key) ?? this.region(key).backing;
     if (!backing.bringSteps) throw callUnsupported("the region is not on demand: its pages are where they shall be");
-    yield* backing.bringSteps(address, length, { write });
+    yield* backing.bringSteps(address, length, write ? TO_WRITE : TO_READ);
   }
 
   /** Everything that is registered goes. */
@@ -404,7 +418,7 @@ export class RdmaDevice {
     const { id, key, address, length, write } = fault;
     if (tries === FAULT_TRIES) this.counts.faults++;
     try {
-      finish(this.bringSteps(key, address, length, write));
+      this.bring(key, address, length, write);
     } catch (error) {
       if (!(error instanceof DmaError)) throw error;
       const isBusy = error.errno === "EBUSY" || error.errno === "EAGAIN";
