@@ -54,3 +54,4 @@ export * from "./tables/index.ts";
 export { type ParquetResult, writeParquet } from "./tables/parquet.ts";
 export { EventRows, findingRows, mappingRows, requestRows } from "./tables/rows.ts";
 export * from "./text/index.ts";
+export { lostWords, NOTHING_RECORDED } from "./wording.ts";

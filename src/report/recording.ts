@@ -9,6 +9,7 @@ import {
   type CheckResult,
   checkTrace,
   type EventVisitor,
+  type KernelLog,
   KINDS,
   NO_DEVICE,
   REACHED,
@@ -48,6 +49,8 @@ export interface RecordingOptions {
   readonly visit?: EventVisitor;
   /** Mappings and findings of these only. */
   readonly selection?: Selection;
+  /** The kernel's log of the same machine. */
+  readonly kernelLog?: KernelLog;
   /** Called with the number of events so far, once a batch. */
   readonly progress?: (events: number) => void;
 }
@@ -58,13 +61,14 @@ export interface RecordingOptions {
  * @throws DmaError ERR_DMA_TRACE_DAMAGED (EINVAL), unless the trace was opened for best effort
  */
 export async function readRecording(trace: Trace, options: RecordingOptions = {}): Promise<Recording> {
-  const { visit, selection, progress } = options;
+  const { visit, selection, kernelLog, progress } = options;
   const mappings = new RequestColumns();
   let firstNs = Number.POSITIVE_INFINITY;
   let lastNs = 0;
   const result = await checkTrace(trace, {
     sinks: [mappings],
     ...(selection && { selection }),
+    ...(kernelLog && { kernelLog }),
     ...(progress && { progress }),
     visit(batch, row) {
       const time = batch.timeNs[row]!;
