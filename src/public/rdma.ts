@@ -40,6 +40,8 @@ export {
   QueuePair,
   type QueuePairOptions,
   RdmaDevice,
+  RdmaDeviceMemory,
+  type RdmaDeviceMemoryOptions,
   type RdmaDeviceOptions,
   type ReceiveRequest,
   type RegionBacking,
