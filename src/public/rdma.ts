@@ -6,6 +6,7 @@
 export {
   type Advice as RegionAdvice,
   type AdvisedPiece,
+  type BindRequest,
   type BlockedRuns,
   type BringOptions,
   type BufferAttachment,
@@ -27,6 +28,7 @@ export {
   eachBlock,
   type FaultOptions,
   MemoryRegion,
+  MemoryWindow,
   OnDemandBacking,
   type OnDemandBackingOptions,
   OnDemandMemory,
