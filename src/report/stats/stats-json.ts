@@ -10,7 +10,18 @@ export function statsJson(
   result: TraceStats,
   selection?: Selection,
 ): object {
-  const { events, eventTotal, lost, durationNs, devices, failed, ambiguous, unknownStart, endNotRecorded } = result;
+  const {
+    events,
+    eventTotal,
+    lost,
+    durationNs,
+    devices,
+    failed,
+    ambiguous,
+    unknownStart,
+    endNotRecorded,
+    userMappings,
+  } = result;
   return {
     schema: "dmalink.stats/1",
     file,
@@ -26,5 +37,6 @@ export function statsJson(
     ambiguous,
     liveAtStart: unknownStart,
     endNotRecorded,
+    ...(userMappings && { userMappings }),
   };
 }
