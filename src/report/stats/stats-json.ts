@@ -1,9 +1,9 @@
-/** What a trace holds as data: `dmalink.stats/1`. Lengths are bytes, times nanoseconds. */
+/** What a trace holds as data: `dmalink.stats/2`. Lengths are bytes, times nanoseconds. */
 import type { Selection, TraceStats } from "../../analysis/index.ts";
 import type { Trace } from "../../trace/index.ts";
 import { selectionJson } from "../wording.ts";
 
-/** The whole answer for one file. */
+/** The whole answer: an entry a trace, which is one. */
 export function statsJson(
   file: string,
   { format, damage }: Pick<Trace, "format" | "damage">,
@@ -22,8 +22,7 @@ export function statsJson(
     endNotRecorded,
     userMappings,
   } = result;
-  return {
-    schema: "dmalink.stats/1",
+  const about = {
     file,
     format,
     ...(damage && { damage }),
@@ -39,4 +38,5 @@ export function statsJson(
     endNotRecorded,
     ...(userMappings && { userMappings }),
   };
+  return { schema: "dmalink.stats/2", traces: [about] };
 }

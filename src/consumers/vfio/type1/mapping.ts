@@ -115,6 +115,11 @@ export class Type1Mapping {
     const perPage = PAGE_SIZE / table.unitBytes;
     const first = Number(this.first / BigInt(table.unitBytes));
     const units = this.pages * perPage;
+    if (perPage === 1 && table.readRuns) {
+      const count = table.readRuns(first, units, runs);
+      assert(count === units, "a mapping is not in the domain that holds it");
+      return runs;
+    }
     for (let done = 0; done < units; ) {
       const leaf = table.leafAt(first + done);
       assert(leaf !== undefined, "a mapping is not in the domain that holds it");

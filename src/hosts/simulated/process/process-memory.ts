@@ -17,6 +17,7 @@ import {
   type PageAccount,
   type PageEntry,
   type PageMigration,
+  type PageRuns,
   type PinOptions,
   type Steps,
   USER_END,
@@ -37,8 +38,10 @@ import { giveAway } from "./give-away.ts";
 import { endSteps, mapSteps, unmapSteps } from "./map.ts";
 import { collect } from "./migrate.ts";
 import { ENTRY, HUGE_ORDER, HUGE_PAGES, HugeEntry, kindOf, MIDDLE_PAGES, WRITABLE } from "./page-table.ts";
+import { pinRunSteps } from "./pin-runs.ts";
 import { pinSteps } from "./pins.ts";
 import { protectSteps } from "./protect.ts";
+import { relocateSteps } from "./relocate.ts";
 import { remapSteps } from "./remap.ts";
 import { AREA, type Area } from "./structures.ts";
 
@@ -254,6 +257,21 @@ export class ProcessMemory implements UserMemory {
     });
   }
 
+  /**
+   * Moves the pages of a range to other frames of memory, as compaction and NUMA balancing do. How many moved: those that are pinned,
+   * in use, or not the system's stay.
+   *
+   * @throws DmaError ERR_DMA_USER_RANGE (EINVAL)
+   */
+  relocate(address: UserAddr, length: number): number {
+    return finish(this.relocateSteps(address, length));
+  }
+
+  /** As {@link ProcessMemory.relocate}, in steps: other steps of the machine may run between them. */
+  *relocateSteps(address: UserAddr, length: number): Steps<number> {
+    return yield* relocateSteps(this.#space, address / PAGE_SIZE, Math.ceil(length / PAGE_SIZE));
+  }
+
   /** A copy of all of it for a child. @throws DmaError ERR_DMA_USER_MEMORY (ENOMEM) */
   *forkSteps(): Steps<ProcessMemory> {
     const child = new ProcessMemory(this.#frames);
@@ -328,6 +346,11 @@ export class ProcessMemory implements UserMemory {
   *pinSteps(address: UserAddr, count: number, into: Float64Array, at: number, options: PinOptions): Steps<number> {
     if (this.isGone) throw userGone();
     return yield* pinSteps(this.#space, Math.floor(address / PAGE_SIZE), count, into, at, options);
+  }
+
+  pinRuns(address: UserAddr, count: number, into: PageRuns, options: PinOptions): number {
+    if (this.isGone) throw userGone();
+    return finish(pinRunSteps(this.#space, Math.floor(address / PAGE_SIZE), count, into, options));
   }
 
   watch(start: UserAddr, end: UserAddr, callback: InvalidationCallback, own?: MemoryOwner): IntervalNotifier {
