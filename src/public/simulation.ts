@@ -20,4 +20,5 @@ export {
   shortestStory,
   tee,
   type Violation,
+  vfio,
 } from "../simulation/index.ts";
