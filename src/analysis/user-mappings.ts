@@ -46,7 +46,7 @@ export interface UserMappings {
 }
 
 /** A missed leaf, for whoever tells of it: where, and the mapping that completed its block. */
-export interface MissedLeaf {
+interface MissedLeaf {
   readonly iova: number;
   readonly phys: number;
   readonly place: Place;

@@ -41,13 +41,6 @@ interface PlaceFunction {
   readonly device: UnitDevice;
 }
 
-/** What tests may put defects into. */
-export interface PlacedGuest {
-  readonly iommufd: Iommufd;
-  readonly container: Type1Container | undefined;
-  readonly frames: Frames;
-}
-
 /** One host, and the guest on it. */
 export class Place {
   readonly host: SimulatedHost;
