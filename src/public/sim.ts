@@ -86,6 +86,7 @@ export {
   type TrustedPage,
   UART_STATE_BYTES,
   Uart,
+  UnitMemory,
   type UnitOptions,
   VirtualClock,
   type VtdTraits,

@@ -51,6 +51,13 @@ export interface UserTable {
    * For tables whose units are pages of 4 KiB.
    */
   readRuns?(unit: number, units: number, into: FrameRuns): number;
+  /**
+   * No leaf reaches over the beginning of `unit` any more: one that does becomes smaller ones with the same translations. Absent:
+   * leaves stay as they are.
+   *
+   * @throws DmaError ENOMEM for their tables: all translations are as before
+   */
+  splitAt?(unit: number): void;
   /** Starts or ends the tracking of writes. @throws DmaError what the unit says */
   setDirtyTracking(on: boolean): void;
   /** Calls `report` for each run of units of [unit, unit + units) that devices wrote to; with `clear` they are clean then. */

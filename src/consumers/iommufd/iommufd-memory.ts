@@ -199,18 +199,13 @@ export class IommufdMemory implements OpenFile {
           all.add(memory);
         }
     const moved = [...all].filter((memory) => !memory.payer.isPaidBy(process));
-    const next = new Map<MappedMemory, Payer>();
+    const undo: (() => void)[] = [];
     try {
-      for (const memory of moved) {
-        const payer = Payer.like(memory.payer, process);
-        payer.charge(memory.pinnedPages);
-        next.set(memory, payer);
-      }
+      for (const memory of moved) undo.push(memory.chargeToo(process));
     } catch (error) {
-      for (const [memory, payer] of next) payer.refund(memory.pinnedPages);
+      for (const takeBack of undo) takeBack();
       throw error;
     }
-    for (const memory of moved) memory.payer.refund(memory.pinnedPages);
     for (const memory of moved) memory.changePayer(process);
   }
 

@@ -80,6 +80,10 @@ export class DomainTable implements UserTable {
     }
   }
 
+  splitAt(unit: number): void {
+    this.domain.splitAt(unit as IovaPage);
+  }
+
   setDirtyTracking(_on: boolean): void {
     // The format always marks what is written.
   }

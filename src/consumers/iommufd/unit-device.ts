@@ -30,12 +30,15 @@ export class UnitIommu {
   readonly leavesOutLastItem: boolean;
   readonly #numbers = new Set<number>();
   readonly #tableMemory: Arena | undefined;
+  readonly #firstDomain: number;
 
   constructor(options: {
     readonly unit: TranslationUnit;
     readonly layout: TableLayout;
     readonly canTrackDirty?: boolean;
     readonly leavesOutLastItem?: boolean;
+    /** Its domain numbers begin here, where others use the unit too: 1 unless said. */
+    readonly firstDomain?: number;
     /** Where its tables lie, for units that read all of theirs in one memory; each has its own unless said. */
     readonly tableMemory?: Arena;
   }) {
@@ -44,11 +47,12 @@ export class UnitIommu {
     this.canTrackDirty = options.canTrackDirty ?? false;
     this.leavesOutLastItem = options.leavesOutLastItem ?? false;
     this.#tableMemory = options.tableMemory;
+    this.#firstDomain = options.firstDomain ?? 1;
   }
 
   /** A domain number that is free, the lowest. */
   takeNumber(): number {
-    let domainId = 1;
+    let domainId = this.#firstDomain;
     while (this.#numbers.has(domainId)) domainId++;
     this.#numbers.add(domainId);
     return domainId;

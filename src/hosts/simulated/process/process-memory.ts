@@ -17,6 +17,7 @@ import {
   type PageAccount,
   type PageEntry,
   type PageMigration,
+  type PageRuns,
   type PinOptions,
   type Steps,
   USER_END,
@@ -37,6 +38,7 @@ import { giveAway } from "./give-away.ts";
 import { endSteps, mapSteps, unmapSteps } from "./map.ts";
 import { collect } from "./migrate.ts";
 import { ENTRY, HUGE_ORDER, HUGE_PAGES, HugeEntry, kindOf, MIDDLE_PAGES, WRITABLE } from "./page-table.ts";
+import { pinRunSteps } from "./pin-runs.ts";
 import { pinSteps } from "./pins.ts";
 import { protectSteps } from "./protect.ts";
 import { relocateSteps } from "./relocate.ts";
@@ -368,6 +370,11 @@ export class ProcessMemory implements UserMemory {
   *pinSteps(address: UserAddr, count: number, into: Float64Array, at: number, options: PinOptions): Steps<number> {
     if (this.isGone) throw userGone();
     return yield* pinSteps(this.#space, Math.floor(address / PAGE_SIZE), count, into, at, options);
+  }
+
+  pinRuns(address: UserAddr, count: number, into: PageRuns, options: PinOptions): number {
+    if (this.isGone) throw userGone();
+    return finish(pinRunSteps(this.#space, Math.floor(address / PAGE_SIZE), count, into, options));
   }
 
   watch(start: UserAddr, end: UserAddr, callback: InvalidationCallback, own?: MemoryOwner): IntervalNotifier {
