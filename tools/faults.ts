@@ -31,6 +31,8 @@ export interface Variant {
   readonly determined: boolean;
   /** Of a device's fault: what it must be said to have to do with the mappings. */
   readonly relation?: string;
+  /** Address bits that devices are said to drive. */
+  readonly deviceBits?: ReadonlyMap<string, number>;
 }
 
 export interface Fault {
