@@ -13,7 +13,7 @@ import { stampOf, stepOf, ticksOf } from "./time-axis.ts";
 import { look, pan, type TimeWindow, timeWindow, wholeTrace, zoom } from "./time-window.ts";
 
 /** Height of the axis, CSS pixels. */
-export const AXIS_PX = 24;
+const AXIS_PX = 24;
 
 /** What is asked of who draws: pixels, so that one is one on the screen. */
 export interface PictureAsked extends TimeWindow {

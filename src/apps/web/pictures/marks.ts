@@ -7,7 +7,7 @@ import { type EventBatch, known, type Meaning, type Trace } from "../../../trace
 
 /** What a mark is of, in the order in which they lie on each other: the last is on top. */
 export const MARKS = ["other", "unmap", "map", "link", "sync", "bounce", "flush", "fault"] as const;
-export type Mark = (typeof MARKS)[number];
+type Mark = (typeof MARKS)[number];
 
 const CLASS: Readonly<Record<Meaning, Mark>> = {
   "dma-map": "map",

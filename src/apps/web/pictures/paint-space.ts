@@ -9,7 +9,7 @@ import type { Space } from "./space.ts";
 import type { Lives } from "./tracks.ts";
 
 /** Which part of the space, from `low` to `high` (heights), and how many rows of pixels. */
-export interface SpaceWindow {
+interface SpaceWindow {
   readonly low: number;
   readonly high: number;
   readonly rows: number;

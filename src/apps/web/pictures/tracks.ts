@@ -9,7 +9,7 @@ import type { Mappings } from "../../../report/index.ts";
 import { firstFrom } from "./search.ts";
 
 /** Lanes of one device at the most; a screen shows no more. */
-export const MOST_LANES = 24;
+const MOST_LANES = 24;
 
 /** Mappings of one device, in lanes. */
 export interface Lanes {

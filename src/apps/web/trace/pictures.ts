@@ -13,6 +13,7 @@ import { type Band, type Palette, paintCurve, paintLanes, paintMarks } from "../
 import { firstFrom } from "../pictures/search.ts";
 import { addressAt, type Space, type Stretch, spaceOf } from "../pictures/space.ts";
 import { byStart, type Lanes, type Lives, lanesOf, livesOf, type Steps, stepsOf } from "../pictures/tracks.ts";
+import { findMappings, type Group } from "./filter.ts";
 
 /** A track of the timeline. */
 export interface TrackFacts {
@@ -310,9 +311,10 @@ export class Pictures {
     return Number.isFinite(after) ? after : Number.isFinite(first) ? first : undefined;
   }
 
-  /** All mappings, for who filters them. */
-  get all(): { readonly mappings: Mappings; readonly lives: Lives; readonly recording: Recording } {
-    return { mappings: this.#mappings, lives: this.#lives, recording: this.#recording };
+  /** Mappings that a query finds, and sums by a column. */
+  find(query: string, group: string, most: number): Rows<MappingFacts> & { readonly groups: readonly Group[] } {
+    const { rows, total, bytes, groups } = findMappings(this.#recording, query, group, most);
+    return { rows: rows.map((row) => this.mapping(row)), total, bytes, groups };
   }
 
   #mark(row: number): MarkFacts {

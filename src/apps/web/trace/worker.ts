@@ -1,7 +1,9 @@
 /** The worker that reads traces: what the page asks of a recording is computed here, beside the page and not in its way. */
 import { type Served, serve } from "../frame/calls.ts";
+import { readTables, type TableFiles } from "../tables/read-tables.ts";
 import { type OpenedFiles, OpenTrace } from "./open-trace.ts";
 import type { SpaceAsked, TimelineAsked } from "./pictures.ts";
+import { type CompareAsked, compareStrategies } from "./strategies.ts";
 
 let opened: OpenTrace | undefined;
 
@@ -20,6 +22,10 @@ const functions = {
   },
   /** Judges it and keeps its mappings, for pictures and tables; once. */
   check: (_: undefined, tell) => theTrace().check(tell),
+  /** Replays the load of a trace; for a worker of its own, since nothing else is answered meanwhile. */
+  compare: (asked: CompareAsked, tell) => compareStrategies(asked, tell),
+  /** Page tables of a file; needs no trace. */
+  tables: (files: TableFiles, tell) => readTables(files, tell),
   timeline: (asked: TimelineAsked) => theTrace().pictures.timeline(asked),
   at: ({ id, lane, ns, withinNs }: { id: string; lane: number; ns: number; withinNs: number }) =>
     theTrace().pictures.at(id, lane, ns, withinNs),
@@ -29,6 +35,8 @@ const functions = {
   spaceAt: ({ device, ns, height, within }: SpacePlace) => theTrace().pictures.spaceAt(device, ns, height, within),
   mappingsIn: ({ device, fromNs, toNs, most }: Stretch & { device?: string }) =>
     theTrace().pictures.mappingsIn(device, fromNs, toNs, most),
+  find: ({ query, group, most }: { query: string; group: string; most: number }) =>
+    theTrace().pictures.find(query, group, most),
   search: ({ text, behindNs }: { text: string; behindNs: number }) => theTrace().pictures.search(text, behindNs),
   marksIn: ({ fromNs, toNs, most }: Stretch) => theTrace().pictures.marksIn(fromNs, toNs, most),
 } satisfies Served;

@@ -76,16 +76,7 @@ function Space({
       await worker.call("spaceAt", { device, ns: place.ns, height: heightAt(place.y), within }).catch(() => undefined),
     );
   };
-  const vertical = ({ pan = 0, zoom = 1, at = 0.5 }: { pan?: number; zoom?: number; at?: number }): void => {
-    const around = high - at * (high - low);
-    const [next, top] = [
-      around - (around - low) * zoom + pan * (high - low),
-      around + (high - around) * zoom + pan * (high - low),
-    ];
-    const all = next <= -facts.height * 0.02 && top >= facts.height * 1.02;
-    if (top - next > facts.height * 1.2 || (all && zoom === 1)) return;
-    move(all ? { low: undefined, high: undefined } : { low: String(Math.round(next)), high: String(Math.round(top)) });
-  };
+  const vertical = (by: Vertical): void => moveHeights(facts.height, by);
   return (
     <div class="wide">
       <div class="tools">
@@ -117,9 +108,26 @@ function Space({
   );
 }
 
+interface Vertical {
+  readonly pan?: number;
+  readonly zoom?: number;
+  readonly at?: number;
+}
+
+/** Moves or zooms the heights that are shown. */
+function moveHeights(height: number, { pan = 0, zoom = 1, at = 0.5 }: Vertical): void {
+  const [low, high] = heights(height);
+  const around = high - at * (high - low);
+  const by = pan * (high - low);
+  const [next, top] = [around - (around - low) * zoom + by, around + (high - around) * zoom + by];
+  const all = next <= -height * 0.02 && top >= height * 1.02;
+  if (top - next > height * 1.2 || (all && zoom === 1)) return;
+  move(all ? { low: undefined, high: undefined } : { low: String(Math.round(next)), high: String(Math.round(top)) });
+}
+
 const BY = ["kind", "size", "age", "task"] as const;
 
-function verticalKey(key: string, vertical: (move: { pan?: number; zoom?: number }) => void): boolean {
+function verticalKey(key: string, vertical: (by: Vertical) => void): boolean {
   if (key === "q" || key === "Q") vertical({ zoom: 0.7 });
   else if (key === "e" || key === "E") vertical({ zoom: 1 / 0.7 });
   else if (key === "ArrowUp") vertical({ pan: 0.1 });

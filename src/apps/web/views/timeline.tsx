@@ -80,20 +80,6 @@ function Timeline({ session, tracks }: { readonly session: Session; readonly tra
       palette: paletteOf(colours),
     });
   const pickedTrack = shown.find(({ id }) => id === picked) ?? shown.find(({ kind }) => kind === "events") ?? shown[0];
-  const step = async (direction: 1 | -1): Promise<void> => {
-    if (!pickedTrack) return;
-    const { fromNs, toNs } = timeWindow.value;
-    const at = Number(route.value.at["mark"] ?? Number.NaN);
-    const from = Number.isFinite(at) ? at : (fromNs + toNs) / 2;
-    const ns = await worker.call("next", { id: pickedTrack.id, ns: from, step: direction }).catch(() => undefined);
-    if (ns === undefined) return;
-    move({ mark: String(ns) });
-    if (ns < fromNs || ns > toNs) look({ fromNs: ns - (toNs - fromNs) / 2, toNs: ns + (toNs - fromNs) / 2 });
-    const lane = 0;
-    hover(
-      await worker.call("at", { id: pickedTrack.id, lane, ns, withinNs: (toNs - fromNs) / 1e3 }).catch(() => undefined),
-    );
-  };
   return (
     <div class="wide">
       <div class="tools">
@@ -118,7 +104,8 @@ function Timeline({ session, tracks }: { readonly session: Session; readonly tra
         }}
         onSelect={select}
         onKey={(event) => {
-          if (event.key === "ArrowRight" || event.key === "ArrowLeft") void step(event.key === "ArrowRight" ? 1 : -1);
+          if (event.key === "ArrowRight" || event.key === "ArrowLeft")
+            void step(session, pickedTrack?.id, event.key === "ArrowRight" ? 1 : -1).then(hover);
           else if (event.key === "/") document.getElementById("search")?.focus();
           else return false;
           return true;
@@ -129,6 +116,29 @@ function Timeline({ session, tracks }: { readonly session: Session; readonly tra
       <TimeTable session={session} />
     </div>
   );
+}
+
+/** Goes to the event before or behind the one that is marked, on a track; what lies there. */
+async function step(
+  { worker }: Session,
+  track: string | undefined,
+  direction: 1 | -1,
+): Promise<MappingFacts | MarkFacts | undefined> {
+  if (track === undefined) return undefined;
+  const { fromNs, toNs } = timeWindow.value;
+  const at = Number(route.value.at["mark"] ?? Number.NaN);
+  const from = Number.isFinite(at) ? at : (fromNs + toNs) / 2;
+  const ns = await worker.call("next", { id: track, ns: from, step: direction }).catch(() => undefined);
+  if (ns === undefined) return undefined;
+  goTo(ns);
+  return worker.call("at", { id: track, lane: 0, ns, withinNs: (toNs - fromNs) / 1e3 }).catch(() => undefined);
+}
+
+/** Marks a time, and looks there where it is not on the screen. */
+function goTo(ns: number): void {
+  move({ mark: String(ns) });
+  const { fromNs, toNs } = timeWindow.value;
+  if (ns < fromNs || ns > toNs) look({ fromNs: ns - (toNs - fromNs) / 2, toNs: ns + (toNs - fromNs) / 2 });
 }
 
 /** Names of the tracks, and the place that was picked. */
@@ -248,10 +258,7 @@ function Search({ session }: { readonly session: Session }): VNode {
     const found = await session.worker.call("search", { text, behindNs: Number.isFinite(behind) ? behind : -1 });
     say(found === undefined ? "nothing further" : "");
     if (found === undefined) return;
-    move({ mark: String(found) });
-    const { fromNs, toNs } = timeWindow.value;
-    if (found < fromNs || found > toNs)
-      look({ fromNs: found - (toNs - fromNs) / 2, toNs: found + (toNs - fromNs) / 2 });
+    goTo(found);
   };
   return (
     <form
