@@ -38,6 +38,22 @@ async function savePicture(name: string, form: "png" | "svg"): Promise<void> {
   save(`${name}.svg`, new Blob([svg], { type: "image/svg+xml" }));
 }
 
+/** An answer of the commands, as they print it with --json: for other programs, and to hold against a terminal. */
+export const SaveJson = ({ name, value }: { readonly name: string; readonly value: object }): VNode => (
+  <button
+    type="button"
+    onClick={() =>
+      save(`${name}.json`, new Blob([`${JSON.stringify(value, plain, 2)}\n`], { type: "application/json" }))
+    }
+  >
+    {name}.json
+  </button>
+);
+
+/** As the terminal prints it: numbers that JSON cannot hold are hex strings. */
+const plain = (_key: string, value: unknown): unknown =>
+  typeof value === "bigint" ? `0x${value.toString(16)}` : value;
+
 /** Gives a file to the browser's downloads. */
 function save(name: string, blob: Blob): void {
   const link = document.createElement("a");
