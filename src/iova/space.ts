@@ -59,7 +59,9 @@ export interface IovaSpaceOptions<Tables> {
  * queue in lazy mode.
  */
 export class IovaSpace<Tables = unknown> {
+  /** What gives out the ranges. */
   readonly domain: IovaAllocator;
+  /** Lazy mode: what waits for a flush; undefined in strict mode. */
   readonly flushQueue: FlushQueue<Tables> | undefined;
   readonly #options: IovaSpaceOptions<Tables>;
   readonly #lastGranule: number;

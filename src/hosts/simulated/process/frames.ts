@@ -27,7 +27,9 @@ export interface FramesOptions {
 
 /** Frames of memory of all processes: given out, counted, and given back with the last reference. */
 export class Frames implements FrameSource, UserPages {
+  /** What the system does of its own: huge pages, and when. */
   readonly settings: MemorySettings;
+  /** The bytes of the machine. */
   readonly memory: PhysicalMemory;
   readonly #pages: PageAllocator;
   readonly #mayAllocate: (order: number) => boolean;

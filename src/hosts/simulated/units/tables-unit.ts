@@ -15,9 +15,13 @@ export type FaultReason = "not-attached" | "not-present" | "not-permitted";
 
 /** A request that the unit refused. */
 export interface Fault {
+  /** Who asked: segment × 65536 + bus × 256 + device × 8 + function. */
   readonly requester: Requester;
+  /** The page that it asked for. */
   readonly page: IovaPage;
+  /** What it wanted to do there. */
   readonly access: "read" | "write";
+  /** What was found there. */
   readonly reason: FaultReason;
 }
 

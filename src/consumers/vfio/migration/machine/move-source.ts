@@ -55,12 +55,21 @@ export interface MoveCounts {
 
 /** How a move ended. */
 export type MoveOutcome =
-  /** The machine runs on the other side; what is here is stopped, and may be thrown away. */
-  | { readonly outcome: "moved" }
-  /** It runs here as before. `broken`: devices that could not be brought to run, and need a reset. */
-  | { readonly outcome: "stayed"; readonly error: unknown; readonly broken: readonly string[] }
-  /** It was told to go, and nobody knows whether it runs there. Here it is stopped, with all it had. */
-  | { readonly outcome: "in-doubt"; readonly error: unknown };
+  | {
+      /** The machine runs on the other side; what is here is stopped, and may be thrown away. */
+      readonly outcome: "moved";
+    }
+  | {
+      /** It runs here as before. `broken`: devices that could not be brought to run, and need a reset. */
+      readonly outcome: "stayed";
+      readonly error: unknown;
+      readonly broken: readonly string[];
+    }
+  | {
+      /** It was told to go, and nobody knows whether it runs there. Here it is stopped, with all it had. */
+      readonly outcome: "in-doubt";
+      readonly error: unknown;
+    };
 
 /** Bytes that are read from a device at once. */
 const PIECE_BYTES: number = FRAME_MOST_BYTES;

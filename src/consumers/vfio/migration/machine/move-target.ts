@@ -15,10 +15,15 @@ import { runAll } from "./stop-order.ts";
 
 /** How a machine's coming ended. */
 export type ArrivalOutcome =
-  /** It runs here. */
-  | { readonly outcome: "running" }
-  /** It does not, and never did; its devices have been reset. */
-  | { readonly outcome: "failed"; readonly error: unknown };
+  | {
+      /** It runs here. */
+      readonly outcome: "running";
+    }
+  | {
+      /** It does not, and never did; its devices have been reset. */
+      readonly outcome: "failed";
+      readonly error: unknown;
+    };
 
 /** One move of one machine, on the side that it comes to. */
 export class MoveTarget {

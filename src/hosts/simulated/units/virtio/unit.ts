@@ -53,11 +53,17 @@ export class SimulatedVirtioIommu implements VirtioIommuQueues {
   faultsLost = 0;
   /** Requests by type and how often the driver told of some. */
   readonly counts: {
+    /** ATTACH requests. */
     attach: number;
+    /** DETACH requests. */
     detach: number;
+    /** MAP requests. */
     map: number;
+    /** UNMAP requests. */
     unmap: number;
+    /** Requests that are none, or too short. */
     invalid: number;
+    /** Times that the driver told of requests. */
     submissions: number;
   } = {
     attach: 0,

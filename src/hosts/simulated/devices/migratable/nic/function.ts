@@ -76,6 +76,7 @@ export class NicFunction implements DeviceModel {
     this.bars = [{ index: 0, length: BAR_BYTES, target }];
   }
 
+  /** Pages of {@link memory}. */
   get memoryPages(): number {
     return this.memory.length / PAGE_SIZE;
   }
