@@ -66,7 +66,7 @@ export class LifetimeTable {
   direction: Uint8Array = new Uint8Array(FIRST_ROWS);
   /** Index into {@link REACHED}. */
   reached: Uint8Array = new Uint8Array(FIRST_ROWS);
-  /** What is known of the mapping besides: bits of FLAG. */
+  /** What is known of the mapping besides, as bits: `APART` and others. */
   flags: Uint8Array = new Uint8Array(FIRST_ROWS);
   /** DMA address, bytes; of a list that of its first entry. */
   iova: Float64Array = new Float64Array(FIRST_ROWS);

@@ -36,7 +36,9 @@ export interface AttachedBuffer {
 
 /** Made by `DmaBuf.attach`. */
 export class Attachment {
+  /** Who holds it. */
   readonly importer: Importer;
+  /** Whether it maps and stays, pins, or follows moves. */
   readonly class: ImporterClass;
   /** What both sides agreed on. */
   readonly type: MappingType;

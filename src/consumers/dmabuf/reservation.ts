@@ -25,6 +25,7 @@ export class Fence {
     this.name = name;
   }
 
+  /** The work has ended. */
   get signalled(): boolean {
     return this.#signalled;
   }

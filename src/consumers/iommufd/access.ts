@@ -41,6 +41,7 @@ export class Access implements IommufdObject {
     this.#onEnd = onEnd;
   }
 
+  /** The space that it uses; undefined: none. */
   get ioas(): Ioas | undefined {
     return this.#ioas;
   }

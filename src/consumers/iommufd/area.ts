@@ -28,14 +28,21 @@ interface AreaShape {
 
 /** Part of some memory at consecutive addresses. */
 export class Area implements MemoryUse {
+  /** First address, bytes. */
   readonly first: bigint;
+  /** Last address, itself included; changes when the area is cut. */
   last: bigint;
+  /** What it maps. */
   readonly memory: MappedMemory;
+  /** What devices may do there. */
   readonly access: TableAccess;
   /** Byte of its first page where it begins. */
   readonly pageOffset: number;
+  /** Page of the memory that it begins in. */
   readonly firstIndex: number;
+  /** Page of the memory that it ends in; changes when the area is cut. */
   lastIndex: number;
+  /** The table that page numbers are read back from; undefined: no table holds the area. */
   storage: UserTable | undefined;
   /** The pages are not there yet, or go just now. */
   isClosed = true;
@@ -61,6 +68,7 @@ export class Area implements MemoryUse {
     this.memory.acquire();
   }
 
+  /** Bytes. */
   get length(): bigint {
     return this.last - this.first + 1n;
   }

@@ -32,6 +32,7 @@ export class FaultQueue implements IommufdObject {
   readonly kind = "fault-queue";
   id = 0;
   users = 0;
+  /** Where a program reads faults and writes answers. */
   readonly file: QueueFile;
   readonly #unread: Waiting[] = [];
   readonly #unanswered = new Map<number, Waiting>();

@@ -33,9 +33,11 @@ const MOST_ROUNDS = 100;
 
 /** A part of some memory, to be mapped. */
 export interface MemoryPart {
+  /** Which memory. */
   readonly memory: MappedMemory;
   /** Byte of the memory's first page where it begins. */
   readonly startByte: bigint;
+  /** How many bytes. */
   readonly length: bigint;
 }
 
@@ -52,13 +54,19 @@ export class Ioas implements IommufdObject {
   readonly kind = "ioas";
   id = 0;
   users = 0;
+  /** What is mapped, by address. */
   readonly areas: SortedRanges<Area> = new SortedRanges<Area>();
+  /** Addresses that tables and devices cannot use. */
   readonly reserved: Reservations = new Reservations();
+  /** Where it differs from Linux. */
   readonly rules: IoasRules;
+  /** Where automatic addresses come from; empty: from everywhere. */
   allowed: SortedRanges<IovaSpan> = new SortedRanges<IovaSpan>();
   /** Addresses, lengths and offsets are multiples of it: bytes. */
   alignment = 1;
+  /** Tables that all areas are in; the first comes first in everything. */
   readonly tables: UserTable[] = [];
+  /** Parts of the kernel that use it. */
   readonly accesses: Set<SpaceUser> = new Set();
   #largePages = true;
 

@@ -29,6 +29,7 @@ export interface IommufdFileOptions extends IommufdOptions {
 /** An open /dev/iommu. A descriptor can name it, and a device be bound to it. */
 export class IommufdFile implements OpenFile {
   readonly kind = "iommufd";
+  /** What the requests are made of. */
   readonly iommufd: Iommufd;
 
   constructor(options: IommufdFileOptions = {}) {

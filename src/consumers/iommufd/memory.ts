@@ -63,11 +63,15 @@ interface MemoryOptions {
 
 /** Made from a source; shared by all areas that map parts of it. */
 export class MappedMemory {
+  /** Where its pages come from. */
   readonly source: MemorySource;
   /** Byte of the first page where the memory begins. */
   readonly startOffset: number;
+  /** Pages of 4 KiB that it touches. */
   readonly pages: number;
+  /** Its pages are pinned for writing. */
   readonly writable: boolean;
+  /** Who is charged for them. */
   readonly payer: Payer;
   /** Pages that are pinned now. */
   pinnedPages = 0;

@@ -21,7 +21,9 @@ import { DomainTable } from "./paging-table.ts";
 
 /** An IOMMU with its format and its domain numbers. */
 export class UnitIommu {
+  /** What is told of attachments and invalidations. */
   readonly unit: TranslationUnit;
+  /** Format of the tables. */
   readonly layout: TableLayout;
   /** It can say what devices wrote. */
   readonly canTrackDirty: boolean;
@@ -60,8 +62,11 @@ export class UnitIommu {
 
 /** What is known of a device beside its IOMMU. */
 export interface UnitDeviceOptions {
+  /** For messages. */
   readonly name: string;
+  /** The unit that it is behind. */
   readonly iommu: UnitIommu;
+  /** segment × 65536 + bus × 256 + device × 8 + function. */
   readonly requester: Requester;
   /** One of its own unless said. */
   readonly group?: IsolationGroup;

@@ -27,9 +27,13 @@ export class Viommu implements IommufdObject {
   readonly kind = "viommu";
   id = 0;
   users = 0;
+  /** The table that the guest's tables stand on. */
   readonly parent: ParentTable;
+  /** The vendor's part of it. */
   readonly driver: ViommuDriver;
+  /** By the guest's number. */
   readonly devices: Map<bigint, Vdevice> = new Map();
+  /** By the type of their events. */
   readonly queues: Map<number, EventQueue> = new Map();
 
   constructor(parent: ParentTable, driver: ViommuDriver) {
@@ -62,8 +66,11 @@ export class Vdevice implements IommufdObject {
   readonly kind = "vdevice";
   id = 0;
   users = 0;
+  /** The virtual IOMMU that it is in. */
   readonly viommu: Viommu;
+  /** The device that it stands for. */
   readonly device: GuestDevice;
+  /** The guest's number for it. */
   readonly virtualId: bigint;
 
   constructor(viommu: Viommu, device: GuestDevice, virtualId: bigint) {
@@ -98,6 +105,7 @@ export class EventQueue implements IommufdObject {
   readonly kind = "event-queue";
   id = 0;
   users = 0;
+  /** Where a program reads events. */
   readonly file: QueueFile;
   readonly #viommu: Viommu;
   readonly #type: number;

@@ -23,6 +23,7 @@ export type Place = "device" | "system";
 
 /** A device with memory, and the machine around it. */
 export interface DeviceMemoryBuffersOptions {
+  /** For reports. */
   readonly name: string;
   /** The device's memory as peers see it. */
   readonly provider: P2pProvider;
@@ -54,6 +55,7 @@ export class DeviceMemoryBuffers {
 
 /** A buffer whose parts move. */
 export class MigratingBuffer {
+  /** What importers attach to. */
   readonly buffer: DmaBuf;
   readonly #options: DeviceMemoryBuffersOptions;
   readonly #index = new ChunkIndex<P2pProvider | undefined>();

@@ -19,8 +19,11 @@ import type { StorageVec } from "../storage.ts";
 
 /** A part of a file that becomes part of a buffer. Bytes, whole pages. */
 export interface FilePart {
+  /** A memory file, sealed against shrinking and not against writing. */
   readonly file: OpenFile;
+  /** First byte of the file. */
   readonly offset: number;
+  /** How many. */
   readonly length: number;
 }
 

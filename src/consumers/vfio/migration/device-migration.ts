@@ -39,6 +39,7 @@ export class DeviceMigration implements SessionOwner {
     return this.#device.migrationFlags;
   }
 
+  /** The last state that was reached. */
   get state(): MigrationState {
     return this.#state;
   }

@@ -47,7 +47,9 @@ export const ENTRY_LIMIT = 65_535;
 
 /** Mappings, and the domains that they are in. */
 export class Type1Container {
+  /** Type 3: an unmap never cuts a mapping. */
   readonly v2: boolean;
+  /** By address. */
   readonly mappings: SortedRanges<Type1Mapping> = new SortedRanges<Type1Mapping>();
   readonly #entryLimit: number;
   readonly #allowUnsafeInterrupts: boolean;
@@ -69,6 +71,7 @@ export class Type1Container {
     return this.#entryLimit - this.mappings.length;
   }
 
+  /** One for each domain. */
   get tables(): readonly UserTable[] {
     return this.#domains.map(({ table }) => table);
   }

@@ -37,17 +37,21 @@ export interface MoveOptions {
 
 /** What was sent, and when. */
 export interface MoveCounts {
+  /** Times that dirty pages were collected and sent. */
   rounds: number;
-  /** Pages with their content; pages of zeros. One that is sent in two rounds counts twice. */
+  /** Pages sent with their content; one that is sent in two rounds counts twice. */
   pages: number;
+  /** Pages of zeros, sent as their number alone. */
   zeroPages: number;
   /** Bytes of devices' states. */
   deviceBytes: number;
-  /** Of these: after the stop. */
+  /** Pages, of either kind, sent after the stop. */
   pagesAfterStop: number;
+  /** Bytes of devices' states sent after the stop. */
   deviceBytesAfterStop: number;
-  /** All that went out, frames and all; and after the stop. */
+  /** All that went out, frames and all. */
   bytes: number;
+  /** Of those, after the stop. */
   bytesAfterStop: number;
   /** Rounds in which nobody could say what was written, and everything was sent. */
   untrustedRounds: number;
@@ -62,12 +66,15 @@ export type MoveOutcome =
   | {
       /** It runs here as before. `broken`: devices that could not be brought to run, and need a reset. */
       readonly outcome: "stayed";
+      /** What went wrong. */
       readonly error: unknown;
+      /** Names of devices that could not be brought to run, and need a reset. */
       readonly broken: readonly string[];
     }
   | {
       /** It was told to go, and nobody knows whether it runs there. Here it is stopped, with all it had. */
       readonly outcome: "in-doubt";
+      /** What went wrong. */
       readonly error: unknown;
     };
 
@@ -76,6 +83,7 @@ const PIECE_BYTES: number = FRAME_MOST_BYTES;
 
 /** One move of one machine, on the side that it leaves. */
 export class MoveSource {
+  /** What was sent so far. */
   readonly counts: MoveCounts = {
     rounds: 0,
     pages: 0,
@@ -87,6 +95,7 @@ export class MoveSource {
     bytesAfterStop: 0,
     untrustedRounds: 0,
   };
+  /** Who wrote to memory meanwhile. */
   readonly tracker: DirtyTracker;
   readonly #machine: MovableMachine;
   readonly #link: FrameLink;

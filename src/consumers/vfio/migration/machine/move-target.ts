@@ -22,6 +22,7 @@ export type ArrivalOutcome =
   | {
       /** It does not, and never did; its devices have been reset. */
       readonly outcome: "failed";
+      /** What went wrong. */
       readonly error: unknown;
     };
 
