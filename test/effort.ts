@@ -14,3 +14,13 @@ export const some = <T>(list: readonly T[], every: number): readonly T[] =>
 
 /** This is a long run: what takes seconds and finds what shorter tests find too is run in these alone. */
 export const LONG: boolean = EFFORT > 1;
+
+/**
+ * Seeds of random orders: `usual` of them by default, 10^4 in the long run as it is called by hand (its effort is 10). `DMALINK_ORDER=7` runs
+ * the order of seed 7 alone.
+ */
+export function orderSeeds(usual: number): readonly number[] {
+  const one = process.env.DMALINK_ORDER;
+  if (one !== undefined) return [Number(one)];
+  return Array.from({ length: LONG ? Math.round(1000 * EFFORT) : many(usual) }, (_, i) => i + 1);
+}

@@ -1,6 +1,5 @@
 /**
- * The one door for a newcomer: `npm start`, `npm test`, `npm run check`, `npm run bench`, `npm run bench:commands`, `npm run golden`, `npm run sim`,
- * `npm run mutants`.
+ * The one door for a newcomer: what `npm start`, `npm test` and every `npm run` that needs the packages or the build go through.
  *
  * Plain JavaScript that any Node can read, so that a Node that is too old is told so; installs what is missing (from
  * npm's cache where it can), builds what is stale, and then runs the command.
@@ -122,6 +121,8 @@ if (command === "start") {
 } else if (command === "docs") {
   // The reference of the public interface, from the symbols' own comments, to docs/api.
   process.exit(run(process.execPath, ["node_modules/typedoc/bin/typedoc", ...rest]));
+} else if (command === "bench:instructions") {
+  process.exit(tsx("tools/bench-instructions.ts", rest));
 } else if (command === "bench" || command === "golden" || command === "floors" || command === "fuzz") {
   process.exit(tsx(`tools/${command}.ts`, rest));
 } else {

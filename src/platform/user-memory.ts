@@ -154,6 +154,11 @@ export interface PinOptions {
   readonly peers?: boolean;
 }
 
+/** Takes runs of physical pages: `count` from `page` on. */
+export interface PageRuns {
+  add(page: number, count: number): void;
+}
+
 /** Pages of memory, whoever maps them: what can be asked of one, and the end of pins. Lives as long as the machine. */
 export interface UserPages {
   /**
@@ -206,6 +211,12 @@ export interface UserMemory {
    * @throws DmaError ERR_DMA_USER_FAULT (EFAULT) if the first cannot be; ERR_DMA_USER_MEMORY (ENOMEM); nothing is pinned then
    */
   pin(address: UserAddr, count: number, into: Float64Array, at: number, options: PinOptions): number;
+
+  /**
+   * The same, told as runs of neighbouring pages: a huge page is one run, and costs what one page does. Absent: {@link pin} is all
+   * there is.
+   */
+  pinRuns?(address: UserAddr, count: number, into: PageRuns, options: PinOptions): number;
 
   /**
    * From now on `callback` hears of changes of [start, end), whole pages.

@@ -6,7 +6,7 @@
  * @module
  */
 export { checkJson, findingJson } from "./check/check-json.ts";
-export { type CheckOutcome, checkedOf, checkSetJson, checkSetText, unreadOf } from "./check/check-set.ts";
+export { type CheckOutcome, checkedOf, checkSetText, unreadOf } from "./check/check-set.ts";
 export { type CheckedTrace, checkText, findingText, headline } from "./check/check-text.ts";
 export { secondsOf } from "./check/clock.ts";
 export { dumpJson, dumpText } from "./check/dump-report.ts";

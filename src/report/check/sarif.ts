@@ -7,7 +7,7 @@
 import { type Finding, RULES } from "../../analysis/index.ts";
 import { hex } from "../../base/index.ts";
 import { evidenceJson } from "./check-json.ts";
-import { secondsOf } from "./clock.ts";
+import { clockNs } from "./clock.ts";
 import { faultJson } from "./fault-json.ts";
 
 const LEVELS = { error: "error", warning: "warning", advice: "note" } as const;
@@ -108,7 +108,7 @@ export function checkSarif(files: readonly CheckedFile[], version: string, unrea
               },
             ],
             properties: {
-              time: finding.timeNs < 0 ? null : secondsOf(finding.timeNs, timeBase),
+              timeNs: finding.timeNs < 0 ? null : clockNs(finding.timeNs, timeBase),
               confidence: finding.confidence,
               ...(finding.caller !== undefined && { caller: finding.caller, code: finding.code }),
               ...faultJson(finding, timeBase),

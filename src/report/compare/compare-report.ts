@@ -86,8 +86,8 @@ export interface KernelCheck {
   readonly unmapsOfUnknown: number;
   /** As the recording's invalidation events have them, or, in strict mode without those, as many as unmaps. */
   readonly recorded: number;
-  /** The strategy that maps as the recorded driver did. */
-  readonly strategy: StrategyName;
+  /** The strategy that it was held against: what drivers like this one do; what the kernel did is in `recorded` of the answer. */
+  readonly heldAgainst: StrategyName;
   /** What was counted for that strategy. */
   readonly invalidations: number;
   /** The two numbers are the same, unmaps of unknown left out. */
@@ -111,7 +111,7 @@ export function kernelCheck(
   const unmaps = unmapEvents - unmapsOfUnknown;
   const seen = unmapsOfUnknown > 0 ? ` (${count(unmapsOfUnknown)} more for what is not in the recording)` : "";
   const unmapped = `The kernel unmapped ${plural(unmaps, "time")} in this recording${seen}`;
-  const checked = { unmapEvents, unmapsOfUnknown, strategy: "two-step", invalidations } as const;
+  const checked = { unmapEvents, unmapsOfUnknown, heldAgainst: "two-step", invalidations } as const;
   if (result.mode === "lazy") {
     // When a queue is flushed depends on clocks and processors: the two are near each other at best.
     const recorded = machine.invalidations?.unmaps;

@@ -101,7 +101,10 @@ async function write(
     sayRemarks(path, trace);
     for (const line of said) say(`${line}\n`);
     if (options.json)
-      printJson({ schema: "dmalink.export/1", file: path, ...(trace.damage && { damage: trace.damage }), ...written });
+      printJson({
+        schema: "dmalink.export/2",
+        traces: [{ file: path, ...(trace.damage && { damage: trace.damage }), ...written }],
+      });
     return trace.damage ? 2 : 0;
   });
 }

@@ -15,6 +15,7 @@ import { stats } from "./stats.ts";
 import { tables } from "./tables.ts";
 import { ui } from "./ui.ts";
 import { unbind } from "./unbind.ts";
+import { version } from "./version.ts";
 
 export const COMMANDS: readonly Command[] = [
   record,
@@ -32,4 +33,5 @@ export const COMMANDS: readonly Command[] = [
   unbind,
   help,
   completion,
+  version,
 ];
