@@ -23,8 +23,13 @@ import {
   type UnfollowedTable,
 } from "./table-tree.ts";
 
+/** What a unit does with a device that has no page tables. */
+interface WithoutTables {
+  readonly kind: "pass-through" | "reserved";
+}
+
 /** A translation by tables. */
-export type PagedTranslation = Exclude<VtdTranslation, { kind: "pass-through" | "reserved" }>;
+export type PagedTranslation = Exclude<VtdTranslation, WithoutTables>;
 
 /** A page that should hold a table but is not in the snapshot. */
 export interface MissingPage {

@@ -75,6 +75,7 @@ export class Requests implements Iterable<Request> {
   readonly #rows: Uint32Array;
   readonly #columns: RequestColumns;
 
+  /** Takes over `columns`, which are complete, and sets their ids. Cost: one sort of the rows. */
   constructor(columns: RequestColumns, counts: LifetimeCounts & Partial<Pick<TraceCounts, "events" | "devices">>) {
     this.#columns = columns;
     this.counts = counts;

@@ -94,6 +94,7 @@ export class DmaError extends Error {
   /** The numbers of the message, for programs. */
   readonly details: Readonly<Record<string, unknown>>;
 
+  /** Each folder's errors.ts has a function for each of its errors: call that one. */
   constructor(code: ErrorCode, errno: Errno, message: string, details: object = {}) {
     super(message);
     this.code = code;

@@ -60,6 +60,7 @@ export class FlushQueue<Tables> {
   #flushFinish = 0;
   #timer: Timer | undefined;
 
+  /** Empty; takes its rings at once. */
   constructor(options: FlushQueueOptions<Tables>) {
     const single = options.variant === "single";
     const slots = single ? 32768 : 256;

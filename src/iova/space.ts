@@ -68,6 +68,7 @@ export class IovaSpace<Tables = unknown> {
   #joined = false;
   #freesBelow4G = 0;
 
+  /** Takes over `domain`: nobody else allocates from it. */
   constructor(domain: IovaAllocator, options: IovaSpaceOptions<Tables> = {}) {
     this.domain = domain;
     this.#options = options;

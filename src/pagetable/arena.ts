@@ -36,6 +36,7 @@ export class Arena implements TableMemory {
   /** No frame below this one is free. */
   #lowestFree = 0;
 
+  /** Takes room for its first frames at once. @throws DmaError ERR_DMA_TABLE_ARENA (EINVAL) */
   constructor(options: ArenaOptions) {
     const capacity = options.capacityFrames ?? 65_536;
     if (!(Number.isInteger(capacity) && capacity >= 1 && capacity <= 2 ** 19) || options.basePage % 16 !== 0)

@@ -52,6 +52,7 @@ export class Attachment {
   #pins = 0;
   #isOver = false;
 
+  /** Made by `DmaBuf.attach`, when buffer and importer have agreed on `type`. */
   constructor(buffer: AttachedBuffer, importer: Importer, type: MappingType) {
     this.#buffer = buffer;
     this.importer = importer;

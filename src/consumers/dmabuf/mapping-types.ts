@@ -56,6 +56,7 @@ export class PhysList implements BufferMapping {
   readonly generation: number;
   #vecs: readonly StorageVec[] | undefined;
 
+  /** Made by `Attachment.map`; `generation` is the buffer's at that moment. */
   constructor(vecs: readonly StorageVec[], generation: number, direction: Direction) {
     this.#vecs = vecs;
     this.generation = generation;

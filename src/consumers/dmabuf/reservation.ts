@@ -21,6 +21,7 @@ export class Fence {
   #signalled = false;
   readonly #waiters: (() => void)[] = [];
 
+  /** Work that goes on from now until {@link signal}. */
   constructor(name: string) {
     this.name = name;
   }

@@ -35,6 +35,7 @@ export class Access implements IommufdObject {
   #ioas: Ioas | undefined;
   readonly #onEnd: () => void;
 
+  /** Made by {@link IommufdMemory.createAccess}; `onEnd` is called once, when it has let go of all. */
   constructor(options: AccessOptions, onEnd: () => void = () => {}) {
     this.#options = options;
     this.alignment = options.pins ? PAGE_SIZE : 1;

@@ -62,6 +62,7 @@ export class Area implements MemoryUse {
   /** The buffer was taken back: nothing is mapped, and nothing will be. */
   isRevoked = false;
 
+  /** Made by {@link Ioas.mapParts}, closed at first; holds the memory, and pins nothing yet. */
   constructor(shape: AreaShape) {
     this.first = shape.first;
     this.last = shape.last;

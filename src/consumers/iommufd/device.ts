@@ -43,6 +43,7 @@ export class BoundDevice implements IommufdObject {
   vdevice: Vdevice | undefined;
   readonly #onEnd: () => void;
 
+  /** Made when an iommufd binds a device; `onEnd` is called once, when it is unbound. */
   constructor(hardware: UserDevice, group: BoundGroup, onEnd: () => void) {
     this.hardware = hardware;
     this.group = group;

@@ -37,7 +37,10 @@ export class FaultQueue implements IommufdObject {
   readonly #unread: Waiting[] = [];
   readonly #unanswered = new Map<number, Waiting>();
 
-  /** @param context what the file keeps alive */
+  /**
+   * Made by the iommufd.
+   * @param context what the file keeps alive
+   */
   constructor(context: OpenFile) {
     this.file = new QueueFile("iommufd-faults", context, this, {
       read: (into) => this.#read(into),

@@ -27,6 +27,7 @@ export class PagingHwpt implements IommufdObject {
   /** Where page faults of its devices go; undefined: they are answered `invalid`. */
   faults: FaultQueue | undefined;
 
+  /** Made by the iommufd; takes over `table`, and uses `ioas`. */
   constructor(ioas: Ioas, table: UserTable, traits: { nestParent: boolean; pasid: boolean; automatic: boolean }) {
     this.ioas = ioas;
     this.table = table;
@@ -67,6 +68,7 @@ export class NestedHwpt implements IommufdObject {
   /** Where page faults of its devices go; undefined: they are answered `invalid`. */
   faults: FaultQueue | undefined;
 
+  /** Made by the iommufd; takes over `table`, and uses the parent or the virtual IOMMU. */
   constructor(parent: PagingHwpt, table: NestedTable, pasid: boolean, viommu?: Viommu) {
     this.paging = parent;
     this.table = table;

@@ -70,6 +70,7 @@ export class Ioas implements IommufdObject {
   readonly accesses: Set<SpaceUser> = new Set();
   #largePages = true;
 
+  /** Empty, without tables. Made by {@link IommufdMemory.createIoas}, or alone for who needs no ids. */
   constructor(rules: IoasRules = {}) {
     this.rules = rules;
   }

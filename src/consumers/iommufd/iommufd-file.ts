@@ -32,6 +32,7 @@ export class IommufdFile implements OpenFile {
   /** What the requests are made of. */
   readonly iommufd: Iommufd;
 
+  /** As open() does it: an iommufd of its own, with nothing in it. Its first holder acquires it. */
   constructor(options: IommufdFileOptions = {}) {
     this.iommufd = options.iommufd ?? new Iommufd(options);
   }

@@ -60,6 +60,7 @@ export class IommufdMemory implements OpenFile {
   protected readonly options: IommufdOptions;
   #holders = 0;
 
+  /** Empty. Its first holder acquires it. */
   constructor(options: IommufdOptions = {}) {
     this.options = options;
     this.accountMode = options.accountMode ?? "user";

@@ -95,6 +95,7 @@ export class MappedMemory {
   #chargedPages = 0;
   #areas = 0;
 
+  /** `length` bytes of the source; nothing is pinned. Areas acquire it. */
   constructor(source: MemorySource, length: bigint, writable: boolean, payer: Payer, options: MemoryOptions = {}) {
     this.source = source;
     const start = source.kind === "user" ? source.address : source.start;

@@ -37,6 +37,7 @@ export class DomainTable implements UserTable {
   readonly forcesCoherency: boolean;
   readonly #leavesOutLastItem: boolean;
 
+  /** Takes over the domain: {@link destroy} ends it. */
   constructor(options: DomainTableOptions) {
     this.domain = options.domain;
     this.unitBytes = options.unitBytes ?? PAGE_SIZE;

@@ -28,6 +28,7 @@ export class QueueFile implements OpenFile {
   readonly #calls: QueueCalls;
   #holders = 0;
 
+  /** Made with its queue; keeps `context`, the iommufd, alive while somebody has it open. */
   constructor(kind: string, context: OpenFile, queue: IommufdObject, calls: QueueCalls) {
     this.kind = kind;
     this.#context = context;

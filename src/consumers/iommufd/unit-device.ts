@@ -33,6 +33,7 @@ export class UnitIommu {
   readonly #numbers = new Set<number>();
   readonly #tableMemory: Arena | undefined;
 
+  /** Takes nothing yet: each table gets a domain of its own. */
   constructor(options: {
     readonly unit: TranslationUnit;
     readonly layout: TableLayout;
@@ -113,6 +114,7 @@ export class UnitDevice implements UserDevice {
   readonly #iommu: UnitIommu;
   readonly #requester: Requester;
 
+  /** Attaches nothing yet. */
   constructor(options: UnitDeviceOptions) {
     this.name = options.name;
     this.group = options.group ?? { name: options.name };
@@ -125,7 +127,7 @@ export class UnitDevice implements UserDevice {
     this.#requester = options.requester;
   }
 
-  hardwareInfo(type: number): { readonly type: number; readonly data: Uint8Array } {
+  hardwareInfo(type: number): ReturnType<UserDevice["hardwareInfo"]> {
     if (type !== 0) throw notSupported(`hardware information of type ${type}`);
     return { type: 0, data: new Uint8Array(0) };
   }

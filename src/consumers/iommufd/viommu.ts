@@ -36,6 +36,7 @@ export class Viommu implements IommufdObject {
   /** By the type of their events. */
   readonly queues: Map<number, EventQueue> = new Map();
 
+  /** Made by the iommufd; uses the parent, and takes over the driver. */
   constructor(parent: ParentTable, driver: ViommuDriver) {
     this.parent = parent;
     this.driver = driver;
@@ -73,6 +74,7 @@ export class Vdevice implements IommufdObject {
   /** The guest's number for it. */
   readonly virtualId: bigint;
 
+  /** Made by the iommufd; enters the device under its number. */
   constructor(viommu: Viommu, device: GuestDevice, virtualId: bigint) {
     this.viommu = viommu;
     this.device = device;
@@ -114,6 +116,7 @@ export class EventQueue implements IommufdObject {
   #held = 0;
   #sequence = 0;
 
+  /** Made by the iommufd: events of `type`, of which `depth` wait at most. */
   constructor(viommu: Viommu, type: number, depth: number, context: OpenFile) {
     this.#viommu = viommu;
     this.#type = type;

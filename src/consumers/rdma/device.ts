@@ -48,7 +48,10 @@ export interface RdmaDeviceOptions {
   readonly adapter?: RdmaAdapter;
   /** By which memory is mapped; needed with an adapter. */
   readonly dma?: Dma;
-  /** In whose time a fault is tried again when the range keeps changing; without one it is refused then. */
+  /**
+   * For regions over all of an address space, and to try a fault again when its range keeps changing: without a clock
+   * there are none, and such a fault is refused.
+   */
   readonly clock?: Clock;
   /** Which kinds of regions it can have. */
   readonly capabilities?: RegionCapabilities;

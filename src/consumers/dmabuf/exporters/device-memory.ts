@@ -42,6 +42,7 @@ const COPY_BYTES = 65_536;
 export class DeviceMemoryBuffers {
   readonly #options: DeviceMemoryBuffersOptions;
 
+  /** Takes nothing yet: pages are taken by each allocation. */
   constructor(options: DeviceMemoryBuffersOptions) {
     this.#options = options;
   }

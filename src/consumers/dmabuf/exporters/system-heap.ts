@@ -42,6 +42,7 @@ export interface SystemHeapOptions {
 export class SystemHeap {
   readonly #options: SystemHeapOptions;
 
+  /** Takes nothing yet: pages are taken by each allocation. */
   constructor(options: SystemHeapOptions) {
     this.#options = options;
   }

@@ -47,6 +47,7 @@ export interface UserMemoryOptions {
 export class UserMemoryBuffers {
   readonly #options: UserMemoryOptions;
 
+  /** Pins nothing yet: pages are pinned by each buffer. */
   constructor(options: UserMemoryOptions) {
     this.#options = options;
   }

@@ -77,7 +77,10 @@ export class VfioDeviceMemory {
   /** Events come one after the other: a device cannot come back while it is going. */
   readonly #events = new Reservation();
 
-  /** @param regions memory BARs by number */
+  /**
+   * The BARs answer, and nothing is exported yet.
+   * @param regions memory BARs by number
+   */
   constructor(name: string, regions: ReadonlyMap<number, BarRegion>) {
     this.name = name;
     this.#regions = regions;

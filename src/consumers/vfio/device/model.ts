@@ -51,6 +51,7 @@ export class VfioDevice {
   /** A program has it: nobody else gets it meanwhile. */
   isOpen = false;
 
+  /** Enters the device in its group. */
   constructor(model: VfioDeviceModel, group: VfioGroup) {
     this.model = model;
     this.group = group;

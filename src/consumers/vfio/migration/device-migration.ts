@@ -29,6 +29,7 @@ export class DeviceMigration implements SessionOwner {
   #resetWaits = false;
   #saysBeganAnew = false;
 
+  /** The device runs at first. */
   constructor(device: MigratableDevice, options: DeviceMigrationOptions = {}) {
     this.#device = device;
     this.#onStep = options.onStep;

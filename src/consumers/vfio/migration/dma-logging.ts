@@ -29,6 +29,7 @@ export interface RangeToLog {
 export class DmaLogging {
   readonly #logger: DmaLogger;
 
+  /** Nothing is logged at first. */
   constructor(logger: DmaLogger) {
     this.#logger = logger;
   }

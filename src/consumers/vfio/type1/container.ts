@@ -60,6 +60,7 @@ export class Type1Container {
   /** Every mapped page counts as written, and is reported. */
   isTracking = false;
 
+  /** Empty: the first group brings the first domain. */
   constructor(options: Type1Options) {
     this.v2 = options.v2;
     this.#entryLimit = options.entryLimit ?? ENTRY_LIMIT;

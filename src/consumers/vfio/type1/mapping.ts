@@ -36,6 +36,7 @@ export class Type1Mapping {
   /** It is in domains, and its pages are pinned. */
   isMapped = false;
 
+  /** Made by {@link Type1Container.map}; nothing is pinned yet. */
   constructor(first: bigint, size: bigint, vaddr: bigint, access: TableAccess, process: UserProcess) {
     this.first = first;
     this.last = first + size - 1n;

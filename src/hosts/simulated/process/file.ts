@@ -52,6 +52,7 @@ export class SimulatedFile implements MemoryFile, MappedObject {
   #length: number;
   #users = 1;
 
+  /** All of it is a hole. The caller holds it. */
   constructor(options: FileOptions) {
     this.name = options.name;
     this.medium = options.medium ?? "memfd";

@@ -103,6 +103,7 @@ export class Frames implements FrameSource, UserPages {
     return this.#oldest;
   }
 
+  /** The folio could not leave memory now: it becomes the youngest. */
   rotate(folio: Folio): void {
     if (this.#oldest.delete(folio)) this.#oldest.add(folio);
   }

@@ -106,6 +106,7 @@ export class ProcessMemory implements UserMemory {
   readonly #space: AddressSpace;
   readonly #frames: Frames;
 
+  /** Nothing is mapped; one process is in it. */
   constructor(frames: Frames) {
     this.#frames = frames;
     this.#space = new AddressSpace(frames, this);

@@ -47,6 +47,7 @@ export class SimulatedProcess implements UserProcess {
   #memory: ProcessMemory;
   #ended = false;
 
+  /** A process with no open files, in `memory`, which it takes over: new and empty unless given. */
   constructor(frames: Frames, options: ProcessOptions = {}, memory: ProcessMemory = new ProcessMemory(frames)) {
     this.#frames = frames;
     this.pid = options.pid ?? frames.nextProcess();

@@ -58,6 +58,7 @@ export class SimulatedUnit implements TranslationUnit {
   /** Walks of the tables, for those who count. */
   walks = 0;
 
+  /** Nothing is attached, and its IOTLB is empty. */
   constructor(options: UnitOptions = {}) {
     this.#cachingMode = options.cachingMode ?? false;
     this.#setsDirty = options.dirty ?? false;

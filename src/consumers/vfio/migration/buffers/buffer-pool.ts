@@ -30,6 +30,7 @@ export class BufferPool {
   #kept: DataBuffer[] = [];
   #inUse = 0;
 
+  /** Empty: buffers are made when they are asked for. */
   constructor(host: BufferHost) {
     this.#host = host;
   }

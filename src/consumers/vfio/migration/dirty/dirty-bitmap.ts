@@ -8,6 +8,7 @@ export class DirtyBitmap {
   readonly pageCount: number;
   readonly #words: Uint32Array;
 
+  /** All are clean. */
   constructor(pageCount: number) {
     this.pageCount = pageCount;
     this.#words = new Uint32Array(Math.ceil(pageCount / 32));

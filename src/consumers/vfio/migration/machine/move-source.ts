@@ -105,6 +105,7 @@ export class MoveSource {
   readonly #piece = new Uint8Array(PIECE_BYTES);
   #hasStopped = false;
 
+  /** Does nothing before {@link run}; good for one move. */
   constructor(machine: MovableMachine, link: ByteLink, options: MoveOptions) {
     this.#machine = machine;
     this.#link = new FrameLink(link);

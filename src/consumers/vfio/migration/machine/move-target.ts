@@ -33,6 +33,7 @@ export class MoveTarget {
   readonly #files: (DataFile | undefined)[] = [];
   #processors: Uint8Array | undefined;
 
+  /** Does nothing before {@link run}; good for one move. */
   constructor(machine: MovableMachine, link: ByteLink) {
     this.#machine = machine;
     this.#link = new FrameLink(link);

@@ -54,6 +54,7 @@ export class BareDevice implements MigratableDevice, DmaLogger {
   readonly #stopCopyBytes: number;
   #written: LoggedRange[] = [];
 
+  /** A device that runs, and logs nothing. */
   constructor(options: BareDeviceOptions = {}) {
     this.migrationFlags = options.migrationFlags ?? ALL_FLAGS;
     this.#stopCopyBytes = options.stopCopyBytes ?? 0;

@@ -79,6 +79,7 @@ export class Rnic implements DeviceModel, RdmaAdapter {
   readonly #onCompletion = new Set<(queue: number) => void>();
   #devicePort: DevicePort | undefined;
 
+  /** An adapter to plug into a machine; it is on the wire at once. */
   constructor(options: RnicOptions) {
     const { wire, address, blockSizes = DEFAULT_SIZES, maxMessageBytes = 2 ** 30, faultLatencyMs = 0.005 } = options;
     this.#wire = wire;

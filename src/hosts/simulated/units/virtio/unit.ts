@@ -49,6 +49,7 @@ interface Domain {
 
 /** See the head of the file. */
 export class SimulatedVirtioIommu implements VirtioIommuQueues {
+  /** What its configuration space says (virtio 1.3, 5.13.4). */
   readonly config: VirtioIommuConfig;
   faultsLost = 0;
   /** Requests by type and how often the driver told of some. */
@@ -84,6 +85,7 @@ export class SimulatedVirtioIommu implements VirtioIommuQueues {
   #mappings = 0;
   #faults: Uint8Array[] = [];
 
+  /** No endpoint has a domain. */
   constructor(options: SimulatedVirtioOptions = {}) {
     const { pageSizes = 2n ** 64n - 4096n, inputBits = 64 } = options;
     this.config = {

@@ -70,6 +70,7 @@ export class SimulatedVtdUnit implements VtdRegisters {
   #status = 0;
   #rootAddress = 0n;
 
+  /** As after power-on: it does not translate, and its queue is off. */
   constructor(options: SimulatedVtdOptions) {
     const { memory, clock, deviceTimeoutMs = 1 } = options;
     const { capability, extended } = capabilityWords(options);

@@ -79,6 +79,7 @@ export class NetworkCard implements DeviceModel {
   #status = 0;
   #port: DevicePort | undefined;
 
+  /** Makes its functions too: plug {@link functions} in beside it. */
   constructor(options: NetworkCardOptions = {}) {
     this.#options = {
       functions: 1,
