@@ -54,6 +54,7 @@ export class Wire {
   readonly #random: Random;
   readonly #ends = new Map<number, (from: number, packet: Uint8Array) => void>();
 
+  /** Nobody is on it yet; adapters attach themselves. */
   constructor(options: WireOptions) {
     this.clock = options.clock;
     this.#options = options;
