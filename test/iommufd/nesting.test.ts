@@ -1,7 +1,7 @@
 /** A guest's own tables nested on an address space, walked in two stages by a VT-d unit. */
 import { describe, expect, test } from "vitest";
 import { PAGE_SIZE, Random } from "../../src/base/index.ts";
-import { type DomainTable, type NestedHwpt } from "../../src/consumers/iommufd/index.ts";
+import type { DomainTable, NestedHwpt } from "../../src/consumers/iommufd/index.ts";
 import { HWPT_FLAGS } from "../../src/layouts/uapi/index.ts";
 import { many } from "../effort.ts";
 import { firstStage, invalidation, NestingStand, words } from "./nesting-stand.ts";

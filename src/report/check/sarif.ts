@@ -7,6 +7,7 @@
 import { type Finding, RULES } from "../../analysis/index.ts";
 import { hex } from "../../base/index.ts";
 import { evidenceJson } from "./check-json.ts";
+import type { UnreadFile } from "./check-set.ts";
 import { clockNs } from "./clock.ts";
 import { faultJson } from "./fault-json.ts";
 
@@ -35,14 +36,6 @@ export interface CheckedFile {
     /** One sentence. */
     readonly message: string;
   }[];
-}
-
-/** One that could not be read at all. */
-export interface UnreadFile {
-  /** As it was named. */
-  readonly file: string;
-  /** Why not. */
-  readonly message: string;
 }
 
 const uriOf = (file: string): string => file.split("/").map(encodeURIComponent).join("/");
