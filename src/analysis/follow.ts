@@ -68,7 +68,7 @@ export class Follow {
   readonly #trace: Trace;
   readonly #options: FollowOptions;
 
-  /** Begins with nothing read; sinks and watchers come with the options or by {@link watch}. */
+  /** Begins with nothing read. Sinks come with the options, watchers by {@link watch}. */
   constructor(trace: Trace, options: FollowOptions) {
     this.#trace = trace;
     this.#options = options;

@@ -251,7 +251,7 @@ export class Ioas implements IommufdObject {
   }
 
   /** Areas that meet [first, last], in order; they must stay meanwhile. */
-  *areasIn(first: bigint, last: bigint): Generator<Area> {
+  *#areasIn(first: bigint, last: bigint): Generator<Area> {
     for (let area = this.areas.firstIn(first, last); area; ) {
       yield area;
       area = area.last < last ? this.areas.firstIn(area.last + 1n, last) : undefined;
@@ -259,7 +259,7 @@ export class Ioas implements IommufdObject {
   }
 
   #refuseCuts(first: bigint, last: bigint): void {
-    for (const area of this.areasIn(first, last)) {
+    for (const area of this.#areasIn(first, last)) {
       if (area.first < first || area.last > last)
         throw notMapped(first, last - first + 1n, `the area at ${area.first} reaches out of it`);
       if (area.isClosed || area.locks > 0) throw areaBusy(area.first, "is in use");

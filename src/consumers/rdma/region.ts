@@ -27,7 +27,7 @@ export class MemoryRegion {
   /** `revoked`: its buffer was taken back; the key is not given to others until the region is deregistered. */
   state: "valid" | "revoked" | "released" = "valid";
 
-  /** Made by {@link RdmaDevice.register}, which has told the adapter or tells it next. */
+  /** Made by {@link RdmaDevice.register} and `registerBuffer`, which tell the adapter of it. */
   constructor(
     key: number,
     domain: ProtectionDomain,

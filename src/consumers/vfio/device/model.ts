@@ -66,22 +66,22 @@ export class VfioGroup {
   /** A program has it: nobody else gets it meanwhile. */
   isOpen = false;
   /** Devices that are open without the group. */
-  boundDevices = 0;
+  #boundDevices = 0;
 
   /** @throws DmaError EBUSY while it is open, or a device is bound without it */
   take(): void {
-    if (this.isOpen || this.boundDevices > 0) throw badState("EBUSY", "the group, or a device of it, is open");
+    if (this.isOpen || this.#boundDevices > 0) throw badState("EBUSY", "the group, or a device of it, is open");
     this.isOpen = true;
   }
 
   /** A device is to be bound without the group. @throws DmaError EBUSY while the group is open */
   block(): void {
     if (this.isOpen) throw badState("EBUSY", "the group has the device open");
-    this.boundDevices++;
+    this.#boundDevices++;
   }
 
   /** The end of one {@link block}. */
   unblock(): void {
-    this.boundDevices--;
+    this.#boundDevices--;
   }
 }

@@ -19,13 +19,7 @@ import {
   type TdispRequest,
   type TdispResponse,
 } from "../../../layouts/tdisp/index.ts";
-import type {
-  DeviceEvidence,
-  Endorsement,
-  TranslationTables,
-  TrustedInterface,
-  TrustLoss,
-} from "../../../platform/index.ts";
+import type { DeviceEvidence, TranslationTables, TrustedInterface, TrustLoss } from "../../../platform/index.ts";
 import type { InterfaceErrorCause } from "./device-interface.ts";
 import { sha256 } from "./digest.ts";
 import { badReport, interfaceRefused, memoryNotReported, notLocked, peerRefused } from "./errors.ts";
