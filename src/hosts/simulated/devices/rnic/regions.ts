@@ -50,8 +50,6 @@ interface Known {
 
 /** Entries of one region that are remembered at most. */
 const MOST_BLOCKS = 4096;
-/** No queue pair. */
-const NOBODY = -1;
 /** Bytes that are asked for at once: all that an access needs from the missing block on, up to this. */
 const MOST_ASKED = 2 ** 18;
 
@@ -96,7 +94,7 @@ export class RnicRegions {
    * May a queue pair of `domain` do this by the key? A range of no bytes needs no key.
    *
    * @param asked access bits that the region, or the window, must have
-   * @param queuePair of a peer's access: whose
+   * @param queuePair the number of the one that a peer asks through; `"local"`: this machine's own request
    */
   allows(
     key: number,
@@ -104,13 +102,12 @@ export class RnicRegions {
     asked: number,
     address: number,
     length: number,
-    isLocal: boolean,
-    queuePair: number = NOBODY,
+    queuePair: number | "local",
   ): boolean {
     if (length === 0) return true;
-    if (isLocal && key === LOCAL_DMA_KEY) return true;
+    if (queuePair === "local" && key === LOCAL_DMA_KEY) return true;
     // A window is for peers, by the queue pair that bound it.
-    if (!isLocal && this.windows.has(key)) return this.windows.allows(key, queuePair, asked, address, length);
+    if (queuePair !== "local" && this.windows.has(key)) return this.windows.allows(key, queuePair, asked, address, length);
     const context = this.#find(key);
     if (context?.domain !== domain || (context.access & asked) !== asked) return false;
     return address >= context.virt && length <= context.length && address - context.virt <= context.length - length;
