@@ -157,6 +157,7 @@ class Tally {
       largestGap: this.#scattered ? undefined : this.#largestGap(),
       peakBytes: 0,
       bounce: undefined,
+      deviceMemory: undefined,
       failures: {},
       kinds: Object.fromEntries(KINDS.flatMap((kind, i) => (this.#kinds[i]! > 0 ? [[kind, this.#kinds[i]!]] : []))),
     };

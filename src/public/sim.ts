@@ -13,6 +13,7 @@ export {
   type BlockStore,
   type BridgeDescription,
   type BufferViews,
+  type CachedTranslation,
   CMB_BAR,
   type CmbUses,
   type CommandSeen,

@@ -8,7 +8,7 @@ import type { MigratingBuffer } from "../consumers/dmabuf/index.ts";
 import type { Iommufd } from "../consumers/iommufd/index.ts";
 import type { DirtySource, Type1Container } from "../consumers/vfio/index.ts";
 import type { DmaMachine } from "../dma/index.ts";
-import type { Rnic } from "../hosts/simulated/index.ts";
+import type { Rnic, SimulatedGpu } from "../hosts/simulated/index.ts";
 import type { Frames } from "../hosts/simulated/process/index.ts";
 import type { TeeMachine } from "../hosts/simulated/tee/index.ts";
 import type { DmaDomain } from "../iommu/index.ts";
@@ -71,6 +71,8 @@ export interface PlantedParts {
   readonly dirty?: (source: DirtySource) => DirtySource;
   /** Changes an RDMA adapter, before it is plugged in. */
   readonly adapter?: (adapter: Rnic) => void;
+  /** Changes a GPU, before it is plugged in. */
+  readonly gpu?: (gpu: SimulatedGpu) => void;
 }
 
 /** What is planted into a run, and who watches it. */

@@ -7,6 +7,7 @@ import {
   dmabufStepInWords,
   runDmabuf,
 } from "./dmabuf/index.ts";
+import { type GpuConfig, type GpuStep, gpuInWords, gpuPlan, gpuStepInWords, runGpu } from "./gpu/index.ts";
 import {
   type MappingConfig,
   machineInWords,
@@ -72,6 +73,16 @@ export const rdma: Scenario<RdmaConfig, RdmaStep> = {
   stepInWords: rdmaStepInWords,
 };
 
+/** GPUs in the memory of a process. */
+export const gpu: Scenario<GpuConfig, GpuStep> = {
+  name: "gpu",
+  summary: "GPUs share the memory of a process, while eight threads use, move, unmap and fork it",
+  plan: (seed) => gpuPlan(seed),
+  run: (plan, options) => Promise.resolve(runGpu(plan, options)),
+  machineInWords: gpuInWords,
+  stepInWords: gpuStepInWords,
+};
+
 /** Guests that devices are given to. */
 export const vfio: Scenario<VfioConfig, VfioStep> = {
   name: "vfio",
@@ -88,6 +99,7 @@ export const SCENARIOS: Readonly<Record<string, Scenario<unknown, unknown>>> = {
   mapping: mapping as Scenario<unknown, unknown>,
   nvme: nvme as Scenario<unknown, unknown>,
   rdma: rdma as Scenario<unknown, unknown>,
+  gpu: gpu as Scenario<unknown, unknown>,
   tee: tee as Scenario<unknown, unknown>,
   dmabuf: dmabuf as Scenario<unknown, unknown>,
   vfio: vfio as Scenario<unknown, unknown>,

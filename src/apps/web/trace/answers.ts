@@ -1,6 +1,7 @@
 /** What the trace worker answers: plain values, of which the answers of `dmalink stats --json` and `dmalink check --json` are parts. */
 import type { DeviceStats, Finding, Severity } from "../../../analysis/index.ts";
 import type { Trace } from "../../../trace/index.ts";
+import type { TrackFacts } from "./pictures.ts";
 
 /** `dmalink.stats/1`, as far as the page reads it. */
 export interface StatsAnswer {
@@ -41,4 +42,7 @@ export interface CheckAnswer {
   readonly firstNs: number;
   readonly lastNs: number;
   readonly mappings: number;
+  /** Devices that mapped anything, the busiest first. */
+  readonly devices: readonly string[];
+  readonly tracks: readonly TrackFacts[];
 }

@@ -83,6 +83,15 @@ export interface PagemapEntry {
   readonly mappedOnce: boolean;
 }
 
+/** An area as it was when it was last asked for. Pages. */
+interface KnownArea {
+  readonly flags: number;
+  readonly from: number;
+  readonly to: number;
+  readonly at: number;
+  readonly shown: UserArea;
+}
+
 const NOTHING: PagemapEntry = { present: false, swapped: false, file: false, mappedOnce: false };
 
 /** Faults that one access of the process may take: it gives up where memory stays short. */
@@ -106,6 +115,7 @@ const ENTRY_KINDS: readonly PageEntry["kind"][] = [
 export class ProcessMemory implements UserMemory {
   readonly #space: AddressSpace;
   readonly #frames: Frames;
+  readonly #known = new WeakMap<Area, KnownArea>();
 
   constructor(frames: Frames) {
     this.#frames = frames;
@@ -160,12 +170,26 @@ export class ProcessMemory implements UserMemory {
 
   areaAt(address: UserAddr): UserArea | undefined {
     const area = this.#space.areas.at(Math.floor(address / PAGE_SIZE));
-    return area && asUserArea(area);
+    return area && this.#shown(area);
   }
 
   areaFrom(address: UserAddr): UserArea | undefined {
     const area = this.#space.areas.from(Math.floor(address / PAGE_SIZE));
-    return area && asUserArea(area);
+    return area && this.#shown(area);
+  }
+
+  get areasAreStill(): boolean {
+    return !this.#space.isChanging;
+  }
+
+  /** What is known of the area outside: made once for each state of it, since walks ask for every fault of a device. */
+  #shown(area: Area): UserArea {
+    const known = this.#known.get(area);
+    if (known?.flags === area.flags && known.from === area.start && known.to === area.end && known.at === area.offset)
+      return known.shown;
+    const shown = asUserArea(area);
+    this.#known.set(area, { flags: area.flags, from: area.start, to: area.end, at: area.offset, shown });
+    return shown;
   }
 
   /**

@@ -378,6 +378,11 @@ export interface MemorySettings {
   readonly hugePages: "always" | "madvise" | "never";
   /** Pages of a file that one read fault brings along, if they are in memory. A power of two. */
   readonly faultAroundPages: number;
+  /**
+   * Watchers hear of a border within 2 MiB only where a huge entry is cut. Linux 7.2 tells them in any case, so that a munmap of one page costs
+   * whoever follows the memory up to 512. False unless said.
+   */
+  readonly quietSplits?: boolean;
 }
 
 /** Puts `item` behind all whose offset is not above its own. */
