@@ -269,8 +269,8 @@ export class Type1Container {
   /** Unmaps everything. Bytes. */
   unmapAll(): bigint {
     let bytes = 0n;
-    for (const mapping of [...this.mappings]) {
-      this.#remove(mapping);
+    for (const mapping of [...this.mappings].reverse()) {
+      this.#remove(mapping); // from the end: nothing has to move up
       bytes += mapping.size;
     }
     return bytes;
