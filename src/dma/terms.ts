@@ -10,7 +10,9 @@ import type { Direction } from "./vectors.ts";
 
 /** How memory is mapped. */
 export interface Terms {
+  /** Who may write. */
   readonly direction: Direction;
+  /** Undefined for none. */
   readonly attributes: DmaAttributes | undefined;
 }
 

@@ -35,14 +35,19 @@ const TABLE_MEMORY = (2 ** 35) as PhysPage;
 
 /** A page table, the unit that walks it, and what the unit must forget. */
 export class PagingDomain {
-  declare readonly counters: Counters; // "declare": a defined field holds undefined first, and is slower ever after
+  /** What the work in it cost. */
+  declare readonly counters: Counters;
+  /** What its addresses reach. */
   declare readonly table: PageTable;
   /** Bytes of the smallest thing that can be mapped. */
   declare readonly granule: number;
   /** Bits of a physical address that an entry can hold. */
   declare readonly outputBits: number;
+  /** Pages of 4 KiB in a granule. */
   declare protected readonly granulePages: number;
+  /** Where its table pages come from. */
   declare protected readonly arena: Arena;
+  /** What is to be invalidated, while an unmap goes on; used again by the next. */
   declare protected readonly gather: Gather;
   readonly #unit: TranslationUnit;
   readonly #domainId: number;

@@ -14,9 +14,13 @@ import type { BouncePool } from "../swiotlb/index.ts";
 
 /** What a run will do: drawn from its seed before anything happens. Any subset of the steps is a run too. */
 export interface SimulationPlan<Config = unknown, Step = unknown> {
+  /** Name of the scenario that can run it. */
   readonly scenario: string;
+  /** What it was drawn from. */
   readonly seed: number;
+  /** The machine. */
   readonly config: Config;
+  /** What happens, in order. */
   readonly steps: readonly Step[];
 }
 
@@ -24,6 +28,7 @@ export interface SimulationPlan<Config = unknown, Step = unknown> {
 export interface Violation {
   /** Which oracle found it. */
   readonly oracle: "bytes" | "teardown" | "leak" | "poison" | "secret" | "trust" | "crash";
+  /** What was promised and what was found, with the numbers. */
   readonly message: string;
   /** Index of the step; the number of steps if it was found at the end. */
   readonly step: number;
@@ -33,6 +38,7 @@ export interface Violation {
 export interface RunResult {
   /** Steps that did something. */
   readonly events: number;
+  /** The promise that was broken; undefined: every one was kept. */
   readonly violation: Violation | undefined;
   /** Bytes that devices moved. */
   readonly bytesMoved: number;
@@ -66,7 +72,9 @@ export interface RunOptions {
 
 /** A kind of run: plans drawn from a seed, and how one is run. */
 export interface Scenario<Config = unknown, Step = unknown> {
+  /** What the command line calls it. */
   readonly name: string;
+  /** What it tries, in a line. */
   readonly summary: string;
   /** The machine and the steps that `seed` stands for; always the same. */
   plan(seed: number): SimulationPlan<Config, Step>;

@@ -40,6 +40,7 @@ const MAPPED = HMM.valid | HMM.dmaMapped;
 export class HmmDmaMap implements Disposable {
   /** One for each index: for {@link rangeFault} to fill where that is a page of 4 KiB. */
   readonly words: PfnWords;
+  /** Bytes that one index maps: 4096 unless said in the options. */
   readonly entryBytes: number;
   readonly #dma: Dma;
   readonly #range: IovaRange | undefined;

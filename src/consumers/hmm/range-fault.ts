@@ -25,14 +25,19 @@ import { HMM, type PfnWords } from "./words.ts";
 
 /** What a device wants of a range of a process's memory. */
 export interface RangeFault {
+  /** Whose. */
   readonly memory: UserMemory;
   /** Watches the range, and its sequence before the walk. */
   readonly notifier: IntervalNotifier;
+  /** What {@link IntervalNotifier.readBegin} of that notifier gave before the walk. */
   readonly sequence: number;
+  /** First address, a whole page. */
   readonly start: UserAddr;
+  /** The address after the last, a whole page. */
   readonly end: UserAddr;
   /** One for each page; the first is that of `start`, unless `firstWord` says another. */
   readonly words: PfnWords;
+  /** Index of the word of `start`; 0 unless said. */
   readonly firstWord?: number;
   /** Asked of every page: HMM.valid, HMM.write. Nothing unless said. */
   readonly ask?: number;

@@ -39,8 +39,11 @@ export const STATUS = {
 
 /** A piece of memory of a work request. */
 export interface WorkPiece {
+  /** Where it begins, as the region of `key` counts, bytes. */
   readonly address: number;
+  /** Bytes. */
   readonly length: number;
+  /** Local key of the region that it is in. */
   readonly key: number;
 }
 

@@ -60,8 +60,11 @@ const FIRST_PID = 0x4000_0000;
 
 /** What was written. */
 export interface PerfettoResult {
+  /** Mappings that were drawn. */
   readonly slices: number;
+  /** Values of counters that were written. */
   readonly counters: number;
+  /** Findings that were drawn. */
   readonly instants: number;
   /** Mappings of which more than 1000 overlapped. */
   readonly leftOut: number;

@@ -13,6 +13,7 @@ import { record } from "./record.ts";
 import { sim } from "./sim.ts";
 import { stats } from "./stats.ts";
 import { tables } from "./tables.ts";
+import { ui } from "./ui.ts";
 import { unbind } from "./unbind.ts";
 import { version } from "./version.ts";
 
@@ -25,6 +26,7 @@ export const COMMANDS: readonly Command[] = [
   exportCommand,
   query,
   tables,
+  ui,
   sim,
   doctor,
   bind,

@@ -39,6 +39,7 @@ import { collect } from "./migrate.ts";
 import { ENTRY, HUGE_ORDER, HUGE_PAGES, HugeEntry, kindOf, MIDDLE_PAGES, WRITABLE } from "./page-table.ts";
 import { pinSteps } from "./pins.ts";
 import { protectSteps } from "./protect.ts";
+import { relocateSteps } from "./relocate.ts";
 import { remapSteps } from "./remap.ts";
 import { AREA, type Area } from "./structures.ts";
 
@@ -252,6 +253,21 @@ export class ProcessMemory implements UserMemory {
       keepOld,
       ...(to !== undefined && { to: to / PAGE_SIZE }),
     });
+  }
+
+  /**
+   * Moves the pages of a range to other frames of memory, as compaction and NUMA balancing do. How many moved: those that are pinned,
+   * in use, or not the system's stay.
+   *
+   * @throws DmaError ERR_DMA_USER_RANGE (EINVAL)
+   */
+  relocate(address: UserAddr, length: number): number {
+    return finish(this.relocateSteps(address, length));
+  }
+
+  /** As {@link ProcessMemory.relocate}, in steps: other steps of the machine may run between them. */
+  *relocateSteps(address: UserAddr, length: number): Steps<number> {
+    return yield* relocateSteps(this.#space, address / PAGE_SIZE, Math.ceil(length / PAGE_SIZE));
   }
 
   /** A copy of all of it for a child. @throws DmaError ERR_DMA_USER_MEMORY (ENOMEM) */
