@@ -109,6 +109,12 @@ if (command === "start") {
           ...["src/consumers", "src/iova"],
         ];
   process.exit(run(process.execPath, ["node_modules/vitest/vitest.mjs", "run", "--project", "promises", ...where]));
+} else if (command === "test:page") {
+  // The page in a real browser: skipped with a reason where there is none.
+  build();
+  process.exit(
+    run(process.execPath, ["node_modules/vitest/vitest.mjs", "run", "--config", "vitest.page.config.ts", ...rest]),
+  );
 } else if (command === "check") {
   build();
   process.exit(tsx("tools/check.ts", rest));
