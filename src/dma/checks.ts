@@ -66,8 +66,9 @@ export function checkPieces(pieces: readonly PhysVec[] | PhysColumns): number {
 /** The same pieces as objects. */
 export function piecesOf(pieces: readonly PhysVec[] | PhysColumns): readonly PhysVec[] {
   if (Array.isArray(pieces)) return pieces;
+  const count = checkPieces(pieces);
   const { phys, length } = pieces as PhysColumns;
-  return Array.from({ length: checkPieces(pieces) }, (_, i) => ({
+  return Array.from({ length: count }, (_, i) => ({
     phys: phys[i] as PhysAddr,
     length: typeof length === "number" ? length : length[i]!,
   }));

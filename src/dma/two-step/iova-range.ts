@@ -169,12 +169,12 @@ export class IovaRange implements Disposable {
     direction: Direction,
     attributes?: DmaAttributes,
   ): void {
-    const count = checkPieces(pieces);
+    checkPieces(pieces);
     if (this.#ownershipLinks !== undefined || this.#events !== undefined)
       this.#linkEach(offset, piecesOf(pieces), direction, attributes);
     else {
       this.flush();
-      linkVecs(this.#granules, this.#links, this.#simplePages, offset, pieces, count, termsOf(direction, attributes));
+      linkVecs(this.#granules, this.#links, this.#simplePages, offset, pieces, termsOf(direction, attributes));
     }
   }
 

@@ -6,7 +6,7 @@
  * Promises: the same entries and errors as one link each. Not for: devices that need care, or whose calls are announced.
  */
 import { PAGE_SIZE } from "../../base/index.ts";
-import { checkLinkAddress, checkPiece, piecesOf } from "../checks.ts";
+import { checkLinkAddress, checkPiece, checkPieces, piecesOf } from "../checks.ts";
 import { badDirection, linkMisplaced, linkUnaligned, sharedForbidden } from "../errors.ts";
 import type { Granules } from "../path/granules.ts";
 import { permissions } from "../path/permissions.ts";
@@ -25,10 +25,10 @@ export function linkVecs(
   simplePages: number,
   offset: number,
   pieces: readonly PhysVec[] | PhysColumns,
-  pieceCount: number,
   terms: Terms,
 ): void {
   const { direction, attributes } = terms;
+  const pieceCount = checkPieces(pieces);
   const index = Math.floor(offset / PAGE);
   let done = 0;
   if (attributes === undefined && index >= 0 && index * PAGE === offset && index + pieceCount <= simplePages) {
