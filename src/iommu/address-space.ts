@@ -36,6 +36,7 @@ export interface LinkCursor {
 
 /** Addresses of a device, and what they reach. */
 export interface AddressSpace {
+  /** What the work in it cost. */
   readonly counters: Counters;
   /** `strict`: what was released cannot be reached any more. `lazy`: after the next flush. */
   readonly mode: "strict" | "lazy";

@@ -14,8 +14,9 @@ import type { PagingDomain } from "./paging-domain.ts";
 export class DomainLinks extends LeafCursor implements LinkCursor {
   readonly #domain: PagingDomain;
   readonly #table: PageTable;
-  /** Cleared, but maybe still known to the IOTLB. */
-  #stale: Gather | undefined;
+  /** Cleared, but maybe still known to the IOTLB: used again and again, so that taking pages away makes no garbage. */
+  #gather: Gather | undefined;
+  #isStale = false;
 
   constructor(domain: PagingDomain) {
     super();
@@ -45,15 +46,15 @@ export class DomainLinks extends LeafCursor implements LinkCursor {
   }
 
   unmapLater(page: IovaPage, pages: number): number {
-    this.#stale ??= new Gather();
-    return this.#domain.unmapLater(page, pages, this.#stale);
+    this.#gather ??= new Gather();
+    this.#isStale = true;
+    return this.#domain.unmapLater(page, pages, this.#gather);
   }
 
   flush(): boolean {
-    const stale = this.#stale;
-    if (stale === undefined) return false;
-    this.#stale = undefined;
-    this.#domain.invalidate(stale);
+    if (!this.#isStale) return false;
+    this.#isStale = false;
+    this.#domain.invalidate(this.#gather!);
     return true;
   }
 }

@@ -16,6 +16,7 @@ import { arenaTooHigh } from "./errors.ts";
 import type { Gather } from "./gather.ts";
 import { map, mapPages } from "./map.ts";
 import { mapRuns } from "./map-runs.ts";
+import { type RunSink, readRuns } from "./read-runs.ts";
 import { collapse, split } from "./split-collapse.ts";
 import { type LeafCursor, type TableEvents, Tree, upperBits } from "./tree.ts";
 import { unmap } from "./unmap.ts";
@@ -184,6 +185,14 @@ export class PageTable {
    */
   lookup(page: IovaPage): PhysPage | -1 {
     return lookup(this.#tree, page) as PhysPage | -1;
+  }
+
+  /**
+   * Adds the pages that [`page`, + `pages`) leads to to `sink`, as runs. How many pages: fewer than asked before a hole, and when
+   * its arrays are full. Cost: one load per item, a walk per table; no objects.
+   */
+  readRuns(page: IovaPage, pages: number, sink: RunSink): number {
+    return readRuns(this.#tree, page, pages, sink);
   }
 
   /** All that there is to say about one page, or undefined when nothing is mapped there. Makes an object; not for hot paths. */

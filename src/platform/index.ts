@@ -6,6 +6,7 @@ export * from "./device.ts";
 export * from "./device-memory.ts";
 export * from "./device-migration.ts";
 export * from "./encryption.ts";
+export * from "./gpu-adapter.ts";
 export * from "./mailbox.ts";
 export * from "./memory.ts";
 export * from "./memory-file.ts";

@@ -183,13 +183,14 @@ describe("a guest with an IOMMU of its own maps and unmaps single pages, at most
       }
     }
     let pins = 0;
-    const { memory } = process;
-    const pin = memory.pin.bind(memory);
-    memory.pin = (...args: Parameters<typeof pin>) => {
-      const count = pin(...args);
-      pins += count;
-      return count;
+    const count = (pages: number): number => {
+      pins += pages;
+      return pages;
     };
+    const { memory } = process;
+    const { pin, pinRuns } = memory;
+    memory.pin = (...args) => count(pin.apply(memory, args));
+    memory.pinRuns = (...args) => count(pinRuns.apply(memory, args));
     const charged = new Set<number>();
     const random = Random.fromSeed(15);
     const live: number[] = [];

@@ -6,6 +6,7 @@
  * Not for: who may map what; that is the address space's.
  */
 import type { PhysPage } from "../../base/index.ts";
+import type { FrameRuns } from "./frame-runs.ts";
 
 /** Addresses [first, last], bytes; `last` may be 2^64 - 1. */
 export interface IovaSpan {
@@ -45,6 +46,18 @@ export interface UserTable {
   leafAt(unit: number): TableLeaf | undefined;
   /** Unit of physical memory that `unit` reaches; -1: none. */
   lookup(unit: number): number;
+  /**
+   * Adds the pages that [unit, + units) reaches to `into`, up to a hole; how many units. Absent: they are looked up leaf by leaf.
+   * For tables whose units are pages of 4 KiB.
+   */
+  readRuns?(unit: number, units: number, into: FrameRuns): number;
+  /**
+   * No leaf reaches over the beginning of `unit` any more: one that does becomes smaller ones with the same translations. Absent:
+   * leaves stay as they are.
+   *
+   * @throws DmaError ENOMEM for their tables: all translations are as before
+   */
+  splitAt?(unit: number): void;
   /** Starts or ends the tracking of writes. @throws DmaError what the unit says */
   setDirtyTracking(on: boolean): void;
   /** Calls `report` for each run of units of [unit, unit + units) that devices wrote to; with `clear` they are clean then. */

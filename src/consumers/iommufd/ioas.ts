@@ -214,6 +214,7 @@ export class Ioas implements IommufdObject {
    *   hardware queue is; ERR_DMA_IOMMUFD_STUBBORN (EDEADLK)
    */
   unmapRange(first: bigint, last: bigint, done: { bytes: bigint }): void {
+    if (this.rules.unmapSplits) this.#split(first, last);
     if (this.rules.unmapIsAtomic) this.#refuseCuts(first, last);
     let start = first;
     let rounds = 0;
@@ -399,12 +400,39 @@ export class Ioas implements IommufdObject {
   cut(last: bigint): void {
     const area = this.areas.firstIn(last, last);
     if (!area || area.last === last) return;
+    this.#mustBeCuttable(area, last);
+    if (area.storage && this.#largePages) throw badArgument("a large leaf may reach over the cut");
+    this.areas.insert(area.cut(last + 1n));
+  }
+
+  /**
+   * Areas that reach out of [first, last] are cut at its ends, and large leaves that do are split: only tables change, no translation.
+   * All or nothing but for the size of leaves.
+   *
+   * @throws DmaError EINVAL where accesses or a table are in the way; EBUSY, EOPNOTSUPP; ENOMEM for tables of smaller leaves
+   */
+  #split(first: bigint, last: bigint): void {
+    const cuts = [...(first > 0n ? [first - 1n] : []), ...(last < LAST_IOVA ? [last] : [])].filter((cut) => {
+      const area = this.areas.firstIn(cut, cut);
+      return area !== undefined && area.last !== cut;
+    });
+    for (const cut of cuts) this.#mustBeCuttable(this.areas.firstIn(cut, cut)!, cut);
+    for (const cut of cuts) {
+      const area = this.areas.firstIn(cut, cut)!;
+      if (!area.storage) continue;
+      for (const table of this.tables) {
+        if (!table.splitAt) throw badArgument("a table does not split leaves");
+        table.splitAt(Number((cut + 1n) / BigInt(table.unitBytes)));
+      }
+    }
+    for (const cut of cuts) this.areas.insert(this.areas.firstIn(cut, cut)!.cut(cut + 1n));
+  }
+
+  #mustBeCuttable(area: Area, last: bigint): void {
     if (area.isClosed || area.refusesAccess) throw areaBusy(area.first, "is being made, or goes");
     if (area.memory.source.kind === "buffer") throw badFile("EOPNOTSUPP", "a mapped DMA buffer cannot be cut");
     if (!this.#isAligned(last + 1n)) throw badArgument(`a cut at ${last + 1n} is not aligned to ${this.alignment}`);
     if (area.accesses > 0) throw badArgument("an area that is held cannot be cut");
-    if (area.storage && this.#largePages) throw badArgument("a large leaf may reach over the cut");
-    this.areas.insert(area.cut(last + 1n));
   }
 
   end(): void {

@@ -7,6 +7,7 @@
 import { assert, type IovaPage, PAGE_SIZE } from "../../base/index.ts";
 import type { PagingDomain } from "../../iommu/index.ts";
 import { MMIO, READ, WRITE } from "../../layouts/pagetable/index.ts";
+import type { FrameRuns } from "./frame-runs.ts";
 import type { IovaSpan, TableAccess, TableLeaf, UserTable } from "./hardware.ts";
 import { LAST_IOVA } from "./ranges.ts";
 
@@ -67,6 +68,20 @@ export class DomainTable implements UserTable {
 
   lookup(unit: number): number {
     return this.domain.lookup(unit as IovaPage);
+  }
+
+  readRuns(unit: number, units: number, into: FrameRuns): number {
+    const { table } = this.domain;
+    let done = 0;
+    for (;;) {
+      done += table.readRuns((unit + done) as IovaPage, units - done, into);
+      if (done === units || into.length < into.frames.length) return done;
+      into.grow();
+    }
+  }
+
+  splitAt(unit: number): void {
+    this.domain.splitAt(unit as IovaPage);
   }
 
   setDirtyTracking(_on: boolean): void {

@@ -43,6 +43,7 @@ import { unmapDescriptors } from "./sgl-list.ts";
 
 /** Maps a command's data, and writes its data pointer: PRP or SGL, whichever is right for it. */
 export class DataMapper {
+  /** What it did so far. */
   readonly counters: MapperCounters = new MapperCounters();
   readonly #ops: DmaOps;
   readonly #limits: QueueLimits;

@@ -34,6 +34,8 @@ export interface RegionBacking {
    * @throws DmaError if it cannot be brought
    */
   bringSteps?(address: number, length: number, how: BringOptions): Steps<void>;
+  /** The same at one go: what is there already costs no garbage. */
+  bring?(address: number, length: number, how: BringOptions): void;
   /** Ends it. The adapter does not know the region any more. A second time does nothing. */
   release(): void;
 }

@@ -27,10 +27,20 @@ export type CompletionStatus =
   /** The peer does not answer. */
   | "retries-exceeded"
   /** The peer kept saying that it is not ready. */
-  | "not-ready-retries-exceeded";
+  | "not-ready-retries-exceeded"
+  /** A window could not be bound so, or what was to be invalidated is no window that this queue pair has bound. */
+  | "window-bind";
 
 /** What a request did. */
-export type WorkKind = "send" | "write" | "read" | "compare-swap" | "fetch-add" | "receive";
+export type WorkKind =
+  | "send"
+  | "write"
+  | "read"
+  | "compare-swap"
+  | "fetch-add"
+  | "receive"
+  | "bind-window"
+  | "invalidate";
 
 /** A completion. */
 export interface Completion {
@@ -55,6 +65,7 @@ const STATUSES: Readonly<Record<number, CompletionStatus>> = {
   [STATUS.remoteOperation]: "remote-operation",
   [STATUS.retriesExceeded]: "retries-exceeded",
   [STATUS.notReadyRetriesExceeded]: "not-ready-retries-exceeded",
+  [STATUS.windowBind]: "window-bind",
 };
 
 const WORKS: Readonly<Record<number, WorkKind>> = {
@@ -64,6 +75,8 @@ const WORKS: Readonly<Record<number, WorkKind>> = {
   [WORK.compareSwap]: "compare-swap",
   [WORK.fetchAdd]: "fetch-add",
   [WORK.receive]: "receive",
+  [WORK.bindWindow]: "bind-window",
+  [WORK.invalidate]: "invalidate",
 };
 
 /** A ring of completions, for any number of queue pairs of a device. */

@@ -10,7 +10,7 @@
  */
 import { DmaError, PAGE_SIZE } from "../../base/index.ts";
 import type { Dma } from "../../dma/index.ts";
-import { ACCESS, isWritableAccess } from "../../layouts/rdma/index.ts";
+import { ACCESS, isWritableAccess, KEY } from "../../layouts/rdma/index.ts";
 import {
   type AdapterPageFault,
   type Clock,
@@ -22,7 +22,7 @@ import {
 } from "../../platform/index.ts";
 import { checkAccess, DEFAULT_ACCESS, type RegionCapabilities } from "./access.ts";
 import { type Advice, advised } from "./advise.ts";
-import type { RegionBacking } from "./backing.ts";
+import type { BringOptions, RegionBacking } from "./backing.ts";
 import { BufferBacking } from "./buffer-backing.ts";
 import type { BufferLife } from "./buffer-memory.ts";
 import {
@@ -39,7 +39,7 @@ import { ImplicitBacking } from "./implicit-backing.ts";
 import { Keys } from "./keys.ts";
 import { OnDemandBacking } from "./on-demand-backing.ts";
 import { PinnedBacking } from "./pinned-backing.ts";
-import { MemoryRegion, type ProtectionDomain } from "./region.ts";
+import { MemoryRegion, MemoryWindow, type ProtectionDomain } from "./region.ts";
 import type { SharedBuffer } from "./shared-buffer.ts";
 
 /** A device: an adapter with its front door, or software. */
@@ -98,6 +98,9 @@ const GIB = 2 ** 30;
 const FAULT_TRIES = 100;
 const FAULT_PAUSE_MS = 1;
 
+const TO_READ: BringOptions = { write: false };
+const TO_WRITE: BringOptions = { write: true };
+
 /** Registers memory for an RDMA adapter, and brings pages that it lacks. */
 export class RdmaDevice {
   readonly adapter: RdmaAdapter | undefined;
@@ -110,6 +113,7 @@ export class RdmaDevice {
   readonly #domains = new Set<number>();
   readonly #regions = new Keys<MemoryRegion>();
   readonly #parts = new Keys<OnDemandBacking>();
+  readonly #windows = new Map<number, MemoryWindow>();
   readonly #stopFaults: (() => void) | undefined;
   #nextDomain = 1;
   #nextQueue = 1;
@@ -156,9 +160,27 @@ export class RdmaDevice {
     return { number };
   }
 
+  /** A window of a domain, bound to nothing. @throws DmaError ERR_DMA_RDMA_NAME (ENOENT), ERR_DMA_RDMA_KEYS (ENOMEM), ERR_DMA_RDMA_ARGUMENT (EINVAL) */
+  allocateWindow(domain: ProtectionDomain): MemoryWindow {
+    this.#checkDomain(domain);
+    if (!this.adapter) throw badArgument("a software device has no windows");
+    const window = new MemoryWindow(this.reserveKey(), domain);
+    this.#windows.set(KEY.index(window.key), window);
+    this.adapter.putWindow(window.key, domain.number);
+    return window;
+  }
+
+  /** The window ends, bound or not: its keys name nothing. A second time does nothing. */
+  freeWindow(window: MemoryWindow): void {
+    if (!this.#windows.delete(KEY.index(window.key))) return;
+    this.adapter!.removeWindow(window.key);
+    this.#regions.giveBack(window.key);
+  }
+
   /** Nothing of it may be in use. @throws DmaError ERR_DMA_RDMA_NAME (ENOENT), ERR_DMA_RDMA_DOMAIN (EBUSY) */
   freeDomain(domain: ProtectionDomain): void {
     this.#checkDomain(domain);
+    for (const window of this.#windows.values()) if (window.domain === domain) throw otherDomain(window.key, "EBUSY");
     for (const region of this.#regions) if (region.domain === domain) throw otherDomain(region.key, "EBUSY");
     this.#domains.delete(domain.number);
   }
@@ -219,18 +241,22 @@ export class RdmaDevice {
   /**
    * The device uses the region no more, and its memory is given back. The key names nothing.
    *
-   * @throws DmaError ERR_DMA_RDMA_NAME (ENOENT)
+   * @throws DmaError ERR_DMA_RDMA_NAME (ENOENT); ERR_DMA_RDMA_ARGUMENT (EINVAL) while windows are bound to it
    */
   deregister(key: number): void {
     const region = this.region(key);
+    const bound = this.adapter?.windowsOn(key) ?? 0;
+    if (bound > 0)
+      throw badArgument(`${bound} windows are bound to the region of key ${key}: invalidate or free them first`);
     this.adapter?.removeRegion(key);
     region.state = "released";
     region.backing.release();
     this.#regions.giveBack(key);
   }
 
-  /** The region that exactly this key names. @throws DmaError ERR_DMA_RDMA_NAME (ENOENT) */
+  /** The region that exactly this key names. @throws DmaError ERR_DMA_RDMA_NAME (ENOENT), ERR_DMA_RDMA_ARGUMENT (EINVAL) for a window's */
   region(key: number): MemoryRegion {
+    if (this.#windows.get(KEY.index(key))?.key === key) throw badArgument(`key ${key} is a window's, and no region's`);
     const region = this.#regions.get(key);
     if (!region) throw unknownName("region with the key", key);
     return region;
@@ -273,15 +299,27 @@ export class RdmaDevice {
     return advised(domain, advice, (key) => this.region(key));
   }
 
+  /**
+   * Brings a part of a region, as a fault of the device does. Pages that the process has are shown to the device without garbage.
+   *
+   * @throws DmaError ERR_DMA_RDMA_UNSUPPORTED (EOPNOTSUPP) for a region that is not on demand; and if it cannot be brought
+   */
+  bring(key: number, address: number, length: number, write: boolean): void {
+    const backing = this.#parts.get(key) ?? this.region(key).backing;
+    if (backing.bring) backing.bring(address, length, write ? TO_WRITE : TO_READ);
+    else finish(this.bringSteps(key, address, length, write));
+  }
+
   /** Brings a part of a region, as a fault of the device does: for who schedules faults. @throws DmaError if it cannot be brought */
   *bringSteps(key: number, address: number, length: number, write: boolean): Steps<void> {
     const backing = this.#parts.get(key) ?? this.region(key).backing;
     if (!backing.bringSteps) throw callUnsupported("the region is not on demand: its pages are where they shall be");
-    yield* backing.bringSteps(address, length, { write });
+    yield* backing.bringSteps(address, length, write ? TO_WRITE : TO_READ);
   }
 
   /** Everything that is registered goes. */
   close(): void {
+    for (const window of [...this.#windows.values()]) this.freeWindow(window);
     for (const region of this.#regions) this.deregister(region.key);
     this.#stopFaults?.();
   }
@@ -404,7 +442,7 @@ export class RdmaDevice {
     const { id, key, address, length, write } = fault;
     if (tries === FAULT_TRIES) this.counts.faults++;
     try {
-      finish(this.bringSteps(key, address, length, write));
+      this.bring(key, address, length, write);
     } catch (error) {
       if (!(error instanceof DmaError)) throw error;
       const isBusy = error.errno === "EBUSY" || error.errno === "EAGAIN";

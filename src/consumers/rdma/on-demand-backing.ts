@@ -38,6 +38,8 @@ export class OnDemandBacking implements RegionBacking {
   readonly writable: boolean;
   readonly #virt: number;
   readonly #pages: PageList | undefined;
+  readonly #showAll = (first: number, count: number): void => this.#show(first, count, false);
+  readonly #showToRead = (first: number, count: number): void => this.#show(first, count, true);
 
   /** @throws DmaError as {@link OnDemandMemory}; ERR_DMA_RDMA_PAGE_SIZE (EINVAL); as `PageList`; nothing is left then */
   constructor(options: OnDemandBackingOptions) {
@@ -83,13 +85,17 @@ export class OnDemandBacking implements RegionBacking {
   }
 
   *bringSteps(address: number, length: number, how: BringOptions): Steps<void> {
-    const { write, presentOnly = false, readOnly = false } = how;
+    const show = how.readOnly ? this.#showToRead : this.#showAll;
+    yield* this.memory.faultSteps(this.#offsetOf(address, how), length, how, show);
+  }
+
+  bring(address: number, length: number, how: BringOptions): void {
+    this.memory.fault(this.#offsetOf(address, how), length, how, how.readOnly ? this.#showToRead : this.#showAll);
+  }
+
+  #offsetOf(address: number, { write }: BringOptions): number {
     if (write && !this.writable) throw memoryReadOnly(0);
-    const { memory } = this;
-    const offset = address - this.#virt + (memory.address - memory.start);
-    yield* memory.faultSteps(offset, length, { write, presentOnly }, (first, count) =>
-      this.#show(first, count, readOnly),
-    );
+    return address - this.#virt + (this.memory.address - this.memory.start);
   }
 
   release(): void {

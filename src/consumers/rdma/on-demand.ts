@@ -22,7 +22,7 @@ import {
   UserAddr,
   type UserProcess,
 } from "../../platform/index.ts";
-import { HMM, HmmDmaMap, PfnWords, rangeFault } from "../hmm/index.ts";
+import { HMM, HmmDmaMap, PfnWords, type RangeFault, RangeWalk, rangeFault } from "../hmm/index.ts";
 import { badRegion, gone, outsideRegion, pageTooSmall, rangeWraps, regionBusy } from "./errors.ts";
 
 /** Memory to follow, and for whom. */
@@ -56,6 +56,9 @@ export interface FaultOptions {
   /** Pages that are absent are left out, and nothing is brought. False unless said. */
   readonly presentOnly?: boolean;
 }
+
+/** Of one's own, to be filled in. */
+type Filled<T> = { -readonly [K in keyof T]: T[K] };
 
 /** End of all addresses. */
 const ADDRESS_END = 2 ** 64;
@@ -96,6 +99,10 @@ export class OnDemandMemory implements Disposable {
   readonly #batched: boolean;
   /** As Linux: words are counted by 4 KiB, and a walk writes right into them. */
   readonly #isLinux: boolean;
+  /** For faults whose pages are there: used again and again. */
+  readonly #walk = new RangeWalk();
+  #scratch: PfnWords | undefined;
+  #request: Filled<RangeFault> | undefined;
   #mapped = 0;
   #released = false;
 
@@ -175,7 +182,45 @@ export class OnDemandMemory implements Disposable {
    *   ERR_DMA_RDMA_SMALL_PAGE (EINVAL), ERR_DMA_RELEASED (EINVAL), and what `use` throws
    */
   fault(offset: number, length: number, how: FaultOptions, use: (first: number, count: number) => void): number {
+    if (this.#faultAtOnce(offset, length, how, use)) return this.#countOfPages(offset, length);
     return finish(this.faultSteps(offset, length, how, use));
+  }
+
+  /** The usual case: the process has all of the pages, and nothing is made to tell the device so. False: the long way. */
+  #faultAtOnce(
+    offset: number,
+    length: number,
+    { write, presentOnly = false }: FaultOptions,
+    use: (first: number, count: number) => void,
+  ): boolean {
+    const { pageBytes, pages } = this;
+    const notifier = this.#notifier;
+    if (this.#isLinux || this.#released || !notifier) return false;
+    if (!(offset >= 0 && length > 0 && offset + length <= pages * pageBytes)) return false;
+    const first = Math.floor(offset / pageBytes);
+    const count = this.#countOfPages(offset, length);
+    const small = (count * pageBytes) / PAGE_SIZE;
+    if (this.#scratch === undefined || this.#scratch.count < small) this.#scratch = new PfnWords(Math.max(16, small));
+    const found = this.#scratch;
+    const start = UserAddr(this.start + first * pageBytes);
+    this.#request ??= { memory: this.#process.memory, notifier, sequence: 0, start, end: start, words: found };
+    const request = this.#request;
+    request.sequence = notifier.readBegin();
+    request.start = start;
+    request.end = UserAddr(start + count * pageBytes);
+    request.words = found;
+    request.ask = presentOnly ? 0 : HMM.valid | (write ? HMM.write : 0);
+    if (!this.#walk.tryAll(request)) return false;
+    this.counts.faults++;
+    this.#checkOrders(found, 0, first, count);
+    this.#merge(found, first, count);
+    use(first, count);
+    return true;
+  }
+
+  #countOfPages(offset: number, length: number): number {
+    const { pageBytes } = this;
+    return Math.ceil((offset + length) / pageBytes) - Math.floor(offset / pageBytes);
   }
 
   /** As {@link OnDemandMemory.fault}, in steps: other steps of the machine may run between them. */
@@ -189,7 +234,7 @@ export class OnDemandMemory implements Disposable {
     if (!(offset >= 0 && length > 0 && offset + length <= pages * pageBytes))
       throw outsideRegion(offset, length, pages * pageBytes);
     const first = Math.floor(offset / pageBytes);
-    const count = Math.ceil((offset + length) / pageBytes) - first;
+    const count = this.#countOfPages(offset, length);
     const found = this.#isLinux ? this.words : new PfnWords((count * pageBytes) / PAGE_SIZE);
     const firstWord = this.#isLinux ? this.wordOf(first) : 0;
     this.counts.faults++;

@@ -8,12 +8,12 @@
  */
 import { PAGE_SIZE } from "../../base/index.ts";
 import type { CoherentMemory } from "../../dma/index.ts";
-import { PSN_SPACE, WORK, WORK_BYTES, type WorkPiece, writeWork } from "../../layouts/rdma/index.ts";
+import { KEY, PSN_SPACE, WORK, WORK_BYTES, type WorkPiece, writeWork } from "../../layouts/rdma/index.ts";
 import type { AdapterQueueState, RdmaAdapter } from "../../platform/index.ts";
 import type { Completion, CompletionQueue } from "./completion-queue.ts";
 import type { RdmaDevice } from "./device.ts";
 import { badArgument, badState, gone, queueFull } from "./errors.ts";
-import type { ProtectionDomain } from "./region.ts";
+import type { MemoryRegion, MemoryWindow, ProtectionDomain } from "./region.ts";
 
 /** A queue pair to make. */
 export interface QueuePairOptions {
@@ -61,6 +61,21 @@ export interface SendRequest {
   readonly swap?: bigint;
   readonly add?: bigint;
   /** A completion is wanted also if all goes well. True unless said. */
+  readonly signaled?: boolean;
+}
+
+/** Part of a region for the peer, under a window's key. */
+export interface BindRequest {
+  readonly id: number;
+  readonly window: MemoryWindow;
+  /** Registered with `ACCESS.windowBind`, of this domain. */
+  readonly region: MemoryRegion;
+  /** As users of the region count, and bytes: at least one. */
+  readonly address: number;
+  readonly length: number;
+  /** What the peer may: {@link ACCESS} bits for remote access, and `zeroBased` if it counts from 0. */
+  readonly access: number;
+  /** True unless said. */
   readonly signaled?: boolean;
 }
 
@@ -248,6 +263,56 @@ export class QueuePair implements Disposable {
       }),
       id,
     );
+    this.#adapter.ringSends(this.number, this.#sends.posted);
+  }
+
+  /**
+   * Posts that a window be bound to a part of a region: from then on a peer may use that part by the window's key, on this connection. In order with
+   * other requests; what the adapter refuses ends with "window-bind", and the connection with it.
+   *
+   * @returns the window's new key, for the peer
+   * @throws DmaError as {@link QueuePair.send}; ERR_DMA_RDMA_ARGUMENT (EINVAL) on an unreliable connection
+   */
+  bindWindow({ id, window, region, address, length, access, signaled = true }: BindRequest): number {
+    const pieces = [{ address, length, key: region.key }];
+    this.#checkPost(id, pieces);
+    if (!this.reliable) throw badArgument("an unreliable connection binds no windows");
+    const next = KEY.of(KEY.index(window.key), KEY.variant(window.key) + 1);
+    const work = { work: WORK.bindWindow, signaled, id, pieces, remoteKey: window.key, immediate: access };
+    this.#post(writeWork({ ...work, remoteAddress: 0n, compare: BigInt(next), swapOrAdd: 0n }), id);
+    window.key = next;
+    return next;
+  }
+
+  /**
+   * Posts that a window's key names nothing any more, after all requests before it.
+   *
+   * @throws DmaError as {@link QueuePair.send}
+   */
+  invalidate({
+    id,
+    key,
+    signaled = true,
+  }: {
+    readonly id: number;
+    readonly key: number;
+    readonly signaled?: boolean;
+  }): void {
+    this.#checkPost(id, []);
+    const nothing = { immediate: undefined, remoteAddress: 0n, compare: 0n, swapOrAdd: 0n, pieces: [] };
+    this.#post(writeWork({ ...nothing, work: WORK.invalidate, signaled, id, remoteKey: key }), id);
+  }
+
+  #checkPost(id: number, pieces: readonly WorkPiece[]): void {
+    if (this.#freed) throw gone("queue pair");
+    const { state } = this;
+    if (state !== "ready-to-send" && state !== "error") throw badState("sends", state);
+    this.#checkPieces(id, pieces);
+    if (this.#sends.isFull) throw queueFull("send queue", this.#sends.slots);
+  }
+
+  #post(bytes: Uint8Array, id: number): void {
+    this.#sends.put(bytes, id);
     this.#adapter.ringSends(this.number, this.#sends.posted);
   }
 

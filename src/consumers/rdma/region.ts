@@ -9,6 +9,18 @@ export interface ProtectionDomain {
   readonly number: number;
 }
 
+/** A window (type 2): a key that requests of a queue pair bind to parts of regions. Made and ended by `RdmaDevice`. */
+export class MemoryWindow {
+  /** The peer's key to what was bound last; every binding has another one. */
+  key: number;
+  readonly domain: ProtectionDomain;
+
+  constructor(key: number, domain: ProtectionDomain) {
+    this.key = key;
+    this.domain = domain;
+  }
+}
+
 /** A registered region. Made and ended by `RdmaDevice`. */
 export class MemoryRegion {
   /** For this side (lkey) and for the other (rkey): one number for both, as most adapters have it. */

@@ -191,6 +191,7 @@ export class LinuxMemory implements HostMemory, PageAllocator, PhysicalMemory {
 /** Memory that was allocated, until it is freed. */
 export class LinuxBuffer implements HostBuffer, Disposable {
   readonly phys: PhysAddr;
+  /** Bytes, as they were asked for. */
   readonly length: number;
   /** The memory as a file, if it was asked for. Closed by {@link free}. */
   readonly fd: Fd | undefined;

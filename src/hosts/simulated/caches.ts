@@ -61,8 +61,9 @@ export class CpuCaches implements PhysicalMemory, CacheMaintenance, BufferViews 
   readonly #lineBytes: number;
   readonly #pages = new Map<PhysPage, CachedPage>();
   #queue: Queued[] = [];
-  /** Maintenance of ranges, and barriers, so far. */
+  /** Maintenance of ranges so far. */
   operations = 0;
+  /** Barriers so far. */
   barriers = 0;
 
   constructor(options: CpuCachesOptions) {

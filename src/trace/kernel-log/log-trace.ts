@@ -33,6 +33,7 @@ const CONSOLE = 1;
 /** A kernel log as a trace of `printk:console` events. */
 export class KernelLogTrace implements Trace {
   readonly format = "kernel log";
+  /** Lost events, and messages: `printk:console` with text, line and level. */
   readonly types: readonly EventType[] = [
     { id: -1, system: "", name: LOST_EVENTS, fields: [{ name: "count", kind: "signed" }] },
     {

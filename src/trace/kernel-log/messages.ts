@@ -39,8 +39,9 @@ export class KernelMessages<At> {
   readonly #readers: readonly MessageReader<At>[];
   readonly #dmaApi: DmaApiReader<At>;
   readonly #emit: FactSink<At>;
-  /** Messages looked at, and those that one of the readers had. */
+  /** Messages looked at. */
   read = 0;
+  /** Those that one of the readers had. */
   understood = 0;
 
   constructor(emit: FactSink<At>) {

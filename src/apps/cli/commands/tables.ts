@@ -26,9 +26,11 @@ export const tables: Command = command({
     "sudo cat /sys/kernel/debug/iommu/intel/domain_translation_struct > live.txt; dmalink tables live.txt",
   ],
   async run({ arguments: [path], options }) {
-    const { looksLikeDebugfsTables, readDebugfsTables, Snapshot } = await import("../../../analysis/index.ts");
+    const { looksLikeDebugfsTables, readDebugfsTables, Snapshot, unitTables } = await import(
+      "../../../analysis/index.ts"
+    );
     const { pageTablesText, writePageTablesJson } = await import("../../../report/index.ts");
-    const { bdfOf, parsePciAddress, parseRoot, readRegisters, readWhole, textHead, unitTables } = await import(
+    const { bdfOf, parsePciAddress, parseRoot, readRegisters, readWhole, textHead } = await import(
       "../files/snapshot.ts"
     );
     const file = path!;

@@ -11,6 +11,7 @@ import { type OwningGuest, TeeDevice, type TeeDeviceOptions } from "./tee-device
 
 /** The guest's half of all its devices. */
 export class TeeGuest implements OwningGuest {
+  /** What the guest has once, for all of its devices. */
   readonly options: TeeGuestOptions;
   readonly #devices: TeeDevice[] = [];
   #domains = 0;
@@ -19,6 +20,7 @@ export class TeeGuest implements OwningGuest {
     this.options = options;
   }
 
+  /** Those that were added and not removed, in that order. */
   get devices(): readonly TeeDevice[] {
     return this.#devices;
   }

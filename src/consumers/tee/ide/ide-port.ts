@@ -46,7 +46,9 @@ const UNUSED: SelectiveControl = {
 export class IdePort {
   /** `ssss:bb:dd.f` */
   readonly name: string;
+  /** segment × 65536 + bus × 256 + device × 8 + function. */
   readonly requester: number;
+  /** What its IDE capability says, as read when the port was found. */
   readonly capability: IdeCapability;
   /** Selective streams that can be used. */
   readonly streams: number;

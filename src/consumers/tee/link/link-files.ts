@@ -20,6 +20,7 @@ const OF_MANAGERS: ReadonlySet<LinkFile> = new Set(["tsm/connect", "tsm/disconne
 
 /** Files of all functions, over a core of their own. */
 export class LinkFiles {
+  /** What the files are about. */
   readonly core: LinkCore;
   readonly #visible = new Map<SecurityFunction, { readonly manages: boolean }>();
 

@@ -17,6 +17,7 @@ import {
   type PageAccount,
   type PageEntry,
   type PageMigration,
+  type PageRuns,
   type PinOptions,
   type Steps,
   USER_END,
@@ -37,8 +38,10 @@ import { giveAway } from "./give-away.ts";
 import { endSteps, mapSteps, unmapSteps } from "./map.ts";
 import { collect } from "./migrate.ts";
 import { ENTRY, HUGE_ORDER, HUGE_PAGES, HugeEntry, kindOf, MIDDLE_PAGES, WRITABLE } from "./page-table.ts";
+import { pinRunSteps } from "./pin-runs.ts";
 import { pinSteps } from "./pins.ts";
 import { protectSteps } from "./protect.ts";
+import { relocateSteps } from "./relocate.ts";
 import { remapSteps } from "./remap.ts";
 import { AREA, type Area } from "./structures.ts";
 
@@ -80,6 +83,15 @@ export interface PagemapEntry {
   readonly mappedOnce: boolean;
 }
 
+/** An area as it was when it was last asked for. Pages. */
+interface KnownArea {
+  readonly flags: number;
+  readonly from: number;
+  readonly to: number;
+  readonly at: number;
+  readonly shown: UserArea;
+}
+
 const NOTHING: PagemapEntry = { present: false, swapped: false, file: false, mappedOnce: false };
 
 /** Faults that one access of the process may take: it gives up where memory stays short. */
@@ -103,6 +115,7 @@ const ENTRY_KINDS: readonly PageEntry["kind"][] = [
 export class ProcessMemory implements UserMemory {
   readonly #space: AddressSpace;
   readonly #frames: Frames;
+  readonly #known = new WeakMap<Area, KnownArea>();
 
   constructor(frames: Frames) {
     this.#frames = frames;
@@ -157,12 +170,26 @@ export class ProcessMemory implements UserMemory {
 
   areaAt(address: UserAddr): UserArea | undefined {
     const area = this.#space.areas.at(Math.floor(address / PAGE_SIZE));
-    return area && asUserArea(area);
+    return area && this.#shown(area);
   }
 
   areaFrom(address: UserAddr): UserArea | undefined {
     const area = this.#space.areas.from(Math.floor(address / PAGE_SIZE));
-    return area && asUserArea(area);
+    return area && this.#shown(area);
+  }
+
+  get areasAreStill(): boolean {
+    return !this.#space.isChanging;
+  }
+
+  /** What is known of the area outside: made once for each state of it, since walks ask for every fault of a device. */
+  #shown(area: Area): UserArea {
+    const known = this.#known.get(area);
+    if (known?.flags === area.flags && known.from === area.start && known.to === area.end && known.at === area.offset)
+      return known.shown;
+    const shown = asUserArea(area);
+    this.#known.set(area, { flags: area.flags, from: area.start, to: area.end, at: area.offset, shown });
+    return shown;
   }
 
   /**
@@ -254,6 +281,21 @@ export class ProcessMemory implements UserMemory {
     });
   }
 
+  /**
+   * Moves the pages of a range to other frames of memory, as compaction and NUMA balancing do. How many moved: those that are pinned,
+   * in use, or not the system's stay.
+   *
+   * @throws DmaError ERR_DMA_USER_RANGE (EINVAL)
+   */
+  relocate(address: UserAddr, length: number): number {
+    return finish(this.relocateSteps(address, length));
+  }
+
+  /** As {@link ProcessMemory.relocate}, in steps: other steps of the machine may run between them. */
+  *relocateSteps(address: UserAddr, length: number): Steps<number> {
+    return yield* relocateSteps(this.#space, address / PAGE_SIZE, Math.ceil(length / PAGE_SIZE));
+  }
+
   /** A copy of all of it for a child. @throws DmaError ERR_DMA_USER_MEMORY (ENOMEM) */
   *forkSteps(): Steps<ProcessMemory> {
     const child = new ProcessMemory(this.#frames);
@@ -328,6 +370,11 @@ export class ProcessMemory implements UserMemory {
   *pinSteps(address: UserAddr, count: number, into: Float64Array, at: number, options: PinOptions): Steps<number> {
     if (this.isGone) throw userGone();
     return yield* pinSteps(this.#space, Math.floor(address / PAGE_SIZE), count, into, at, options);
+  }
+
+  pinRuns(address: UserAddr, count: number, into: PageRuns, options: PinOptions): number {
+    if (this.isGone) throw userGone();
+    return finish(pinRunSteps(this.#space, Math.floor(address / PAGE_SIZE), count, into, options));
   }
 
   watch(start: UserAddr, end: UserAddr, callback: InvalidationCallback, own?: MemoryOwner): IntervalNotifier {

@@ -9,9 +9,10 @@
  * Specified by: behaviour of Linux 7.2 mm; judged by test/golden (hmm).
  */
 import { assert, type PhysPage } from "../../../base/index.ts";
-import type { FaultOutcome, MemoryOwner, Steps, UserMemory } from "../../../platform/index.ts";
+import type { FaultOutcome, MemoryOwner, PhysicalMemory, Steps, UserMemory } from "../../../platform/index.ts";
 import type { Notifiers } from "./notifiers.ts";
 import { type HUGE_ORDER, HUGE_PAGES, type PageTable } from "./page-table.ts";
+import type { SwapSpace } from "./swap.ts";
 
 /** What an area allows and how it behaves. */
 export const AREA = {
@@ -66,6 +67,8 @@ export class Folio {
   held = 0;
   /** Work under way has it for itself; others wait. */
   locked = false;
+  /** The slot that has the same contents: others want the page from there, and the swap cache holds it. */
+  swapSlot: number | undefined;
   /** Mappings of all of it by one entry. */
   #entireMaps = 0;
   /** Mappings of single pages, all together. */
@@ -89,6 +92,11 @@ export class Folio {
 
   get isLarge(): boolean {
     return this.order !== 0;
+  }
+
+  /** Work under way holds it: somebody besides the swap cache. */
+  get isInWork(): boolean {
+    return this.held > (this.swapSlot === undefined ? 0 : 1);
   }
 
   /** Mappings: one for each entry, whatever its size. */
@@ -229,6 +237,10 @@ export interface MappedObject {
   peek(offset: number): Folio | undefined;
   /** Makes it, if it is not there; undefined for lack of memory. */
   get(offset: number): Folio | undefined;
+  /** Its page `folio`, which nothing maps, is in swap from now on. Objects whose pages stay have no such. */
+  toSwap?(folio: Folio, slot: number): void;
+  /** Its page `from`, which nothing maps, is `to` from now on. */
+  replace?(from: Folio, to: Folio): void;
   acquire(): void;
   release(): void;
 }
@@ -333,6 +345,10 @@ export interface AreaIndex extends Iterable<Area> {
 /** Where folios come from and go to. */
 export interface FrameSource {
   readonly settings: MemorySettings;
+  /** Where pages go when memory is short; undefined: nowhere. */
+  readonly swap: SwapSpace<Folio> | undefined;
+  /** The bytes of the pages. */
+  readonly memory: PhysicalMemory;
   /** The folio that `frame` is part of. */
   folio(frame: PhysPage): Folio | undefined;
   /** Memory of zeros, nobody's yet; undefined for lack of it. */
@@ -362,6 +378,11 @@ export interface MemorySettings {
   readonly hugePages: "always" | "madvise" | "never";
   /** Pages of a file that one read fault brings along, if they are in memory. A power of two. */
   readonly faultAroundPages: number;
+  /**
+   * Watchers hear of a border within 2 MiB only where a huge entry is cut. Linux 7.2 tells them in any case, so that a munmap of one page costs
+   * whoever follows the memory up to 512. False unless said.
+   */
+  readonly quietSplits?: boolean;
 }
 
 /** Puts `item` behind all whose offset is not above its own. */

@@ -59,7 +59,9 @@ const PORTION_BYTES = 128;
 
 /** A guest's interface, by TDISP with its device. */
 export class GuestInterface implements TrustedInterface {
+  /** Its number in the guest. */
   readonly id: number;
+  /** Which function it is of. */
   readonly fn: SecureFunction;
   readonly #options: GuestInterfaceOptions;
   readonly #lost = new Set<(why: TrustLoss) => void>();

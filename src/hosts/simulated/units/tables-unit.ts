@@ -31,6 +31,15 @@ interface Cached {
   isDirty: boolean;
 }
 
+/** A translation that the IOTLB holds. */
+export interface CachedTranslation {
+  readonly page: IovaPage;
+  /** The page of memory behind it. */
+  readonly target: PhysPage;
+  /** READ, WRITE: what may be done there. */
+  readonly prot: number;
+}
+
 /** How the unit behaves. */
 export interface UnitOptions {
   /** The unit also remembers that an entry is absent, as units of virtual machines do. */
@@ -84,6 +93,16 @@ export class SimulatedUnit implements TranslationUnit {
   syncMap(domainId: number, start: IovaPage, end: IovaPage): boolean {
     if (this.#cachingMode) this.invalidateRange(domainId, start, end);
     return this.#cachingMode;
+  }
+
+  /** Who is attached, and to which tables: for who looks. */
+  get attachments(): ReadonlyMap<Requester, TranslationTables> {
+    return this.#attached;
+  }
+
+  /** What the IOTLB holds of a domain, the oldest first, whatever became of the tables: for who looks. */
+  *cached(domainId: number): Generator<CachedTranslation> {
+    for (const [page, { page: target, prot }] of this.#iotlb.get(domainId) ?? []) yield { page, target, prot };
   }
 
   /** Requests refused after the queue was full. */

@@ -180,7 +180,7 @@ export class Responder {
     }
     const { address, key, length } = remote!;
     const { regions, context } = this.#core;
-    if (!regions.allows(key, context.domain, ACCESS.remoteWrite, Number(address), length, false))
+    if (!regions.allows(key, context.domain, ACCESS.remoteWrite, Number(address), length, false, context.number))
       return REFUSAL.remoteAccess;
     return { kind: "write", address: Number(address), key, length, received: 0 };
   }
@@ -244,7 +244,7 @@ export class Responder {
   #read(packet: Packet): boolean {
     const { address, key, length } = packet.remote!;
     const { regions, context, connection } = this.#core;
-    if (!regions.allows(key, context.domain, ACCESS.remoteRead, Number(address), length, false)) {
+    if (!regions.allows(key, context.domain, ACCESS.remoteRead, Number(address), length, false, context.number)) {
       this.#refuse(packet, REFUSAL.remoteAccess);
       return false;
     }
@@ -277,7 +277,7 @@ export class Responder {
       this.#refuse(packet, REFUSAL.invalidRequest);
       return false;
     }
-    if (!regions.allows(remote!.key, context.domain, ACCESS.remoteAtomic, address, 8, false)) {
+    if (!regions.allows(remote!.key, context.domain, ACCESS.remoteAtomic, address, 8, false, context.number)) {
       this.#refuse(packet, REFUSAL.remoteAccess);
       return false;
     }

@@ -117,6 +117,16 @@ export class Rnic implements DeviceModel, RdmaAdapter {
     this.regions.forget(key, first, end);
   }
 
+  putWindow(key: number, domain: number): void {
+    this.regions.windows.put(key, domain);
+  }
+  removeWindow(key: number): void {
+    this.regions.windows.remove(key);
+  }
+  windowsOn(key: number): number {
+    return this.regions.windows.on(key);
+  }
+
   putCompletionQueue(number: number, ring: AdapterRing): void {
     this.#completions.put(number, ring);
   }
