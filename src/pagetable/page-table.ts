@@ -14,7 +14,7 @@ import type { Arena } from "./arena.ts";
 import { readDirty } from "./dirty.ts";
 import { arenaTooHigh } from "./errors.ts";
 import type { Gather } from "./gather.ts";
-import { map, mapPage, mapPages } from "./map.ts";
+import { map, mapPages } from "./map.ts";
 import { mapRuns } from "./map-runs.ts";
 import { type RunSink, readRuns } from "./read-runs.ts";
 import { collapse, split } from "./split-collapse.ts";
@@ -139,16 +139,8 @@ export class PageTable {
     return map(this.#tree, iova, phys, pages, prot, cursor);
   }
 
-  /**
-   * The short way of {@link map}: one page of 4 KiB in the table that `cursor` remembers. False if it is not that simple, for
-   * whatever reason; nothing is changed then.
-   */
-  mapPage(iova: number, phys: number, prot: number, cursor: LeafCursor): boolean {
-    return mapPage(this.#tree, iova, phys, prot, cursor);
-  }
-
-  /** {@link mapPage} for `count` pages of `frames` from number `from` on, at consecutive addresses. How many were mapped. */
-  mapPages(iova: number, frames: Float64Array, from: number, count: number, prot: number, cursor: LeafCursor): number {
+  /** {@link LeafCursor.mapPage} for `count` pages of `frames` from number `from` on, at consecutive addresses. How many were mapped. */
+  mapPages(iova: number, frames: Int32Array, from: number, count: number, prot: number, cursor: LeafCursor): number {
     return mapPages(this.#tree, iova, frames, from, count, prot, cursor);
   }
 
