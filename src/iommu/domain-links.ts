@@ -15,8 +15,9 @@ export class DomainLinks implements LinkCursor {
   readonly #domain: PagingDomain;
   readonly #table: PageTable;
   readonly #cursor: LeafCursor;
-  /** Cleared, but maybe still known to the IOTLB. */
-  #stale: Gather | undefined;
+  /** Cleared, but maybe still known to the IOTLB: used again and again, so that taking pages away makes no garbage. */
+  #gather: Gather | undefined;
+  #isStale = false;
 
   constructor(domain: PagingDomain, cursor: LeafCursor) {
     this.#domain = domain;
@@ -50,15 +51,15 @@ export class DomainLinks implements LinkCursor {
   }
 
   unmapLater(page: IovaPage, pages: number): number {
-    this.#stale ??= new Gather();
-    return this.#domain.unmapLater(page, pages, this.#stale);
+    this.#gather ??= new Gather();
+    this.#isStale = true;
+    return this.#domain.unmapLater(page, pages, this.#gather);
   }
 
   flush(): boolean {
-    const stale = this.#stale;
-    if (stale === undefined) return false;
-    this.#stale = undefined;
-    this.#domain.invalidate(stale);
+    if (!this.#isStale) return false;
+    this.#isStale = false;
+    this.#domain.invalidate(this.#gather!);
     return true;
   }
 }

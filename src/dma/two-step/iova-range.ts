@@ -100,6 +100,11 @@ export class IovaRange implements Disposable {
     return this.#ownershipLinks?.hasBounced ?? false;
   }
 
+  /** What is linked is the memory itself, never a copy, and nobody listens: attributes about that change nothing. */
+  get isPlain(): boolean {
+    return this.#ownershipLinks === undefined && this.#events === undefined;
+  }
+
   /** Pages that are linked now. */
   get linkedPages(): number {
     return this.#links.count;

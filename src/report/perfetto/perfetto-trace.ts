@@ -93,9 +93,6 @@ class PerfettoExport {
   /** What the device at hand has written once. */
   #texts = new InternedTexts();
   #sequence = 0;
-  /** Bytes and mappings of the device at hand, at the event at hand. */
-  #mapped = 0;
-  #live = 0;
   #slices = 0;
   #counters = 0;
   #instants = 0;
@@ -185,37 +182,35 @@ class PerfettoExport {
         this.#out.uint(TRACK.parent, device * DEVICE_STRIDE + 1);
         this.#out.string(TRACK.name, `mappings ${i + 1}`);
       });
-    let ended = 0;
-    this.#mapped = 0;
-    this.#live = 0;
+    let [mapped, live, ended] = [0, 0, 0];
     const endBefore = (timeNs: number): void => {
       for (; ended < ends.length; ended++) {
         const at = ends[ended]!;
         const row = rows[at]!;
         const stop = stopOf(mappings.endNs[row]!, this.#startOf(row));
         if (stop > timeNs) return;
-        this.#mapped -= mappings.length[row]!;
-        this.#live--;
-        this.#change(stop, TYPE.sliceEnd, device, lane[at]!, () => {});
+        mapped -= mappings.length[row]!;
+        live--;
+        this.#change(stop, TYPE.sliceEnd, device, lane[at]!, [mapped, live], () => {});
       }
     };
     for (const [at, row] of rows.entries()) {
       const start = this.#startOf(row);
       endBefore(start);
-      this.#mapped += mappings.length[row]!;
-      this.#live++;
-      this.#begin(device, lane[at]!, row, start);
+      mapped += mappings.length[row]!;
+      live++;
+      this.#begin(device, lane[at]!, row, start, mapped, live);
     }
     endBefore(Number.POSITIVE_INFINITY);
   }
 
-  #begin(device: number, lane: number, row: number, start: number): void {
+  #begin(device: number, lane: number, row: number, start: number, mapped: number, live: number): void {
     const { mappings, trace } = this.#recording;
     const kind = KINDS[mappings.kind[row]!]!;
     const direction = mappings.directionOf(row);
     const name = this.#texts.name(`${kind} ${bytes(mappings.length[row]!)}`);
     const category = this.#texts.category(kind);
-    this.#change(start, TYPE.sliceBegin, device, lane, () => {
+    this.#change(start, TYPE.sliceBegin, device, lane, [mapped, live], () => {
       this.#out.uint(EVENT.category, category);
       this.#out.uint(EVENT.name, name);
       this.#number("id", this.#ids[row]!);
@@ -232,18 +227,25 @@ class PerfettoExport {
   }
 
   /** A slice of `lane` begins or ends, and both counters change; `lane` -1: they alone do. */
-  #change(timeNs: number, type: number, device: number, lane: number, fill: () => void): void {
+  #change(
+    timeNs: number,
+    type: number,
+    device: number,
+    lane: number,
+    [mapped, live]: readonly [mapped: number, live: number],
+    fill: () => void,
+  ): void {
     this.#counters += 2;
     if (lane >= 0) {
       this.#event(timeNs, type, laneOf(device, lane), () => {
-        for (const value of [this.#mapped, this.#live]) this.#out.uint(EVENT.extraValue, value);
+        for (const value of [mapped, live]) this.#out.uint(EVENT.extraValue, value);
         fill();
       });
       return;
     }
     const counters = [
-      [BYTES_TRACK, this.#mapped],
-      [LIVE_TRACK, this.#live],
+      [BYTES_TRACK, mapped],
+      [LIVE_TRACK, live],
     ] as const;
     for (const [track, value] of counters)
       this.#event(timeNs, TYPE.counter, device * DEVICE_STRIDE + track, () =>

@@ -5,6 +5,7 @@ import type { Trace } from "../../trace/index.ts";
 import { PLAIN, type Style } from "../text/style.ts";
 import { textTable } from "../text/text-table.ts";
 import { endNotRecordedNote, lostWords, selectionWords } from "../wording.ts";
+import { userMappingsText } from "./user-mappings-text.ts";
 
 /** The whole answer for one file. */
 export function statsText(
@@ -25,6 +26,7 @@ export function statsText(
     ),
   ];
   for (const device of result.devices) lines.push("", ...deviceText(device, style));
+  if (result.userMappings) lines.push("", ...userMappingsText(result.userMappings, style));
   lines.push("");
   if (result.wentBack > 0)
     lines.push(
