@@ -37,29 +37,43 @@ export interface PageTableOptions {
 
 /** Where an address leads, and the entry that says so. */
 export interface Translation {
+  /** The page that the asked one reaches. */
   readonly phys: PhysPage;
-  /** First page and size of the leaf. */
+  /** First page of the leaf. */
   readonly leafStart: IovaPage;
+  /** Pages that the leaf maps. */
   readonly leafPages: number;
+  /** Page that the first page of the leaf reaches. */
   readonly leafPhys: PhysPage;
+  /** What the leaf allows, as `map` takes it. */
   readonly prot: number;
+  /** A device has written there; false where the format cannot say. */
   readonly dirty: boolean;
+  /** Of the table that it is in; 0 is the smallest. */
   readonly level: number;
-  /** The item that holds the address. */
+  /** The table with the item that holds the address. */
   readonly table: PhysPage;
+  /** Which item of that table. */
   readonly index: number;
+  /** Bits 31:0 of the item, as a signed number. */
   readonly low: number;
+  /** Bits 63:32 of the item, as a signed number. */
   readonly high: number;
 }
 
 /** One present entry, in depth-first order. */
 export interface TableEntry {
+  /** Of its table; 0 is the smallest. */
   readonly level: number;
   /** Indexes from the root. */
   readonly path: readonly number[];
+  /** Bits 31:0, as a signed number. */
   readonly low: number;
+  /** Bits 63:32, as a signed number. */
   readonly high: number;
+  /** It maps memory; else it points to a table. */
   readonly leaf: boolean;
+  /** The table that it is in. */
   readonly table: PhysPage;
 }
 
@@ -70,6 +84,7 @@ const FRAME_WORDS = 1024;
  * errno; entries equal Linux 7.2's to the bit. Pages are of 4 KiB.
  */
 export class PageTable {
+  /** What its entries mean. */
   readonly layout: TableLayout;
   readonly #tree: Tree;
 

@@ -3,7 +3,7 @@ import { describe, expect, test } from "vitest";
 import { type PlantedParts, shortestStory, vfio } from "../../src/simulation/index.ts";
 import { many } from "../effort.ts";
 
-const seeds = many(12);
+const seeds = many(6);
 const first = Number(process.env["DMALINK_VFIO_SEED"] ?? 1);
 
 /** Oracles by which the first seeds find a defect: one is enough. */

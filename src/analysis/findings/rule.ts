@@ -17,6 +17,7 @@ import type { Confidence, Evidence, FaultFacts, MappingFacts, Severity } from ".
 
 /** A rule: its name, how grave it is, and what it watches. */
 export interface Rule {
+  /** As options and findings have it. */
   readonly name: string;
   /** Of most of its findings; one may be milder. */
   readonly severity: Severity;

@@ -33,9 +33,11 @@ const MOST_ROUNDS = 100;
 
 /** A part of some memory, to be mapped. */
 export interface MemoryPart {
+  /** Which memory. */
   readonly memory: MappedMemory;
   /** Byte of the memory's first page where it begins. */
   readonly startByte: bigint;
+  /** How many bytes. */
   readonly length: bigint;
 }
 
@@ -52,16 +54,23 @@ export class Ioas implements IommufdObject {
   readonly kind = "ioas";
   id = 0;
   users = 0;
+  /** What is mapped, by address. */
   readonly areas: SortedRanges<Area> = new SortedRanges<Area>();
+  /** Addresses that tables and devices cannot use. */
   readonly reserved: Reservations = new Reservations();
+  /** Where it differs from Linux. */
   readonly rules: IoasRules;
+  /** Where automatic addresses come from; empty: from everywhere. */
   allowed: SortedRanges<IovaSpan> = new SortedRanges<IovaSpan>();
   /** Addresses, lengths and offsets are multiples of it: bytes. */
   alignment = 1;
+  /** Tables that all areas are in; the first comes first in everything. */
   readonly tables: UserTable[] = [];
+  /** Parts of the kernel that use it. */
   readonly accesses: Set<SpaceUser> = new Set();
   #largePages = true;
 
+  /** Empty, without tables. Made by {@link IommufdMemory.createIoas}, or alone for who needs no ids. */
   constructor(rules: IoasRules = {}) {
     this.rules = rules;
   }
@@ -243,7 +252,7 @@ export class Ioas implements IommufdObject {
   }
 
   /** Areas that meet [first, last], in order; they must stay meanwhile. */
-  *areasIn(first: bigint, last: bigint): Generator<Area> {
+  *#areasIn(first: bigint, last: bigint): Generator<Area> {
     for (let area = this.areas.firstIn(first, last); area; ) {
       yield area;
       area = area.last < last ? this.areas.firstIn(area.last + 1n, last) : undefined;
@@ -251,7 +260,7 @@ export class Ioas implements IommufdObject {
   }
 
   #refuseCuts(first: bigint, last: bigint): void {
-    for (const area of this.areasIn(first, last)) {
+    for (const area of this.#areasIn(first, last)) {
       if (area.first < first || area.last > last)
         throw notMapped(first, last - first + 1n, `the area at ${area.first} reaches out of it`);
       if (area.isClosed || area.locks > 0) throw areaBusy(area.first, "is in use");

@@ -37,6 +37,7 @@ export interface IommufdOptions {
 
 /** What to map: where it is, and what devices may do. Addresses are bigints, since they may be any 64 bits. */
 export interface MapRequest {
+  /** How many bytes. */
   readonly length: bigint;
   /** Chosen, unless said. */
   readonly iova?: bigint | undefined;
@@ -49,14 +50,19 @@ export interface MapRequest {
 /** The part of an iommufd that maps memory. Made as an {@link Iommufd}. */
 export class IommufdMemory implements OpenFile {
   readonly kind = "iommufd";
+  /** Everything in it, by id. */
   readonly objects: ObjectTable = new ObjectTable();
+  /** Where its spaces differ from Linux. */
   readonly rules: IoasRules;
+  /** Whose account of pinned pages is charged, the user's or the process's. */
   accountMode: Exclude<AccountMode, "none">;
   /** The space of calls that are compatible with VFIO containers. */
   compatIoas: Ioas | undefined;
+  /** As it was made. */
   protected readonly options: IommufdOptions;
   #holders = 0;
 
+  /** Empty. Its first holder acquires it. */
   constructor(options: IommufdOptions = {}) {
     this.options = options;
     this.accountMode = options.accountMode ?? "user";

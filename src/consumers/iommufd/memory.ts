@@ -72,11 +72,15 @@ interface MemoryOptions {
 
 /** Made from a source; shared by all areas that map parts of it. */
 export class MappedMemory {
+  /** Where its pages come from. */
   readonly source: MemorySource;
   /** Byte of the first page where the memory begins. */
   readonly startOffset: number;
+  /** Pages of 4 KiB that it touches. */
   readonly pages: number;
+  /** Its pages are pinned for writing. */
   readonly writable: boolean;
+  /** Who is charged for them. */
   readonly payer: Payer;
   /** Pages that are pinned now. */
   pinnedPages = 0;
@@ -91,6 +95,7 @@ export class MappedMemory {
   #chargedPages = 0;
   #areas = 0;
 
+  /** `length` bytes of the source; nothing is pinned. Areas acquire it. */
   constructor(source: MemorySource, length: bigint, writable: boolean, payer: Payer, options: MemoryOptions = {}) {
     this.source = source;
     const start = source.kind === "user" ? source.address : source.start;

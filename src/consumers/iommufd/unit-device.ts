@@ -22,7 +22,9 @@ import { DomainTable } from "./paging-table.ts";
 
 /** An IOMMU with its format and its domain numbers. */
 export class UnitIommu {
+  /** What is told of attachments and invalidations. */
   readonly unit: TranslationUnit;
+  /** Format of the tables. */
   readonly layout: TableLayout;
   /** It can say what devices wrote. */
   readonly canTrackDirty: boolean;
@@ -32,6 +34,7 @@ export class UnitIommu {
   readonly #tableMemory: Arena | undefined;
   readonly #firstDomain: number;
 
+  /** Takes nothing yet: each table gets a domain of its own. */
   constructor(options: {
     readonly unit: TranslationUnit;
     readonly layout: TableLayout;
@@ -81,8 +84,11 @@ export class UnitIommu {
 
 /** What is known of a device beside its IOMMU. */
 export interface UnitDeviceOptions {
+  /** For messages. */
   readonly name: string;
+  /** The unit that it is behind. */
   readonly iommu: UnitIommu;
+  /** segment × 65536 + bus × 256 + device × 8 + function. */
   readonly requester: Requester;
   /** One of its own unless said. */
   readonly group?: IsolationGroup;
@@ -112,6 +118,7 @@ export class UnitDevice implements UserDevice {
   readonly #iommu: UnitIommu;
   readonly #requester: Requester;
 
+  /** Attaches nothing yet. */
   constructor(options: UnitDeviceOptions) {
     this.name = options.name;
     this.group = options.group ?? { name: options.name };
@@ -124,7 +131,7 @@ export class UnitDevice implements UserDevice {
     this.#requester = options.requester;
   }
 
-  hardwareInfo(type: number): { readonly type: number; readonly data: Uint8Array } {
+  hardwareInfo(type: number): ReturnType<UserDevice["hardwareInfo"]> {
     if (type !== 0) throw notSupported(`hardware information of type ${type}`);
     return { type: 0, data: new Uint8Array(0) };
   }

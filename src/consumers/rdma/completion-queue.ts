@@ -46,11 +46,15 @@ export type WorkKind =
 export interface Completion {
   /** As the request was named. */
   readonly id: number;
+  /** What the request was. */
   readonly work: WorkKind;
+  /** How it went. */
   readonly status: CompletionStatus;
   /** Bytes that came, of a receive, read or atomic operation. */
   readonly lengthBytes: number;
+  /** The 32 bits that came with a receive; undefined: none did. */
   readonly immediate: number | undefined;
+  /** Number of the queue pair that the request was posted to. */
   readonly queuePair: number;
 }
 
@@ -81,7 +85,9 @@ const WORKS: Readonly<Record<number, WorkKind>> = {
 
 /** A ring of completions, for any number of queue pairs of a device. */
 export class CompletionQueue implements Disposable {
+  /** The adapter's number for it. */
   readonly number: number;
+  /** Completions that may wait. */
   readonly slots: number;
   readonly #adapter: RdmaAdapter;
   readonly #memory: CoherentMemory;

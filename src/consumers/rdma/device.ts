@@ -46,8 +46,14 @@ import type { SharedBuffer } from "./shared-buffer.ts";
 export interface RdmaDeviceOptions {
   /** Absent for a software device: it uses memory as the CPU does, and nothing is mapped. */
   readonly adapter?: RdmaAdapter;
+  /** By which memory is mapped; needed with an adapter. */
   readonly dma?: Dma;
+  /**
+   * For regions over all of an address space, and to try a fault again when its range keeps changing: without a clock
+   * there are none, and such a fault is refused.
+   */
   readonly clock?: Clock;
+  /** Which kinds of regions it can have. */
   readonly capabilities?: RegionCapabilities;
   /** Bytes of a part of a region over all of an address space. 1 GiB unless said. */
   readonly implicitPartBytes?: number;
@@ -57,8 +63,11 @@ export interface RdmaDeviceOptions {
 
 /** Memory of a process to register. */
 export interface RegionRequest {
+  /** Whose memory. */
   readonly process: UserProcess;
+  /** First byte, in the process. */
   readonly address: number;
+  /** How many bytes. */
   readonly length: number;
   /** Where it begins, as its users count: `address` unless said. Both must agree in their low 12 bits. */
   readonly virt?: number;
@@ -73,18 +82,25 @@ export interface RegionRequest {
 
 /** A part of another driver's buffer to register. */
 export interface BufferRequest {
+  /** Which buffer. */
   readonly buffer: SharedBuffer;
+  /** How long its mapping lives. */
   readonly life: BufferLife;
+  /** First byte of the buffer. */
   readonly offset: number;
+  /** How many bytes. */
   readonly length: number;
   /** `offset` unless said. */
   readonly virt?: number;
+  /** {@link ACCESS} bits. */
   readonly access: number;
 }
 
 /** What of a region is to be changed. What is not named stays. */
 export interface RegionChange {
+  /** The protection domain that may use it. */
   readonly domain?: ProtectionDomain;
+  /** {@link ACCESS} bits. */
   readonly access?: number;
   /** Other memory under the same key. */
   readonly translation?: Omit<RegionRequest, "access" | "mayBounce">;
@@ -103,11 +119,19 @@ const TO_WRITE: BringOptions = { write: true };
 
 /** Registers memory for an RDMA adapter, and brings pages that it lacks. */
 export class RdmaDevice {
+  /** The hardware; undefined for a software device. */
   readonly adapter: RdmaAdapter | undefined;
+  /** By which memory is mapped; undefined for a software device. */
   readonly dma: Dma | undefined;
+  /** Which kinds of regions it can have. */
   readonly capabilities: RegionCapabilities;
-  /** Page faults of the adapter: how many, and how many could not be helped. */
-  readonly counts: { faults: number; refused: number } = { faults: 0, refused: 0 };
+  /** Page faults of the adapter so far. */
+  readonly counts: {
+    /** All of them. */
+    faults: number;
+    /** Of those, the ones that could not be helped. */
+    refused: number;
+  } = { faults: 0, refused: 0 };
   readonly #clock: Clock | undefined;
   readonly #options: RdmaDeviceOptions;
   readonly #domains = new Set<number>();

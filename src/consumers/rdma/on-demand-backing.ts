@@ -14,17 +14,25 @@ import { PageList } from "./page-list.ts";
 
 /** Memory on demand, as a region is made of it. */
 export interface OnDemandBackingOptions {
+  /** Whose memory. */
   readonly process: UserProcess;
+  /** First byte, in the process. */
   readonly address: number;
+  /** How many bytes. */
   readonly length: number;
+  /** Where the region begins, as its users count. */
   readonly virt: number;
+  /** {@link ACCESS} bits. */
   readonly access: number;
+  /** Bytes of a page of the region: 4096, or 2 MiB. */
   readonly pageBytes: number;
+  /** By which it is mapped; absent for a software device. */
   readonly dma?: Dma;
   /** The device forgets entries [first, end), and uses them no more. */
   readonly forget: (first: number, end: number) => void;
   /** Nothing is mapped any more, after an invalidation. */
   readonly emptied?: () => void;
+  /** One invalidation of the IOMMU for all pages of an event. True unless said; Linux 7.2: each page. */
   readonly batched?: boolean;
 }
 
@@ -34,6 +42,7 @@ let scratch = new Float64Array(64);
 /** Memory on demand with its page list. */
 export class OnDemandBacking implements RegionBacking {
   readonly kind = "on-demand";
+  /** The range that it follows. */
   readonly memory: OnDemandMemory;
   readonly writable: boolean;
   readonly #virt: number;
@@ -80,7 +89,14 @@ export class OnDemandBacking implements RegionBacking {
   }
 
   /** The entry of page `index`, as the device would read it. */
-  entry(index: number): { readonly address: number; readonly flags: number } | undefined {
+  entry(index: number):
+    | {
+        /** DMA address of the page. */
+        readonly address: number;
+        /** {@link MTT} bits: what the device may do. */
+        readonly flags: number;
+      }
+    | undefined {
     return this.#pages?.get(index);
   }
 

@@ -27,9 +27,11 @@ import { badRegion, gone, outsideRegion, pageTooSmall, rangeWraps, regionBusy } 
 
 /** Memory to follow, and for whom. */
 export interface OnDemandOptions {
+  /** Whose memory. */
   readonly process: UserProcess;
-  /** First byte, and bytes: rounded outwards to whole pages of the region. */
+  /** First byte, in the process; rounded down to a whole page of the region. */
   readonly address: number;
+  /** Bytes; the end is rounded up to a whole page of the region. */
   readonly length: number;
   /** Bytes of a page of the region: 4096 unless said, or 2 MiB. */
   readonly pageBytes?: number;
@@ -52,6 +54,7 @@ export interface OnDemandOptions {
 
 /** How a fault goes about it. */
 export interface FaultOptions {
+  /** The device is going to write. */
   readonly write: boolean;
   /** Pages that are absent are left out, and nothing is brought. False unless said. */
   readonly presentOnly?: boolean;
@@ -73,18 +76,29 @@ export const PAGES_FOUND = "pages of a region are looked up";
  * A range of a process that one device follows. Its pages are counted from its start, in `pageBytes`.
  */
 export class OnDemandMemory implements Disposable {
-  /** As asked. */
+  /** First byte, as it was asked for. */
   readonly address: number;
+  /** How many bytes, as it was asked for. */
   readonly length: number;
   /** Rounded to whole pages. */
   readonly start: number;
+  /** Bytes of a page of the region: 4096, or 2 MiB. */
   readonly pageBytes: number;
   /** Pages of the region. */
   readonly pages: number;
   /** Known pages, by index; of a region of huge pages one word each (with `linuxCompatible` one for each 4 KiB). */
   readonly words: PfnWords;
-  /** Since the start. */
-  readonly counts: { faults: number; retries: number; mapped: number; invalidated: number } = {
+  /** What was done since the start. */
+  readonly counts: {
+    /** Calls of {@link fault}, in either form. */
+    faults: number;
+    /** Rounds that had to be begun again, because the range changed meanwhile. */
+    retries: number;
+    /** Pages that were newly mapped. */
+    mapped: number;
+    /** Pages that were taken from the device. */
+    invalidated: number;
+  } = {
     faults: 0,
     retries: 0,
     mapped: 0,

@@ -91,11 +91,15 @@ function viewOf(memory: CoherentMemory): Uint8Array | undefined {
 
 /** A region's memory and how it is cut into blocks. */
 export interface BlockedRuns {
+  /** Where it lies for the device, in order. */
   readonly runs: readonly DmaRun[];
   /** Bytes of the first run before the region. */
   readonly firstOffset: number;
+  /** Where the region begins, as its users count. */
   readonly virt: number;
+  /** Bytes of the region. */
   readonly length: number;
+  /** Bytes of a block. */
   readonly blockBytes: number;
 }
 

@@ -17,12 +17,15 @@ import type { MemoryRegion, MemoryWindow, ProtectionDomain } from "./region.ts";
 
 /** A queue pair to make. */
 export interface QueuePairOptions {
+  /** Regions of this domain are the ones that its requests may name. */
   readonly domain: ProtectionDomain;
+  /** Where its sends are completed. */
   readonly sendCompletions: CompletionQueue;
   /** The same as for sends unless said. */
   readonly receiveCompletions?: CompletionQueue;
-  /** Requests that may wait: powers of two. 64 unless said. */
+  /** Sends that may wait: a power of two. 64 unless said. */
   readonly sendSlots?: number;
+  /** Receives that may wait: a power of two. 64 unless said. */
   readonly receiveSlots?: number;
   /** Reliable connection; false: unreliable, which knows sends and writes only. */
   readonly reliable?: boolean;
@@ -30,12 +33,15 @@ export interface QueuePairOptions {
 
 /** Where the other side is, and how patient this one. */
 export interface ConnectOptions {
+  /** Address of the other adapter on the wire. */
   readonly peer: number;
+  /** Number of the queue pair there. */
   readonly peerNumber: number;
   /** 256, 512, 1024, 2048 or 4096. 4096 unless said. */
   readonly mtuBytes?: number;
-  /** 0 unless said: both sides must agree crosswise. */
+  /** Number of the first packet sent, 24 bits. 0 unless said: both sides must agree crosswise. */
   readonly firstSent?: number;
+  /** Number that the first packet of the other side has. 0 unless said. */
   readonly firstExpected?: number;
   /** 7 unless said. */
   readonly retries?: number;
@@ -47,18 +53,23 @@ export interface ConnectOptions {
 
 /** Something for the peer to hear of, or to do. */
 export interface SendRequest {
+  /** What is to be done. */
   readonly work: "send" | "write" | "read" | "compare-swap" | "fetch-add";
   /** Names it in its completion: a whole number below 2^53. */
   readonly id: number;
   /** Memory of this side, in order. */
   readonly pieces: readonly WorkPiece[];
-  /** Of all but sends: where, as the peer's region counts, and its key. */
+  /** Of all but sends: where, as the peer's region counts. */
   readonly remoteAddress?: number;
+  /** Of all but sends: the remote key of that region. */
   readonly remoteKey?: number;
   /** 32 bits that come with the receive. Sends and writes only. */
   readonly immediate?: number;
+  /** Compare-swap: what must be there for the swap, 64 bits. */
   readonly compare?: bigint;
+  /** Compare-swap: what is put there then, 64 bits. */
   readonly swap?: bigint;
+  /** Fetch-add: what is added, 64 bits. */
   readonly add?: bigint;
   /** A completion is wanted also if all goes well. True unless said. */
   readonly signaled?: boolean;
@@ -81,7 +92,9 @@ export interface BindRequest {
 
 /** Memory for what the peer sends. */
 export interface ReceiveRequest {
+  /** Names it in its completion: a whole number below 2^53. */
   readonly id: number;
+  /** Memory of this side, filled in order. */
   readonly pieces: readonly WorkPiece[];
 }
 
@@ -141,8 +154,11 @@ class Ring {
 
 /** A queue pair of a device. */
 export class QueuePair implements Disposable {
+  /** What packets for it carry, 24 bits. */
   readonly number: number;
+  /** Regions of this domain are the ones that its requests may name. */
   readonly domain: ProtectionDomain;
+  /** Reliable connection; else unreliable. */
   readonly reliable: boolean;
   readonly #adapter: RdmaAdapter;
   readonly #sends: Ring;
@@ -181,12 +197,18 @@ export class QueuePair implements Disposable {
     this.#adapter.setQueueState(this.number, "init");
   }
 
+  /** As the adapter has it now; it may have gone into the error state by itself. */
   get state(): AdapterQueueState {
     return this.#adapter.queueState(this.number);
   }
 
-  /** Requests that wait: sends, and receives. */
-  get waiting(): { readonly sends: number; readonly receives: number } {
+  /** Requests that were posted and have not ended. */
+  get waiting(): {
+    /** In the send queue. */
+    readonly sends: number;
+    /** In the receive queue. */
+    readonly receives: number;
+  } {
     return { sends: this.#sends.waiting, receives: this.#receives.waiting };
   }
 

@@ -191,7 +191,7 @@ class PerfettoExport {
         if (stop > timeNs) return;
         mapped -= mappings.length[row]!;
         live--;
-        this.#change(stop, TYPE.sliceEnd, device, lane[at]!, mapped, live, () => {});
+        this.#change(stop, TYPE.sliceEnd, device, lane[at]!, [mapped, live], () => {});
       }
     };
     for (const [at, row] of rows.entries()) {
@@ -210,7 +210,7 @@ class PerfettoExport {
     const direction = mappings.directionOf(row);
     const name = this.#texts.name(`${kind} ${bytes(mappings.length[row]!)}`);
     const category = this.#texts.category(kind);
-    this.#change(start, TYPE.sliceBegin, device, lane, mapped, live, () => {
+    this.#change(start, TYPE.sliceBegin, device, lane, [mapped, live], () => {
       this.#out.uint(EVENT.category, category);
       this.#out.uint(EVENT.name, name);
       this.#number("id", this.#ids[row]!);
@@ -232,8 +232,7 @@ class PerfettoExport {
     type: number,
     device: number,
     lane: number,
-    mapped: number,
-    live: number,
+    [mapped, live]: readonly [mapped: number, live: number],
     fill: () => void,
   ): void {
     this.#counters += 2;

@@ -47,7 +47,7 @@ export function useDrop(): boolean {
 export function Opener(): VNode {
   return (
     <section class="opener">
-      <h1>Drop a DMA trace here</h1>
+      <h2 class="message">Drop a DMA trace here</h2>
       <p>
         <label class="button">
           Choose files

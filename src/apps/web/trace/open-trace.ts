@@ -45,10 +45,12 @@ export class OpenTrace {
     const trace = await openBlob(file.name, blob);
     const result = await readStats(trace, { progress: telling(tell, "counting") });
     const { format, clock, cpus, system, timing, remarks, damage } = trace;
+    const json = statsJson(file.name, trace, result) as Overview["statsJson"];
     const overview: Overview = {
       name: file.name,
       sizeBytes: file.size,
-      stats: statsJson(file.name, trace, result) as Overview["stats"],
+      statsJson: json,
+      stats: json.traces[0],
       trace: { format, clock, cpus, system, timing, damage, remarks: [...remarks], timeBase: trace.timeBase },
       wentBack: result.wentBack,
       ...(cut !== undefined && { cut }),
@@ -85,8 +87,10 @@ export class OpenTrace {
     tell("arranging the pictures");
     this.#pictures = new Pictures(recording, marks);
     const { result, firstNs, lastNs, mappings } = recording;
+    const { format, timeBase, clock, damage, remarks, timing } = trace;
+    const checked = { file: file.name, format, timeBase, clock, damage, remarks, timing, result };
     return {
-      check: checkJson(file.name, trace, result) as CheckAnswer["check"],
+      check: checkJson([checked]) as CheckAnswer["check"],
       findings: result.findings,
       firstNs,
       lastNs,

@@ -16,7 +16,7 @@ const MOST_ROWS = 200;
 export function FindingsView(): VNode | null {
   const session = opened.value;
   if (!session?.checked) return null;
-  const { findings, check } = session.checked;
+  const { findings, mappings } = session.checked;
   const { rule, device, code, finding: chosen } = route.value.at;
   const shown = findings.filter(
     (each) =>
@@ -27,7 +27,7 @@ export function FindingsView(): VNode | null {
   const number = Number(chosen ?? Number.NaN);
   const current = findings[number] ?? shown[0];
   if (findings.length === 0)
-    return <p class="pad">{check.mappings === 0 ? NOTHING_RECORDED : "Nothing is wrong in what was recorded."}</p>;
+    return <p class="pad">{mappings === 0 ? NOTHING_RECORDED : "Nothing is wrong in what was recorded."}</p>;
   return (
     <div class="findings">
       <aside>
@@ -126,7 +126,7 @@ function One({ session, finding }: { readonly session: Session; readonly finding
       <p class={`verdict ${severity}`}>
         <i class={`dot ${severity}`} /> {severity} · {rule} · {confidence}
       </p>
-      <h1>{message}</h1>
+      <h2 class="message">{message}</h2>
       <p class="advice">{advice}</p>
       <dl>
         <dt>device</dt>

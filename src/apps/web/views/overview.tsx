@@ -19,7 +19,7 @@ export function OverviewView(): VNode | null {
       <Devices stats={session.overview.stats} />
       <Events stats={session.overview.stats} />
       <p class="saves">
-        <SaveJson name="stats" value={session.overview.stats} />
+        <SaveJson name="stats" value={session.overview.statsJson} />
         {session.checked ? <SaveJson name="check" value={session.checked.check} /> : null}
       </p>
     </div>

@@ -139,7 +139,11 @@ function Node({ node, open = false }: { readonly node: TableNode; readonly open?
         <ul>
           {node.items.slice(0, MOST_ROWS).map((item) => (
             <li key={item.index}>
-              {item.kind === "table" ? <Node node={item} open={node.items.length === 1} /> : <Item item={item} />}
+              {item.kind === "table" ? (
+                <Node node={item} open={open && item === node.items.find(({ kind }) => kind === "table")} />
+              ) : (
+                <Item item={item} />
+              )}
             </li>
           ))}
           {node.items.length > MOST_ROWS ? (

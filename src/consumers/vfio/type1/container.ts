@@ -52,7 +52,9 @@ export const ENTRY_LIMIT = 65_535;
 
 /** Mappings, and the domains that they are in. */
 export class Type1Container {
+  /** Type 3: an unmap never cuts a mapping. */
   readonly v2: boolean;
+  /** By address. */
   readonly mappings: SortedRanges<Type1Mapping> = new SortedRanges<Type1Mapping>();
   readonly #entryLimit: number;
   readonly #allowUnsafeInterrupts: boolean;
@@ -64,6 +66,7 @@ export class Type1Container {
   /** Every mapped page counts as written, and is reported. */
   isTracking = false;
 
+  /** Empty: the first group brings the first domain. */
   constructor(options: Type1Options) {
     this.v2 = options.v2;
     this.#entryLimit = options.entryLimit ?? ENTRY_LIMIT;
@@ -76,6 +79,7 @@ export class Type1Container {
     return this.#entryLimit - this.mappings.length;
   }
 
+  /** One for each domain. */
   get tables(): readonly UserTable[] {
     return this.#domains.map(({ table }) => table);
   }
@@ -265,8 +269,8 @@ export class Type1Container {
   /** Unmaps everything. Bytes. */
   unmapAll(): bigint {
     let bytes = 0n;
-    for (const mapping of [...this.mappings]) {
-      this.#remove(mapping);
+    for (const mapping of [...this.mappings].reverse()) {
+      this.#remove(mapping); // from the end: nothing has to move up
       bytes += mapping.size;
     }
     return bytes;

@@ -17,14 +17,19 @@ const PIN_BATCH = 512;
 
 /** Memory at [first, last]. */
 export class Type1Mapping {
+  /** First address, bytes. */
   readonly first: bigint;
+  /** Last address, itself included. */
   last: bigint;
+  /** Where it is in the process. */
   vaddr: bigint;
+  /** What devices may do there. */
   readonly access: TableAccess;
   /** The address in the process is not known just now; devices go on. */
   vaddrInvalid = false;
   /** Whose address space is charged, and by whose limit. */
   process: UserProcess;
+  /** The address space that has it, and is charged. */
   memory: UserMemory;
   #isPrivileged: boolean;
   #charged = 0;
@@ -33,6 +38,7 @@ export class Type1Mapping {
   /** It is in domains, and its pages are pinned. */
   isMapped = false;
 
+  /** Made by {@link Type1Container.map}; nothing is pinned yet. */
   constructor(first: bigint, size: bigint, vaddr: bigint, access: TableAccess, process: UserProcess) {
     this.first = first;
     this.last = first + size - 1n;
@@ -43,10 +49,12 @@ export class Type1Mapping {
     this.#isPrivileged = process.has("IPC_LOCK");
   }
 
+  /** Bytes. */
   get size(): bigint {
     return this.last - this.first + 1n;
   }
 
+  /** Of 4 KiB. */
   get pages(): number {
     return Number(this.size / PAGE);
   }

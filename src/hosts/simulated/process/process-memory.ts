@@ -74,6 +74,7 @@ export interface MapOptions {
 
 /** What can be said of a page from outside. */
 export interface PagemapEntry {
+  /** An entry maps memory that the CPU reaches. */
   readonly present: boolean;
   /** In swap, or in memory that only a device reaches. */
   readonly swapped: boolean;
@@ -117,6 +118,7 @@ export class ProcessMemory implements UserMemory {
   readonly #frames: Frames;
   readonly #known = new WeakMap<Area, KnownArea>();
 
+  /** Nothing is mapped; one process is in it. */
   constructor(frames: Frames) {
     this.#frames = frames;
     this.#space = new AddressSpace(frames, this);
@@ -144,7 +146,14 @@ export class ProcessMemory implements UserMemory {
   }
 
   /** Flags of the area at `address` (see AREA), and the name of the object behind it, for reports. */
-  areaInfo(address: UserAddr): { readonly flags: number; readonly object: string | undefined } | undefined {
+  areaInfo(address: UserAddr):
+    | {
+        /** See AREA. */
+        readonly flags: number;
+        /** Name of the object behind it; undefined: it is anonymous. */
+        readonly object: string | undefined;
+      }
+    | undefined {
     const area = this.#space.areas.at(Math.floor(address / PAGE_SIZE));
     return area && { flags: area.flags, object: area.object?.name };
   }

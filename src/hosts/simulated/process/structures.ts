@@ -16,16 +16,23 @@ import type { SwapSpace } from "./swap.ts";
 
 /** What an area allows and how it behaves. */
 export const AREA = {
+  /** The process may read. */
   read: 1,
+  /** The process may write. */
   write: 2,
+  /** The process may run code there. */
   execute: 4,
+  /** Writes go to the object and are seen by whoever shares it. */
   shared: 8,
-  /** Huge pages wanted, or not wanted. */
+  /** Huge pages wanted. */
   huge: 0x10,
+  /** Huge pages not wanted. */
   noHuge: 0x20,
-  /** Not given to a child; given empty. */
+  /** Not given to a child. */
   dontFork: 0x40,
+  /** Given to a child empty. */
   wipeOnFork: 0x80,
+  /** Of a file with huge pages only. */
   hugetlb: 0x100,
   /** Registers or peer memory, mapped by number: nothing to pin. */
   io: 0x200,

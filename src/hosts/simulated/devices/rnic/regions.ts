@@ -38,6 +38,13 @@ export interface MissingBlock {
   readonly write: boolean;
 }
 
+/** On whose behalf memory is accessed. */
+export interface Accessor {
+  readonly domain: number;
+  /** A peer's access: by this queue pair. Without it, it is this side's own, for which windows are no keys. */
+  readonly queuePair?: number;
+}
+
 interface Block {
   readonly address: number;
   readonly flags: number;
@@ -50,8 +57,6 @@ interface Known {
 
 /** Entries of one region that are remembered at most. */
 const MOST_BLOCKS = 4096;
-/** No queue pair. */
-const NOBODY = -1;
 /** Bytes that are asked for at once: all that an access needs from the missing block on, up to this. */
 const MOST_ASKED = 2 ** 18;
 
@@ -93,24 +98,15 @@ export class RnicRegions {
   }
 
   /**
-   * May a queue pair of `domain` do this by the key? A range of no bytes needs no key.
+   * May this be done by the key? A range of no bytes needs no key.
    *
    * @param asked access bits that the region, or the window, must have
-   * @param queuePair of a peer's access: whose
    */
-  allows(
-    key: number,
-    domain: number,
-    asked: number,
-    address: number,
-    length: number,
-    isLocal: boolean,
-    queuePair: number = NOBODY,
-  ): boolean {
+  allows(key: number, { domain, queuePair }: Accessor, asked: number, address: number, length: number): boolean {
     if (length === 0) return true;
-    if (isLocal && key === LOCAL_DMA_KEY) return true;
-    // A window is for peers, by the queue pair that bound it.
-    if (!isLocal && this.windows.has(key)) return this.windows.allows(key, queuePair, asked, address, length);
+    if (queuePair === undefined) {
+      if (key === LOCAL_DMA_KEY) return true;
+    } else if (this.windows.has(key)) return this.windows.allows(key, queuePair, asked, address, length);
     const context = this.#find(key);
     if (context?.domain !== domain || (context.access & asked) !== asked) return false;
     return address >= context.virt && length <= context.length && address - context.virt <= context.length - length;
