@@ -6,16 +6,18 @@
  *     npm run bench -- --only iova     files or names that contain "iova"
  *     npm run bench -- --json          machine-readable
  *     npm run bench -- --write         the full table into bench/RESULTS.md
+ *     npm run bench -- --against REV   this tree and another revision in turns: bench-against.ts
  */
 import { spawnSync } from "node:child_process";
-import { existsSync, mkdirSync, readdirSync, statSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, statSync, writeFileSync } from "node:fs";
 import { arch, cpus, platform, release } from "node:os";
-import { dirname, join, resolve } from "node:path";
-import { fileURLToPath, pathToFileURL } from "node:url";
+import { dirname, join } from "node:path";
+import { pathToFileURL } from "node:url";
 import type { Bench, Contender, Result } from "../bench/bench.ts";
 import { Random } from "../src/base/index.ts";
+import { against } from "./bench-against.ts";
+import { benchFiles, TOP as top } from "./bench-trees.ts";
 
-const top = resolve(dirname(fileURLToPath(import.meta.url)), "..");
 const args = process.argv.slice(2);
 const has = (flag: string): boolean => args.includes(flag);
 const only = has("--only") ? args[args.indexOf("--only") + 1] : undefined;
@@ -31,14 +33,6 @@ interface Row {
   ratio: number;
   hash: string;
   goal?: string;
-}
-
-function benchFiles(folder: string): string[] {
-  return readdirSync(folder, { withFileTypes: true }).flatMap((entry) => {
-    const path = join(folder, entry.name);
-    if (entry.isDirectory()) return benchFiles(path);
-    return entry.name.endsWith(".bench.ts") ? [path] : [];
-  });
 }
 
 /** Builds bench/native with cc; undefined, and said why, where that is not possible. */
@@ -138,7 +132,12 @@ function table(rows: Row[]): string {
     .join("\n");
 }
 
-const files = ["src", "bench"].flatMap((folder) => benchFiles(join(top, folder))).sort();
+if (has("--against")) {
+  const rounds = has("--rounds") ? Number(args[args.indexOf("--rounds") + 1]) : 21;
+  await against(args[args.indexOf("--against") + 1] ?? "HEAD", { only, rounds });
+  process.exit(0);
+}
+const files = benchFiles(top).map((file) => join(top, file));
 const native = buildNative();
 const rows: Row[] = [];
 for (const file of files) {

@@ -1,5 +1,5 @@
 /**
- * The one door for a newcomer: `npm start`, `npm test`, `npm run check`, `npm run bench`, `npm run bench:commands`, `npm run golden`, `npm run sim`.
+ * The one door for a newcomer: what `npm start`, `npm test` and every `npm run` that needs the packages or the build go through.
  *
  * Plain JavaScript that any Node can read, so that a Node that is too old is told so; installs what is missing (from
  * npm's cache where it can), builds what is stale, and then runs the command.
@@ -70,6 +70,11 @@ function build() {
     console.error(`${built.stdout ?? ""}${built.stderr ?? ""}\nthe build failed: see above`);
     process.exit(1);
   }
+  const page = spawnSync(process.execPath, ["--import", "tsx", "tools/page.ts"], { encoding: "utf8" });
+  if (page.status !== 0) {
+    console.error(`${page.stdout ?? ""}${page.stderr ?? ""}\nthe build of the page failed: see above`);
+    process.exit(1);
+  }
   writeFileSync(mark, "");
   utimesSync(mark, new Date(), new Date());
 }
@@ -96,17 +101,34 @@ if (command === "start") {
   process.env.DMALINK_EFFORT ??= "10";
   process.env.DMALINK_SEED ??= "random";
   const where =
-    rest.length > 0 ? rest : ["test/fuzz", "test/simulation", "test/nvme", "test/cli/machine", "src/consumers/hmm"];
+    rest.length > 0
+      ? rest
+      : [
+          ...["test/fuzz", "test/iommufd", "test/simulation", "test/nvme", "test/migration", "test/rdma", "test/report/perfetto"],
+          ...["test/golden/one-truth", "test/golden/compare", "test/cli/machine", "test/cli/killed"],
+          ...["src/consumers", "src/iova"],
+        ];
   process.exit(run(process.execPath, ["node_modules/vitest/vitest.mjs", "run", "--project", "promises", ...where]));
+} else if (command === "test:page") {
+  // The page in a real browser: skipped with a reason where there is none.
+  build();
+  process.exit(
+    run(process.execPath, ["node_modules/vitest/vitest.mjs", "run", "--config", "vitest.page.config.ts", ...rest]),
+  );
 } else if (command === "check") {
   build();
   process.exit(tsx("tools/check.ts", rest));
 } else if (command === "bench:commands") {
   build(); // what is measured is the built program
   process.exit(tsx("tools/bench-commands.ts", rest));
+} else if (command === "mutants") {
+  build(); // some of the tests that are asked run the built program
+  process.exit(tsx("tools/mutants/mutants.ts", rest));
 } else if (command === "docs") {
   // The reference of the public interface, from the symbols' own comments, to docs/api.
   process.exit(run(process.execPath, ["node_modules/typedoc/bin/typedoc", ...rest]));
+} else if (command === "bench:instructions") {
+  process.exit(tsx("tools/bench-instructions.ts", rest));
 } else if (command === "bench" || command === "golden" || command === "floors" || command === "fuzz") {
   process.exit(tsx(`tools/${command}.ts`, rest));
 } else {

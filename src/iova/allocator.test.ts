@@ -4,7 +4,7 @@ import { many } from "../../test/effort.ts";
 import { ManualClock } from "../../test/models/manual-clock.ts";
 import { SlowSpace } from "../../test/models/slow-space.ts";
 import { SlowWalk } from "../../test/models/slow-walk.ts";
-import { Counters } from "../base/index.ts";
+import { Counters, Random } from "../base/index.ts";
 import { IovaAllocator } from "./allocator.ts";
 
 const M4 = 0xfffff; // last page below 4 GiB
@@ -219,6 +219,23 @@ describe("the range cache of an IOVA domain", () => {
     domain.freeFast(pfn, 4);
     domain.drainCache();
     expect(domain.inspect().ranges).toEqual([]); // the reservation went with the range, as in Linux
+  });
+
+  test("knows each range by the page that its owner knows, through many that widened and went", () => {
+    const domain = new IovaAllocator();
+    const random = Random.fromSeed(3);
+    const held: number[] = [];
+    for (let step = 0; step < 4000; step++) {
+      if (held.length < 40 || random.chance(1, 2)) held.push(domain.allocateTree(4, M4, true));
+      else domain.freeTree(held.splice(random.below(held.length), 1)[0]!);
+      const pfn = held[random.below(held.length)]!;
+      if (random.chance(1, 4) && domain.find(pfn - 1) === undefined) domain.reserve(pfn - 1, pfn);
+    }
+    for (const pfn of held) {
+      expect(domain.find(pfn)?.last).toBe(pfn + 3);
+      domain.freeTree(pfn);
+    }
+    expect(domain.inspect().ranges).toEqual([]);
   });
 
   test("unchecked: passes over the freeing of what was never allocated", () => {

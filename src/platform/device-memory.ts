@@ -6,7 +6,12 @@ import type { FaultOutcome, UserMemory } from "./user-memory.ts";
 
 /** Memory of a device that processes can have pages in. */
 export interface DeviceMemoryPool {
+  /**
+   * Whether the CPU can access it where it lies (`device-coherent`), or faults and has it brought back
+   * (`device-private`).
+   */
   readonly kind: "device-private" | "device-coherent";
+  /** Whose it is: watchers that gave this owner are not told of moves to and from it. */
   readonly owner: MemoryOwner;
   /** A page, or 512 of them (order 9); undefined if there is none. For a destination. */
   allocate(order: 0 | 9): PhysPage | undefined;

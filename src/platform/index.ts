@@ -1,4 +1,4 @@
-/** What the stack asks of a machine. Interfaces only. */
+/** What the stack asks of a machine: interfaces, and the few functions by which their values are made and read. */
 export type { DeviceAccess } from "./access.ts";
 export * from "./caches.ts";
 export * from "./clock.ts";

@@ -25,4 +25,5 @@ export {
   stormPlan,
   tee,
   type Violation,
+  vfio,
 } from "../simulation/index.ts";

@@ -6,11 +6,11 @@
  * @module
  */
 export { checkJson, findingJson } from "./check/check-json.ts";
-export { type CheckOutcome, checkedOf, checkSetJson, checkSetText, unreadOf } from "./check/check-set.ts";
+export { type CheckOutcome, checkedOf, checkSetText, type UnreadFile, unreadOf } from "./check/check-set.ts";
 export { type CheckedTrace, checkText, findingText, headline } from "./check/check-text.ts";
 export { secondsOf } from "./check/clock.ts";
 export { dumpJson, dumpText } from "./check/dump-report.ts";
-export { type CheckedFile, checkSarif, type UnreadFile } from "./check/sarif.ts";
+export { type CheckedFile, checkSarif } from "./check/sarif.ts";
 export { compareJson } from "./compare/compare-json.ts";
 export {
   type ComparedAs,
@@ -54,3 +54,4 @@ export * from "./tables/index.ts";
 export { type ParquetResult, writeParquet } from "./tables/parquet.ts";
 export { EventRows, findingRows, mappingRows, requestRows } from "./tables/rows.ts";
 export * from "./text/index.ts";
+export { lostWords, NOTHING_RECORDED } from "./wording.ts";

@@ -9,6 +9,7 @@ import {
   type CheckResult,
   checkTrace,
   type EventVisitor,
+  type KernelLog,
   KINDS,
   NO_DEVICE,
   REACHED,
@@ -30,13 +31,17 @@ export const directionWord = (direction: number): string | undefined => WORDS[di
 
 /** A trace that was read whole. */
 export interface Recording {
+  /** What was read: its types, clock and remarks. */
   readonly trace: Trace;
+  /** What the rules found. */
   readonly result: CheckResult;
   /** The same mappings, as columns and in the order of their beginning. */
   readonly mappings: Mappings;
+  /** What was asked for as one, over several mappings. */
   readonly requests: Requests;
-  /** Times of the first and last event, nanoseconds since the trace's time base; 0 and 0 for an empty trace. */
+  /** Time of the first event, nanoseconds since the trace's time base; 0 for an empty trace. */
   readonly firstNs: number;
+  /** Time of the last event, in the same way. */
   readonly lastNs: number;
   /** What was asked for, where that is not all. */
   readonly selection?: Selection;
@@ -48,6 +53,8 @@ export interface RecordingOptions {
   readonly visit?: EventVisitor;
   /** Mappings and findings of these only. */
   readonly selection?: Selection;
+  /** The kernel's log of the same machine. */
+  readonly kernelLog?: KernelLog;
   /** Called with the number of events so far, once a batch. */
   readonly progress?: (events: number) => void;
 }
@@ -58,13 +65,14 @@ export interface RecordingOptions {
  * @throws DmaError ERR_DMA_TRACE_DAMAGED (EINVAL), unless the trace was opened for best effort
  */
 export async function readRecording(trace: Trace, options: RecordingOptions = {}): Promise<Recording> {
-  const { visit, selection, progress } = options;
+  const { visit, selection, kernelLog, progress } = options;
   const mappings = new RequestColumns();
   let firstNs = Number.POSITIVE_INFINITY;
   let lastNs = 0;
   const result = await checkTrace(trace, {
     sinks: [mappings],
     ...(selection && { selection }),
+    ...(kernelLog && { kernelLog }),
     ...(progress && { progress }),
     visit(batch, row) {
       const time = batch.timeNs[row]!;

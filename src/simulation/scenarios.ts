@@ -20,6 +20,7 @@ import { type NvmeConfig, type NvmeStep, nvmeInWords, nvmePlan, nvmeStepInWords,
 import { type RdmaConfig, type RdmaStep, rdmaInWords, rdmaPlan, rdmaStepInWords, runRdma } from "./rdma/index.ts";
 import type { Scenario } from "./scenario.ts";
 import { runTee, type TeeConfig, type TeeStep, teeInWords, teePlan, teeStepInWords } from "./tee/index.ts";
+import { runVfio, type VfioConfig, type VfioStep, vfioInWords, vfioPlan, vfioStepInWords } from "./vfio/index.ts";
 
 /** Mapping on random machines: every byte compared with a shadow, every access after teardown caught. */
 export const mapping: Scenario<MappingConfig, Step> = {
@@ -82,6 +83,17 @@ export const gpu: Scenario<GpuConfig, GpuStep> = {
   stepInWords: gpuStepInWords,
 };
 
+/** Guests that devices are given to. */
+export const vfio: Scenario<VfioConfig, VfioStep> = {
+  name: "vfio",
+  summary:
+    "guests that devices are given to by iommufd and VFIO: memory plugged and unplugged, devices that come and go, processes that fork and hand over, moves to other hosts",
+  plan: (seed) => vfioPlan(seed),
+  run: (plan, options) => runVfio(plan, options),
+  machineInWords: vfioInWords,
+  stepInWords: vfioStepInWords,
+};
+
 /** By name. */
 export const SCENARIOS: Readonly<Record<string, Scenario<unknown, unknown>>> = {
   mapping: mapping as Scenario<unknown, unknown>,
@@ -90,4 +102,5 @@ export const SCENARIOS: Readonly<Record<string, Scenario<unknown, unknown>>> = {
   gpu: gpu as Scenario<unknown, unknown>,
   tee: tee as Scenario<unknown, unknown>,
   dmabuf: dmabuf as Scenario<unknown, unknown>,
+  vfio: vfio as Scenario<unknown, unknown>,
 };

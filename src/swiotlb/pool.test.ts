@@ -308,6 +308,14 @@ describe("a pool that may grow", () => {
     expect([pool.extraBuffers, pages.inUse]).toEqual([0, 0]);
   });
 
+  test("keeps no buffer for a mapping that fits in none: one that a boundary always cuts", () => {
+    const pages = pagesFrom(0x40_0000, 100_000);
+    const pool = poolOf({ slots: 128, grow: { pages, later: () => {} } });
+    for (let i = 0; i < 3; i++)
+      expect(pool.map(PhysAddr(0x5000), 8192, 0, { ...ANY, segmentBoundaryMask: 0xfff })).toBeUndefined();
+    expect([pool.extraBuffers, pages.inUse, pool.used]).toEqual([0, 0, 0]);
+  });
+
   test("is full when there are no pages either, and takes none", () => {
     const pages = pagesFrom(0x40_0000, 0);
     const pool = poolOf({ slots: 128, grow: { pages, later: (work) => work() } });

@@ -51,7 +51,7 @@ describe("a recording whose times go back", () => {
   test.each(["time-back.txt", "time-page-back.dat.gz"])(
     "%s has no negative duration, and its mappings have ended",
     async (name) => {
-      const stats = JSON.parse((await bounded("stats", file(name), "--json")).out);
+      const [stats] = JSON.parse((await bounded("stats", file(name), "--json")).out).traces;
       expect(stats.durationNs).toBeGreaterThan(0);
       for (const { lifetimeNs, liveAtEnd } of stats.devices) {
         expect(liveAtEnd).toBe(0);

@@ -57,10 +57,12 @@ describe("dmalink check", () => {
     for (const line of lines.filter((one) => !one.includes(folder))) expect(line.length).toBeLessThanOrEqual(80);
   });
 
-  test("--json is dmalink.check/1", () => {
+  test("--json is dmalink.check/2: lists also where there is one trace", () => {
     const { status, stdout } = run(twice(), "--json");
-    const { schema, summary, findings, ambiguous } = JSON.parse(stdout);
-    expect([status, schema, summary["double-unmap"], ambiguous]).toEqual([1, "dmalink.check/1", 1, 0]);
+    const { schema, summary, findings, traces } = JSON.parse(stdout);
+    expect([status, schema, summary["double-unmap"], traces.length]).toEqual([1, "dmalink.check/2", 1, 1]);
+    expect(traces[0]).toMatchObject({ file: join(folder, "twice.txt"), ambiguous: 0, mappings: expect.any(Number) });
+    expect(findings[0].timeNs).toBe(findings[0].evidence.at(-1).timeNs);
     expect(findings[0]).toMatchObject({ rule: "double-unmap", severity: "error", iova: expect.stringMatching(/^0x/) });
   });
 
@@ -154,12 +156,13 @@ describe("dmalink check", () => {
       .slice(0, 6);
     const paths = names.map((name) => join(traces, name));
     const { status, stdout } = run(...paths, twice(), "--jobs", "2", "--json");
-    const { schema, checks, summary, traces: count } = JSON.parse(stdout);
-    expect([status, schema, count]).toEqual([1, "dmalink.check-set/1", paths.length + 1]);
-    expect(checks.map((one: { file: string }) => one.file)).toEqual([...paths, join(folder, "twice.txt")]);
+    const { schema, findings, summary, traces: checked } = JSON.parse(stdout);
+    expect([status, schema]).toEqual([1, "dmalink.check/2"]);
+    expect(checked.map((one: { file: string }) => one.file)).toEqual([...paths, join(folder, "twice.txt")]);
     expect(summary["double-unmap"]).toBe(1);
     const alone = JSON.parse(run(paths[0]!, "--json").stdout);
-    expect(checks[0]).toEqual(alone);
+    expect(alone.traces).toEqual([checked[0]]);
+    expect(alone.findings).toEqual(findings.filter(({ file }: { file: string }) => file === paths[0]));
     expect(run(...paths.slice(0, 3)).stdout).toMatch(/^3 traces, [\d,]+ events: no errors/);
   });
 

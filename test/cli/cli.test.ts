@@ -107,7 +107,7 @@ describe("dmalink", () => {
     const best = run("stats", path, "--best-effort", "--json");
     expect(best.status).toBe(2);
     expect(best.stderr).toMatch(/damaged at offset \d+ \(0x[0-9a-f]+\): .*; what was read before that is reported\n$/);
-    const { events } = JSON.parse(best.stdout);
+    const [{ events }] = JSON.parse(best.stdout).traces;
     expect(Object.keys(events).length).toBeGreaterThan(0);
   });
 
@@ -123,8 +123,10 @@ describe("dmalink stats", () => {
     const { status, stdout } = run("stats", `${traces}strict-sw1m-probes.dat.gz`, "--json");
     expect(status).toBe(0);
     const meta = JSON.parse(readFileSync(`${traces}strict-sw1m-probes.meta.json`, "utf8"));
-    const result = JSON.parse(stdout);
-    expect(result).toMatchObject({ schema: "dmalink.stats/1", events: meta.events, lost: 0, ambiguous: 0 });
+    const { schema, traces: list } = JSON.parse(stdout);
+    const [result] = list;
+    expect([schema, list.length]).toEqual(["dmalink.stats/2", 1]);
+    expect(result).toMatchObject({ events: meta.events, lost: 0, ambiguous: 0 });
     expect(result.devices).toMatchObject([{ name: "0000:00:04.0", maps: 320, unmaps: 320, liveAtEnd: 0 }]);
   });
 
@@ -139,8 +141,10 @@ describe("dmalink compare", () => {
   test("--json has the schema and the eight strategies, no mismatch, and the kernel's own count", () => {
     const { status, stdout } = run("compare", `${traces}strict-rr4k-qd1.dat.gz`, "--json");
     expect(status).toBe(0);
-    const result = JSON.parse(stdout);
-    expect(result).toMatchObject({ schema: "dmalink.compare/1", requests: 2500, segments: 2500, mismatches: 0 });
+    const { schema, traces: list } = JSON.parse(stdout);
+    const [result] = list;
+    expect([schema, list.length]).toEqual(["dmalink.compare/2", 1]);
+    expect(result).toMatchObject({ requests: 2500, segments: 2500, mismatches: 0 });
     expect(result.strategies.map(({ name }: { name: string }) => name)).toEqual([
       "one-shot",
       "coalesced",
@@ -158,7 +162,7 @@ describe("dmalink compare", () => {
     const text = gunzipSync(readFileSync(`${traces}strict-rr4k-qd1.report.txt.gz`));
     const { status, stdout } = spawnSync(process.execPath, [program, "compare", "-", "--json"], { input: text });
     expect(status).toBe(0);
-    expect(JSON.parse(stdout.toString())).toMatchObject({ requests: 2500, mismatches: 0 });
+    expect(JSON.parse(stdout.toString()).traces[0]).toMatchObject({ requests: 2500, mismatches: 0 });
   });
 });
 
@@ -168,8 +172,9 @@ describe("dmalink export and query", () => {
     const to = { perfetto: join(folder, "t.pftrace"), parquet: join(folder, "tables"), html: join(folder, "r.html") };
     const exported = run("export", trace, ...Object.entries(to).flatMap(([name, at]) => [`--${name}`, at]), "--json");
     expect(exported.status).toBe(0);
-    const { schema, perfetto, parquet } = JSON.parse(exported.stdout);
-    expect([schema, perfetto.slices, parquet.rows.mappings]).toEqual(["dmalink.export/1", 122, 122]);
+    const { schema, traces: list } = JSON.parse(exported.stdout);
+    const [{ perfetto, parquet }] = list;
+    expect([schema, perfetto.slices, parquet.rows.mappings]).toEqual(["dmalink.export/2", 122, 122]);
     expect(readFileSync(to.html, "utf8")).toMatch(/^<!doctype html>/);
     const { status, stdout } = run("query", trace, "select count(*) as n from mappings");
     expect([status, stdout]).toEqual([0, "n\n122\n"]);

@@ -12,7 +12,7 @@ const compare = (...options: string[]) => dmalink("compare", trace, "--json", ..
 async function answer(...options: string[]): Promise<Record<string, unknown>> {
   const { code, out } = await compare(...options);
   expect(code).toBe(0);
-  return JSON.parse(out);
+  return JSON.parse(out).traces[0];
 }
 
 describe("dmalink compare", () => {

@@ -36,8 +36,8 @@ describe("a damaged trace, read with --best-effort", () => {
     const asked = options.map((option) => (option.startsWith("-") ? option : join(folder, option)));
     const { status, stdout } = run(command, cut, ...after, ...asked, "--best-effort", "--json");
     expect(status).toBe(2);
-    expect(JSON.parse(stdout).damage).toMatchObject(DAMAGE);
-    expect(JSON.parse(run(command, good, ...after, ...asked, "--json").stdout)).not.toHaveProperty("damage");
+    expect(JSON.parse(stdout).traces[0].damage).toMatchObject(DAMAGE);
+    expect(JSON.parse(run(command, good, ...after, ...asked, "--json").stdout).traces[0]).not.toHaveProperty("damage");
   });
 
   test("the page says it above all numbers", () => {

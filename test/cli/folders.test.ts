@@ -26,8 +26,8 @@ describe("a folder of traces", () => {
   test("is checked whole, folders in it too; what is no trace is left out and said", async () => {
     const { code, out, err } = await dmalink("check", folder, "--json", "--jobs", "1");
     expect([code, err]).toEqual([0, `${LEFT_OUT}${join(folder, "notes.md")}\n`]);
-    const { checks } = JSON.parse(out);
-    expect(checks.map(({ file }: { file: string }) => file)).toEqual([
+    const { traces: checked } = JSON.parse(out);
+    expect(checked.map(({ file }: { file: string }) => file)).toEqual([
       join(folder, "b.dat.gz"),
       join(folder, "more/a.dat.gz"),
     ]);

@@ -46,7 +46,7 @@ describe("what was not understood", () => {
   });
 
   test("is in the JSON", () => {
-    expect(JSON.parse(run("check", half, "--json").stdout).remarks).toEqual([
+    expect(JSON.parse(run("check", half, "--json").stdout).traces[0].remarks).toEqual([
       expect.objectContaining({ code: "unknown-line", count: 1, line: 3, message: expect.stringMatching(said) }),
     ]);
   });

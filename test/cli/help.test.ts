@@ -1,11 +1,12 @@
 /** Help, the manual page and completion: made of the commands' table, and judged by the programs that read them. */
 import { spawnSync } from "node:child_process";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { flagOf } from "../../src/apps/cli/command.ts";
 import { COMMANDS } from "../../src/apps/cli/commands/index.ts";
+import { PROGRAM } from "../../src/apps/cli/program.ts";
 import { dmalink } from "./in-process.ts";
 
 const has = (program: string): boolean => spawnSync(program, ["--version"]).status === 0;
@@ -40,6 +41,23 @@ describe("the table of commands", () => {
           expect([...Object.keys(options).map(flagOf)], example).toContain(flag);
       }
     }
+  });
+});
+
+describe("the version", () => {
+  test("is the package's, and --version and the command say the same line", async () => {
+    const { version } = JSON.parse(readFileSync(join(import.meta.dirname, "../../package.json"), "utf8"));
+    expect(PROGRAM.version).toBe(version);
+    const said = await dmalink("version");
+    expect([said.code, said.out]).toEqual([
+      0,
+      `dmalink/test ${process.platform}-${process.arch} node-${process.version}\n`,
+    ]);
+    for (const option of ["--version", "-v", "-V"]) expect(await dmalink(option), option).toEqual(said);
+    expect(JSON.parse((await dmalink("version", "--json")).out)).toMatchObject({
+      version: "test",
+      node: process.version,
+    });
   });
 });
 

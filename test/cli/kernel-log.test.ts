@@ -85,7 +85,7 @@ describe("a log alone", () => {
           evidence: [{ line: 2, text: expect.stringContaining("DMAR: [DMA Write NO_PASID]") }],
         },
       ],
-      kernel: { messages: 2, understood: 2, faults: 1 },
+      traces: [{ kernel: { messages: 2, understood: 2, faults: 1 } }],
     });
   });
 

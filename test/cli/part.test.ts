@@ -15,10 +15,11 @@ afterAll(() => rmSync(folder, { recursive: true }));
 
 /** Events that a command read. */
 const EVENTS: Readonly<Record<string, (...part: string[]) => Promise<number>>> = {
-  check: async (...part) => JSON.parse((await dmalink("check", trace, ...part, "--json")).out).events,
-  stats: async (...part) => JSON.parse((await dmalink("stats", trace, ...part, "--json")).out).eventTotal,
+  check: async (...part) => JSON.parse((await dmalink("check", trace, ...part, "--json")).out).traces[0].events,
+  stats: async (...part) => JSON.parse((await dmalink("stats", trace, ...part, "--json")).out).traces[0].eventTotal,
   export: async (...part) =>
-    JSON.parse((await dmalink("export", trace, ...part, "--parquet", folder, "--json")).out).parquet.rows.events,
+    JSON.parse((await dmalink("export", trace, ...part, "--parquet", folder, "--json")).out).traces[0].parquet.rows
+      .events,
   query: async (...part) =>
     JSON.parse((await dmalink("query", trace, "select count(*) as n from events", ...part, "--json")).out).rows[0].n,
 };
@@ -44,7 +45,7 @@ describe("a part of a trace by time", () => {
 
   test("compare replays what began in it", async () => {
     const requests = async (...part: string[]): Promise<number> =>
-      JSON.parse((await dmalink("compare", trace, ...part, "--json")).out).requests;
+      JSON.parse((await dmalink("compare", trace, ...part, "--json")).out).traces[0].requests;
     const [before, after] = [await requests("--to", "+40ms"), await requests("--from", "+40ms")];
     expect(before + after).toBe(2500);
   });

@@ -30,7 +30,7 @@ describe("dmalink query", () => {
       ),
     );
     expect(answer).toMatchObject({
-      schema: "dmalink.query/1",
+      schema: "dmalink.query/2",
       rows: [{ device: "0000:00:04.0", kind: "two-step", n: 320, bytes: 41_943_040, top: "0xfff80000" }],
     });
   });
@@ -79,7 +79,7 @@ describe("dmalink query", () => {
   });
 
   test("without SQL it lists the tables; without DuckDB it says what to install", async () => {
-    expect(JSON.parse(await ask("none"))).toMatchObject({ schema: "dmalink.tables/1" });
+    expect(JSON.parse(await ask("none"))).toMatchObject({ schema: "dmalink.columns/1" });
     const missing = loadDuckDb(() => Promise.reject(new Error("Cannot find package '@duckdb/node-api'")));
     await expect(missing).rejects.toThrow(EnvironmentError);
     await expect(missing).rejects.toThrow(/npm install @duckdb\/node-api.*--parquet/);

@@ -11,9 +11,9 @@ const json = async (...words: string[]) => JSON.parse((await dmalink(...words, "
 
 /** Mappings that a command found. */
 const MAPPINGS: Readonly<Record<string, (...selected: string[]) => Promise<number>>> = {
-  check: async (...selected) => (await json("check", trace, ...selected)).mappings,
+  check: async (...selected) => (await json("check", trace, ...selected)).traces[0].mappings,
   stats: async (...selected) => {
-    const { devices } = await json("stats", trace, ...selected);
+    const [{ devices }] = (await json("stats", trace, ...selected)).traces;
     return devices.reduce((sum: number, { maps }: { maps: number }) => sum + maps, 0);
   },
   query: async (...selected) =>
@@ -54,7 +54,7 @@ describe("a selection of mappings", () => {
     expect(await MAPPINGS.stats!("--task", task)).toBe(byName);
     expect(await MAPPINGS.check!("--task", `${task}-${pid}`)).toBe(await asked(`task = '${task}' and pid = ${pid}`));
     const parts = [await json("check", trace, "--cpu", "0"), await json("check", trace, "--cpu", "1")];
-    expect(parts.map(({ mappings }) => mappings).reduce((a, b) => a + b)).toBe(await MAPPINGS.check!());
+    expect(parts.map(({ traces: [{ mappings }] }) => mappings).reduce((a, b) => a + b)).toBe(await MAPPINGS.check!());
     for (const { severities } of parts) expect(severities.error).toBe(0);
   });
 
@@ -65,7 +65,7 @@ describe("a selection of mappings", () => {
       const { out } = await dmalink(name, ...both, "--device", "00:05.0", "--cpu", "1");
       expect(out.replace(/\s+/g, " "), name).toContain(words);
     }
-    expect((await json("stats", trace, "--cpu", "1")).selection).toEqual({ cpus: [1] });
+    expect((await json("stats", trace, "--cpu", "1")).traces[0].selection).toEqual({ cpus: [1] });
   });
 
   test("of what is not there is refused, with what there is", async () => {

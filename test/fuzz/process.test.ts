@@ -27,6 +27,10 @@ describe("a random history of processes", () => {
     for (let seed = 1001; seed <= 1000 + SEEDS; seed++) expect(run(seed, { shortOfMemory: true })).toBe("clean");
   });
 
+  test("does so when memory is short, and pages go to swap, move and are joined", () => {
+    for (let seed = 2001; seed <= 2000 + SEEDS; seed++) expect(run(seed, { pressed: true })).toBe("clean");
+  });
+
   test("is the same each time for one seed", () => {
     const steps = [1, 2].map(() => {
       const history = new ProcessHistory(77);

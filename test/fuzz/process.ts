@@ -39,6 +39,14 @@ const ADVICE: readonly Advice[] = [
 /** What a step did, for the story of a failure. */
 export type Step = readonly (string | number)[];
 
+/** What makes a history hard. */
+export interface HistoryOptions {
+  /** One allocation in forty fails. */
+  readonly shortOfMemory?: boolean;
+  /** There is less memory than the processes want, and swap for the rest; pages move and are joined behind their back. */
+  readonly pressed?: boolean;
+}
+
 export class ProcessHistory {
   readonly steps: Step[] = [];
   readonly #random: Random;
@@ -51,10 +59,12 @@ export class ProcessHistory {
   readonly #pins: PhysPage[] = [];
   readonly #failures: Random;
   readonly #before: number;
+  readonly #pressed: boolean;
 
-  constructor(seed: number, options: { readonly shortOfMemory?: boolean } = {}) {
+  constructor(seed: number, options: HistoryOptions = {}) {
     this.#random = Random.fromSeed(seed).fork("steps");
     this.#failures = Random.fromSeed(seed).fork("failures");
+    this.#pressed = options.pressed ?? false;
     this.#before = this.#machine.ram.pagesInUse;
     const mayAllocate = options.shortOfMemory ? () => !this.#failures.chance(1, 40) : undefined;
     let ready = false;
@@ -62,6 +72,7 @@ export class ProcessHistory {
       pages: this.#machine.pages,
       memory: this.#machine.memory,
       hugetlbPages: 12,
+      ...(this.#pressed && { swapPages: 6000, limitPages: 1400 }),
       settings: { hugePages: seed % 2 === 0 ? "always" : "madvise" },
       ...(mayAllocate && { mayAllocate: () => !ready || mayAllocate() }),
     });
@@ -92,7 +103,8 @@ export class ProcessHistory {
     const { memory } = process;
     const kind = this.#random.below(100);
     try {
-      if (kind < 18) this.#mapSomething(memory);
+      if (this.#pressed && this.#random.chance(1, 4)) this.#press(memory);
+      else if (kind < 18) this.#mapSomething(memory);
       else if (kind < 28) this.#touch(memory, this.#random.chance(1, 2));
       else if (kind < 38)
         this.#call(
@@ -129,6 +141,9 @@ export class ProcessHistory {
     if (this.#frames.inUse !== 0) throw new Error(`${this.#frames.inUse} folios are left`);
     for (const device of this.#devices)
       if (device.pagesInUse !== 0) throw new Error(`${device.pagesInUse} pages of ${device.owner.name} are left`);
+    if (this.#frames.swap && this.#frames.swap.inUse !== 0)
+      throw new Error(`${this.#frames.swap.inUse} pages of swap are left`);
+    if (this.#frames.pagesInUse !== 0) throw new Error(`${this.#frames.pagesInUse} pages are still counted`);
     if (this.#machine.ram.pagesInUse !== this.#before)
       throw new Error(`${this.#machine.ram.pagesInUse - this.#before} pages of RAM are left`);
   }
@@ -183,7 +198,8 @@ export class ProcessHistory {
         throw new Error(`page ${frame} counts ${folio.mapCountOf(frame)} mappings, tables have ${pages + huge}`);
       if (folio.anonVma && folio.isExclusive(frame) && pages + huge > 1)
         throw new Error(`page ${frame} is one process's own, and mapped ${pages + huge} times`);
-      if (folio.locked || folio.held > 0) throw new Error(`page ${frame} is still held`);
+      const cached = folio.swapSlot === undefined ? 0 : 1;
+      if (folio.locked || folio.held !== cached) throw new Error(`page ${frame} is still held`);
     }
   }
 
@@ -340,6 +356,23 @@ export class ProcessHistory {
       const done = memory.pin(at, into.length, into, 0, { write, longTerm });
       for (let i = 0; i < done; i++) this.#pins.push(into[i]! as PhysPage);
     });
+  }
+
+  /** What the system does to a process that asks for nothing. */
+  #press(memory: ProcessMemory): void {
+    const kind = this.#random.below(4);
+    if (kind === 0) {
+      const pages = this.#random.between(1, 300);
+      this.steps.push(["reclaim", pages]);
+      this.#frames.reclaim(pages);
+    } else if (kind === 1)
+      this.#call("pageout", memory, (at, pages) => memory.advise(at, pages * PAGE_SIZE, "pageout"));
+    else if (kind === 2) this.#call("relocate", memory, (at, pages) => void memory.relocate(at, pages * PAGE_SIZE));
+    else {
+      const [at, pages, page] = this.#range(60);
+      this.steps.push(["collapse", this.#nameOf(memory), page, pages]);
+      memory.advise(at, pages * PAGE_SIZE, "collapse");
+    }
   }
 
   #evict(): void {

@@ -31,13 +31,49 @@ export function interleave(random: Random, pieces: readonly Piece[], check: () =
       else waiting = new Set();
       story.push(`${piece.name}: ${done ? "done" : (step.value as string)}`);
     } catch (error) {
-      if (!piece.mayThrow?.(error)) throw error;
+      if (!piece.mayThrow?.(error)) throw told(error, piece.name, story);
       done = true;
       waiting = new Set();
       story.push(`${piece.name}: refused`);
     }
     if (done) going = going.filter((each) => each !== piece);
-    check();
+    try {
+      check();
+    } catch (error) {
+      throw told(error, "after that", story);
+    }
   }
   return story;
+}
+
+/** The error with the last moments before it. */
+function told(error: unknown, where: string, story: readonly string[]): Error {
+  const last = story.slice(-12).map((moment) => `\n  ${moment}`);
+  return new Error(`${(error as Error).message}${last.join("")}\n  ${where}: this error`, { cause: error });
+}
+
+/**
+ * Runs `race` with each seed. A seed that fails is run again: the error says whether it ends the same way, and how to run it alone.
+ */
+export function everyOrder(seeds: readonly number[], race: (seed: number) => unknown): void {
+  for (const seed of seeds) {
+    const error = errorOf(race, seed);
+    if (error === undefined) continue;
+    const again = errorOf(race, seed);
+    const isSame = again?.message === error.message;
+    throw new Error(
+      `seed ${seed} (DMALINK_ORDER=${seed} runs it alone): ${error.message}` +
+        (isSame ? "" : `\nand when it was run again: ${again?.message ?? "no error"}`),
+      { cause: error },
+    );
+  }
+}
+
+function errorOf(race: (seed: number) => unknown, seed: number): Error | undefined {
+  try {
+    race(seed);
+    return undefined;
+  } catch (error) {
+    return error as Error;
+  }
 }

@@ -1,5 +1,5 @@
 /** The driver when something is in its way: commands that are given up or lost, resets, memory that runs out. */
-import { describe, expect, test } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import type { DmaError } from "../../src/base/index.ts";
 import type { NvmeFault } from "../../src/hosts/simulated/index.ts";
 import { TestMachine } from "./machine.ts";
@@ -29,6 +29,29 @@ describe("waiting", () => {
     expect(machine.clock.nowMs()).toBeGreaterThan(200);
     buffer.free();
     await expectNothingLeft(machine, plugged, nvme, before);
+  });
+
+  test("a device that comes back from a reset finds its queues at no address that it had for data", async () => {
+    const machine = new TestMachine();
+    const plugged = machine.plug();
+    const nvme = await machine.open(plugged, { timeoutMs: 100, queues: 1, queueDepth: 255 });
+    // A completion queue of 256 takes a page, as the data does: freed first, its address would be the next to be given.
+    let fault: { kind: "lost" } | undefined = { kind: "lost" };
+    plugged.controller.faults = ({ queue }) => {
+      const now = queue > 0 ? fault : undefined;
+      if (now) fault = undefined;
+      return now;
+    };
+    const mapPhys = vi.spyOn(plugged.dma, "mapPhys");
+    const buffer = machine.scattered(1);
+    await machine.run(nvme.write(0, buffer.vecs));
+    expect(nvme.warnings.resets).toBe(1);
+    const data = mapPhys.mock.results[0]!.value as number;
+    const bases = [...plugged.controller.engine.completionQueues.values()].map(({ base }) => base);
+    expect(bases).toHaveLength(2);
+    for (const base of bases) expect(Math.floor(base / 4096)).not.toBe(Math.floor(data / 4096));
+    buffer.free();
+    await machine.run(nvme.close());
   });
 
   test("for an interrupt that is lost ends by looking: the command is done, and nothing is reset", async () => {

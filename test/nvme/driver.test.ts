@@ -1,6 +1,7 @@
 /** The driver and the controller together: data come back, commands end once, and nothing is left when it is closed. */
-import { describe, expect, test } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import { DmaError, KiB, MiB, PAGE_SIZE, Random } from "../../src/base/index.ts";
+import type { Dma } from "../../src/dma/index.ts";
 import { randomFaults } from "../../src/hosts/simulated/index.ts";
 import { IO } from "../../src/layouts/nvme/index.ts";
 import { many } from "../effort.ts";
@@ -93,6 +94,26 @@ for (const mode of MODES)
       expect(Buffer.compare(metadataBack.bytes.subarray(0, 512), metadata.bytes.subarray(0, 512))).toBe(0);
       await expect(machine.run(nvme.read(0, back.vecs))).rejects.toMatchObject({ code: "ERR_DMA_BLOCK_INTEGRITY" });
       for (const buffer of [data, metadata, back, metadataBack]) buffer.free();
+      await expectNothingLeft(machine, plugged, nvme, before);
+    });
+
+    test("whose metadata cannot be mapped fails as that does, and its data is mapped no more", async () => {
+      const machine = new TestMachine({ mode });
+      const plugged = machine.plug("0.0", { namespaces: [{ blocks: 4096, metadataBytes: 8 }] });
+      const before = machine.machine.snapshot();
+      const nvme = await machine.open(plugged);
+      const [data, metadata] = [machine.scattered(8), machine.scattered(1)];
+      const one = [{ phys: metadata.vecs[0]!.phys, length: 512 }];
+      const refusal = new DmaError("ERR_DMA_NO_SPACE", "EIO", "no");
+      const { mapPhys } = plugged.dma;
+      const refused = vi.spyOn(plugged.dma, "mapPhys").mockImplementation(function (this: Dma, phys, length, ...rest) {
+        if (length === 512) throw refusal;
+        return mapPhys.call(this, phys, length, ...rest);
+      });
+      await expect(machine.run(nvme.write(0, data.vecs, { metadata: one }))).rejects.toMatchObject({ cause: refusal });
+      refused.mockRestore();
+      await machine.run(nvme.write(0, data.vecs, { metadata: one }));
+      for (const buffer of [data, metadata]) buffer.free();
       await expectNothingLeft(machine, plugged, nvme, before);
     });
 

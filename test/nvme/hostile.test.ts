@@ -3,11 +3,13 @@
  * there, queues that are never emptied. The work of a command is bounded by the data it names.
  */
 import { describe, expect, test } from "vitest";
+import { DataRuns, readSgl } from "../../src/hosts/simulated/devices/nvme/data.ts";
 import { MemoryStore, type NvmeModelOptions } from "../../src/hosts/simulated/index.ts";
 import {
   COMMAND,
   DSM_RANGE_BYTES,
   IO,
+  NVME_STATUS,
   POINTERS,
   put64,
   SGL_TYPE,
@@ -76,6 +78,22 @@ describe("a list that never ends", () => {
     expect(status).toMatch(each > 0 ? /^success/ : /^sglDescriptorCount|^SGL/i);
     expect(seconds).toBeLessThan(20);
     expect(grownMiB).toBeLessThan(64);
+  });
+
+  test("of segments that hold nothing but the way to the next: a thousand are read, however much data is asked for", () => {
+    const way = new Uint8Array(16);
+    const view = new DataView(way.buffer);
+    descriptor(view, 0, 0x1000, 16, SGL_TYPE.segment);
+    let reads = 0;
+    const port = {
+      read(_address: number, into: Uint8Array): boolean {
+        into.set(way);
+        return ++reads > 0;
+      },
+      write: () => true,
+    };
+    const status = readSgl(port, view, 0, 1 << 24, new DataRuns(), false);
+    expect([status, reads]).toEqual([NVME_STATUS.sglDescriptorCount, 1024]);
   });
 
   test("a last segment of 4 GiB costs what is read of it", () => {

@@ -8,6 +8,8 @@ import { address, size, time } from "./words.ts";
 /** Unmaps that are remembered with their place until they are flushed. */
 const MOST_PLACES = 65_536;
 const MOST_DRAFTS = 1000;
+/** Unmaps without one invalidation that show that invalidations are not recorded: no queue of the kernel's holds as many. */
+const MOST_UNFLUSHED = 65_536;
 /** Pages of the largest mapping that is followed: 4 GiB. */
 const MOST_PAGES = 2 ** 20;
 
@@ -22,6 +24,7 @@ export const iovaReuseBeforeFlush: Rule = {
     const places = new Map<number, Place>();
     const drafts: Draft[] = [];
     let flushes = 0;
+    let unflushed = 0;
     const reused = (device: number, page: number, pages: number): boolean => {
       if (pages > MOST_PAGES || !stale.overlaps(device, page, pages)) return false;
       stale.remove(device, page, pages);
@@ -29,7 +32,13 @@ export const iovaReuseBeforeFlush: Rule = {
     };
     return {
       tookBack(device, page, pages) {
-        if (pages > MOST_PAGES) return;
+        if (pages > MOST_PAGES || unflushed > MOST_UNFLUSHED) return;
+        if (flushes === 0 && ++unflushed > MOST_UNFLUSHED) {
+          stale.clear();
+          places.clear();
+          drafts.length = 0;
+          return;
+        }
         stale.add(device, page, pages);
         const { timeNs, cpu, pid, task, type, site } = now;
         if (places.size < MOST_PLACES)
@@ -37,6 +46,7 @@ export const iovaReuseBeforeFlush: Rule = {
       },
       flushed(page, end) {
         flushes++;
+        unflushed = 0;
         if (page === 0 && end >= 2 ** 36) {
           stale.clear();
           places.clear();
@@ -48,6 +58,7 @@ export const iovaReuseBeforeFlush: Rule = {
         }
       },
       opened(row) {
+        if (unflushed > MOST_UNFLUSHED) return;
         if (table.reached[row] !== TRANSLATED || (table.flags[row]! & FROM_BEFORE) !== 0) return;
         const device = table.device[row]!;
         let first = -1;

@@ -83,6 +83,10 @@ class Group {
   }
 }
 
+/** The power of two that `life` nanoseconds reach: 0 to 63. */
+const powerOf = (life: number): number =>
+  life < 1 ? 0 : life < 2 ** 31 ? 31 - Math.clz32(life) : Math.min(63, Math.floor(Math.log2(life)));
+
 export class Overdue implements Watcher {
   readonly #table: LifetimeTable;
   readonly #groups: (Group | undefined)[] = [];
@@ -114,7 +118,7 @@ export class Overdue implements Watcher {
     if (life > group.longestNs) group.longestNs = life;
     const overtaken = group.begun - this.#ordinal[row]! - 1;
     if (overtaken > group.mostOvertaken) group.mostOvertaken = overtaken;
-    group.lives[life < 1 ? 0 : Math.min(63, Math.floor(Math.log2(life)))]!++;
+    group.lives[powerOf(life)]!++;
     group.ended++;
     group.live--;
     if (group.begun < SMALL) this.#endEqual(group, table.length[row]!, table.startNs[row]!, life);

@@ -1,4 +1,6 @@
 /** Memory of one cache line that is mapped twice at once, and a device writes it. */
+import { ChainedIndex, hashOf } from "../lifetimes/chained-index.ts";
+import { FIRST_ROWS, widened } from "../lifetimes/columns.ts";
 import { DIRECT, FROM_BEFORE, ONE_SHOT, REPORTED } from "../lifetimes/table.ts";
 import type { Watcher } from "../lifetimes/watcher.ts";
 import type { Evidence } from "./finding.ts";
@@ -7,9 +9,8 @@ import { address, plural } from "./words.ts";
 
 /** Bytes of a cache line; larger ones than this are rare, and lines are only ever counted too few. */
 const LINE = 64;
-/** Mappings that are kept at once: larger ones are looked at by their first and last line only. */
-const MOST_LINES = 1 << 16;
 const TO_DEVICE = 1;
+const NONE = -1;
 
 /** Pairs of one device. */
 interface Pairs {
@@ -21,11 +22,49 @@ interface Pairs {
   readonly sameBytes: boolean;
 }
 
+/** The live mapping that holds the first or last byte of a cache line: two entries a row, its first line and its last. */
+class LineHolders {
+  #line = new Float64Array(FIRST_ROWS * 2).fill(NONE);
+  readonly #index = new ChainedIndex();
+
+  constructor() {
+    this.#index.grow(this.#line.length, () => 0);
+  }
+
+  /** The row that holds `line`; -1: none, and `row` holds it from now on, as its first line or its last. */
+  holderOr(row: number, isLast: boolean, line: number): number {
+    const hash = hashOf(line);
+    for (let entry = this.#index.first(hash); entry >= 0; entry = this.#index.next(entry))
+      if (this.#line[entry] === line) return entry >> 1;
+    const own = row * 2 + (isLast ? 1 : 0);
+    if (own >= this.#line.length) this.#grow(own);
+    this.#line[own] = line;
+    this.#index.add(own, hash);
+    return NONE;
+  }
+
+  /** `row` is gone. */
+  release(row: number): void {
+    for (let entry = row * 2; entry <= row * 2 + 1 && entry < this.#line.length; entry++) {
+      const line = this.#line[entry]!;
+      if (line < 0) continue;
+      this.#index.remove(entry, hashOf(line));
+      this.#line[entry] = NONE;
+    }
+  }
+
+  #grow(entry: number): void {
+    const before = this.#line.length;
+    let entries = before;
+    while (entries <= entry) entries *= 2;
+    this.#line = widened(this.#line, entries).fill(NONE, before);
+    this.#index.grow(entries, (one) => hashOf(this.#line[one]!));
+  }
+}
+
 class SameMemory implements Watcher {
   readonly #scene: RuleContext;
-  /** The mapping that holds each line's first or last byte, by the line's number. */
-  readonly #lines = new Map<number, number>();
-  readonly #ids = new Map<number, number>();
+  readonly #holders = new LineHolders();
   readonly #pairs = new Map<number, Pairs>();
 
   constructor(scene: RuleContext) {
@@ -33,38 +72,30 @@ class SameMemory implements Watcher {
   }
 
   opened(row: number): void {
-    const { table } = this.#scene;
     if (!this.#isKept(row)) return;
+    const { table } = this.#scene;
     const phys = table.phys[row]!;
-    const end = phys + table.length[row]!;
-    for (const line of edgesOf(phys, end)) {
-      const other = this.#lines.get(line);
-      if (other === undefined) {
-        if (this.#lines.size < MOST_LINES) this.#lines.set(line, row);
-        continue;
-      }
-      if (!table.isLive(other) || this.#ids.get(other) !== table.id[other]) {
-        this.#lines.set(line, row);
-        continue;
-      }
-      if (table.direction[row] !== TO_DEVICE || table.direction[other] !== TO_DEVICE) {
-        this.#found(row, other);
-        break;
-      }
-    }
-    this.#ids.set(row, table.id[row]!);
+    const first = Math.floor(phys / LINE);
+    const last = Math.floor((phys + table.length[row]! - 1) / LINE);
+    if (!this.#meets(row, false, first) && last !== first) this.#meets(row, true, last);
+  }
+
+  /** Whether `line` of `row` is that of another live mapping, and a device may write one of the two. */
+  #meets(row: number, isLast: boolean, line: number): boolean {
+    const other = this.#holders.holderOr(row, isLast, line);
+    if (other < 0 || other === row) return false;
+    const { direction } = this.#scene.table;
+    if (direction[row] === TO_DEVICE && direction[other] === TO_DEVICE) return false;
+    this.#found(row, other);
+    return true;
   }
 
   closed(row: number): void {
-    if (!this.#ids.delete(row)) return;
-    const { table } = this.#scene;
-    const phys = table.phys[row]!;
-    for (const line of edgesOf(phys, phys + table.length[row]!))
-      if (this.#lines.get(line) === row) this.#lines.delete(line);
+    this.#holders.release(row);
   }
 
   dropped(row: number): void {
-    this.closed(row);
+    this.#holders.release(row);
   }
 
   #isKept(row: number): boolean {
@@ -112,12 +143,6 @@ class SameMemory implements Watcher {
       });
     }
   }
-}
-
-/** The lines that a mapping of [phys, end) shares with its neighbours, or with one of the same memory. */
-function edgesOf(phys: number, end: number): readonly number[] {
-  const [first, last] = [Math.floor(phys / LINE), Math.floor((end - 1) / LINE)];
-  return first === last ? [first] : [first, last];
 }
 
 export const sameMemory: Rule = {

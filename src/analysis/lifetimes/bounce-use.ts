@@ -47,6 +47,8 @@ export class BounceUse implements Watcher {
   failedPiece: number | undefined;
   readonly #now: Place;
   readonly #waiting = new Map<number, Piece[]>();
+  /** Pieces that wait on any CPU: on most machines none ever does. */
+  #pieces = 0;
   /** Slots by row of the table. */
   readonly #held = new Map<number, number>();
   readonly #deviceOf: (row: number) => number;
@@ -65,10 +67,13 @@ export class BounceUse implements Watcher {
       waiting = [];
       this.#waiting.set(this.#now.cpu, waiting);
     }
-    if (waiting.length < MOST_WAITING) waiting.push({ device, bytes: length });
+    if (waiting.length >= MOST_WAITING) return;
+    waiting.push({ device, bytes: length });
+    this.#pieces++;
   }
 
   opened(row: number): void {
+    if (this.#pieces === 0) return;
     const pieces = this.#take(this.#deviceOf(row));
     if (pieces.length === 0) return;
     const slots = pieces.reduce((sum, { bytes }) => sum + Math.ceil(bytes / BOUNCE_SLOT_BYTES), 0);
@@ -81,6 +86,7 @@ export class BounceUse implements Watcher {
   }
 
   closed(row: number): void {
+    if (this.#held.size === 0) return;
     const slots = this.#held.get(row);
     if (slots === undefined) return;
     this.#held.delete(row);
@@ -111,6 +117,7 @@ export class BounceUse implements Watcher {
     const own = waiting.filter((piece) => piece.device === device);
     const others = own.length === waiting.length ? [] : waiting.filter((piece) => piece.device !== device);
     this.#waiting.set(this.#now.cpu, others);
+    this.#pieces -= own.length;
     return own;
   }
 

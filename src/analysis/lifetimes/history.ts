@@ -6,7 +6,6 @@
  * lists. Memory is bounded, and an end costs the same however many there were: an address has four places that it may stand in,
  * and where all are others' the one that ended first is forgotten; a second end of that is then unknown.
  */
-import { MOST_SITES } from "./call-sites.ts";
 import { hashOf } from "./chained-index.ts";
 import type { LifetimeTable } from "./table.ts";
 
@@ -30,53 +29,72 @@ export interface Place {
 }
 
 /**
- * Numbers that say which end it is: address, space + 1 (0: none), and its time, by which the oldest is found. Those of all places that
- * an address may have lie side by side: looking through them is two lines of the processor's cache.
+ * What says which end it is lies side by side for the four places of an address, in one line of the processor's cache of 64 bytes: four
+ * addresses; then, as words, four spaces + 1 (0: none), and when each was entered, as a count of ends.
  */
-const KEYS = 3;
-/** Numbers of an end: length; time, CPU and type, pid, task of the beginning; CPU and type, pid, task of the end; both call sites. */
-const NUMBERS = 9;
+const SET_DOUBLES = 8;
+const SET_WORDS = SET_DOUBLES * 2;
+const SPACES = 8;
+const ENTERED = 12;
+/** What an end is, in one line too: length and times; then, as words, from {@link BEGAN} and {@link ENDED} on CPU and type, pid, task, call site. */
+const DOUBLES = 8;
+const WORDS = DOUBLES * 2;
+const LENGTH = 0;
+const START_NS = 1;
+const END_NS = 2;
+const BEGAN = 6;
+const ENDED = 10;
 
 export class History {
-  /** Touched only where something ended: pages of it that are not cost nothing. */
-  readonly #keys = new Float64Array(HISTORY_LIMIT * KEYS);
-  readonly #numbers = new Float64Array(HISTORY_LIMIT * NUMBERS);
+  // Touched only where something ended: pages of memory that are not cost nothing.
+  readonly #iovas = new Float64Array(SETS * SET_DOUBLES);
+  readonly #keys = new Uint32Array(this.#iovas.buffer);
+  readonly #numbers = new Float64Array(HISTORY_LIMIT * DOUBLES);
+  readonly #words = new Int32Array(this.#numbers.buffer);
   /** Indices in use: none is ever free again. */
   readonly #entered = new Uint32Array(HISTORY_LIMIT);
   #count = 0;
+  /** Ends so far; beyond 2^32 which one is the oldest of four may be said wrongly, and is only then. */
+  #ends = 0;
 
   /** Remembers that the mapping of `space` at `iova` ended; `start`: where it had begun, if that was seen. */
   ended(space: number, iova: number, length: number, start: Place | undefined, end: Place): void {
     const index = this.#place(space, iova);
-    const at = index * NUMBERS;
-    const numbers = this.#numbers;
-    numbers[at] = length;
-    numbers[at + 1] = start?.timeNs ?? -1;
-    numbers[at + 2] = start ? start.cpu * 65536 + start.type : 0;
-    numbers[at + 3] = start?.pid ?? 0;
-    numbers[at + 4] = start?.task ?? 0;
-    this.#end(index, end, start?.site ?? 0);
+    this.#numbers[index * DOUBLES + LENGTH] = length;
+    this.#numbers[index * DOUBLES + START_NS] = start?.timeNs ?? -1;
+    this.#setPlace(
+      index * WORDS + BEGAN,
+      start?.cpu ?? 0,
+      start?.type ?? 0,
+      start?.pid ?? 0,
+      start?.task ?? 0,
+      start?.site ?? 0,
+    );
+    this.#end(index, end);
   }
 
   /** The same of a mapping that is in the table still. */
   endedRow(table: LifetimeTable, row: number, end: Place): void {
     const index = this.#place(table.device[row]!, table.iova[row]!);
-    const at = index * NUMBERS;
-    const numbers = this.#numbers;
-    numbers[at] = table.length[row]!;
-    numbers[at + 1] = table.startNs[row]!;
-    numbers[at + 2] = table.cpu[row]! * 65536 + table.type[row]!;
-    numbers[at + 3] = table.pid[row]!;
-    numbers[at + 4] = table.task[row]!;
-    this.#end(index, end, table.site[row]!);
+    this.#numbers[index * DOUBLES + LENGTH] = table.length[row]!;
+    this.#numbers[index * DOUBLES + START_NS] = table.startNs[row]!;
+    this.#setPlace(
+      index * WORDS + BEGAN,
+      table.cpu[row]!,
+      table.type[row]!,
+      table.pid[row]!,
+      table.task[row]!,
+      table.site[row]!,
+    );
+    this.#end(index, end);
   }
 
   /** Index of the end at exactly `iova`; -1: none is remembered. */
   find(space: number, iova: number): number {
-    const keys = this.#keys;
-    const first = setOf(space, iova);
-    for (let index = first; index < first + WAYS; index++)
-      if (keys[index * KEYS] === iova && keys[index * KEYS + 1] === space + 1) return index;
+    const set = setOf(space, iova);
+    for (let way = 0; way < WAYS; way++)
+      if (this.#iovas[set * SET_DOUBLES + way] === iova && this.#keys[set * SET_WORDS + SPACES + way] === space + 1)
+        return set * WAYS + way;
     return -1;
   }
 
@@ -92,81 +110,85 @@ export class History {
 
   /** The space of an end, as it was given. */
   spaceOf(index: number): number {
-    return this.#keys[index * KEYS + 1]! - 1;
+    return this.#keys[Math.floor(index / WAYS) * SET_WORDS + SPACES + (index % WAYS)]! - 1;
   }
 
   iovaOf(index: number): number {
-    return this.#keys[index * KEYS]!;
+    return this.#iovas[Math.floor(index / WAYS) * SET_DOUBLES + (index % WAYS)]!;
   }
 
   /** When it had begun, nanoseconds; -1: not in this recording. */
   startNsOf(index: number): number {
-    return this.#numbers[index * NUMBERS + 1]!;
+    return this.#numbers[index * DOUBLES + START_NS]!;
   }
 
   /** When it ended, nanoseconds. */
   endNsOf(index: number): number {
-    return this.#keys[index * KEYS + 2]!;
+    return this.#numbers[index * DOUBLES + END_NS]!;
   }
 
   lengthOf(index: number): number {
-    return this.#numbers[index * NUMBERS]!;
+    return this.#numbers[index * DOUBLES + LENGTH]!;
   }
 
   /** Where it had begun; `undefined`: not in this recording. */
   startOf(index: number): Place | undefined {
-    const at = index * NUMBERS;
-    const place = this.#placeAt(this.#numbers[at + 1]!, at + 2, this.#numbers[at + 8]! % MOST_SITES);
-    return place.timeNs < 0 ? undefined : place;
+    const timeNs = this.startNsOf(index);
+    return timeNs < 0 ? undefined : this.#placeAt(timeNs, index * WORDS + BEGAN);
   }
 
   endOf(index: number): Place {
-    const at = index * NUMBERS;
-    return this.#placeAt(this.endNsOf(index), at + 5, Math.floor(this.#numbers[at + 8]! / MOST_SITES));
+    return this.#placeAt(this.endNsOf(index), index * WORDS + ENDED);
   }
 
-  #end(index: number, end: Place, startSite: number): void {
-    const numbers = this.#numbers;
-    const at = index * NUMBERS;
-    this.#keys[index * KEYS + 2] = end.timeNs;
-    numbers[at + 5] = end.cpu * 65536 + end.type;
-    numbers[at + 6] = end.pid;
-    numbers[at + 7] = end.task;
-    numbers[at + 8] = end.site * MOST_SITES + startSite;
+  #end(index: number, end: Place): void {
+    this.#numbers[index * DOUBLES + END_NS] = end.timeNs;
+    this.#setPlace(index * WORDS + ENDED, end.cpu, end.type, end.pid, end.task, end.site);
   }
 
   /** The index for an end at `iova`: its own, a free one, or that of the end that is longest ago. */
   #place(space: number, iova: number): number {
-    const keys = this.#keys;
-    const first = setOf(space, iova);
-    let oldest = -1;
-    let oldestNs = Number.POSITIVE_INFINITY;
-    for (let index = first; index < first + WAYS; index++) {
-      const other = keys[index * KEYS + 1]!;
-      if (other === space + 1 && keys[index * KEYS] === iova) return index;
-      const timeNs = other === 0 ? Number.NEGATIVE_INFINITY : keys[index * KEYS + 2]!;
-      if (timeNs >= oldestNs) continue;
-      [oldest, oldestNs] = [index, timeNs];
+    const [iovas, keys] = [this.#iovas, this.#keys];
+    const set = setOf(space, iova);
+    const spaces = set * SET_WORDS + SPACES;
+    const entered = set * SET_WORDS + ENTERED;
+    let found = 0;
+    for (let way = 0; way < WAYS; way++) {
+      if (keys[spaces + way] === space + 1 && iovas[set * SET_DOUBLES + way] === iova) {
+        found = way;
+        break;
+      }
+      if (keys[entered + way]! < keys[entered + found]!) found = way; // of a free one it is 0
     }
-    if (keys[oldest * KEYS + 1] === 0) this.#entered[this.#count++] = oldest;
-    keys[oldest * KEYS] = iova;
-    keys[oldest * KEYS + 1] = space + 1;
-    return oldest;
+    const index = set * WAYS + found;
+    if (keys[spaces + found] === 0) this.#entered[this.#count++] = index;
+    iovas[set * SET_DOUBLES + found] = iova;
+    keys[spaces + found] = space + 1;
+    keys[entered + found] = ++this.#ends;
+    return index;
   }
 
-  /** `at`: where CPU and type, pid and task stand. */
-  #placeAt(timeNs: number, at: number, site: number): Place {
-    const numbers = this.#numbers;
-    const packed = numbers[at]!;
+  #setPlace(at: number, cpu: number, type: number, pid: number, task: number, site: number): void {
+    const words = this.#words;
+    words[at] = cpu * 65536 + type;
+    words[at + 1] = pid;
+    words[at + 2] = task;
+    words[at + 3] = site;
+  }
+
+  #placeAt(timeNs: number, at: number): Place {
+    const words = this.#words;
+    const packed = words[at]! >>> 0;
     return {
       timeNs,
-      cpu: Math.floor(packed / 65536),
-      type: packed % 65536,
-      pid: numbers[at + 1]!,
-      task: numbers[at + 2]!,
-      site,
+      cpu: packed >>> 16,
+      type: packed & 0xffff,
+      pid: words[at + 1]!,
+      task: words[at + 2]! >>> 0,
+      site: words[at + 3]!,
     };
   }
 }
 
-const setOf = (space: number, iova: number): number => (hashOf(iova, space) & (SETS - 1)) * WAYS;
+/** Which four places an address has. */
+const setOf = (space: number, iova: number): number => hashOf(iova, space) & (SETS - 1);

@@ -11,7 +11,8 @@ import { endOf } from "./exit-errors.ts";
 import { runWords } from "./run-words.ts";
 import { sayError } from "./terminal/print.ts";
 
-const PROGRAM: Program = { version: "0.1.0", commands: COMMANDS };
+/** The version is that of package.json: a test holds the two against each other. */
+export const PROGRAM: Program = { version: "0.2.0", commands: COMMANDS };
 
 /** 128 and the number of SIGPIPE, as a shell shows it. */
 const BROKEN_PIPE = 141;

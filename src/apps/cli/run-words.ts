@@ -1,5 +1,6 @@
 /** What the words of a command line ask for, done: a command, its help, or the version. */
 import type { Command, Program } from "./command.ts";
+import { versionLine } from "./commands/version.ts";
 import { UsageError } from "./exit-errors.ts";
 import { commandIn, parseCall } from "./parse.ts";
 import { nearest } from "./terminal/did-you-mean.ts";
@@ -32,7 +33,7 @@ const helpLine = (command: Command | undefined): string => `dmalink ${command ? 
 
 async function withoutCommand(words: readonly string[], program: Program): Promise<number> {
   if (words.some((word) => ["-v", "-V", "--version"].includes(word))) {
-    print(`dmalink/${program.version} ${process.platform}-${process.arch} node-${process.version}\n`);
+    print(versionLine(program.version));
     return 0;
   }
   const asked = words.find((word) => !word.startsWith("-"));

@@ -1,7 +1,7 @@
 /** Shared buffers under way: moves, revocations, their races, and what happens when something fails in the middle. */
 import { describe, expect, test } from "vitest";
-import { many } from "../../../test/effort.ts";
-import { interleave } from "../../../test/models/interleaver.ts";
+import { many, orderSeeds } from "../../../test/effort.ts";
+import { everyOrder, interleave } from "../../../test/models/interleaver.ts";
 import {
   fillPage,
   POISON,
@@ -365,10 +365,10 @@ describe("a revocation", () => {
     expect(machine.far.read(ranges)).toBeUndefined();
   });
 
-  const SEEDS = many(40);
-  test(`races with maps, unmaps, moves and restores: ${SEEDS} orders`, () => {
-    for (let seed = 1; seed <= SEEDS; seed++) race(seed);
-  });
+  const seeds = orderSeeds(50);
+  test(`races with maps, unmaps, moves and restores: ${seeds.length} orders`, { timeout: 600_000 }, () =>
+    everyOrder(seeds, race),
+  );
 
   /** Two importers that map and unmap, one that only hears, a device that goes and comes. Nobody reaches it while it is away. */
   function race(seed: number): void {
@@ -435,25 +435,20 @@ describe("a revocation", () => {
       yield "asleep";
       yield* device.setPowerState(0);
     }
-    try {
-      interleave(
-        Random.fromSeed(seed),
-        [
-          { name: "power", steps: power() },
-          { name: "far", steps: use(importers[0]!, machine.far) },
-          { name: "other", steps: use(importers[1]!, machine.other) },
-          { name: "device", steps: events() },
-        ],
-        () => {
-          if (!isAway) return;
-          if (buffer.liveMaps > 0) throw new Error("mapped while the device is away");
-          for (const [from, ranges] of known)
-            if (from.read(ranges)) throw new Error("reached while the device is away");
-        },
-      );
-    } catch (error) {
-      throw new Error(`seed ${seed}`, { cause: error });
-    }
+    interleave(
+      Random.fromSeed(seed),
+      [
+        { name: "power", steps: power() },
+        { name: "far", steps: use(importers[0]!, machine.far) },
+        { name: "other", steps: use(importers[1]!, machine.other) },
+        { name: "device", steps: events() },
+      ],
+      () => {
+        if (!isAway) return;
+        if (buffer.liveMaps > 0) throw new Error("mapped while the device is away");
+        for (const [from, ranges] of known) if (from.read(ranges)) throw new Error("reached while the device is away");
+      },
+    );
     expect([seed, buffer.liveMaps, buffer.isRevoked, buffer.reservation.isHeld]).toEqual([seed, 0, false, false]);
     for (const from of [machine.far, machine.other]) {
       const { leavesWritten, leavesCleared, iovaAllocations, iovaFrees } = machine.counters(from);
@@ -461,30 +456,32 @@ describe("a revocation", () => {
     }
   }
 
-  test(`moves race with maps of those who follow and those who do not: ${SEEDS} orders`, () => {
-    for (let seed = 1; seed <= SEEDS; seed++) {
-      const machine = sharingMachine();
-      const migrating = deviceMemory(machine).allocate(16 * KiB, "system");
-      const { buffer } = migrating;
-      number(machine, buffer.exporter.vectors());
-      const [one, two] = [new Follower(buffer, machine.near, "in-place"), new Follower(buffer, machine.far, "late")];
-      function* use(follower: Follower, from: SharingDevice): Steps<void> {
-        for (let i = 0; i < 3; i++) {
-          yield* buffer.reservation.acquire();
-          const { ranges } = follower.attachment.mapping ?? follower.attachment.map("bidirectional");
-          const seen = pageValues(from.read(ranges));
-          buffer.reservation.release();
-          if (String(seen) !== "1,2,3,4") throw new Error(`${follower.name} read ${seen}`);
-          yield "used";
+  test(
+    `moves race with maps of those who follow and those who do not: ${seeds.length} orders`,
+    { timeout: 600_000 },
+    () =>
+      everyOrder(seeds, (seed) => {
+        const machine = sharingMachine();
+        const migrating = deviceMemory(machine).allocate(16 * KiB, "system");
+        const { buffer } = migrating;
+        number(machine, buffer.exporter.vectors());
+        const [one, two] = [new Follower(buffer, machine.near, "in-place"), new Follower(buffer, machine.far, "late")];
+        function* use(follower: Follower, from: SharingDevice): Steps<void> {
+          for (let i = 0; i < 3; i++) {
+            yield* buffer.reservation.acquire();
+            const { ranges } = follower.attachment.mapping ?? follower.attachment.map("bidirectional");
+            const seen = pageValues(from.read(ranges));
+            buffer.reservation.release();
+            if (String(seen) !== "1,2,3,4") throw new Error(`${follower.name} read ${seen}`);
+            yield "used";
+          }
         }
-      }
-      function* moves(): Steps<void> {
-        yield* migrating.migrate(4096, 8192, "device");
-        yield "moved";
-        yield* migrating.migrate(0, 8192, "device");
-        yield* migrating.migrate(0, 16 * KiB, "system");
-      }
-      try {
+        function* moves(): Steps<void> {
+          yield* migrating.migrate(4096, 8192, "device");
+          yield "moved";
+          yield* migrating.migrate(0, 8192, "device");
+          yield* migrating.migrate(0, 16 * KiB, "system");
+        }
         interleave(
           Random.fromSeed(seed),
           [
@@ -494,11 +491,8 @@ describe("a revocation", () => {
           ],
           () => {},
         );
-      } catch (error) {
-        throw new Error(`seed ${seed}`, { cause: error });
-      }
-    }
-  });
+      }),
+  );
 });
 
 describe("one buffer, four kinds of memory", () => {

@@ -8,13 +8,18 @@
  */
 import { PAGE_SIZE } from "../../base/index.ts";
 import { FrameRuns } from "./frame-runs.ts";
+import { FreshPages } from "./fresh-pages.ts";
 import type { TableAccess, UserTable } from "./hardware.ts";
 import type { MappedMemory, MemoryUse } from "./memory.ts";
 
 const PAGE = BigInt(PAGE_SIZE);
 
-/** Pages that are mapped in one go: what a batch of run lengths holds. */
-const FILL_BATCH = 65_536;
+/** Pages that are found in one go. */
+const FIND_BATCH = 8192;
+/** Pages that are unmapped in one go, unless contiguous memory goes on. */
+const EMPTY_BATCH = 8192;
+/** Runs after which what was found is mapped: contiguous memory goes on, so that the largest leaves can form. */
+const MOST_RUNS = 4096;
 
 /** What an area is made of. */
 interface AreaShape {
@@ -28,14 +33,21 @@ interface AreaShape {
 
 /** Part of some memory at consecutive addresses. */
 export class Area implements MemoryUse {
+  /** First address, bytes. */
   readonly first: bigint;
+  /** Last address, itself included; changes when the area is cut. */
   last: bigint;
+  /** What it maps. */
   readonly memory: MappedMemory;
+  /** What devices may do there. */
   readonly access: TableAccess;
   /** Byte of its first page where it begins. */
   readonly pageOffset: number;
+  /** Page of the memory that it begins in. */
   readonly firstIndex: number;
+  /** Page of the memory that it ends in; changes when the area is cut. */
   lastIndex: number;
+  /** The table that page numbers are read back from; undefined: no table holds the area. */
   storage: UserTable | undefined;
   /** The pages are not there yet, or go just now. */
   isClosed = true;
@@ -50,6 +62,7 @@ export class Area implements MemoryUse {
   /** The buffer was taken back: nothing is mapped, and nothing will be. */
   isRevoked = false;
 
+  /** Made by {@link Ioas.mapParts}, closed at first; holds the memory, and pins nothing yet. */
   constructor(shape: AreaShape) {
     this.first = shape.first;
     this.last = shape.last;
@@ -61,6 +74,7 @@ export class Area implements MemoryUse {
     this.memory.acquire();
   }
 
+  /** Bytes. */
   get length(): bigint {
     return this.last - this.first + 1n;
   }
@@ -99,32 +113,51 @@ export class Area implements MemoryUse {
       this.#fillBuffer(tables, singly);
       return;
     }
-    const fresh = new FrameRuns();
-    const runs = new FrameRuns();
+    const fresh = new FreshPages();
+    const runs = FrameRuns.borrow();
     let done = 0; // pages that all tables have
+    let batch = 0; // pages that are found, and go to one table after the other
     let partial = 0; // tables that have the batch under way too
     try {
       const pages = this.lastIndex - this.firstIndex + 1;
-      for (; done < pages; done += Math.min(FILL_BATCH, pages - done)) {
-        const count = Math.min(FILL_BATCH, pages - done);
+      for (; done < pages; done += batch) {
         runs.clear();
-        memory.find(this.firstIndex + done, this.firstIndex + done + count - 1, runs, fresh);
+        batch = 0;
+        for (let most = FIND_BATCH; done + batch < pages && runs.length < MOST_RUNS; most *= 8) {
+          const first = this.firstIndex + done + batch;
+          const count = Math.min(most, pages - done - batch);
+          memory.find(first, first + count - 1, runs, fresh);
+          batch += count;
+        }
         for (partial = 0; partial < tables.length; partial++) this.#mapRuns(tables[partial]!, done, runs, singly);
         partial = 0;
       }
-      memory.charge(fresh);
+      memory.charge(fresh.pages, () => this.#numbersOf(fresh, tables[0]!, done, runs));
     } catch (error) {
+      const pinned = this.#numbersOf(fresh, tables[0]!, done, runs);
       for (const [i, table] of tables.entries()) {
-        const end = i < partial ? done + Math.min(FILL_BATCH, this.lastIndex - this.firstIndex + 1 - done) : done;
+        const end = i < partial ? done + batch : done;
         if (end > 0) table.unmap(this.unitOf(this.firstIndex, table), this.#unitsOf(0, end, table));
       }
-      memory.unpin(fresh, false);
+      memory.unpin(pinned, false);
       throw error;
+    } finally {
+      runs.giveBack();
     }
     if (this.storage === undefined) {
       this.storage = tables[0]!;
       memory.uses.add(this);
     }
+  }
+
+  /** The numbers of pages that were pinned: the first `done` are in `table`, and those after them in `runs`. */
+  #numbersOf(fresh: FreshPages, table: UserTable, done: number, runs: FrameRuns): FrameRuns {
+    const numbers = new FrameRuns();
+    if (fresh.pages === 0) return numbers;
+    if (done > 0) this.memory.readTable(this, table, this.firstIndex, this.firstIndex + done - 1, numbers);
+    if (this.firstIndex + done <= this.lastIndex)
+      for (let i = 0; i < runs.length; i++) numbers.add(runs.frames[i]!, runs.counts[i]!);
+    return fresh.outOf(numbers, this.firstIndex);
   }
 
   /** Units of pages [from, from + count) of the area. */
@@ -137,6 +170,11 @@ export class Area implements MemoryUse {
   #mapRuns(table: UserTable, from: number, runs: FrameRuns, singly: boolean): void {
     const perPage = PAGE_SIZE / table.unitBytes;
     const parts = singly ? apart(runs) : runs;
+    if (perPage === 1) {
+      // A page is a unit: areas begin and end with one.
+      table.mapRuns(this.unitOf(this.firstIndex + from, table), parts.frames, parts.counts, parts.length, this.access);
+      return;
+    }
     const phys = new Float64Array(parts.length);
     const units = new Int32Array(parts.length);
     for (let i = 0; i < parts.length; i++) {
@@ -206,12 +244,46 @@ export class Area implements MemoryUse {
 
   /** Takes it out of all `tables`, and unpins what nobody else has. */
   empty(tables: readonly UserTable[]): void {
-    if (!this.storage) return;
-    const isBuffer = this.memory.source.kind === "buffer";
-    const runs = isBuffer ? undefined : this.memory.leave(this);
-    for (const table of tables) this.unmapFrom(table);
+    const { storage, memory } = this;
+    if (!storage) return;
+    const isBuffer = memory.source.kind === "buffer";
+    if (!isBuffer && storage.readRuns && storage.unitBytes === PAGE_SIZE && memory.isOnlyUsedBy(this)) {
+      this.#emptyInBatches(storage, tables);
+      memory.uses.delete(this);
+    } else {
+      const runs = isBuffer ? undefined : memory.leave(this);
+      for (const table of tables) this.unmapFrom(table);
+      if (runs) memory.unpin(runs, true);
+    }
     this.storage = undefined;
-    if (runs) this.memory.unpin(runs, true);
+  }
+
+  /**
+   * The same where every page goes: read, unmapped and unpinned in parts whose numbers a processor's cache holds. A part ends with a
+   * leaf table, where memory is not contiguous, so that no leaf of any table reaches over its end.
+   */
+  #emptyInBatches(storage: UserTable, tables: readonly UserTable[]): void {
+    const runs = FrameRuns.borrow();
+    const first = this.unitOf(this.firstIndex, storage);
+    const end = first + this.lastIndex - this.firstIndex + 1;
+    for (let at = first; at < end; ) {
+      runs.clear();
+      let stop = at;
+      let most = EMPTY_BATCH;
+      do {
+        const next = Math.min(end, stop - (stop % EMPTY_BATCH) + most);
+        most *= 8;
+        this.memory.readTable(this, storage, this.firstIndex + stop - first, this.firstIndex + next - first - 1, runs);
+        stop = next;
+      } while (stop < end && (runs.length < MOST_RUNS || storage.lookup(stop) === runs.next));
+      for (const table of tables) {
+        const unitsPerPage = PAGE_SIZE / table.unitBytes;
+        table.unmap(at * unitsPerPage, (stop - at) * unitsPerPage);
+      }
+      this.memory.unpin(runs, true);
+      at = stop;
+    }
+    runs.giveBack();
   }
 
   /** It ends. */

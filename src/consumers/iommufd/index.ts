@@ -23,3 +23,4 @@ export { LAST_IOVA, Reservations, SortedRanges } from "./ranges.ts";
 export { ALL_RULES, type IoasRules } from "./rules.ts";
 export { PC_INTERRUPTS, UnitDevice, type UnitDeviceOptions, UnitIommu } from "./unit-device.ts";
 export { EventQueue, HardwareQueue, Vdevice, Viommu } from "./viommu.ts";
+export { VTD_WORDS, type VtdDeviceOptions, VtdUserDevice } from "./vtd-device.ts";

@@ -9,9 +9,10 @@
  */
 import { assert, PAGE_SIZE, type PhysPage } from "../../base/index.ts";
 import { type MemoryFile, UserAddr, type UserPages, type UserProcess } from "../../platform/index.ts";
-import type { ChargedPages, Payer } from "./account.ts";
+import { type ChargedPages, Payer } from "./account.ts";
 import { badFile, noPermission, unreachable } from "./errors.ts";
 import { FrameRuns } from "./frame-runs.ts";
+import { FreshPages } from "./fresh-pages.ts";
 import type { RangeBuffer, UserTable } from "./hardware.ts";
 
 /** Where memory comes from. */
@@ -37,8 +38,16 @@ interface HeldRange {
   users: number;
 }
 
-/** Entries of a page table in most formats. */
-const TABLE_ITEMS = 512;
+const NO_NUMBERS: Float64Array = new Float64Array(0);
+/** Scratch memory that waits for the next call that pins. */
+let idleNumbers = NO_NUMBERS;
+
+/** Scratch memory for `count` numbers, which nobody else has until it is put back. */
+function takeNumbers(count: number): Float64Array {
+  const numbers = idleNumbers.length >= count ? idleNumbers : new Float64Array(count);
+  idleNumbers = NO_NUMBERS;
+  return numbers;
+}
 
 /** Pages that are pinned by one call at most: 64 KiB of their numbers. */
 const PIN_BATCH = 8192;
@@ -56,18 +65,22 @@ export type FailurePoint = (step: FailureStep) => void;
 interface MemoryOptions {
   /** Beyond Linux: pages are charged once to each user. */
   readonly once?: ChargedPages | undefined;
-  /** Pages that one call pins at most: 8192 unless said. */
+  /** Pages that one call pins at most: 8192 unless said, or as many as are asked for where memory is pinned in runs. */
   readonly pinBatchPages?: number | undefined;
   readonly failurePoint?: FailurePoint | undefined;
 }
 
 /** Made from a source; shared by all areas that map parts of it. */
 export class MappedMemory {
+  /** Where its pages come from. */
   readonly source: MemorySource;
   /** Byte of the first page where the memory begins. */
   readonly startOffset: number;
+  /** Pages of 4 KiB that it touches. */
   readonly pages: number;
+  /** Its pages are pinned for writing. */
   readonly writable: boolean;
+  /** Who is charged for them. */
   readonly payer: Payer;
   /** Pages that are pinned now. */
   pinnedPages = 0;
@@ -78,10 +91,11 @@ export class MappedMemory {
   readonly #once: ChargedPages | undefined;
   readonly #pageOwner: UserPages;
   readonly #failurePoint: FailurePoint | undefined;
-  readonly #pinBatchPages: number;
+  readonly #pinBatchPages: number | undefined;
   #chargedPages = 0;
   #areas = 0;
 
+  /** `length` bytes of the source; nothing is pinned. Areas acquire it. */
   constructor(source: MemorySource, length: bigint, writable: boolean, payer: Payer, options: MemoryOptions = {}) {
     this.source = source;
     const start = source.kind === "user" ? source.address : source.start;
@@ -91,7 +105,7 @@ export class MappedMemory {
     this.payer = payer;
     this.#once = options.once;
     this.#failurePoint = options.failurePoint;
-    this.#pinBatchPages = options.pinBatchPages ?? PIN_BATCH;
+    this.#pinBatchPages = options.pinBatchPages;
     this.#pageOwner = payer.memory.pages;
     if (source.kind === "file") source.file?.acquire();
     if (source.kind === "buffer") source.buffer.acquire();
@@ -126,17 +140,17 @@ export class MappedMemory {
   /**
    * Finds pages [first, last]; those that nobody has are pinned, and noted in `fresh`.
    *
-   * @throws DmaError EFAULT, EINVAL, ENOMEM: those in `fresh` stay pinned, the caller unpins them
+   * @throws DmaError EFAULT, EINVAL, ENOMEM: those in `fresh` stay pinned, the caller unpins them; `into` has all that were found
    */
-  find(first: number, last: number, into: FrameRuns, fresh: FrameRuns): void {
+  find(first: number, last: number, into: FrameRuns, fresh: FreshPages): void {
     this.#failurePoint?.("scratch");
     this.#find(first, last, into, fresh, true);
   }
 
   /** @param allocates pages are pinned by way of scratch memory */
-  #find(first: number, last: number, into: FrameRuns, fresh: FrameRuns, allocates: boolean): void {
+  #find(first: number, last: number, into: FrameRuns, fresh: FreshPages, allocates: boolean): void {
     for (let index = first; index <= last; ) {
-      const held = this.#frames.get(index);
+      const held = this.#held.length > 0 ? this.#frames.get(index) : undefined;
       if (held !== undefined) {
         into.add(held, 1);
         index++;
@@ -148,14 +162,24 @@ export class MappedMemory {
   }
 
   /**
-   * Reads page numbers from the table of `use`, up to one that an access holds. The first index that it did not read. Cost: a
-   * walk for each large leaf, or for each page where leaves are small.
+   * Reads page numbers from the table of `use`, up to one that an access holds. The first index that it did not read. Cost: a load
+   * for each leaf, where the table can; else a walk.
    */
   #readBack(use: MemoryUse, index: number, last: number, into: FrameRuns): number {
-    const table = use.storage!;
-    const perPage = PAGE_SIZE / table.unitBytes;
     let end = Math.min(last, use.lastIndex);
     for (const { first } of this.#held) if (first > index && first <= end) end = first - 1;
+    this.readTable(use, use.storage!, index, end, into);
+    return end + 1;
+  }
+
+  /** Adds the numbers of pages [index, end] of `use` to `into`, as `table` has them: all of them. */
+  readTable(use: MemoryUse, table: UserTable, index: number, end: number, into: FrameRuns): void {
+    const perPage = PAGE_SIZE / table.unitBytes;
+    if (perPage === 1 && table.readRuns) {
+      const count = table.readRuns(use.unitOf(index, table), end - index + 1, into);
+      assert(count === end - index + 1, `page ${index + count} is not in the table that holds it`);
+      return;
+    }
     while (index <= end) {
       const unit = use.unitOf(index, table);
       const leaf = table.leafAt(unit);
@@ -166,12 +190,7 @@ export class MappedMemory {
       const count = Math.min(Math.max(1, Math.floor(units / perPage)), end - index + 1);
       into.add((leaf.phys - skew) / perPage, count);
       index += count;
-      if (leaf.leafUnits > 1 || perPage > 1) continue;
-      // Small leaves seldom come alone: the rest of this table is looked up page by page.
-      const stop = Math.min(end, index + ((TABLE_ITEMS - 1 - unit) & (TABLE_ITEMS - 1)) - 1);
-      for (let at = unit + 1; index <= stop; at++, index++) into.add(table.lookup(at), 1);
     }
-    return index;
   }
 
   #useAt(index: number): MemoryUse | undefined {
@@ -180,58 +199,67 @@ export class MappedMemory {
   }
 
   /** Pins from `index` to the next page that somebody has, in batches. The first index that was not. */
-  #pinGap(index: number, last: number, into: FrameRuns, fresh: FrameRuns, allocates: boolean): number {
+  #pinGap(index: number, last: number, into: FrameRuns, fresh: FreshPages, allocates: boolean): number {
     let end = last;
     for (const { firstIndex } of this.uses) if (firstIndex > index && firstIndex <= end) end = firstIndex - 1;
     for (const { first } of this.#held) if (first > index && first <= end) end = first - 1;
     if (allocates) this.#failurePoint?.("scratch");
-    const numbers = new Float64Array(Math.min(this.#pinBatchPages, end - index + 1));
-    while (index <= end) {
-      this.#failurePoint?.("pin");
-      const count = this.#pin(index, Math.min(numbers.length, end - index + 1), numbers);
-      for (let i = 0; i < count; i++) {
-        into.add(numbers[i]!, 1);
-        fresh.add(numbers[i]!, 1);
+    const isByRuns = this.source.kind === "user" && this.payer.memory.pinRuns !== undefined;
+    const batch = Math.min(this.#pinBatchPages ?? (isByRuns ? Number.POSITIVE_INFINITY : PIN_BATCH), end - index + 1);
+    const numbers = isByRuns ? NO_NUMBERS : takeNumbers(batch);
+    try {
+      while (index <= end) {
+        this.#failurePoint?.("pin");
+        const count = this.#pin(index, Math.min(batch, end - index + 1), numbers, into);
+        fresh.add(index, count);
+        this.pinnedPages += count;
+        index += count;
       }
-      this.pinnedPages += count;
-      index += count;
+    } finally {
+      if (numbers.length > idleNumbers.length && numbers.length <= PIN_BATCH) idleNumbers = numbers;
     }
     return index;
   }
 
-  #pin(index: number, count: number, into: Float64Array): number {
+  #pin(index: number, count: number, numbers: Float64Array, into: FrameRuns): number {
     const { source, writable } = this;
     if (source.kind === "user") {
       const address = source.address - BigInt(this.startOffset) + BigInt(index) * 4096n;
       const { memory } = this.payer;
       if (memory.isGone || address >= 2n ** 47n) throw unreachable(address, count * PAGE_SIZE);
-      return memory.pin(UserAddr(Number(address)), count, into, 0, { write: writable, longTerm: true });
+      const options = { write: writable, longTerm: true };
+      if (memory.pinRuns) return memory.pinRuns(UserAddr(Number(address)), count, into, options);
+      const done = memory.pin(UserAddr(Number(address)), count, numbers, 0, options);
+      into.addPages(numbers, done);
+      return done;
     }
     assert(source.kind === "file", "pages of a buffer are not pinned");
     const offset = Number(source.start - BigInt(this.startOffset)) + index * PAGE_SIZE;
     if (!source.file) throw badFile("EINVAL", "this kind of file has no pages to pin");
-    source.file.pin(offset, count, into, 0);
+    source.file.pin(offset, count, numbers, 0);
+    into.addPages(numbers, count);
     return count;
   }
 
   /**
-   * Charges what was pinned since.
+   * Charges `pages` that were pinned since; their numbers are asked for only where each is charged once.
    *
-   * @throws DmaError ERR_DMA_LOCKED_LIMIT (ENOMEM): `fresh` stays pinned and uncharged
+   * @throws DmaError ERR_DMA_LOCKED_LIMIT (ENOMEM): they stay pinned and uncharged
    */
-  charge(fresh: FrameRuns): void {
-    if (fresh.pages === 0) return;
+  charge(pages: number, numbers: () => FrameRuns): void {
+    if (pages === 0) return;
     this.#failurePoint?.("charge");
     const once = this.#once;
     const { user } = this.payer.process;
-    const pages = once ? once.add(user, fresh.each()) : fresh.pages;
+    const runs = once && numbers();
+    const charged = once ? once.add(user, runs!.each()) : pages;
     try {
-      this.payer.charge(pages, fresh.pages);
+      this.payer.charge(charged, pages);
     } catch (error) {
-      once?.remove(user, fresh.each());
+      once?.remove(user, runs!.each());
       throw error;
     }
-    this.#chargedPages += fresh.pages;
+    this.#chargedPages += pages;
   }
 
   /** Pages charged: pinned ones, but for those of a call that is under way. */
@@ -242,13 +270,20 @@ export class MappedMemory {
   /** Ends pins; with `charged` their charge too. */
   unpin(runs: FrameRuns, charged: boolean): void {
     if (runs.pages === 0) return;
-    for (let i = 0; i < runs.length; i++)
-      this.#pageOwner.unpin(runs.frames[i]! as PhysPage, runs.counts[i]!, this.writable);
+    const { frames, counts, length } = runs;
+    const owner = this.#pageOwner;
+    const { writable } = this;
+    for (let i = 0; i < length; i++) owner.unpin(frames[i]! as PhysPage, counts[i]!, writable);
     this.pinnedPages -= runs.pages;
     if (!charged) return;
     const pages = this.#once ? this.#once.remove(this.payer.process.user, runs.each()) : runs.pages;
     this.payer.refund(pages, runs.pages);
     this.#chargedPages -= runs.pages;
+  }
+
+  /** Nobody but `use` has pages of it. */
+  isOnlyUsedBy(use: MemoryUse): boolean {
+    return this.uses.size === 1 && this.uses.has(use) && this.#held.length === 0;
   }
 
   /** `use` has its table no more, or will not: the runs of its pages that nobody else has, to unpin when they are unmapped. */
@@ -289,14 +324,14 @@ export class MappedMemory {
     if (write && !this.writable) throw noPermission("the memory was mapped for reading only");
     if (this.source.kind === "buffer") throw badFile("EINVAL", "a DMA buffer of a device cannot be reached by the CPU");
     const runs = new FrameRuns();
-    const fresh = new FrameRuns();
+    const fresh = new FreshPages();
     try {
       this.#failurePoint?.("spare");
       this.#find(first, last, runs, fresh, false);
       this.#failurePoint?.("store");
-      this.charge(fresh);
+      this.charge(fresh.pages, () => fresh.outOf(runs, first));
     } catch (error) {
-      this.unpin(fresh, false);
+      this.unpin(fresh.outOf(runs, first), false);
       throw error;
     }
     const numbers = Float64Array.from(runs.each());
@@ -327,8 +362,50 @@ export class MappedMemory {
     this.unpin(runs, true);
   }
 
-  /** From now on `payer` is charged: has been already. */
+  /** All pages that are pinned. */
+  #pinned(): FrameRuns {
+    const runs = new FrameRuns();
+    const last = this.pages - 1;
+    for (let index = this.#nextNeeded(0, last); index <= last; index = this.#nextNeeded(index, last)) {
+      const held = this.#frames.get(index);
+      const use = held === undefined ? this.#useAt(index) : undefined;
+      if (use) index = this.#readBack(use, index, last, runs);
+      else {
+        runs.add(held!, 1);
+        index++;
+      }
+    }
+    return runs;
+  }
+
+  /**
+   * `process` is charged for all of it, beside whoever is now: the first half of a change, ended by {@link changePayer} or taken
+   * back by what it returns.
+   *
+   * @throws DmaError ERR_DMA_LOCKED_LIMIT (ENOMEM): nothing is charged then
+   */
+  chargeToo(process: UserProcess): () => void {
+    const payer = Payer.like(this.payer, process);
+    const once = this.#once;
+    const runs = once && this.#pinned();
+    const pages = once ? once.add(process.user, runs!.each()) : this.pinnedPages;
+    try {
+      payer.charge(pages, this.pinnedPages);
+    } catch (error) {
+      once?.remove(process.user, runs!.each());
+      throw error;
+    }
+    return () => {
+      const gone = once ? once.remove(process.user, runs!.each()) : pages;
+      payer.refund(gone, this.pinnedPages);
+    };
+  }
+
+  /** From now on `process` alone is charged: has been already. */
   changePayer(process: UserProcess): void {
+    const once = this.#once;
+    const pages = once ? once.remove(this.payer.process.user, this.#pinned().each()) : this.pinnedPages;
+    this.payer.refund(pages, this.pinnedPages);
     this.payer.process = process;
     this.payer.memory = process.memory;
   }

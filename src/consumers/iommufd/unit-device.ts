@@ -2,10 +2,11 @@
  * A device behind one of the stack's own translation units, as iommufd and containers attach it.
  *
  * Idea: tables are paging domains of a format; attaching one tells the unit. Devices behind one unit share its domain numbers.
- * Not for: nesting and virtual IOMMUs, which these units leave to their own drivers.
+ * Not for: nesting, which only some units can (vtd-device.ts), and virtual IOMMUs, which they leave to their own drivers.
  */
 import { PagingDomain } from "../../iommu/index.ts";
 import type { TableLayout } from "../../layouts/pagetable/index.ts";
+import type { Arena } from "../../pagetable/index.ts";
 import type { Requester, TranslationUnit } from "../../platform/index.ts";
 import { badAttach, notSupported } from "./errors.ts";
 import type {
@@ -21,34 +22,57 @@ import { DomainTable } from "./paging-table.ts";
 
 /** An IOMMU with its format and its domain numbers. */
 export class UnitIommu {
+  /** What is told of attachments and invalidations. */
   readonly unit: TranslationUnit;
+  /** Format of the tables. */
   readonly layout: TableLayout;
   /** It can say what devices wrote. */
   readonly canTrackDirty: boolean;
   /** A dirty leaf of several items is reported without its last, as Linux reports it. */
   readonly leavesOutLastItem: boolean;
   readonly #numbers = new Set<number>();
+  readonly #tableMemory: Arena | undefined;
+  readonly #firstDomain: number;
 
+  /** Takes nothing yet: each table gets a domain of its own. */
   constructor(options: {
     readonly unit: TranslationUnit;
     readonly layout: TableLayout;
     readonly canTrackDirty?: boolean;
     readonly leavesOutLastItem?: boolean;
+    /** Its domain numbers begin here, where others use the unit too: 1 unless said. */
+    readonly firstDomain?: number;
+    /** Where its tables lie, for units that read all of theirs in one memory; each has its own unless said. */
+    readonly tableMemory?: Arena;
   }) {
     this.unit = options.unit;
     this.layout = options.layout;
     this.canTrackDirty = options.canTrackDirty ?? false;
     this.leavesOutLastItem = options.leavesOutLastItem ?? false;
+    this.#tableMemory = options.tableMemory;
+    this.#firstDomain = options.firstDomain ?? 1;
+  }
+
+  /** A domain number that is free, the lowest. */
+  takeNumber(): number {
+    let domainId = this.#firstDomain;
+    while (this.#numbers.has(domainId)) domainId++;
+    this.#numbers.add(domainId);
+    return domainId;
+  }
+
+  /** It is free again. */
+  giveNumber(domainId: number): void {
+    this.#numbers.delete(domainId);
   }
 
   /** A table with a domain number of its own, the lowest that is free. */
   openTable(tracksDirty: boolean): DomainTable {
-    let domainId = 1;
-    while (this.#numbers.has(domainId)) domainId++;
-    const domain = new PagingDomain({ layout: this.layout, unit: this.unit, domainId });
-    this.#numbers.add(domainId);
-    const { leavesOutLastItem } = this;
-    const free = (): boolean => this.#numbers.delete(domainId);
+    const domainId = this.takeNumber();
+    const { layout, unit, leavesOutLastItem } = this;
+    const tableMemory = this.#tableMemory;
+    const domain = new PagingDomain({ layout, unit, domainId, ...(tableMemory && { tableMemory }) });
+    const free = (): void => this.giveNumber(domainId);
     return new (class extends DomainTable {
       override destroy(): void {
         super.destroy();
@@ -60,8 +84,11 @@ export class UnitIommu {
 
 /** What is known of a device beside its IOMMU. */
 export interface UnitDeviceOptions {
+  /** For messages. */
   readonly name: string;
+  /** The unit that it is behind. */
   readonly iommu: UnitIommu;
+  /** segment × 65536 + bus × 256 + device × 8 + function. */
   readonly requester: Requester;
   /** One of its own unless said. */
   readonly group?: IsolationGroup;
@@ -91,6 +118,7 @@ export class UnitDevice implements UserDevice {
   readonly #iommu: UnitIommu;
   readonly #requester: Requester;
 
+  /** Attaches nothing yet. */
   constructor(options: UnitDeviceOptions) {
     this.name = options.name;
     this.group = options.group ?? { name: options.name };
@@ -103,7 +131,7 @@ export class UnitDevice implements UserDevice {
     this.#requester = options.requester;
   }
 
-  hardwareInfo(type: number): { readonly type: number; readonly data: Uint8Array } {
+  hardwareInfo(type: number): ReturnType<UserDevice["hardwareInfo"]> {
     if (type !== 0) throw notSupported(`hardware information of type ${type}`);
     return { type: 0, data: new Uint8Array(0) };
   }

@@ -143,17 +143,23 @@ describe("an IOVA range: rules", () => {
     expect(leaves).toHaveLength(1);
   });
 
-  test("a vector link is the same as one link each", () => {
+  test("a vector link is the same as one link each, over the ends of tables too", () => {
     const [one, many] = [machine(), machine()];
-    const vecs = Array.from({ length: 300 }, (_, i) => ({ phys: PhysAddr(((i * 7919) % 5000) * 4096), length: 4096 }));
-    const a = reserve(one.dma, 300 * 4096);
+    const count = 1500; // three tables at least, wherever it begins
+    const vecs = Array.from({ length: count }, (_, i) => ({
+      phys: PhysAddr(((i * 7919) % 5000) * 4096),
+      length: 4096,
+    }));
+    const a = reserve(one.dma, count * 4096);
     a.linkVecs(0, vecs, "from-device");
-    const b = reserve(many.dma, 300 * 4096);
+    const b = reserve(many.dma, count * 4096);
     for (const [i, { phys, length }] of vecs.entries()) b.link(i * 4096, phys, length, "from-device");
     const leaves = (m: typeof one) =>
       [...m.domain.table.entries()].filter((e) => e.leaf).map(({ path, low, high }) => [path, low, high]);
     expect(leaves(one)).toEqual(leaves(many));
     expect(one.counters.leavesWritten).toBe(many.counters.leavesWritten);
+    a.destroy();
+    expect(leaves(one)).toEqual([]);
   });
 
   test("unlink takes a part away at once, in lazy mode too, and keeps the address", () => {

@@ -1,35 +1,47 @@
 /** A check as data: the fields that programs rely on. */
 import { expect, test } from "vitest";
 import { DISK, SampleTrace } from "../../analysis/findings/sample-trace.ts";
-import { RULES } from "../../analysis/index.ts";
+import { type CheckResult, RULES } from "../../analysis/index.ts";
+import type { Trace } from "../../trace/index.ts";
 import { checkJson } from "./check-json.ts";
+import type { CheckedTrace } from "./check-text.ts";
 import { checkSarif } from "./sarif.ts";
 
 const sample = (): SampleTrace =>
   new SampleTrace().on(1, "fio-7").map(DISK, 0xffff_e000, 0x2000, 4096).unmap(DISK, 0xffff_e000, 512);
 
-test("dmalink.check/1 has addresses as hex strings, times in seconds, and evidence with CPU and task", async () => {
+const checkedAs = (file: string, { format, timeBase }: Trace, result: CheckResult): CheckedTrace => ({
+  file,
+  format,
+  timeBase,
+  clock: undefined,
+  damage: undefined,
+  result,
+});
+
+test("dmalink.check/2 has addresses as hex strings, times in nanoseconds, and evidence with CPU and task", async () => {
   const trace = await sample().open();
   const result = await sample().check();
-  expect(checkJson("a.dat", trace, result)).toMatchObject({
-    schema: "dmalink.check/1",
-    file: "a.dat",
+  expect(checkJson([checkedAs("a.dat", trace, result)])).toMatchObject({
+    schema: "dmalink.check/2",
     summary: { "size-mismatch": 1 },
     findings: [
       {
+        file: "a.dat",
         rule: "size-mismatch",
         severity: "error",
         device: DISK,
         iova: "0xffffe000",
         length: 512,
-        time: 1.000004,
+        timeNs: 1_000_004_000,
         evidence: [
-          { what: "mapped", event: "dma_map_phys", time: 1.000002, cpu: 1, task: "fio-7", iova: "0xffffe000" },
-          { what: "unmapped", event: "dma_unmap_phys", time: 1.000004, length: 512 },
+          { what: "mapped", event: "dma_map_phys", timeNs: 1_000_002_000, cpu: 1, task: "fio-7", iova: "0xffffe000" },
+          { what: "unmapped", event: "dma_unmap_phys", timeNs: 1_000_004_000, length: 512 },
         ],
       },
     ],
-    ambiguous: 0,
+    traces: [{ file: "a.dat", ambiguous: 0 }],
+    unread: [],
   });
 });
 
@@ -66,7 +78,7 @@ test("the data hold the fault and the mapping as they are documented", async () 
   trace.event("io_page_fault", `IOMMU:drv ${DISK} iova=0x00000000fffe1010 flags=0x0000`);
   const opened = await trace.open();
   const result = await trace.check();
-  const { findings } = checkJson("t", opened, result) as { findings: Record<string, unknown>[] };
+  const { findings } = checkJson([checkedAs("t", opened, result)]) as { findings: Record<string, unknown>[] };
   expect(findings[0]).toMatchObject({
     rule: "device-fault",
     severity: "error",

@@ -1,17 +1,38 @@
 /**
- * A check as data: `dmalink.check/1`, and `dmalink.check-set/1` for several traces.
+ * Checks as data: `dmalink.check/2`, the same for one trace and for many.
  *
- * Addresses are hex strings; times are seconds, as the trace itself prints them; lengths are bytes.
+ * Idea: findings are one list, each with the trace that it is of; what was read is another, an entry a trace. Addresses are hex
+ * strings, times whole nanoseconds on the trace's own clock, lengths bytes. Promises: a trace that could not be read is named in
+ * `unread`, so that nothing looks clean that was not looked at.
  */
-import type { CheckResult, Evidence, Finding, KernelSummary, Selection } from "../../analysis/index.ts";
+import { type Evidence, type Finding, type KernelSummary, SEVERITIES } from "../../analysis/index.ts";
 import { hex } from "../../base/index.ts";
 import type { Trace } from "../../trace/index.ts";
 import { selectionJson } from "../wording.ts";
-import { secondsOf } from "./clock.ts";
+import { type CheckOutcome, checkedOf, summaryOf, unreadOf } from "./check-set.ts";
+import type { CheckedTrace } from "./check-text.ts";
+import { clockNs } from "./clock.ts";
 import { faultJson } from "./fault-json.ts";
 import { liveJson } from "./live-json.ts";
 
-/** One finding, as in `dmalink.check/1`. */
+/** The whole answer, of as many traces as there are. */
+export function checkJson(outcomes: readonly CheckOutcome[]): object {
+  const checked = checkedOf(outcomes);
+  return {
+    schema: "dmalink.check/2",
+    summary: summaryOf(checked),
+    severities: Object.fromEntries(
+      SEVERITIES.map((name) => [name, checked.reduce((sum, { result }) => sum + result.severities[name], 0)]),
+    ),
+    findings: checked.flatMap((one) =>
+      one.result.findings.map((finding) => ({ file: one.file, ...findingJson(finding, one) })),
+    ),
+    traces: checked.map(traceJson),
+    unread: unreadOf(outcomes).map(({ file, message }) => ({ file, message })),
+  };
+}
+
+/** One finding, as in `dmalink.check/2`. */
 export function findingJson(finding: Finding, trace: Pick<Trace, "timeBase">): object {
   const { rule, severity, confidence, device, iova, length, timeNs, message, advice, evidence, caller, code } = finding;
   return {
@@ -20,7 +41,7 @@ export function findingJson(finding: Finding, trace: Pick<Trace, "timeBase">): o
     device: device ?? null,
     iova: iova === undefined ? null : hex(iova),
     length: length ?? null,
-    time: timeNs < 0 ? null : secondsOf(timeNs, trace.timeBase),
+    timeNs: timeNs < 0 ? null : clockNs(timeNs, trace.timeBase),
     message,
     ...(caller !== undefined && { caller, code }),
     ...faultJson(finding, trace.timeBase),
@@ -37,7 +58,7 @@ export function evidenceJson(evidence: Evidence, base: bigint): object {
   const inLog = event === "kernel log";
   return {
     what,
-    ...(before ? { time: null } : { event, time: secondsOf(timeNs, base) }),
+    ...(before ? { timeNs: null } : { event, timeNs: clockNs(timeNs, base) }),
     ...(!before && !inLog && { cpu, task: `${task}-${pid}` }),
     ...(text !== undefined && { text }),
     ...(line !== undefined && { line }),
@@ -48,26 +69,19 @@ export function evidenceJson(evidence: Evidence, base: bigint): object {
   };
 }
 
-/** The whole answer for one file. */
-export function checkJson(
-  file: string,
-  trace: {
-    readonly timeBase: bigint;
-    readonly damage?: object | undefined;
-    readonly remarks?: readonly object[];
-    readonly timing?: object;
-    readonly selection?: Selection;
-  },
-  result: CheckResult,
-): object {
-  const { summary, severities, findings, eventTotal, lost, kernel } = result;
-  const { mappings, failed, ambiguous, unknownStart, liveAtEnd, endNotRecorded, live } = result;
+/** What was read of one trace, and what is not a finding. */
+function traceJson({ file, result, ...trace }: CheckedTrace): object {
+  const { summary, severities, eventTotal, lost, kernel, live } = result;
+  const { mappings, failed, ambiguous, unknownStart, liveAtEnd, endNotRecorded } = result;
   return {
-    schema: "dmalink.check/1",
     file,
+    format: trace.format,
+    events: eventTotal,
+    lost,
+    durationNs: result.durationNs,
+    ...(trace.timing && { timing: trace.timing }),
     summary,
     severities,
-    findings: findings.map((finding) => findingJson(finding, trace)),
     mappings,
     failed,
     ambiguous,
@@ -75,14 +89,11 @@ export function checkJson(
     liveAtEnd,
     endNotRecorded,
     ...(live && { live: liveJson(live, trace.timeBase) }),
-    events: eventTotal,
-    lost,
     ...(result.wentBack > 0 && { wentBack: result.wentBack }),
     ...(kernel.messages > 0 && { kernel: kernelJson(kernel) }),
     ...selectionJson(trace.selection),
     ...(trace.damage && { damage: trace.damage }),
     ...(trace.remarks?.length && { remarks: trace.remarks }),
-    ...(trace.timing && { timing: trace.timing }),
   };
 }
 

@@ -1,5 +1,5 @@
 /**
- * Checks of several traces as one answer: for people, and as `dmalink.check-set/1`.
+ * Checks of several traces as one answer, for people.
  *
  * Idea: a line a trace in the order they were asked for, then what is wrong in each. Promises: a trace that could not be read
  * is a line too, so that nothing looks clean that was not looked at.
@@ -9,9 +9,15 @@ import { count, plural } from "../../base/index.ts";
 import { PLAIN, type Style } from "../text/style.ts";
 import { textTable } from "../text/text-table.ts";
 import { NOTHING_RECORDED } from "../wording.ts";
-import { checkJson } from "./check-json.ts";
 import { type CheckedTrace, checkText, headline, isEmpty } from "./check-text.ts";
-import type { UnreadFile } from "./sarif.ts";
+
+/** A file that could not be read at all. */
+export interface UnreadFile {
+  /** As it was named. */
+  readonly file: string;
+  /** Why not. */
+  readonly message: string;
+}
 
 /** What came of one trace. */
 export type CheckOutcome = CheckedTrace | UnreadFile;
@@ -28,25 +34,13 @@ export const unreadOf = (outcomes: readonly CheckOutcome[]): UnreadFile[] =>
   outcomes.filter((outcome): outcome is UnreadFile => !("result" in outcome));
 
 /** Findings of each rule in all traces together. */
-function summaryOf(checked: readonly CheckedTrace[]): Record<string, number> {
+export function summaryOf(checked: readonly CheckedTrace[]): Record<string, number> {
   const summary: Record<string, number> = {};
   for (const { name } of RULES) {
     const sum = checked.reduce((all, { result }) => all + (result.summary[name] ?? 0), 0);
     if (sum > 0) summary[name] = sum;
   }
   return summary;
-}
-
-/** As data. */
-export function checkSetJson(outcomes: readonly CheckOutcome[]): object {
-  const checked = checkedOf(outcomes);
-  return {
-    schema: "dmalink.check-set/1",
-    summary: summaryOf(checked),
-    traces: checked.length,
-    unread: unreadOf(outcomes).map(({ message }) => message),
-    checks: checked.map((one) => checkJson(one.file, one, one.result)),
-  };
 }
 
 /** For people. */

@@ -8,6 +8,7 @@
 import type { FaultFacts, Finding, MappingFacts } from "../../analysis/index.ts";
 import { hex } from "../../base/index.ts";
 import { directionWord } from "../recording.ts";
+import { clockNs } from "./clock.ts";
 
 /** The keys that a finding of a fault has besides those of every finding; none for any other. */
 export function faultJson({ fault, mapping, hypotheses }: Finding, base: bigint): object {
@@ -18,10 +19,6 @@ export function faultJson({ fault, mapping, hypotheses }: Finding, base: bigint)
     hypotheses: (hypotheses ?? []).map((one) => mappingJson(one, base)),
   };
 }
-
-/** Nanoseconds on the trace's own clock. */
-const clockNs = (timeNs: number | undefined, base: bigint): number | null =>
-  timeNs === undefined ? null : Number(base + BigInt(Math.round(timeNs)));
 
 function factsJson(fault: FaultFacts, base: bigint): object {
   const { device, address, access, count, reason, source } = fault;

@@ -2,9 +2,9 @@
 import type { LiveAtEnd } from "../../analysis/index.ts";
 import { hex } from "../../base/index.ts";
 import { directionWord } from "../recording.ts";
-import { secondsOf } from "./clock.ts";
+import { clockNs } from "./clock.ts";
 
-/** The list as data. Addresses are hex strings, times seconds on the trace's clock, lengths bytes. */
+/** The list as data. Addresses are hex strings, times nanoseconds on the trace's clock, lengths bytes. */
 export const liveJson = (live: readonly LiveAtEnd[], timeBase: bigint): readonly object[] =>
   live.map(
     ({ device, kind, iova, length, phys, direction, isDirect, startNs, ageNs, typicalNs, task, pid, site, code }) => ({
@@ -15,7 +15,7 @@ export const liveJson = (live: readonly LiveAtEnd[], timeBase: bigint): readonly
       phys: phys === undefined ? null : hex(phys),
       direction: directionWord(direction) ?? null,
       direct: isDirect,
-      time: startNs === undefined ? null : secondsOf(startNs, timeBase),
+      timeNs: clockNs(startNs, timeBase),
       ageNs: Math.round(ageNs),
       typicalNs: typicalNs ?? null,
       task: startNs === undefined ? null : `${task}-${pid}`,

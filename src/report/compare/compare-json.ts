@@ -1,17 +1,16 @@
-/** A comparison as data: `dmalink.compare/1`. Lengths are bytes, times nanoseconds, addresses hex strings. */
+/** A comparison as data: `dmalink.compare/2`. Lengths are bytes, times nanoseconds, addresses hex strings. */
 import { type RecordedMachine, recordedMachine } from "../../analysis/index.ts";
 import { hex } from "../../base/index.ts";
 import type { NvmeReplay } from "../../replay/index.ts";
 import { selectionJson } from "../wording.ts";
 import type { CompareReport } from "./compare-report.ts";
 
-/** The whole answer for one trace. */
+/** The whole answer: an entry a trace, which is one. */
 export function compareJson(report: CompareReport): object {
   const { path, result, requests, kernel, options, damage, changed, nvme, selection } = report;
   const { firstMismatch, strategies, mode, ...rest } = result;
   const { iommu = "vtd-second-stage", seed = 1, cachingMode = false, requestCap, whatIf } = options;
-  return {
-    schema: "dmalink.compare/1",
+  const about = {
     file: path,
     ...(damage && { damage }),
     ...selectionJson(selection),
@@ -30,6 +29,7 @@ export function compareJson(report: CompareReport): object {
     ...(changed && { whatIf: { question: whatIf, ...changed } }),
     ...(nvme && { nvme: nvmeJson(nvme) }),
   };
+  return { schema: "dmalink.compare/2", traces: [about] };
 }
 
 function nvmeJson({ firstMismatch, ...rest }: NvmeReplay): object {

@@ -1,18 +1,28 @@
-/** What a trace holds as data: `dmalink.stats/1`. Lengths are bytes, times nanoseconds. */
+/** What a trace holds as data: `dmalink.stats/2`. Lengths are bytes, times nanoseconds. */
 import type { Selection, TraceStats } from "../../analysis/index.ts";
 import type { Trace } from "../../trace/index.ts";
 import { selectionJson } from "../wording.ts";
 
-/** The whole answer for one file. */
+/** The whole answer: an entry a trace, which is one. */
 export function statsJson(
   file: string,
   { format, damage }: Pick<Trace, "format" | "damage">,
   result: TraceStats,
   selection?: Selection,
 ): object {
-  const { events, eventTotal, lost, durationNs, devices, failed, ambiguous, unknownStart, endNotRecorded } = result;
-  return {
-    schema: "dmalink.stats/1",
+  const {
+    events,
+    eventTotal,
+    lost,
+    durationNs,
+    devices,
+    failed,
+    ambiguous,
+    unknownStart,
+    endNotRecorded,
+    userMappings,
+  } = result;
+  const about = {
     file,
     format,
     ...(damage && { damage }),
@@ -26,5 +36,7 @@ export function statsJson(
     ambiguous,
     liveAtStart: unknownStart,
     endNotRecorded,
+    ...(userMappings && { userMappings }),
   };
+  return { schema: "dmalink.stats/2", traces: [about] };
 }

@@ -1,4 +1,4 @@
-/** The answer to a question in SQL, and what can be asked: for people, as CSV, and as data (`dmalink.query/1`, `dmalink.tables/1`). */
+/** The answer to a question in SQL, and what can be asked: for people, as CSV, and as data (`dmalink.query/2`, `dmalink.columns/1`). */
 import type { Trace } from "../../trace/index.ts";
 import { visibleInLine } from "../text/escape.ts";
 import { textTable } from "../text/text-table.ts";
@@ -6,7 +6,14 @@ import { TABLE_NAMES, TABLES } from "./columns.ts";
 
 /** What a database answered. */
 export interface Answer {
-  readonly columns: readonly { readonly name: string; readonly type: string }[];
+  /** What each value of a row is. */
+  readonly columns: readonly {
+    /** As the question named it. */
+    readonly name: string;
+    /** As the database calls it: `UBIGINT`, `VARCHAR`, … */
+    readonly type: string;
+  }[];
+  /** In the order of the answer, one value for each column. */
   readonly rows: readonly (readonly unknown[])[];
 }
 
@@ -28,7 +35,11 @@ export function answerText({ columns, rows }: Answer): string {
 }
 
 /** As data; numbers that are not exact in JSON are strings. */
-export function answerJson(file: string, sql: string, { columns, rows }: Answer, damage: Trace["damage"]): object {
+export function answerJson(
+  traces: readonly { readonly file: string; readonly damage: Trace["damage"] }[],
+  sql: string,
+  { columns, rows }: Answer,
+): object {
   const plain = (value: unknown, type: string): unknown => {
     if (typeof value === "bigint" && !isAddress(type))
       return value <= BigInt(Number.MAX_SAFE_INTEGER) && value >= BigInt(Number.MIN_SAFE_INTEGER)
@@ -39,10 +50,9 @@ export function answerJson(file: string, sql: string, { columns, rows }: Answer,
   };
   const names = unique(columns.map(({ name }) => name));
   return {
-    schema: "dmalink.query/1",
-    file,
+    schema: "dmalink.query/2",
     sql,
-    ...(damage && { damage }),
+    traces: traces.map(({ file, damage }) => ({ file, ...(damage && { damage }) })),
     columns: columns.map(({ type }, i) => ({ name: names[i]!, type })),
     rows: rows.map((row) => Object.fromEntries(row.map((value, i) => [names[i]!, plain(value, columns[i]!.type)]))),
   };
@@ -87,4 +97,4 @@ export function schemaText(): string {
 }
 
 /** The tables and their columns, as data. */
-export const schemaJson = (): object => ({ schema: "dmalink.tables/1", tables: TABLES });
+export const schemaJson = (): object => ({ schema: "dmalink.columns/1", tables: TABLES });

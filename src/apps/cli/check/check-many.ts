@@ -11,8 +11,8 @@ import {
   type CheckedTrace,
   type CheckOutcome,
   checkedOf,
+  checkJson,
   checkSarif,
-  checkSetJson,
   checkSetText,
   unreadOf,
 } from "../../../report/index.ts";
@@ -54,7 +54,7 @@ export async function checkMany(traces: readonly NamedTrace[], options: CheckOpt
   const [checked, unread] = [checkedOf(outcomes), unreadOf(outcomes)];
   refuseUnselected(options, checked);
   if (options.sarif) printJson(checkSarif(checked, options.version, unread));
-  else if (options.json) printJson(checkSetJson(outcomes));
+  else if (options.json) printJson(checkJson(outcomes));
   else print(checkSetText(outcomes, answerStyle()));
   for (const { message } of unread) sayError(message);
   if (unread.length > 0) return 2;

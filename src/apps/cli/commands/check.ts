@@ -81,7 +81,7 @@ export const check: Command = command({
     const checked = await judged(traces[0]!, asked);
     refuseUnselected(asked, [checked]);
     if (options.sarif) printJson(checkSarif([checked], program.version));
-    else if (options.json) printJson(checkJson(checked.file, checked, checked.result));
+    else if (options.json) printJson(checkJson([checked]));
     else print(checkText(checked, answerStyle()));
     return exitCodeOf(checked);
   },

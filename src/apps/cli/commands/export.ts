@@ -80,7 +80,8 @@ async function write(
     refuseUnknown(selected, recording.result.devices, recording.mappings.count + recording.result.findings.length);
     if (perfetto) {
       progress.say("writing the Perfetto trace");
-      const result = writeOutput(perfetto, (emit) => writePerfetto(recording, emit));
+      const { deflateSync } = await import("node:zlib");
+      const result = writeOutput(perfetto, (emit) => writePerfetto(recording, emit, (bytes) => deflateSync(bytes)));
       written.perfetto = { file: perfetto.name, ...result };
       said.push(
         `${perfetto.name}: ${plural(result.slices, "mapping")}, ${plural(result.instants, "finding")}; open it at https://ui.perfetto.dev`,
@@ -101,7 +102,10 @@ async function write(
     sayRemarks(path, trace);
     for (const line of said) say(`${line}\n`);
     if (options.json)
-      printJson({ schema: "dmalink.export/1", file: path, ...(trace.damage && { damage: trace.damage }), ...written });
+      printJson({
+        schema: "dmalink.export/2",
+        traces: [{ file: path, ...(trace.damage && { damage: trace.damage }), ...written }],
+      });
     return trace.damage ? 2 : 0;
   });
 }

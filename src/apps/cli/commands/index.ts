@@ -13,7 +13,9 @@ import { record } from "./record.ts";
 import { sim } from "./sim.ts";
 import { stats } from "./stats.ts";
 import { tables } from "./tables.ts";
+import { ui } from "./ui.ts";
 import { unbind } from "./unbind.ts";
+import { version } from "./version.ts";
 
 export const COMMANDS: readonly Command[] = [
   record,
@@ -24,10 +26,12 @@ export const COMMANDS: readonly Command[] = [
   exportCommand,
   query,
   tables,
+  ui,
   sim,
   doctor,
   bind,
   unbind,
   help,
   completion,
+  version,
 ];

@@ -65,7 +65,7 @@ export const query: Command = command({
         spill: temporaryFolder("dmalink-query-", undo),
       });
       const damage = recordings.find((one) => one.damage)?.damage;
-      if (options.json) printJson(answerJson(path!, sql, answer, damage));
+      if (options.json) printJson(answerJson(recordings, sql, answer));
       else if (options.csv) writeText(answerCsv(answer));
       else print(answerText(answer));
       return damage ? 2 : 0;

@@ -9,6 +9,7 @@ import { type Steps, WAITING } from "../../../platform/index.ts";
 import type { AddressSpace } from "./address-space.ts";
 import { ANNOUNCED } from "./anonymous.ts";
 import { changeFlags } from "./areas.ts";
+import { collapseSteps } from "./collapse.ts";
 import { noArea, refused } from "./errors.ts";
 import { faultIn } from "./fault.ts";
 import { SimulatedFile } from "./file.ts";
@@ -16,7 +17,8 @@ import { HugetlbObject } from "./hugetlb-object.ts";
 import { checkPages } from "./map.ts";
 import { splitFolio } from "./moving.ts";
 import { ENTRY, HUGE_PAGES, kindOf, type LeafTable, WRITABLE } from "./page-table.ts";
-import { AREA, type Area, type Folio } from "./structures.ts";
+import { evict } from "./reclaim.ts";
+import { AREA, type Area, type Folio, type FrameSource } from "./structures.ts";
 import { zapPages } from "./zap.ts";
 
 /** What a program may say of its memory (madvise). */
@@ -26,6 +28,10 @@ export type Advice =
   | "free"
   /** The same, in the file behind a shared mapping. */
   | "remove"
+  /** Contents go to swap now. */
+  | "pageout"
+  /** Small pages become huge ones. */
+  | "collapse"
   /** Bring the pages, as reading or writing them all would. */
   | "populateRead"
   | "populateWrite"
@@ -49,7 +55,11 @@ export function* adviseSteps(space: AddressSpace, page: number, pages: number, a
     yield* populate(space, page, end, advice === "populateWrite");
     return;
   }
-  const readOnly = advice === "dontneed" || advice === "free" || advice === "remove";
+  if (advice === "collapse") {
+    yield* collapse(space, page, end);
+    return;
+  }
+  const readOnly = advice === "pageout" || advice === "dontneed" || advice === "free" || advice === "remove";
   yield* readOnly ? space.beginRead() : space.beginWrite();
   try {
     let hole: number | undefined;
@@ -86,9 +96,54 @@ function* adviseArea(space: AddressSpace, area: Area, start: number, end: number
     case "remove":
       yield* remove(area, start, end);
       return area;
+    case "pageout":
+      if (area.has(AREA.io | AREA.hugetlb)) throw no(advice, "EINVAL", "such memory does not go to swap");
+      yield* pageOut(space, start, end);
+      return area;
     default:
       return setFlag(space, area, start, end, advice);
   }
+}
+
+/** Pages that this process alone maps leave memory. */
+function* pageOut({ table, frames }: AddressSpace, start: number, end: number): Steps<void> {
+  for (let page = start; page < end; page++) {
+    if (kindOf(table.state(page)) !== ENTRY.present) continue;
+    const folio = frames.folio(table.frame(page))!;
+    if (!folio.isLarge) {
+      if (folio.mapCount === 1) yield* evict(frames, folio);
+    } else if (!folio.seemsShared && cut(frames, folio)) page--; // it is in pages now: look again
+  }
+}
+
+/** Makes huge pages of every 2 MiB that lie whole in the range. */
+function* collapse(space: AddressSpace, start: number, end: number): Steps<void> {
+  yield* space.beginWrite();
+  try {
+    let failed: Errno | undefined;
+    for (let page = Math.ceil(start / HUGE_PAGES) * HUGE_PAGES; page + HUGE_PAGES <= end; page += HUGE_PAGES) {
+      const area = space.areas.at(page);
+      if (!area) throw noArea(page);
+      failed = (yield* collapseSteps(space, area, page)) ?? failed;
+    }
+    if (failed !== undefined) throw no("collapse", failed, WHY_NOT_COLLAPSED[failed] ?? failed);
+  } finally {
+    space.endWrite();
+  }
+}
+
+const WHY_NOT_COLLAPSED: Readonly<Partial<Record<Errno, string>>> = {
+  EINVAL: "not all of it is anonymous memory that may be huge and was touched",
+  EAGAIN: "a page is in use: pinned, or on its way",
+  ENOMEM: "no memory for a huge page",
+};
+
+/** Cuts a huge page that nobody holds. */
+function cut(frames: FrameSource, folio: Folio): boolean {
+  frames.hold(folio);
+  if (splitFolio(frames, folio)) return true;
+  frames.letGo(folio);
+  return false;
 }
 
 function* drop(space: AddressSpace, area: Area, start: number, end: number): Steps<void> {
@@ -140,7 +195,8 @@ function splitForFree(space: AddressSpace, start: number, end: number): void {
     if (entry) {
       const folio = frames.folio(entry.frame)!;
       const isPart = chunkEnd - page < HUGE_PAGES;
-      if (isPart && kindOf(entry.state) === ENTRY.present && folio.kind !== "zero" && !folio.seemsShared) cut(folio);
+      if (isPart && kindOf(entry.state) === ENTRY.present && folio.kind !== "zero" && !folio.seemsShared)
+        cut(frames, folio);
     } else splitPartlyMapped(page, chunkEnd);
     page = chunkEnd;
   }
@@ -156,16 +212,9 @@ function splitForFree(space: AddressSpace, start: number, end: number): void {
         continue;
       }
       const count = mappedInRow(leaf, index, Math.min(last - page, HUGE_PAGES - index), folio);
-      if (count < folio.pages && !folio.seemsShared && cut(folio)) continue;
+      if (count < folio.pages && !folio.seemsShared && cut(frames, folio)) continue;
       page += count < folio.pages ? 1 : count;
     }
-  }
-
-  function cut(folio: Folio): boolean {
-    frames.hold(folio);
-    if (splitFolio(frames, folio)) return true;
-    frames.letGo(folio);
-    return false;
   }
 }
 

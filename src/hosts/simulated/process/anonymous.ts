@@ -58,7 +58,7 @@ export function hugeTouch(space: Space, area: Area, page: number, write: boolean
 }
 
 /** Maps a huge folio that is the process's own alone, in the place of whatever entry is there. */
-function mapHugeOwn(space: Space, area: Area, start: number, folio: Folio): void {
+export function mapHugeOwn(space: Space, area: Area, start: number, folio: Folio): void {
   adopt(folio, area, start);
   space.table.setSlot(start, hugeEntry(ENTRY.present, area.has(AREA.write), folio.frame));
   folio.addEntireMap(space.id);
@@ -110,9 +110,12 @@ export function* writeToRead(space: Space, area: Area, page: number, unshare: bo
     return "done";
   }
   prepareAnonVma(area, space.areas);
+  frames.hold(folio); // what is to be copied must not leave to make room for the copy
   const copy = frames.allocate(0);
-  if (!copy) return "out-of-memory";
-  frames.hold(folio);
+  if (!copy) {
+    frames.letGo(folio);
+    return "out-of-memory";
+  }
   if (folio.kind !== "zero") frames.copy(frame, copy.frame);
   space.notifiers.begin("clear", page, page + 1);
   yield ANNOUNCED;

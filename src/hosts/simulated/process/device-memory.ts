@@ -58,6 +58,7 @@ export class SimulatedDeviceMemory implements DeviceMemoryPool, DeviceRegion {
   readonly #driver: DeviceMemoryDriver;
   readonly #used = new Map<PhysPage, Folio>();
 
+  /** All of it is free. */
   constructor(options: DeviceMemoryOptions) {
     const { frames, kind, owner, firstPage, pages, driver } = options;
     this.kind = kind;

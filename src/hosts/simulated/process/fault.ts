@@ -13,6 +13,7 @@ import { fileTouch } from "./file-fault.ts";
 import { hugetlbFault } from "./hugetlb.ts";
 import { ENTRY, HugeEntry, kindOf, WRITABLE } from "./page-table.ts";
 import { AREA, type Area, type Space } from "./structures.ts";
+import { swapIn } from "./swap-in.ts";
 
 /** How a page is wanted: `unshare` a copy of one's own, to read. */
 export type Wanted = "read" | "write" | "unshare";
@@ -58,6 +59,8 @@ function* faultInSmall(space: Space, area: Area, page: number, wanted: Wanted): 
     case ENTRY.present:
       if (wanted === "read" || (state & WRITABLE) !== 0) return "done";
       return yield* writeToRead(space, area, page, wanted === "unshare");
+    case ENTRY.swapped:
+      return yield* swapIn(space, area, page);
     case ENTRY.devicePrivate: {
       const folio = space.frames.folio(space.table.frame(page))!;
       while (folio.locked) yield WAITING;

@@ -23,9 +23,11 @@ export function fileTouch(space: Space, area: Area, page: number, write: boolean
     mapShared(space, area, page, folio);
     return "done";
   }
+  space.frames.hold(folio); // what is to be copied must not leave to make room for the copy
   const copy = space.frames.allocate(0);
+  if (copy) space.frames.copy(folio.frame, copy.frame);
+  space.frames.letGo(folio);
   if (!copy) return "out-of-memory";
-  space.frames.copy(folio.frame, copy.frame);
   adopt(copy, area, page);
   space.table.makeLeaf(page);
   mapOwn(space, copy, page, ownState(area));

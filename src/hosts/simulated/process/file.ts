@@ -37,17 +37,22 @@ export interface FileMemory {
 /** A file of memory (memfd): pages that several processes map. */
 export class SimulatedFile implements MemoryFile, MappedObject {
   readonly kind = "memory-file";
+  /** False: its pages are of 4 KiB. */
   readonly isHugetlb = false;
   readonly pageBytes: number = PAGE_SIZE;
+  /** For reports; it need not be unique. */
   readonly name: string;
   readonly medium: "memfd" | "tmpfs";
   readonly seals: Set<FileSeal> = new Set();
   readonly areas: Area[] = [];
   readonly #frames: FileOptions["frames"];
   readonly #cache = new Map<number, Folio>();
+  /** Slots of the pages that are in swap. */
+  readonly #swapped = new Map<number, number>();
   #length: number;
   #users = 1;
 
+  /** All of it is a hole. The caller holds it. */
   constructor(options: FileOptions) {
     this.name = options.name;
     this.medium = options.medium ?? "memfd";
@@ -61,6 +66,11 @@ export class SimulatedFile implements MemoryFile, MappedObject {
 
   get endOffset(): number {
     return Math.ceil(this.#length / PAGE_SIZE);
+  }
+
+  /** Pages that are in swap. */
+  get swappedPages(): number {
+    return this.#swapped.size;
   }
 
   /** Pages that are in memory. */
@@ -95,7 +105,31 @@ export class SimulatedFile implements MemoryFile, MappedObject {
     folio.object = this;
     folio.offset = offset;
     this.#cache.set(offset, folio);
+    this.#bringBack(offset, folio);
     return folio;
+  }
+
+  toSwap(folio: Folio, slot: number): void {
+    this.#cache.delete(folio.offset);
+    this.#swapped.set(folio.offset, slot);
+    folio.object = undefined;
+  }
+
+  replace(from: Folio, to: Folio): void {
+    this.#cache.set(from.offset, to);
+    from.object = undefined;
+  }
+
+  #bringBack(offset: number, folio: Folio): void {
+    const slot = this.#swapped.get(offset);
+    if (slot === undefined) return;
+    const swap = this.#frames.swap!;
+    const bytes = new Uint8Array(PAGE_SIZE);
+    swap.read(slot, 0, bytes);
+    this.#frames.memory.write(PhysAddr(folio.frame * PAGE_SIZE), bytes);
+    swap.counts.in++;
+    this.#swapped.delete(offset);
+    swap.drop(slot);
   }
 
   /** From now on what `seal` forbids is refused. @throws DmaError ERR_DMA_USER_CALL (EPERM) once sealing is sealed */
@@ -109,7 +143,9 @@ export class SimulatedFile implements MemoryFile, MappedObject {
     this.#each(offset, length, (page, inside, at, count) => {
       const part = into.subarray(at, at + count);
       const folio = this.#cache.get(page);
+      const slot = this.#swapped.get(page);
       if (folio) this.#frames.memory.read(PhysAddr(folio.frame * PAGE_SIZE + inside), part);
+      else if (slot !== undefined) this.#frames.swap!.read(slot, inside, part);
       else part.fill(0);
     });
     return length;
@@ -183,7 +219,11 @@ export class SimulatedFile implements MemoryFile, MappedObject {
 
   /** Fills [start, end) with zeros, which lie in one page. */
   #zeroPart(start: number, end: number): void {
-    const folio = start < end ? this.#cache.get(Math.floor(start / PAGE_SIZE)) : undefined;
+    if (start >= end) return;
+    const page = Math.floor(start / PAGE_SIZE);
+    const folio = this.#cache.get(page);
+    const slot = this.#swapped.get(page);
+    if (slot !== undefined) this.#frames.swap!.clear(slot, start % PAGE_SIZE, (start % PAGE_SIZE) + end - start);
     if (!folio) return;
     const address = PhysAddr(folio.frame * PAGE_SIZE + (start % PAGE_SIZE));
     this.#frames.memory.write(address, new Uint8Array(end - start));
@@ -195,6 +235,11 @@ export class SimulatedFile implements MemoryFile, MappedObject {
       this.#cache.delete(offset);
       folio.object = undefined;
       this.#frames.release(folio);
+    }
+    for (const [offset, slot] of this.#swapped) {
+      if (offset < first || offset >= last) continue;
+      this.#swapped.delete(offset);
+      this.#frames.swap!.drop(slot);
     }
   }
 

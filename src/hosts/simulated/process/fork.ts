@@ -102,6 +102,12 @@ function copyPage(parent: Space, child: Space, from: Area, to: Area, page: numbe
   const kind = kindOf(state);
   if (kind === ENTRY.none) return;
   const frame = table.frame(page);
+  if (kind === ENTRY.swapped) {
+    frames.swap!.share(frame);
+    table.set(page, kind, frame); // neither side's own any more
+    child.table.set(page, kind, frame);
+    return;
+  }
   if (kind !== ENTRY.present && kind !== ENTRY.devicePrivate && kind !== ENTRY.migrating) {
     child.table.set(page, state, frame);
     return;

@@ -7,9 +7,21 @@
  * Not for: which process may see what (space.ts).
  */
 import { assert, PAGE_SIZE, PhysAddr, PhysPage } from "../../../base/index.ts";
-import type { MemoryOwner, PageAllocator, PhysicalMemory, UserPages } from "../../../platform/index.ts";
+import {
+  finish,
+  type MemoryOwner,
+  type PageAllocator,
+  type PhysicalMemory,
+  type Steps,
+  type UserPages,
+} from "../../../platform/index.ts";
 import { HUGE_ORDER, HUGE_PAGES } from "./page-table.ts";
+import { reclaimSteps } from "./reclaim.ts";
 import { type DeviceRegion, Folio, type FrameSource, type MemorySettings } from "./structures.ts";
+import { isZeroFilled, SwapSpace } from "./swap.ts";
+
+/** Pages that are freed at once when memory is short, as Linux frees them. */
+const RECLAIM_BATCH = 32;
 
 /** How many frames there are, and of which sizes. */
 export interface FramesOptions {
@@ -19,6 +31,10 @@ export interface FramesOptions {
   readonly memory: PhysicalMemory;
   /** Huge pages set aside for hugetlb: taken at the start. None unless said. */
   readonly hugetlbPages?: number;
+  /** Pages that may go to swap when memory is short. None unless said: a process then gets no more memory. */
+  readonly swapPages?: number;
+  /** Most pages of memory that processes and files have, hugetlb left out; all there are unless said. */
+  readonly limitPages?: number;
   /** Huge pages where a program advises it, and 16 pages a file fault, unless said. */
   readonly settings?: Partial<MemorySettings>;
   /** False: this allocation fails, as it does when memory is short. Asked for each, with its order. */
@@ -27,8 +43,15 @@ export interface FramesOptions {
 
 /** Frames of memory of all processes: given out, counted, and given back with the last reference. */
 export class Frames implements FrameSource, UserPages {
+  /** What the system does of its own: huge pages, and when. */
   readonly settings: MemorySettings;
+  /** The bytes of the machine. */
   readonly memory: PhysicalMemory;
+  readonly swap: SwapSpace<Folio> | undefined;
+  readonly #limitPages: number;
+  /** Pages of memory given out. */
+  #pagesInUse = 0;
+  readonly #oldest = new Set<Folio>();
   readonly #pages: PageAllocator;
   readonly #mayAllocate: (order: number) => boolean;
   readonly #folios = new Map<PhysPage, Folio>();
@@ -45,6 +68,8 @@ export class Frames implements FrameSource, UserPages {
     this.memory = options.memory;
     this.settings = { hugePages: "madvise", faultAroundPages: 16, ...options.settings };
     this.#pages = options.pages;
+    this.swap = options.swapPages ? new SwapSpace<Folio>(options.swapPages, (folio) => this.letGo(folio)) : undefined;
+    this.#limitPages = options.limitPages ?? Number.POSITIVE_INFINITY;
     this.#mayAllocate = options.mayAllocate ?? ((): boolean => true);
     for (let i = 0; i < (options.hugetlbPages ?? 0); i++) {
       const frame = this.#takeHuge();
@@ -68,6 +93,31 @@ export class Frames implements FrameSource, UserPages {
     return this.#folios.size - (this.#zero ? 1 : 0) - (this.#hugeZero ? 1 : 0);
   }
 
+  /** Pages of 4 KiB that processes and files have in memory, hugetlb and zero pages left out. */
+  get pagesInUse(): number {
+    return this.#pagesInUse;
+  }
+
+  /** What may leave memory, oldest first: for reclaim. */
+  get oldest(): ReadonlySet<Folio> {
+    return this.#oldest;
+  }
+
+  /** The folio could not leave memory now: it becomes the youngest. */
+  rotate(folio: Folio): void {
+    if (this.#oldest.delete(folio)) this.#oldest.add(folio);
+  }
+
+  /** Sends up to `pages` pages to swap, oldest first. How many went. */
+  reclaim(pages: number): number {
+    return finish(this.reclaimSteps(pages));
+  }
+
+  /** As {@link Frames.reclaim}, in steps: other steps of the machine may run between them. */
+  *reclaimSteps(pages: number): Steps<number> {
+    return yield* reclaimSteps(this, pages);
+  }
+
   folio(frame: PhysPage): Folio | undefined {
     const exact = this.#folios.get(frame);
     if (exact) return exact;
@@ -77,8 +127,19 @@ export class Frames implements FrameSource, UserPages {
 
   allocate(order: 0 | typeof HUGE_ORDER): Folio | undefined {
     if (!this.#mayAllocate(order)) return undefined;
-    const frame = order === 0 ? this.#pages.allocatePages(1) : this.#takeHuge();
-    return frame === undefined ? undefined : this.#enter(new Folio(frame, order));
+    let frame = this.#take(order);
+    // A huge page is a convenience: for it, nothing has to go.
+    if (frame === undefined && order === 0 && this.swap && this.reclaim(RECLAIM_BATCH) > 0) frame = this.#take(order);
+    if (frame === undefined) return undefined;
+    const folio = this.#enter(new Folio(frame, order));
+    this.#pagesInUse += folio.pages;
+    this.#oldest.add(folio);
+    return folio;
+  }
+
+  #take(order: 0 | typeof HUGE_ORDER): PhysPage | undefined {
+    if (this.#pagesInUse + (order === 0 ? 1 : HUGE_PAGES) > this.#limitPages) return undefined;
+    return order === 0 ? this.#pages.allocatePages(1) : this.#takeHuge();
   }
 
   /** A folio of memory that is not the system's. */
@@ -133,19 +194,25 @@ export class Frames implements FrameSource, UserPages {
     if (folio.mapCount > 0 || folio.pins > 0 || folio.held > 0 || folio.object !== undefined) return;
     if (folio.kind === "zero" || this.#folios.get(folio.frame) !== folio) return;
     this.#folios.delete(folio.frame);
+    this.#oldest.delete(folio);
     folio.anonVma = undefined;
     if (folio.region) folio.region.freed(folio);
     else if (folio.kind === "hugetlb") this.#hugetlb.push(folio.frame);
-    else this.#pages.freePages(folio.frame, folio.pages);
+    else {
+      this.#pagesInUse -= folio.pages;
+      this.#pages.freePages(folio.frame, folio.pages);
+    }
     folio.kind = "free";
   }
 
   split(folio: Folio): Folio[] {
     assert(folio.isLarge && folio.mapCount === 0, `the block at page ${folio.frame} cannot be split now`);
     this.#folios.delete(folio.frame);
+    const isReclaimable = this.#oldest.delete(folio);
     const parts: Folio[] = [];
     for (let i = 0; i < HUGE_PAGES; i++) {
       const part = this.#enter(new Folio((folio.frame + i) as PhysPage, 0, folio.region));
+      if (isReclaimable) this.#oldest.add(part);
       part.become(folio);
       part.offset = folio.offset + i;
       parts.push(part);
@@ -167,7 +234,7 @@ export class Frames implements FrameSource, UserPages {
   isZeroFilled(frame: PhysPage): boolean {
     const bytes = new Uint8Array(PAGE_SIZE);
     this.memory.read(PhysPage.start(frame), bytes);
-    return bytes.every((byte) => byte === 0);
+    return isZeroFilled(bytes);
   }
 
   unpin(page: PhysPage, count: number, _dirty: boolean): void {
@@ -208,7 +275,10 @@ export class Frames implements FrameSource, UserPages {
 
   #makeZero(order: 0 | typeof HUGE_ORDER): Folio | undefined {
     const folio = this.allocate(order);
-    if (folio) folio.kind = "zero";
+    if (!folio) return undefined;
+    folio.kind = "zero";
+    this.#oldest.delete(folio);
+    this.#pagesInUse -= folio.pages;
     return folio;
   }
 

@@ -6,10 +6,19 @@
  * Promises: a pinned page that one process has for itself is not taken away; a refusal leaves everything mapped.
  * Specified by: behaviour of Linux 7.2 (try_to_migrate, remove_migration_ptes, split_huge_page).
  */
-import type { PhysPage } from "../../../base/index.ts";
+import { assert, type PhysPage } from "../../../base/index.ts";
 import { cutHugeEntry, hugeEntry, movingState } from "./huge.ts";
 import { ENTRY, HUGE_PAGES, KEPT, kindOf, WRITABLE } from "./page-table.ts";
 import { AREA, type Area, type Folio, type FrameSource } from "./structures.ts";
+import type { SwapSpace } from "./swap.ts";
+
+/** What comes in the place of an entry that maps a folio. */
+interface Replacement {
+  /** Huge entries become small ones at the same time. */
+  readonly cut?: boolean;
+  /** The state and the number to put; the entry's own frame and "it is moving" unless said. */
+  readonly put?: (state: number, isOwn: boolean) => readonly [state: number, number: number];
+}
 
 /** Areas that may map `folio`, in the order in which Linux visits them, with the pages that would show it. */
 function* mappingsOf(folio: Folio): Generator<{ area: Area; start: number; end: number }> {
@@ -30,10 +39,31 @@ function* mappingsOf(folio: Folio): Generator<{ area: Area; start: number; end: 
  * @returns nothing maps it any more
  */
 export function unmapToMove(folio: Folio, cut: boolean): boolean {
+  return unmapAll(folio, { cut });
+}
+
+/** Replaces all entries that map the page `folio`, which nobody has pinned, by the number of its swap slot. */
+export function unmapToSwap(folio: Folio, slot: number, swap: SwapSpace<Folio>): void {
+  const put = (_state: number, isOwn: boolean): [number, number] => {
+    swap.share(slot);
+    return [ENTRY.swapped | (isOwn ? KEPT : 0), slot];
+  };
+  const done = unmapAll(folio, { put });
+  assert(done, `page ${folio.frame} is still mapped, and is to go to swap`);
+}
+
+/** Clears all entries that map the page `folio` of a file, which nobody has pinned: who touches it asks the file again. */
+export function unmapForGood(folio: Folio): void {
+  const done = unmapAll(folio, { put: () => [ENTRY.none, 0] });
+  assert(done, `page ${folio.frame} of a file is still mapped, and is to leave it`);
+}
+
+/** True: nothing maps it any more. */
+function unmapAll(folio: Folio, how: Replacement): boolean {
   for (const { area, start, end } of mappingsOf(folio)) {
     const { notifiers } = area.space;
     notifiers.begin("clear", start, end);
-    const done = replaceIn(area, start, end, folio, cut);
+    const done = replaceIn(area, start, end, folio, how);
     notifiers.end();
     if (!done || folio.mapCount === 0) break;
   }
@@ -41,7 +71,7 @@ export function unmapToMove(folio: Folio, cut: boolean): boolean {
 }
 
 /** False: an entry cannot be taken. */
-function replaceIn(area: Area, start: number, end: number, folio: Folio, cut: boolean): boolean {
+function replaceIn(area: Area, start: number, end: number, folio: Folio, how: Replacement): boolean {
   const { table, id } = area.space;
   const huge = table.huge(start);
   if (huge) {
@@ -50,7 +80,7 @@ function replaceIn(area: Area, start: number, end: number, folio: Folio, cut: bo
     if (isOwn && folio.pins > 0) return false;
     huge.state = movingState(huge.state, isOwn && folio.anonVma !== undefined);
     folio.removeEntireMap(id);
-    if (cut) cutHugeEntry(area.space, start);
+    if (how.cut) cutHugeEntry(area.space, start);
     return true;
   }
   for (let page = start; page < end; page++) {
@@ -62,7 +92,11 @@ function replaceIn(area: Area, start: number, end: number, folio: Folio, cut: bo
     if (!mapsFrame(state) || frame < folio.frame || frame >= folio.frame + folio.pages) continue;
     const isOwn = folio.anonVma !== undefined && folio.isExclusive(frame);
     if (isOwn && folio.pins > 0) return false;
-    leaf.set(index, movingState(kindOf(state) === ENTRY.exclusive ? 0 : state, isOwn), frame);
+    const [next, number] = how.put?.(state, isOwn) ?? [
+      movingState(kindOf(state) === ENTRY.exclusive ? 0 : state, isOwn),
+      frame,
+    ];
+    leaf.set(index, next, number);
     folio.removeMap(frame, id);
   }
   return true;

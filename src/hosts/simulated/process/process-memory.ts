@@ -17,6 +17,7 @@ import {
   type PageAccount,
   type PageEntry,
   type PageMigration,
+  type PageRuns,
   type PinOptions,
   type Steps,
   USER_END,
@@ -37,8 +38,10 @@ import { giveAway } from "./give-away.ts";
 import { endSteps, mapSteps, unmapSteps } from "./map.ts";
 import { collect } from "./migrate.ts";
 import { ENTRY, HUGE_ORDER, HUGE_PAGES, HugeEntry, kindOf, MIDDLE_PAGES, WRITABLE } from "./page-table.ts";
+import { pinRunSteps } from "./pin-runs.ts";
 import { pinSteps } from "./pins.ts";
 import { protectSteps } from "./protect.ts";
+import { relocateSteps } from "./relocate.ts";
 import { remapSteps } from "./remap.ts";
 import { AREA, type Area } from "./structures.ts";
 
@@ -71,6 +74,7 @@ export interface MapOptions {
 
 /** What can be said of a page from outside. */
 export interface PagemapEntry {
+  /** An entry maps memory that the CPU reaches. */
   readonly present: boolean;
   /** In swap, or in memory that only a device reaches. */
   readonly swapped: boolean;
@@ -78,6 +82,15 @@ export interface PagemapEntry {
   readonly file: boolean;
   /** By one entry in all processes. */
   readonly mappedOnce: boolean;
+}
+
+/** An area as it was when it was last asked for. Pages. */
+interface KnownArea {
+  readonly flags: number;
+  readonly from: number;
+  readonly to: number;
+  readonly at: number;
+  readonly shown: UserArea;
 }
 
 const NOTHING: PagemapEntry = { present: false, swapped: false, file: false, mappedOnce: false };
@@ -103,7 +116,9 @@ const ENTRY_KINDS: readonly PageEntry["kind"][] = [
 export class ProcessMemory implements UserMemory {
   readonly #space: AddressSpace;
   readonly #frames: Frames;
+  readonly #known = new WeakMap<Area, KnownArea>();
 
+  /** Nothing is mapped; one process is in it. */
   constructor(frames: Frames) {
     this.#frames = frames;
     this.#space = new AddressSpace(frames, this);
@@ -131,7 +146,14 @@ export class ProcessMemory implements UserMemory {
   }
 
   /** Flags of the area at `address` (see AREA), and the name of the object behind it, for reports. */
-  areaInfo(address: UserAddr): { readonly flags: number; readonly object: string | undefined } | undefined {
+  areaInfo(address: UserAddr):
+    | {
+        /** See AREA. */
+        readonly flags: number;
+        /** Name of the object behind it; undefined: it is anonymous. */
+        readonly object: string | undefined;
+      }
+    | undefined {
     const area = this.#space.areas.at(Math.floor(address / PAGE_SIZE));
     return area && { flags: area.flags, object: area.object?.name };
   }
@@ -157,12 +179,26 @@ export class ProcessMemory implements UserMemory {
 
   areaAt(address: UserAddr): UserArea | undefined {
     const area = this.#space.areas.at(Math.floor(address / PAGE_SIZE));
-    return area && asUserArea(area);
+    return area && this.#shown(area);
   }
 
   areaFrom(address: UserAddr): UserArea | undefined {
     const area = this.#space.areas.from(Math.floor(address / PAGE_SIZE));
-    return area && asUserArea(area);
+    return area && this.#shown(area);
+  }
+
+  get areasAreStill(): boolean {
+    return !this.#space.isChanging;
+  }
+
+  /** What is known of the area outside: made once for each state of it, since walks ask for every fault of a device. */
+  #shown(area: Area): UserArea {
+    const known = this.#known.get(area);
+    if (known?.flags === area.flags && known.from === area.start && known.to === area.end && known.at === area.offset)
+      return known.shown;
+    const shown = asUserArea(area);
+    this.#known.set(area, { flags: area.flags, from: area.start, to: area.end, at: area.offset, shown });
+    return shown;
   }
 
   /**
@@ -254,6 +290,21 @@ export class ProcessMemory implements UserMemory {
     });
   }
 
+  /**
+   * Moves the pages of a range to other frames of memory, as compaction and NUMA balancing do. How many moved: those that are pinned,
+   * in use, or not the system's stay.
+   *
+   * @throws DmaError ERR_DMA_USER_RANGE (EINVAL)
+   */
+  relocate(address: UserAddr, length: number): number {
+    return finish(this.relocateSteps(address, length));
+  }
+
+  /** As {@link ProcessMemory.relocate}, in steps: other steps of the machine may run between them. */
+  *relocateSteps(address: UserAddr, length: number): Steps<number> {
+    return yield* relocateSteps(this.#space, address / PAGE_SIZE, Math.ceil(length / PAGE_SIZE));
+  }
+
   /** A copy of all of it for a child. @throws DmaError ERR_DMA_USER_MEMORY (ENOMEM) */
   *forkSteps(): Steps<ProcessMemory> {
     const child = new ProcessMemory(this.#frames);
@@ -328,6 +379,11 @@ export class ProcessMemory implements UserMemory {
   *pinSteps(address: UserAddr, count: number, into: Float64Array, at: number, options: PinOptions): Steps<number> {
     if (this.isGone) throw userGone();
     return yield* pinSteps(this.#space, Math.floor(address / PAGE_SIZE), count, into, at, options);
+  }
+
+  pinRuns(address: UserAddr, count: number, into: PageRuns, options: PinOptions): number {
+    if (this.isGone) throw userGone();
+    return finish(pinRunSteps(this.#space, Math.floor(address / PAGE_SIZE), count, into, options));
   }
 
   watch(start: UserAddr, end: UserAddr, callback: InvalidationCallback, own?: MemoryOwner): IntervalNotifier {

@@ -9,22 +9,30 @@
  * Specified by: behaviour of Linux 7.2 mm; judged by test/golden (hmm).
  */
 import { assert, type PhysPage } from "../../../base/index.ts";
-import type { FaultOutcome, MemoryOwner, Steps, UserMemory } from "../../../platform/index.ts";
+import type { FaultOutcome, MemoryOwner, PhysicalMemory, Steps, UserMemory } from "../../../platform/index.ts";
 import type { Notifiers } from "./notifiers.ts";
 import { type HUGE_ORDER, HUGE_PAGES, type PageTable } from "./page-table.ts";
+import type { SwapSpace } from "./swap.ts";
 
 /** What an area allows and how it behaves. */
 export const AREA = {
+  /** The process may read. */
   read: 1,
+  /** The process may write. */
   write: 2,
+  /** The process may run code there. */
   execute: 4,
+  /** Writes go to the object and are seen by whoever shares it. */
   shared: 8,
-  /** Huge pages wanted, or not wanted. */
+  /** Huge pages wanted. */
   huge: 0x10,
+  /** Huge pages not wanted. */
   noHuge: 0x20,
-  /** Not given to a child; given empty. */
+  /** Not given to a child. */
   dontFork: 0x40,
+  /** Given to a child empty. */
   wipeOnFork: 0x80,
+  /** Of a file with huge pages only. */
   hugetlb: 0x100,
   /** Registers or peer memory, mapped by number: nothing to pin. */
   io: 0x200,
@@ -66,6 +74,8 @@ export class Folio {
   held = 0;
   /** Work under way has it for itself; others wait. */
   locked = false;
+  /** The slot that has the same contents: others want the page from there, and the swap cache holds it. */
+  swapSlot: number | undefined;
   /** Mappings of all of it by one entry. */
   #entireMaps = 0;
   /** Mappings of single pages, all together. */
@@ -89,6 +99,11 @@ export class Folio {
 
   get isLarge(): boolean {
     return this.order !== 0;
+  }
+
+  /** Work under way holds it: somebody besides the swap cache. */
+  get isInWork(): boolean {
+    return this.held > (this.swapSlot === undefined ? 0 : 1);
   }
 
   /** Mappings: one for each entry, whatever its size. */
@@ -229,6 +244,10 @@ export interface MappedObject {
   peek(offset: number): Folio | undefined;
   /** Makes it, if it is not there; undefined for lack of memory. */
   get(offset: number): Folio | undefined;
+  /** Its page `folio`, which nothing maps, is in swap from now on. Objects whose pages stay have no such. */
+  toSwap?(folio: Folio, slot: number): void;
+  /** Its page `from`, which nothing maps, is `to` from now on. */
+  replace?(from: Folio, to: Folio): void;
   acquire(): void;
   release(): void;
 }
@@ -333,6 +352,10 @@ export interface AreaIndex extends Iterable<Area> {
 /** Where folios come from and go to. */
 export interface FrameSource {
   readonly settings: MemorySettings;
+  /** Where pages go when memory is short; undefined: nowhere. */
+  readonly swap: SwapSpace<Folio> | undefined;
+  /** The bytes of the pages. */
+  readonly memory: PhysicalMemory;
   /** The folio that `frame` is part of. */
   folio(frame: PhysPage): Folio | undefined;
   /** Memory of zeros, nobody's yet; undefined for lack of it. */

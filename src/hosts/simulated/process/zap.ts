@@ -59,7 +59,11 @@ function zapPage(space: Space, leaf: LeafTable, index: number, options: ZapOptio
     if (kind === ENTRY.migrating || folio.kind === "zero") return;
     folio.removeMap(frame, space.id);
     space.frames.release(folio);
-  } else if (kind !== ENTRY.swapped || options.copiesToo) leaf.set(index, ENTRY.none, 0);
+  } else if (kind !== ENTRY.swapped) leaf.set(index, ENTRY.none, 0);
+  else if (options.copiesToo) {
+    leaf.set(index, ENTRY.none, 0);
+    space.frames.swap!.drop(frame);
+  }
 }
 
 function zapHuge(space: Space, page: number, entry: HugeEntry, options: ZapOptions): void {

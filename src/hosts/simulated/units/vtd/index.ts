@@ -5,3 +5,4 @@ export type { PageRequest as SimulatedPageRequest } from "./page-request-ring.ts
 export type { QueueCounts, QueueMisbehaviour } from "./queue.ts";
 export { StaleWindows } from "./stale-windows.ts";
 export { type PageResponse, type SimulatedVtdOptions, SimulatedVtdUnit } from "./unit.ts";
+export { UnitMemory } from "./unit-memory.ts";
