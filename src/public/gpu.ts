@@ -11,6 +11,7 @@ export {
   type DevicePlace,
   GPU_PAGES_FOUND,
   type GpuAllocation,
+  GpuBuffer,
   GpuDevice,
   type GpuDeviceOptions,
   GpuGroup,

@@ -8,9 +8,11 @@
 import { DmaError, PAGE_SIZE } from "../../base/index.ts";
 import type { Dma } from "../../dma/index.ts";
 import type { GpuAdapter, GpuWork, GpuWorkResult, Steps, UserMemory } from "../../platform/index.ts";
+import type { DmaBuf } from "../dmabuf/index.ts";
 import type { BackingOptions } from "./backing.ts";
 import { SpaceCounts } from "./counts.ts";
 import { badWindow, noArea, released } from "./errors.ts";
+import { GpuBuffer } from "./gpu-buffer.ts";
 import { GpuTable } from "./gpu-table.ts";
 import { SvmContext, type SvmOptions } from "./svm-context.ts";
 import { UserPointer, type UserPointerOptions } from "./user-pointer.ts";
@@ -25,6 +27,7 @@ export class GpuSpace implements Disposable {
   readonly #adapter: GpuAdapter;
   readonly #base: Pick<BackingOptions, "dma" | "table" | "memory" | "counts">;
   readonly #pointers = new Set<UserPointer>();
+  readonly #buffers = new Set<GpuBuffer>();
   readonly #onClose: (space: GpuSpace) => void;
   #shared: SvmContext | undefined;
   #closed = false;
@@ -61,13 +64,23 @@ export class GpuSpace implements Disposable {
    */
   bindUserPointer(options: UserPointerOptions): UserPointer {
     this.#check();
-    const page = (options.gpuAddress ?? options.start) / PAGE_SIZE;
-    for (const each of this.#pointers)
-      if (page < each.gpuPage + each.pages && each.gpuPage < page + options.length / PAGE_SIZE)
-        throw badWindow("a user pointer where another one is:", page * PAGE_SIZE);
+    this.#checkFree((options.gpuAddress ?? options.start) / PAGE_SIZE, options.length / PAGE_SIZE);
     const pointer = new UserPointer(this.#base, options, (gone) => void this.#pointers.delete(gone));
     this.#pointers.add(pointer);
     return pointer;
+  }
+
+  /**
+   * Gives the GPU a shared buffer under an address. Nothing is mapped yet.
+   *
+   * @throws DmaError ERR_DMA_GPU_RANGE (EINVAL), also where something else is; as `DmaBuf.attach`
+   */
+  bindBuffer(buffer: DmaBuf, gpuAddress: number): GpuBuffer {
+    this.#check();
+    this.#checkFree(gpuAddress / PAGE_SIZE, buffer.lengthBytes / PAGE_SIZE);
+    const bound = new GpuBuffer(this.#base, buffer, gpuAddress, (gone) => void this.#buffers.delete(gone));
+    this.#buffers.add(bound);
+    return bound;
   }
 
   /** From now on the GPU has the process's addresses as they are. Once. @throws DmaError ERR_DMA_GPU_RANGE, ERR_DMA_RELEASED (EINVAL) */
@@ -83,6 +96,7 @@ export class GpuSpace implements Disposable {
     this.counts.faults++;
     const page = Math.floor(address / PAGE_SIZE);
     for (const pointer of this.#pointers) if (pointer.holds(page)) return yield* pointer.faultSteps(page, write);
+    for (const buffer of this.#buffers) if (buffer.holds(page)) return buffer.bring();
     if (!this.#shared) throw noArea(address);
     yield* this.#shared.faultSteps(address, write);
   }
@@ -94,9 +108,10 @@ export class GpuSpace implements Disposable {
   *executeSteps(work: GpuWork): Steps<GpuWorkResult> {
     this.#check();
     if (!this.isFaulting)
-      for (const pointer of [...this.#pointers]) {
+      for (const each of [...this.#pointers, ...this.#buffers]) {
         try {
-          if (!pointer.isWhole) yield* pointer.bringSteps();
+          if (each instanceof GpuBuffer) each.bring();
+          else if (!each.isWhole) yield* each.bringSteps();
         } catch (error) {
           if (!(error instanceof DmaError)) throw error;
         }
@@ -109,6 +124,7 @@ export class GpuSpace implements Disposable {
     if (this.#closed) return;
     this.#closed = true;
     for (const pointer of [...this.#pointers]) pointer.release();
+    for (const buffer of [...this.#buffers]) buffer.release();
     this.#shared?.close();
     this.table.destroy();
     this.#onClose(this);
@@ -117,6 +133,12 @@ export class GpuSpace implements Disposable {
   /** As `close`, for `using`. */
   [Symbol.dispose](): void {
     this.close();
+  }
+
+  #checkFree(page: number, pages: number): void {
+    for (const each of [...this.#pointers, ...this.#buffers])
+      if (page < each.gpuPage + each.pages && each.gpuPage < page + pages)
+        throw badWindow("something where a user pointer or a buffer is:", page * PAGE_SIZE);
   }
 
   #check(): void {

@@ -4,6 +4,7 @@ export type { BackingOptions, DevicePlace, PageBacking, PageSpan, PlaceOf } from
 export { GPU_PAGES_FOUND } from "./bring-pages.ts";
 export { type ChunkQuestion, chooseChunk, type Span } from "./chunk-choice.ts";
 export { SpaceCounts } from "./counts.ts";
+export { GpuBuffer } from "./gpu-buffer.ts";
 export { GpuDevice, type GpuDeviceOptions } from "./gpu-device.ts";
 export { GpuGroup } from "./gpu-group.ts";
 export { type GpuAllocation, GpuMemory, type GpuMemoryOptions, SCRATCH_BYTES, type Timeslice } from "./gpu-memory.ts";

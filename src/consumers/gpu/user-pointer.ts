@@ -100,8 +100,7 @@ export class UserPointer implements Disposable {
 
   /** Every page is there for the GPU, and may be written if the object is not read-only. */
   get isWhole(): boolean {
-    const write = this.#options.direction !== "to-device";
-    for (let i = 0; i < this.pages; i++) if (!this.backing.has(i, write)) return false;
+    for (let i = 0; i < this.pages; i++) if (!this.backing.has(i, !this.#isReadOnly)) return false;
     return true;
   }
 
@@ -115,8 +114,8 @@ export class UserPointer implements Disposable {
     finish(this.bringSteps(first, count));
   }
 
-  /** As {@link UserPointer.bring}, in steps: other steps of the machine may run between them. */
-  *bringSteps(first = 0, count: number = this.pages - first): Steps<void> {
+  /** As {@link UserPointer.bring}, in steps. @param write so that the GPU may write; unless the object is read only, if not said */
+  *bringSteps(first = 0, count: number = this.pages - first, write: boolean = !this.#isReadOnly): Steps<void> {
     if (!(first >= 0 && count > 0 && first + count <= this.pages)) throw badWindow("pages of a user pointer:", first);
     yield* bringPages({
       memory: this.#memory,
@@ -125,7 +124,7 @@ export class UserPointer implements Disposable {
       counts: this.#options.counts,
       first: this.#isWhole ? 0 : first,
       count: this.#isWhole ? this.pages : count,
-      write: this.#options.direction !== "to-device",
+      write: this.#isWhole ? !this.#isReadOnly : write,
       check: () => this.#check(),
     });
   }
@@ -138,12 +137,12 @@ export class UserPointer implements Disposable {
     const first = Math.max(0, index - inside);
     const end = Math.min(this.pages, index - inside + AROUND);
     try {
-      yield* this.bringSteps(first, end - first);
+      yield* this.bringSteps(first, end - first, write);
     } catch (error) {
       // Something around it cannot be had: then it alone.
       if (this.#isWhole || !(error instanceof DmaError) || (error.errno !== "EFAULT" && error.errno !== "EPERM"))
         throw error;
-      yield* this.bringSteps(index, 1);
+      yield* this.bringSteps(index, 1, write);
     }
   }
 
@@ -159,6 +158,10 @@ export class UserPointer implements Disposable {
   /** As `release`, for `using`. */
   [Symbol.dispose](): void {
     this.release();
+  }
+
+  get #isReadOnly(): boolean {
+    return this.#options.direction === "to-device";
   }
 
   #check(): void {
