@@ -36,6 +36,8 @@ const PARTS: readonly Part[] = [
   { name: "page", entry: "main.tsx", as: "page" },
   { name: "worker-trace", entry: "trace/worker.ts", as: "worker" },
   { name: "machine", entry: "machine/part.tsx", as: "on-demand" },
+  { name: "worker-machine", entry: "machine/worker.ts", as: "worker" },
+  { name: "editor", entry: "machine/editor/part.tsx", as: "on-demand" },
 ];
 
 /** Builds one part; its script, and its styles where it has some. */
@@ -45,7 +47,8 @@ async function buildPart({ name, entry, as }: Part): Promise<{ script: string; s
     root: web,
     logLevel: "error",
     oxc: { jsx: { runtime: "automatic", importSource: "preact" } },
-    define: { "process.env.NODE_ENV": '"production"' },
+    // A classic script has no import.meta; what asks for its place learns that it is none of a driver's.
+    define: { "process.env.NODE_ENV": '"production"', "import.meta.url": '"file:///dmalink/"' },
     build: {
       write: false,
       target: "es2022",

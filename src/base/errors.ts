@@ -46,11 +46,11 @@ export const ERRNO = {
   ENOTTY: 25,
   /** A table, a queue or a space of ids is full. */
   ENOSPC: 28,
-  /** A stream has no positions: it cannot be read or written there. */
+  /** A stream has no positions, and is read and written in whole records only. */
   ESPIPE: 29,
   /** A value or an address is wider than the format can hold. */
   ERANGE: 34,
-  /** What was asked would wait for itself. */
+  /** It would wait for ever for somebody who does not let go. */
   EDEADLK: 35,
   /** The kernel has no such system call. */
   ENOSYS: 38,
@@ -94,6 +94,7 @@ export class DmaError extends Error {
   /** The numbers of the message, for programs. */
   readonly details: Readonly<Record<string, unknown>>;
 
+  /** Each folder's errors.ts has a function for each of its errors: call that one. */
   constructor(code: ErrorCode, errno: Errno, message: string, details: object = {}) {
     super(message);
     this.code = code;

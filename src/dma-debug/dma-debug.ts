@@ -61,6 +61,7 @@ export class DmaDebug implements DmaWatcher {
   readonly #devices = new Map<DmaDevice, DeviceDebug>();
   readonly #requesters = new Map<number, DeviceDebug[]>();
 
+  /** Looks over nothing yet: give it to {@link DmaOptions.debug}. */
   constructor(options: DmaDebugOptions = {}) {
     this.#store = new DebugStore(options, () => {
       for (const device of this.#devices.values()) device.live.clear();

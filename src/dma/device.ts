@@ -120,7 +120,7 @@ export class DmaDevice implements DmaLimits {
   /** Linux's answer is given where it is a defect, too. */
   readonly linuxCompatible: boolean;
   /** Somebody looks over its calls, syncs too. */
-  readonly isWatched: boolean;
+  readonly #isWatched: boolean;
   mask: number;
   coherentMask: number;
   busLimit: number;
@@ -152,7 +152,7 @@ export class DmaDevice implements DmaLimits {
     this.counters = counters;
     this.refusesMisuse = options.refusesMisuse ?? true;
     this.linuxCompatible = options.linuxCompatible ?? false;
-    this.isWatched = isWatched;
+    this.#isWatched = isWatched;
     this.mask = options.mask ?? ALL_ADDRESSES;
     this.coherentMask = options.coherentMask ?? this.mask;
     this.busLimit = options.busLimit ?? 0;
@@ -164,7 +164,7 @@ export class DmaDevice implements DmaLimits {
 
   /** The mask was set: syncs are skipped again if they may be. Linux does not look whether slots are held. */
   maskChanged(): void {
-    this.skipSync = this.coherent && !this.isWatched && (this.linuxCompatible || this.bounces === 0);
+    this.skipSync = this.coherent && !this.#isWatched && (this.linuxCompatible || this.bounces === 0);
   }
 
   /** Highest address that reaches memory from this device, with `mask`; a mask of 0 was never set, and means 32 bits. */

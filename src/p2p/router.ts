@@ -83,6 +83,7 @@ export class P2pRouter {
   #ranges: readonly PeerRange[] = [NO_PEERS];
   #last: PeerRange = NO_PEERS;
 
+  /** Knows no peers yet. */
   constructor(options: P2pRouterOptions = {}) {
     this.followAcs = options.followAcs ?? false;
     this.#allowed = options.allowedBridges ?? [];

@@ -115,6 +115,13 @@ export interface RdmaAdapter {
   /** The blocks [first, end) of the list are not what they were: what the adapter remembers of them is gone, and no access to them is under way. */
   forgetBlocks(key: number, first: number, end: number): void;
 
+  /** A window of a domain is there, bound to nothing: work requests bind it. */
+  putWindow(key: number, domain: number): void;
+  /** The window is there no more, and no access by it is under way. */
+  removeWindow(key: number): void;
+  /** Windows that are bound to the region of this key. */
+  windowsOn(key: number): number;
+
   /** Completions of queue `number` are written to `ring` from now on. */
   putCompletionQueue(number: number, ring: AdapterRing): void;
   /** No completion is written to this queue any more. */

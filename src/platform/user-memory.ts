@@ -190,7 +190,7 @@ export interface UserMemory {
   /** The frames of the machine: what a page number read from an entry stands for. */
   readonly pages: UserPages;
 
-  /** The area that holds `address`. */
+  /** The area that holds `address`. The same object as before, as long as the area is what it was. */
   areaAt(address: UserAddr): UserArea | undefined;
   /** The first area that ends above `address`. */
   areaFrom(address: UserAddr): UserArea | undefined;
@@ -225,6 +225,9 @@ export interface UserMemory {
    * @throws DmaError ERR_DMA_USER_RANGE (EINVAL, EOVERFLOW) for an empty or impossible range; ERR_DMA_USER_GONE (EFAULT)
    */
   watch(start: UserAddr, end: UserAddr, callback: InvalidationCallback, own?: MemoryOwner): IntervalNotifier;
+
+  /** Nobody changes the areas just now: a walk that does not stop on its way needs no {@link holdAreas}. */
+  readonly areasAreStill: boolean;
 
   /**
    * Waits until the areas can be held still, and holds them: they are not changed until the returned function is called, though

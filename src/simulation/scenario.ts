@@ -5,8 +5,11 @@
 
 import type { Observer } from "../base/index.ts";
 import type { MigratingBuffer } from "../consumers/dmabuf/index.ts";
+import type { Iommufd } from "../consumers/iommufd/index.ts";
+import type { DirtySource, Type1Container } from "../consumers/vfio/index.ts";
 import type { DmaMachine } from "../dma/index.ts";
-import type { Rnic } from "../hosts/simulated/index.ts";
+import type { Rnic, SimulatedGpu } from "../hosts/simulated/index.ts";
+import type { Frames } from "../hosts/simulated/process/index.ts";
 import type { TeeMachine } from "../hosts/simulated/tee/index.ts";
 import type { DmaDomain } from "../iommu/index.ts";
 import type { TranslationUnit } from "../platform/index.ts";
@@ -58,8 +61,18 @@ export interface PlantedParts {
   readonly buffer?: (migrating: MigratingBuffer) => void;
   /** Changes hardware, firmware or hosts of a machine with trusted devices, before it begins. */
   readonly trust?: (world: { readonly tee: TeeMachine }) => void;
+  /** Changes a guest that devices are given to, before it begins. */
+  readonly guest?: (guest: {
+    readonly iommufd: Iommufd;
+    readonly container: Type1Container | undefined;
+    readonly frames: Frames;
+  }) => void;
+  /** Stands in for what the monitor hears of writes while a guest moves. */
+  readonly dirty?: (source: DirtySource) => DirtySource;
   /** Changes an RDMA adapter, before it is plugged in. */
   readonly adapter?: (adapter: Rnic) => void;
+  /** Changes a GPU, before it is plugged in. */
+  readonly gpu?: (gpu: SimulatedGpu) => void;
 }
 
 /** What is planted into a run, and who watches it. */

@@ -50,6 +50,7 @@ export class TraceRecorder implements Observer {
   readonly #states = new Map<string, number>();
   #nextState = 0x1000;
 
+  /** Begins with no events. */
   constructor(options: RecorderOptions = {}) {
     this.#nowMs = options.nowMs;
     this.#task = options.task ?? { pid: 1000, name: "dmalink" };

@@ -166,11 +166,11 @@ test("a storm of maps of a nested guest costs the host a call for 32 unmaps, and
     cleared: counters.leavesCleared,
     locked: process.user.locked.pages,
   };
-  const pin = process.memory.pin.bind(process.memory);
+  const pinRuns = process.memory.pinRuns.bind(process.memory);
   let pins = 0;
-  process.memory.pin = (...args: Parameters<typeof pin>) => {
+  process.memory.pinRuns = (...args: Parameters<typeof pinRuns>) => {
     pins++;
-    return pin(...args);
+    return pinRuns(...args);
   };
   let waiting: Uint8Array[] = [];
   let gone: number[] = [];

@@ -54,6 +54,7 @@ export class TwoStepOps implements DmaOps {
     reuse: undefined,
   };
 
+  /** Remembers the merge boundary of `dma`: of a device whose domain stays. */
   constructor(dma: Dma) {
     this.dma = dma;
     this.mergeBoundary = dma.mergeBoundary;

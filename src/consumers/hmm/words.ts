@@ -38,6 +38,7 @@ export class PfnWords {
   /** By index: the page number, where the flags say that the word is valid. */
   readonly pages: Float64Array;
 
+  /** Takes 10 bytes a word at once. */
   constructor(count: number) {
     this.count = count;
     this.flags = new Uint16Array(count);

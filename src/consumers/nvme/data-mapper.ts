@@ -53,6 +53,7 @@ export class DataMapper {
   readonly #metadata: MetadataMapper;
   readonly #iterator = new DmaIterator();
 
+  /** Takes descriptors and records from the pools as they are needed, and gives them back. */
   constructor(ops: DmaOps, limits: QueueLimits, options: MapperOptions, pools: DescriptorPools, records: RecordPool) {
     this.#ops = ops;
     this.#limits = limits;

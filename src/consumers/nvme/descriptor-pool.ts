@@ -46,7 +46,10 @@ export class DescriptorPool {
   readonly #pages: SharedMemory[] = [];
   readonly #free = new FreeStack<DescriptorBlock>();
 
-  /** @param limit most blocks there may be */
+  /**
+   * Empty: pages are taken when blocks are asked for.
+   * @param limit most blocks there may be
+   */
   constructor(blockBytes: number, allocate: (length: number) => SharedMemory, limit: number = Number.MAX_SAFE_INTEGER) {
     this.blockBytes = blockBytes;
     this.#allocate = allocate;
@@ -97,6 +100,7 @@ export class DescriptorPools {
   /** Blocks of a page. */
   readonly large: DescriptorPool;
 
+  /** Takes both over: {@link destroy} ends them. */
   constructor(small: DescriptorPool, large: DescriptorPool) {
     this.small = small;
     this.large = large;

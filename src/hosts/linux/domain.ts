@@ -61,6 +61,7 @@ export class LinuxDomain implements AddressSpace {
   #waiting = 0;
   #closed = false;
 
+  /** Takes over the kernel's space: {@link close} ends it. Made by {@link LinuxHost.openDevice}. */
   constructor(kernel: IoAddressSpace, options: LinuxDomainOptions = {}) {
     this.#kernel = kernel;
     this.counters = options.counters ?? new Counters();

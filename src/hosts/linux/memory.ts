@@ -45,6 +45,7 @@ export class LinuxMemory implements HostMemory, PageAllocator, PhysicalMemory {
 
   #closed = false;
 
+  /** Takes nothing yet. Made by {@link LinuxHost}. */
   constructor(sys: Syscalls) {
     this.#sys = sys;
     this.#collected = new FinalizationRegistry(({ address, length }) => sys.munmap(address, length));
@@ -198,6 +199,7 @@ export class LinuxBuffer implements HostBuffer, Disposable {
   #bytes: Uint8Array | undefined;
   readonly #release: () => void;
 
+  /** Made by {@link LinuxMemory.allocate}. */
   constructor(phys: PhysAddr, length: number, bytes: Uint8Array, fd: Fd | undefined, release: () => void) {
     this.phys = phys;
     this.length = length;

@@ -40,6 +40,7 @@ export class Sysfs {
   /** The folder that stands for `/`. */
   readonly root: string;
 
+  /** Reads nothing yet: each question is asked of the files. */
   constructor(root = "/") {
     this.root = root;
   }

@@ -66,6 +66,7 @@ export class CpuCaches implements PhysicalMemory, CacheMaintenance, BufferViews 
   /** Barriers so far. */
   barriers = 0;
 
+  /** Empty caches over the memory of the options. */
   constructor(options: CpuCachesOptions) {
     this.#memory = options.memory;
     this.#isCacheable = options.isCached ?? (() => true);

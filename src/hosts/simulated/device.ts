@@ -134,6 +134,7 @@ export class SimulatedPciDevice implements PciDevice {
   /** Told after each write to configuration space, and after each reset of the function: for who watches the device. */
   onConfigured: ((what: "written" | "reset") => void) | undefined;
 
+  /** Made by {@link SimulatedMachine.plug}. */
   constructor(options: SimulatedPciDeviceOptions) {
     const { node, model, fabric, clock, random } = options;
     this.node = node;

@@ -48,6 +48,7 @@ export class SimulatedEncryption implements MemoryEncryption {
   /** Pages whose conversion failed: their state is unknown, and they must not be used. */
   readonly #unusable = new Set<PhysPage>();
 
+  /** All RAM is private at first. Made by {@link SimulatedMachine}. */
   constructor(options: SimulatedEncryptionOptions) {
     this.#options = options;
     this.outside = options.outside ?? "refused";

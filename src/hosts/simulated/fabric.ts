@@ -160,6 +160,7 @@ export class Fabric {
   readonly #encryption: SimulatedEncryption | undefined;
   readonly #windows: Window[] = [];
 
+  /** No windows, no IOMMU yet. Made by {@link SimulatedMachine}. */
   constructor(options: FabricOptions) {
     this.#memory = options.memory;
     this.#isRam = options.isRam;

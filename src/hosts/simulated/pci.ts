@@ -35,6 +35,7 @@ export interface BridgeDescription {
   readonly vendorId?: number;
   /** 0x29c0 unless said. */
   readonly deviceId?: number;
+  /** The processor; Intel, family 6, unless said. */
   readonly cpu?: {
     /** `AMD` is the one that matters; any other is taken as it is. */
     readonly vendor: string;
@@ -54,7 +55,12 @@ export class SimulatedHostBridge implements HostBridge {
   readonly segment: number;
   readonly vendorId: number;
   readonly deviceId: number;
-  readonly cpu: { readonly vendor: string; readonly family: number };
+  readonly cpu: {
+    /** As it was described. */
+    readonly vendor: string;
+    /** As it was described. */
+    readonly family: number;
+  };
   /** It passes requests on between its root ports. */
   readonly routesPeers: boolean;
   /** Bus address less CPU address, for all memory behind it. */
@@ -166,6 +172,7 @@ export class SimulatedPciTree {
   readonly #nextBus = new Map<number, number>();
   readonly #nextRootDevice = new Map<SimulatedHostBridge, number>();
 
+  /** Builds all ports and numbers their buses; slots are empty. */
   constructor(bridges: readonly BridgeDescription[]) {
     bridges.forEach((description, i) => {
       const hostBridge = new SimulatedHostBridge(description, this.#takeBus(description.segment ?? 0));

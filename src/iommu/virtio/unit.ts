@@ -91,6 +91,7 @@ export class VirtioIommuUnit {
   #waiting: Waiting[] = [];
   #lost = 0;
 
+  /** Reads what the device says of itself; attaches nothing. */
   constructor(queues: VirtioIommuQueues) {
     this.#queues = queues;
     this.config = queues.config;

@@ -76,6 +76,7 @@ export class KernelLogTrace implements Trace {
   #lastNs = 0;
   #read = false;
 
+  /** Reads nothing before {@link batches}. */
   constructor(chunks: AsyncIterable<Uint8Array>, batchSize: number) {
     this.#chunks = chunks;
     this.#batchSize = batchSize;

@@ -44,6 +44,7 @@ export class KernelMessages<At> {
   /** Those that one of the readers had. */
   understood = 0;
 
+  /** Facts go to `emit`, in the order in which they are complete. */
   constructor(emit: FactSink<At>) {
     this.#emit = emit;
     this.#dmaApi = new DmaApiReader(emit);

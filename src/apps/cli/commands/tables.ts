@@ -1,4 +1,4 @@
-/** `dmalink tables`: what every device of a VT-d unit could reach when the snapshot of its tables was taken. */
+/** `dmalink tables`: what every device behind an IOMMU could reach, from a snapshot of its tables or from what debugfs prints. */
 import { DmaError } from "../../../base/index.ts";
 import { type Command, command } from "../command.ts";
 import { flag, JSON_ANSWER, text } from "../options.ts";

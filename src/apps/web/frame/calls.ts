@@ -59,12 +59,15 @@ export function serve(functions: Served): void {
 }
 
 /** An error of a call, in the worker's words. */
-class CallError extends Error {
+export class CallError extends Error {
   /** Of a DmaError. */
   readonly code: string | undefined;
-  constructor(message: string, code: string | undefined) {
+  /** Of the worker's source, where it does not start or an error escaped; from 1 on. */
+  readonly line: number | undefined;
+  constructor(message: string, code: string | undefined, line?: number) {
     super(message);
     this.code = code;
+    this.line = line;
   }
 }
 
@@ -81,11 +84,17 @@ export class WorkerCalls<S extends Served> {
   #next = 0;
   #ended = false;
 
-  /** `name`: of a worker of the build (tools/page.ts): "trace", "machine". */
-  constructor(name: string) {
-    this.#started = startWorker(name).then((worker) => {
+  /**
+   * `name`: of a worker of the build (tools/page.ts): "trace", "machine".
+   *
+   * @param before source that runs in the worker before its own, on lines of its own
+   */
+  constructor(name: string, before = "") {
+    this.#started = startWorker(name, before).then((worker) => {
       worker.addEventListener("message", ({ data }: MessageEvent<Answer>) => this.#answered(data));
-      worker.addEventListener("error", (event) => this.#failAll(event.message || `the worker ${name} does not start`));
+      worker.addEventListener("error", (event) =>
+        this.#failAll(event.message || `the worker ${name} does not start`, event.lineno || undefined),
+      );
       if (this.#ended) worker.terminate();
       return worker;
     });
@@ -134,10 +143,10 @@ export class WorkerCalls<S extends Served> {
     else waiting.done(answer.result);
   }
 
-  #failAll(message: string): void {
+  #failAll(message: string, line?: number): void {
     const all = [...this.#waiting.values()];
     this.#waiting.clear();
-    for (const { fail } of all) fail(new CallError(message, undefined));
+    for (const { fail } of all) fail(new CallError(message, undefined, line));
   }
 }
 
@@ -150,8 +159,8 @@ const sources = shared.dmalinkWorkers;
  * Starts a worker of the build. A page that lies on a disk may load scripts, but start no worker from a file: so the file is
  * loaded as a script that gives its own source, and the worker starts from that. The same way everywhere.
  */
-async function startWorker(name: string): Promise<Worker> {
+async function startWorker(name: string, before: string): Promise<Worker> {
   if (sources[name] === undefined) await loadScript(`worker-${name}.js`);
-  const url = URL.createObjectURL(new Blob([sources[name] ?? ""], { type: "text/javascript" }));
+  const url = URL.createObjectURL(new Blob([before, sources[name] ?? ""], { type: "text/javascript" }));
   return new Worker(url, { name });
 }

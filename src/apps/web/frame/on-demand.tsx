@@ -1,9 +1,9 @@
-/** A view that is loaded when it is first shown. */
+/** A view that is loaded when it is first shown; `given` are its properties. */
 import type { ComponentType, VNode } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import { loadPart } from "./parts.ts";
 
-export function OnDemand({ part }: { readonly part: string }): VNode {
+export function OnDemand({ part, given }: { readonly part: string; readonly given?: object }): VNode {
   const [View, show] = useState<ComponentType>();
   const [trouble, say] = useState<string>();
   useEffect(() => {
@@ -13,5 +13,5 @@ export function OnDemand({ part }: { readonly part: string }): VNode {
     );
   }, [part]);
   if (trouble !== undefined) return <p class="notice error">{trouble}</p>;
-  return View ? <View /> : <p class="quiet pad">loading …</p>;
+  return View ? <View {...given} /> : <p class="quiet pad">loading …</p>;
 }

@@ -67,6 +67,7 @@ export class Contract implements MappingContract {
   readonly #options: ContractOptions;
   #over: string | undefined;
 
+  /** Made by {@link TeeDevice.openDma}: holds until it is ended. */
   constructor(options: ContractOptions) {
     this.#options = options;
   }

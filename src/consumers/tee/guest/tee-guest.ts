@@ -16,6 +16,7 @@ export class TeeGuest implements OwningGuest {
   readonly #devices: TeeDevice[] = [];
   #domains = 0;
 
+  /** A guest without devices. */
   constructor(options: TeeGuestOptions) {
     this.options = options;
   }

@@ -59,6 +59,7 @@ export class IdePort {
   readonly #registers: IdeRegisters;
   readonly #used = new Set<number>();
 
+  /** Reads the capability and all register blocks; streams that nobody uses get the id that no stream ever has. */
   constructor(port: { readonly name: string; readonly requester: number; readonly registers: IdeRegisters }) {
     this.name = port.name;
     this.requester = port.requester;

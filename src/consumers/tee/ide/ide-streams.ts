@@ -33,6 +33,7 @@ export class IdeBridge {
   readonly #ids = new Set<number>([PLACEHOLDER_STREAM]);
   readonly #registered = new Map<string, IdeStream>();
 
+  /** Nothing is in use yet: {@link adopt} its ports, for what firmware made. */
   constructor(name: string, streams: number = BRIDGE_STREAMS) {
     this.name = name;
     this.streams = streams;

@@ -84,6 +84,7 @@ export class LinkCore {
   /** One for each managing function. */
   readonly #devices = new WeakMap<SecurityFunction, ReadWriteLock>();
 
+  /** No manager is registered yet. */
   constructor(options: LinkCoreOptions) {
     this.#options = options;
   }

@@ -24,6 +24,7 @@ export class LinkFiles {
   readonly core: LinkCore;
   readonly #visible = new Map<SecurityFunction, { readonly manages: boolean }>();
 
+  /** Makes the core, and follows what changes in it. */
   constructor(options: Omit<LinkCoreOptions, "onChange">) {
     this.core = new LinkCore({ ...options, onChange: (fn) => this.#update(fn) });
   }

@@ -35,6 +35,7 @@ export class Vendor {
   readonly #root: KeyPair;
   readonly #rootCertificate: Uint8Array;
 
+  /** Makes the root's key by chance, and its certificate. */
   constructor(keys: IdealKeys, random: Random, name: string) {
     this.#keys = keys;
     this.name = name;

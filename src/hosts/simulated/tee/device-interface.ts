@@ -112,6 +112,7 @@ export class DeviceInterface {
   #attributes: number[];
   readonly #peerStreams = new Set<number>();
 
+  /** Unlocked. */
   constructor(requester: number, host: InterfaceHost) {
     this.requester = requester;
     this.#host = host;

@@ -69,6 +69,7 @@ export class TrustGate implements RequestGate {
   readonly #assigned = new Map<SecureFunction, Assignment>();
   readonly #roots = new Map<SimulatedPciNode, IdeEnd>();
 
+  /** Knows no device yet: requests of unknown ones are outside every trust. */
   constructor(options: { readonly pages: GuestPages; readonly wire: Wire }) {
     this.#pages = options.pages;
     this.#wire = options.wire;

@@ -26,6 +26,7 @@ export class GuestPciDevice implements PciDevice {
   readonly #guest: GuestNumber;
   #command: number;
 
+  /** Made by {@link TeeMachine.assigned}. */
   constructor(
     fn: SecureFunction,
     gate: TrustGate,

@@ -42,6 +42,7 @@ export class GuestPages {
   /** Each conversion makes every cache of translations forget the page. */
   shootdowns = 0;
 
+  /** All pages are the host's, and shared. */
   constructor(options: GuestPagesOptions) {
     this.#options = options;
   }

@@ -109,6 +109,7 @@ export class IdeEnd {
   readonly #streams: Stream[];
   #flowThrough = 0;
 
+  /** No stream is on, and there are no keys. */
   constructor(options: IdeEndOptions) {
     const { streams = 4, associations = 2 } = options;
     this.requester = options.requester;

@@ -58,6 +58,7 @@ export class SecureFunction implements SecurityFunction {
   #msixTable = 0;
   #virtualFunctions = 0;
 
+  /** Made with its device. */
   constructor(device: SecureDevice, pci: SimulatedPciDevice, random: Random, parent: SecurityFunction | undefined) {
     this.device = device;
     this.pci = pci;
@@ -163,6 +164,7 @@ export class SecureDevice {
   /** Changes with its firmware: what it runs is measured when it is asked. */
   measurements: readonly Measurement[];
 
+  /** Made by {@link TeeMachine.plug}, around functions that are plugged in already. */
   constructor(
     pci: readonly SimulatedPciDevice[],
     options: SecureDeviceOptions,

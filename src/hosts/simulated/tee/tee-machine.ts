@@ -127,6 +127,7 @@ export class TeeMachine {
   readonly #isRam: (page: PhysPage) => boolean;
   #guestNumbers = 0;
 
+  /** A machine without guests and devices. */
   constructor(options: TeeMachineOptions = {}) {
     this.machine = new SimulatedMachine(options);
     const { machine } = this;

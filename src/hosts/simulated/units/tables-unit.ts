@@ -15,9 +15,13 @@ export type FaultReason = "not-attached" | "not-present" | "not-permitted";
 
 /** A request that the unit refused. */
 export interface Fault {
+  /** Who asked: segment × 65536 + bus × 256 + device × 8 + function. */
   readonly requester: Requester;
+  /** The page that it asked for. */
   readonly page: IovaPage;
+  /** What it wanted to do there. */
   readonly access: "read" | "write";
+  /** What was found there. */
   readonly reason: FaultReason;
 }
 
@@ -29,6 +33,15 @@ interface Cached {
   readonly index: number;
   /** The entry says already that the device wrote, or need not. */
   isDirty: boolean;
+}
+
+/** A translation that the IOTLB holds. */
+export interface CachedTranslation {
+  readonly page: IovaPage;
+  /** The page of memory behind it. */
+  readonly target: PhysPage;
+  /** READ, WRITE: what may be done there. */
+  readonly prot: number;
 }
 
 /** How the unit behaves. */
@@ -54,6 +67,7 @@ export class SimulatedUnit implements TranslationUnit {
   /** Walks of the tables, for those who count. */
   walks = 0;
 
+  /** Nothing is attached, and its IOTLB is empty. */
   constructor(options: UnitOptions = {}) {
     this.#cachingMode = options.cachingMode ?? false;
     this.#setsDirty = options.dirty ?? false;
@@ -84,6 +98,16 @@ export class SimulatedUnit implements TranslationUnit {
   syncMap(domainId: number, start: IovaPage, end: IovaPage): boolean {
     if (this.#cachingMode) this.invalidateRange(domainId, start, end);
     return this.#cachingMode;
+  }
+
+  /** Who is attached, and to which tables: for who looks. */
+  get attachments(): ReadonlyMap<Requester, TranslationTables> {
+    return this.#attached;
+  }
+
+  /** What the IOTLB holds of a domain, the oldest first, whatever became of the tables: for who looks. */
+  *cached(domainId: number): Generator<CachedTranslation> {
+    for (const [page, { page: target, prot }] of this.#iotlb.get(domainId) ?? []) yield { page, target, prot };
   }
 
   /** Requests refused after the queue was full. */
