@@ -176,7 +176,11 @@ function fillTable(
   else {
     offset = tree.tableFor(iova, level);
     if (offset < 0) return offset;
-    if (level === 0 && tree.quick) cursor.remember(tree, firstPage, offset, prot);
+    if (level === 0 && tree.quick) {
+      cursor.firstPage = firstPage;
+      cursor.offset = offset;
+      cursor.remember(tree, prot);
+    }
   }
   const items = 1 << (lg - tree.levelLg[level]!);
   const leaves = Math.min(count, ((tree.entriesAt(level) - index) / items) | 0);

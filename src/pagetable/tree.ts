@@ -31,22 +31,24 @@ export class LeafCursor {
   firstPage = -0x4000_0000;
   /** Word of the arena where the table begins. */
   offset = 0;
+  /** The tree's epoch when it was found. */
   epoch = -1;
-  /** Set with `firstPage`. */
+  /** The tree of the table. */
   tree: Tree | undefined = undefined;
   /** What the last page was mapped with, and an entry of it but for the address: the next one mostly has the same. */
   #prot = -1;
   #low = 0;
   #high = 0;
 
-  /** From here on the table of which word `offset` is the first, and page `firstPage` the first. */
-  remember(tree: Tree, firstPage: number, offset: number, prot: number): void {
+  /**
+   * From here on a table of `tree`: whoever calls has set `firstPage` and `offset`. (The first page may be no small integer, and
+   * one that is handed over would be an object of its own.)
+   */
+  remember(tree: Tree, prot: number): void {
     if (this.tree !== tree) {
       this.tree = tree;
       this.#prot = -1;
     }
-    this.firstPage = firstPage;
-    this.offset = offset;
     this.epoch = tree.epoch;
     this.take(prot);
   }
@@ -66,7 +68,7 @@ export class LeafCursor {
 
   /**
    * Maps one page in the table that is remembered; false, with nothing changed, if the page lies in another one or is mapped,
-   * or `phys` is too high for the shortest way ({@link Tree.longFrame}), or `prot` is not what the cursor is ready for. `tree.mappedPages` stays
+   * or `phys` is too high for the shortest way (`Tree.longFrame`), or `prot` is not what the cursor is ready for. `tree.mappedPages` stays
    * as it was.
    *
    * Small integers only, one object, and no look-up of what the page before had too: with it, and what else became small integers
