@@ -104,7 +104,15 @@ if (command === "start") {
     rest.length > 0
       ? rest
       : [
-          ...["test/fuzz", "test/iommufd", "test/simulation", "test/nvme", "test/migration", "test/rdma", "test/report/perfetto"],
+          ...[
+            "test/fuzz",
+            "test/iommufd",
+            "test/simulation",
+            "test/nvme",
+            "test/migration",
+            "test/rdma",
+            "test/report/perfetto",
+          ],
           ...["test/golden/one-truth", "test/golden/compare", "test/cli/machine", "test/cli/killed"],
           ...["src/consumers", "src/iova"],
         ];

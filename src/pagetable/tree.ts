@@ -27,8 +27,9 @@ export interface TableEvents {
  * Valid while `epoch` is the tree's; only tables of 512 single pages are remembered, and only for walkers that snoop.
  */
 export class LeafCursor {
-  /** Page of the first entry (none yet: no page is near), the first word of the table, and the tree's epoch when it was found. */
+  /** Page that the table's first entry maps; below every page, and near none, while nothing is remembered. */
   firstPage = -0x4000_0000;
+  /** Word of the arena where the table begins. */
   offset = 0;
   epoch = -1;
   /** Set with `firstPage`. */

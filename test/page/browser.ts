@@ -4,22 +4,12 @@
  * Idea: a page is watched from its first byte: every request that it makes, every error and every word on its console is kept, so that
  * a test can say that there was none.
  */
-import { existsSync, readFileSync } from "node:fs";
-import { resolve } from "node:path";
-import { pathToFileURL } from "node:url";
+import { readFileSync } from "node:fs";
 import { type Browser, chromium, type Page } from "playwright-core";
 import { expect } from "vitest";
+import { CHROMIUM, NO_BROWSER, PAGE_ON_DISK } from "./chromium.ts";
 
-const PLACES = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"];
-
-/** Where a browser is; `undefined`: nowhere known. */
-export const CHROMIUM: string | undefined = process.env["DMALINK_CHROMIUM"] ?? PLACES.find((path) => existsSync(path));
-
-/** Said by what is skipped without one. */
-export const NO_BROWSER = "no Chromium here: apt-get install chromium, or DMALINK_CHROMIUM=PATH";
-
-/** The built page, as a file on this disk. */
-export const PAGE_ON_DISK: string = pathToFileURL(resolve("dist/web/index.html")).href;
+export { CHROMIUM, NO_BROWSER, PAGE_ON_DISK };
 
 /** Starts it. */
 export const startBrowser = (): Promise<Browser> =>

@@ -5,7 +5,16 @@ import type { Browser } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { dmalink } from "../cli/in-process.ts";
 import { LONG } from "../effort.ts";
-import { CHROMIUM, downloaded, expectQuiet, openInPage, PAGE_ON_DISK, startBrowser, watchedPage } from "./browser.ts";
+import {
+  CHROMIUM,
+  downloaded,
+  expectQuiet,
+  openInPage,
+  PAGE_ON_DISK,
+  startBrowser,
+  type WatchedPage,
+  watchedPage,
+} from "./browser.ts";
 
 const FOLDERS = ["traces", "forms", "faults", "attacks", "cases"];
 /** Meta data and notes, snapshots of tables, and texts that are no traces of their own. */
@@ -22,33 +31,31 @@ const recordings = all.filter((_, i) => LONG || i % 5 === 0);
 
 describe.skipIf(CHROMIUM === undefined)("a recording in the page has the terminal's numbers", () => {
   let browser: Browser;
+  let watched: WatchedPage;
   beforeAll(async () => {
     browser = await startBrowser();
+    watched = await watchedPage(browser);
   });
   afterAll(() => browser?.close());
 
   test.for(recordings)("%s", async (file) => {
     const stats = await dmalink("stats", file, "--json", "--best-effort");
-    const watched = await watchedPage(browser);
     const { page } = watched;
-    try {
-      await page.goto(PAGE_ON_DISK);
-      if (stats.out === "") {
-        // What the terminal refuses, the page refuses in the same words.
-        await page.setInputFiles('input[type="file"]', file);
-        const said = await page.locator(".notice.error").first().textContent();
-        expect(stats.err).toContain(said!.replace(basename(file), "").replace(/^: /, "").slice(0, 40));
-        return;
-      }
-      await openInPage(page, file);
-      for (const command of ["stats", "check"]) {
-        const { out } = await dmalink(command, file, "--json", "--best-effort");
-        const said = JSON.parse(out.replaceAll(file, basename(file)));
-        expect(JSON.parse(String(await downloaded(page, `${command}.json`)))).toEqual(said);
-      }
-      expectQuiet(watched);
-    } finally {
-      await page.context().close();
+    await page.goto("about:blank");
+    await page.goto(PAGE_ON_DISK);
+    if (stats.out === "") {
+      // What the terminal refuses, the page refuses in the same words.
+      await page.setInputFiles('input[type="file"]', file);
+      const said = await page.locator(".notice.error").first().textContent();
+      expect(stats.err).toContain(said!.replace(basename(file), "").replace(/^: /, "").slice(0, 40));
+      return;
     }
+    await openInPage(page, file);
+    for (const command of ["stats", "check"]) {
+      const { out } = await dmalink(command, file, "--json", "--best-effort");
+      const said = JSON.parse(out.replaceAll(file, basename(file)));
+      expect(JSON.parse(String(await downloaded(page, `${command}.json`)))).toEqual(said);
+    }
+    expectQuiet(watched);
   });
 });

@@ -1,7 +1,11 @@
 /** `dmalink ui`: the page and its traces, to this machine alone, and nothing else. */
 import { spawn } from "node:child_process";
 import { once } from "node:events";
+import { appendFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { request } from "node:http";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { gunzipSync } from "node:zlib";
 import { describe, expect, test } from "vitest";
 import { CHROMIUM, expectQuiet, startBrowser, watchedPage } from "./browser.ts";
 
@@ -71,6 +75,31 @@ describe.skipIf(CHROMIUM === undefined)("served", () => {
     } finally {
       await browser.close();
       expect(await end()).toBe(0);
+    }
+  });
+
+  test("with --follow, what is written behind the end of the trace comes to the page by itself", async () => {
+    const folder = mkdtempSync(join(tmpdir(), "dmalink-follow-"));
+    const file = join(folder, "trace.txt");
+    const lines = gunzipSync(readFileSync("test/golden/traces/lazy-mix7030-ftrace.ftrace.txt.gz"))
+      .toString()
+      .split("\n");
+    writeFileSync(file, `${lines.slice(0, 1000).join("\n")}\n`);
+    const { url, end } = await serving("--follow", file);
+    const browser = await startBrowser();
+    try {
+      const { page } = await watchedPage(browser);
+      await page.goto(url);
+      await page.waitForSelector("[data-judged]");
+      const events = async (): Promise<number> =>
+        Number((await page.locator(".tiles li").nth(1).locator("b").textContent())!.replaceAll(",", ""));
+      const before = await events();
+      appendFileSync(file, `${lines.slice(1000, 2000).join("\n")}\n`);
+      await expect.poll(events, { timeout: 30_000 }).toBe(before + 1000);
+    } finally {
+      await browser.close();
+      await end();
+      rmSync(folder, { recursive: true });
     }
   });
 });

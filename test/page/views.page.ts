@@ -137,7 +137,7 @@ describe.skipIf(CHROMIUM === undefined)("the page", () => {
     const box = (await page.locator("canvas.picture").boundingBox())!;
     await page.mouse.move(box.x + 580, box.y + 132);
     await expect.poll(() => page.locator(".facts").textContent()).toMatch(/0xff[0-9a-f]+ .*one-shot/);
-    await drawnAgain(() => page.getByLabel("colour", { exact: true }).selectOption("size"));
+    await drawnAgain(() => page.locator(".tools select").nth(1).selectOption("size"));
     expect(at("by")).toBe("size");
     expect((await downloaded(page, "PNG")).subarray(1, 4).toString()).toBe("PNG");
     expect(String(await downloaded(page, "SVG"))).toMatch(/^<svg [\s\S]*<image [\s\S]*<\/svg>\n$/);

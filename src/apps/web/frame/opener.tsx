@@ -55,7 +55,10 @@ export function Opener(): VNode {
             type="file"
             multiple
             class="hidden"
-            onChange={({ currentTarget }) => open([...(currentTarget.files ?? [])])}
+            onChange={({ currentTarget }) => {
+              open([...(currentTarget.files ?? [])]);
+              currentTarget.value = ""; // so that the same file can be chosen again
+            }}
           />
         </label>
       </p>

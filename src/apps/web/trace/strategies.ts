@@ -26,7 +26,7 @@ export interface CompareAsked {
 export interface CompareAnswer {
   /** As the command prints it. */
   readonly text: string;
-  /** `dmalink.compare/1`. */
+  /** `dmalink.compare/2`. */
   readonly json: object;
   readonly result: Comparison;
   /** With one thing changed. */

@@ -29,7 +29,10 @@ export function TablesView(): VNode {
             multiple
             class="hidden"
             data-for="tables"
-            onChange={({ currentTarget }) => openTables([...(currentTarget.files ?? [])])}
+            onChange={({ currentTarget }) => {
+              void openTables([...(currentTarget.files ?? [])]);
+              currentTarget.value = ""; // so that the same file can be chosen again
+            }}
           />
         </label>{" "}
         <span class="quiet">
