@@ -242,9 +242,11 @@ export class GpuMemory implements DeviceMemoryDriver {
       if (!places) return undefined;
       this.#copyIn(migration, places);
       yield* migration.move();
+      // Noted before they come into the table: what the process dropped meanwhile is freed there, and forgotten by `freed`.
+      const moved = this.#enter(migration, places, lengthBytes);
       migration.finish();
       isFinished = true;
-      return this.#enter(migration, places, lengthBytes);
+      return moved;
     } finally {
       if (!isFinished) migration.finish();
     }

@@ -18,6 +18,7 @@ import {
   type Steps,
   UserAddr,
   type UserMemory,
+  WAITING,
 } from "../../../platform/index.ts";
 import { Extents } from "../extents.ts";
 import { SimulatedMemory } from "../memory.ts";
@@ -119,6 +120,10 @@ export class SimulatedDeviceMemory implements DeviceMemoryPool, DeviceRegion {
   *bringBack(space: Space, _area: Area, page: number, folio: Folio, huge: boolean): Steps<FaultOutcome> {
     const address = UserAddr((huge ? page - (page % HUGE_PAGES) : page) * PAGE_SIZE);
     const frame = huge ? folio.frame : space.table.frame(page);
+    if (folio.locked) {
+      yield WAITING; // somebody else moves it: the access looks again, and holds nothing meanwhile
+      return "done";
+    }
     this.#frames.hold(folio);
     folio.locked = true;
     try {
