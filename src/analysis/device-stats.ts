@@ -54,7 +54,14 @@ export interface DeviceStats {
   /** What it had in the pool of bounce buffers; `undefined`: nothing. */
   readonly bounce: BounceStats | undefined;
   /** Mappings of device memory, not RAM (attribute MMIO, or `dma_map_resource`): a peer's, as a rule. `undefined`: none. */
-  readonly deviceMemory: { readonly mappings: number; readonly bytes: number } | undefined;
+  readonly deviceMemory:
+    | {
+        /** How many. */
+        readonly mappings: number;
+        /** The sum of their lengths. */
+        readonly bytes: number;
+      }
+    | undefined;
   /** Calls that failed, by function and errno: `{ "dma_map_sg EREMOTEIO": 3 }`. */
   readonly failures: Readonly<Record<string, number>>;
 }

@@ -28,19 +28,44 @@ const MOST_TASKS = 1000;
 
 /** What was seen of them. */
 export interface UserMappings {
+  /** Runs that one unmap took back, and what was still mapped at the end. */
   readonly mappings: number;
   /** The most at once: entries of one container, if all were in one. */
   readonly peak: number;
+  /** Entries that a VFIO type 1 container takes unless its module was told otherwise (dma_entry_limit). */
   readonly budget: number;
   /** Mappings by who mapped them first, most first: the task's name. */
   readonly tasks: Readonly<Record<string, number>>;
   /** Leaves that an IOMMU with pages of 4 KiB, 2 MiB and 1 GiB makes of the map calls. */
-  readonly leaves: { readonly "4K": number; readonly "2M": number; readonly "1G": number };
+  readonly leaves: {
+    /** Of 4 KiB. */
+    readonly "4K": number;
+    /** Of 2 MiB. */
+    readonly "2M": number;
+    /** Of 1 GiB. */
+    readonly "1G": number;
+  };
   /** Blocks of 2 MiB of contiguous memory that leaves of 4 KiB cover: as things are, and with addresses aligned as the memory is. */
-  readonly missed: { readonly fits: number; readonly misplaced: number };
-  /** Unmaps of all kinds that took back less or more than asked, and by how many bytes. */
-  readonly short: { readonly unmaps: number; readonly bytes: number };
-  readonly long: { readonly unmaps: number; readonly bytes: number };
+  readonly missed: {
+    /** With the addresses that were chosen. */
+    readonly fits: number;
+    /** With other addresses only. */
+    readonly misplaced: number;
+  };
+  /** Unmaps of all kinds that took back less than asked. */
+  readonly short: {
+    /** How many. */
+    readonly unmaps: number;
+    /** By how much, in all. */
+    readonly bytes: number;
+  };
+  /** Unmaps of all kinds that took back more than asked. */
+  readonly long: {
+    /** How many. */
+    readonly unmaps: number;
+    /** By how much, in all. */
+    readonly bytes: number;
+  };
   /** More was in use at once than is kept: `peak` or `missed` are at least this. */
   readonly incomplete: boolean;
 }

@@ -14,13 +14,46 @@ import type { TranslationUnit } from "./translation.ts";
 
 /** A piece of work in one address space of the GPU. Addresses and lengths are bytes as the program counts them. */
 export type GpuWork =
-  /** Bytes of a pattern: byte i is (`seed` + i) mod 251. */
-  | { readonly do: "fill"; readonly to: number; readonly length: number; readonly seed: number }
-  | { readonly do: "copy"; readonly from: number; readonly to: number; readonly length: number }
-  /** Adds `value` to each word of 32 bits, little endian: `length` is a multiple of 4, `to` too. */
-  | { readonly do: "add"; readonly to: number; readonly length: number; readonly value: number }
-  /** The sum, modulo 2^32, of the words of 32 bits; written to `to` (4 bytes). */
-  | { readonly do: "reduce"; readonly from: number; readonly to: number; readonly length: number };
+  | {
+      /** Bytes of a pattern: byte i is (`seed` + i) mod 251. */
+      readonly do: "fill";
+      /** First byte written. */
+      readonly to: number;
+      /** Bytes. */
+      readonly length: number;
+      /** Where the pattern begins. */
+      readonly seed: number;
+    }
+  | {
+      /** Copies bytes. */
+      readonly do: "copy";
+      /** First byte read. */
+      readonly from: number;
+      /** First byte written. */
+      readonly to: number;
+      /** Bytes. */
+      readonly length: number;
+    }
+  | {
+      /** Adds `value` to each word of 32 bits, little endian: `length` is a multiple of 4, `to` too. */
+      readonly do: "add";
+      /** First word. */
+      readonly to: number;
+      /** Bytes. */
+      readonly length: number;
+      /** 32 bits. */
+      readonly value: number;
+    }
+  | {
+      /** The sum, modulo 2^32, of the words of 32 bits; written to `to` (4 bytes). */
+      readonly do: "reduce";
+      /** First word. */
+      readonly from: number;
+      /** Where the sum goes. */
+      readonly to: number;
+      /** Bytes that are summed. */
+      readonly length: number;
+    };
 
 /** How a piece of work ended. */
 export interface GpuWorkResult {
@@ -39,14 +72,17 @@ export interface GpuWorkResult {
 export interface GpuPageFault {
   /** For {@link GpuAdapter.resume}. */
   readonly id: number;
+  /** Number of the address space. */
   readonly space: number;
   /** First byte of the page. */
   readonly address: number;
+  /** The work is going to write there. */
   readonly write: boolean;
 }
 
 /** A GPU's commands. */
 export interface GpuAdapter {
+  /** As host software calls it, for messages. */
   readonly name: string;
   /** Walks the tables of address spaces, which are its requesters; remembers what it found until it is told. */
   readonly mmu: TranslationUnit;

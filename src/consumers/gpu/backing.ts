@@ -14,14 +14,17 @@ import type { GpuTable } from "./gpu-table.ts";
 export interface DevicePlace {
   /** undefined: this GPU has no way there. */
   readonly target: number | undefined;
-  /** Compared by identity: which device, and which allocation of it. */
+  /** Which device; compared by identity. */
   readonly provider: object;
+  /** Which allocation of that device, by identity; undefined: it has none. */
   readonly allocation: object | undefined;
 }
 
 /** Pages [first, end) of a process, by number. */
 export interface PageSpan {
+  /** First page. */
   readonly first: number;
+  /** The page after the last. */
   readonly end: number;
 }
 
@@ -30,12 +33,17 @@ export type PlaceOf = (page: number) => DevicePlace | undefined;
 
 /** What a backing is made with. */
 export interface BackingOptions {
+  /** By which pages are mapped for the bus. */
   readonly dma: Dma;
+  /** The table that the GPU finds them by. */
   readonly table: GpuTable;
+  /** The process. */
   readonly memory: UserMemory;
+  /** What it costs is counted here. */
   readonly counts: SpaceCounts;
   /** First byte in the process, whole pages. */
   readonly start: number;
+  /** Pages of 4 KiB. */
   readonly pages: number;
   /** First page in the GPU's addresses. */
   readonly gpuPage: number;
@@ -58,6 +66,7 @@ export interface BackingOptions {
 export interface PageBacking {
   /** First byte in the process. */
   readonly start: number;
+  /** Pages of 4 KiB from `start` on. */
   readonly pages: number;
   /** Bytes of address space that are reserved now. */
   readonly reservedBytes: number;

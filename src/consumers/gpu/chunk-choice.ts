@@ -10,7 +10,9 @@ import { noChunk } from "./errors.ts";
 
 /** Bytes [start, end). */
 export interface Span {
+  /** First byte. */
   readonly start: number;
+  /** The byte after the last. */
   readonly end: number;
 }
 

@@ -25,8 +25,9 @@ export class SpaceCounts {
   fellBack = 0;
   /** Changes of the process that were heard. */
   invalidations = 0;
-  /** Pages that moved into the GPU's memory for this space, and bytes of scratch memory that took (40 a page). */
+  /** Pages that moved into the GPU's memory for this space. */
   migratedIn = 0;
+  /** Bytes of scratch memory that those moves took, 40 a page. */
   scratchBytes = 0;
   /** Pages of the process that were dropped as bystanders and are not back yet. */
   readonly #bystanders = new Set<number>();

@@ -15,6 +15,7 @@ import { busPage, type GpuTable } from "./gpu-table.ts";
 export class GpuBuffer implements Disposable {
   /** First page in the GPU's addresses. */
   readonly gpuPage: number;
+  /** Pages of 4 KiB, the whole buffer. */
   readonly pages: number;
   readonly #buffer: DmaBuf;
   readonly #attachment: Attachment;

@@ -22,7 +22,9 @@ import { GpuSpace } from "./gpu-space.ts";
 
 /** A GPU, and its way to memory. */
 export interface GpuDeviceOptions {
+  /** The hardware. */
   readonly adapter: GpuAdapter;
+  /** By which memory is mapped for it; its mappings must need no syncs and no copies. */
   readonly dma: Dma;
 }
 
@@ -31,7 +33,9 @@ const MOST_SPACES = 65_535;
 
 /** A GPU as programs use it. */
 export class GpuDevice implements Disposable {
+  /** The hardware. */
   readonly adapter: GpuAdapter;
+  /** By which memory is mapped for it. */
   readonly dma: Dma;
   /** Why page faults could not be answered with pages: by error code. */
   readonly refusals: Map<string, number> = new Map();

@@ -23,6 +23,7 @@ export class GpuGroup implements MemoryOwner {
   readonly name: string;
   readonly #memories = new Set<GroupMemory>();
 
+  /** A group without GPUs; `name` is for messages. */
   constructor(name: string) {
     this.name = name;
   }

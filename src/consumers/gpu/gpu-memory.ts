@@ -30,7 +30,9 @@ import { checkRange, residence } from "./residence.ts";
 
 /** A GPU's time alone with pages that came to it. */
 export interface Timeslice {
+  /** From the moment that the pages came, ms. */
   readonly lengthMs: number;
+  /** By which that is measured. */
   readonly clock: Clock;
   /** The CPU came too early: lets time go by. Where it does not, the access waits for other work. */
   readonly wait: () => void;
@@ -38,7 +40,9 @@ export interface Timeslice {
 
 /** Memory of a GPU, and how it is reached. */
 export interface GpuMemoryOptions {
+  /** Whose memory it is. */
   readonly adapter: GpuAdapter;
+  /** By which pages of the system are mapped while they are copied. */
   readonly dma: Dma;
   /** Who finds these pages in a process and leaves them where they are: all GPUs of the group. */
   readonly group: GpuGroup;
@@ -66,11 +70,25 @@ const HUGE_PAGES = 512;
 
 /** The memory of one GPU for pages of processes. */
 export class GpuMemory implements DeviceMemoryDriver {
+  /** Whose memory it is, and what copies its pages. */
   readonly adapter: GpuAdapter;
+  /** Who owns it, as processes see it. */
   readonly group: GpuGroup;
+  /** Page number of its first page, as processes' tables have it. */
   readonly firstPage: PhysPage;
-  /** Pages that moved since the start, and moves that were refused for now. */
-  readonly counts: { movedIn: number; movedOut: number; acrossPages: number; evictions: number; waits: number } = {
+  /** What was done since the start. */
+  readonly counts: {
+    /** Pages that moved to this GPU. */
+    movedIn: number;
+    /** Pages that moved back to the system. */
+    movedOut: number;
+    /** Pages that came from another GPU over the interconnect. */
+    acrossPages: number;
+    /** Allocations that were evicted. */
+    evictions: number;
+    /** Times that the CPU came within the GPU's timeslice. */
+    waits: number;
+  } = {
     movedIn: 0,
     movedOut: 0,
     acrossPages: 0,
@@ -85,6 +103,7 @@ export class GpuMemory implements DeviceMemoryDriver {
   #pool: DeviceMemoryPool | undefined;
   #isBound = true;
 
+  /** Enters it in its group. It has no pages before {@link usePool}. */
   constructor(options: GpuMemoryOptions) {
     const { adapter, dma, group, firstPage, timeslice } = options;
     this.adapter = adapter;

@@ -19,8 +19,11 @@ import { UserPointer, type UserPointerOptions } from "./user-pointer.ts";
 
 /** An address space of a GPU. Made by `GpuDevice.openSpace`. */
 export class GpuSpace implements Disposable {
+  /** What the GPU knows it by. */
   readonly number: number;
+  /** Where its addresses lead. */
   readonly table: GpuTable;
+  /** What it has cost so far. */
   readonly counts: SpaceCounts = new SpaceCounts();
   /** The GPU asks for pages that are not there. */
   readonly isFaulting: boolean;
@@ -32,6 +35,7 @@ export class GpuSpace implements Disposable {
   #shared: SvmContext | undefined;
   #closed = false;
 
+  /** Made by `GpuDevice.openSpace`. */
   constructor(
     adapter: GpuAdapter,
     dma: Dma,

@@ -35,6 +35,7 @@ export class GpuTable {
   readonly #space: number;
   readonly #gather = new Gather();
 
+  /** Empty; takes its top table. */
   constructor({ adapter, space, tableMemory }: GpuTableOptions) {
     this.#adapter = adapter;
     this.#space = space;
@@ -54,7 +55,16 @@ export class GpuTable {
   }
 
   /** Pages of the leaf that holds `page`, and whether the GPU may write: for tests and reports. */
-  entryAt(page: number): { readonly to: number; readonly leafPages: number; readonly writable: boolean } | undefined {
+  entryAt(page: number):
+    | {
+        /** Page of the GPU that the asked one leads to. */
+        readonly to: number;
+        /** Pages of the leaf. */
+        readonly leafPages: number;
+        /** The GPU may write. */
+        readonly writable: boolean;
+      }
+    | undefined {
     const found = this.#domain.table.translate(page as IovaPage);
     return found && { to: found.phys, leafPages: found.leafPages, writable: (found.prot & WRITE) !== 0 };
   }

@@ -44,6 +44,7 @@ export class KeptPages implements PageBacking {
   #devicePages = 0;
   #released = false;
 
+  /** Reserves address space if there is any to be had; without, pages are mapped one by one. */
   constructor(options: BackingOptions) {
     const { dma, start, pages, counts } = options;
     this.#options = options;

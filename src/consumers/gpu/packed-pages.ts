@@ -19,6 +19,7 @@ const PLAIN = { requireCoherent: true };
 export class PackedPages implements PageBacking {
   readonly start: number;
   readonly pages: number;
+  /** What is known of each page: its flags and number. */
   readonly words: PfnWords;
   readonly #options: BackingOptions;
   #range: IovaRange | undefined;
@@ -29,6 +30,7 @@ export class PackedPages implements PageBacking {
   #linked = 0;
   #devicePages = 0;
 
+  /** Reserves nothing yet. */
   constructor(options: BackingOptions) {
     this.#options = options;
     this.start = options.start;

@@ -56,6 +56,7 @@ export type ReservationPolicy =
 export interface SvmOptions {
   /** Addresses [start, end) that it serves. All that a process can have, unless said. */
   readonly start?: number;
+  /** The address after the last; all that a process can have, unless said. */
   readonly end?: number;
   /** A power of two. 512 MiB unless said. */
   readonly notifierBytes?: number;
@@ -83,7 +84,9 @@ const USER_END = 2 ** 47;
 
 /** A process's addresses, shared with one address space of a GPU. Made by `GpuSpace.shareMemory`. */
 export class SvmContext implements Disposable {
+  /** Addresses that it serves, as the options say. */
   readonly window: Span;
+  /** Where ranges have their address space. */
   readonly policy: ReservationPolicy;
   readonly #base: Pick<BackingOptions, "dma" | "table" | "memory" | "counts">;
   readonly #memory: UserMemory;
@@ -125,7 +128,12 @@ export class SvmContext implements Disposable {
   }
 
   /** Bytes of address space that are reserved now, and bytes of it that lead somewhere. */
-  get reservation(): { readonly reservedBytes: number; readonly linkedBytes: number } {
+  get reservation(): {
+    /** Bytes that are reserved. */
+    readonly reservedBytes: number;
+    /** Of those, bytes that lead somewhere. */
+    readonly linkedBytes: number;
+  } {
     let [reservedBytes, linkedPages] = [0, 0];
     for (const backing of this.#backings()) {
       reservedBytes += backing.reservedBytes;

@@ -10,8 +10,11 @@ import type { PageBacking, PageSpan } from "./backing.ts";
 
 /** Addresses [start, end) of a process that a GPU shares as one. */
 export class SvmRange {
+  /** First byte, a whole page. */
   readonly start: number;
+  /** The byte after the last. */
   readonly end: number;
+  /** What stands behind it: its own pages, or those of its whole area. */
   readonly backing: PageBacking;
   /** Page of the backing that `start` is. */
   readonly first: number;
@@ -22,6 +25,7 @@ export class SvmRange {
   /** It sticks out of what was unmapped. */
   isPartly = false;
 
+  /** Made by a page fault; nothing is mapped yet. */
   constructor(start: number, end: number, backing: PageBacking, isOwn: boolean) {
     this.start = start;
     this.end = end;
@@ -30,6 +34,7 @@ export class SvmRange {
     this.isOwn = isOwn;
   }
 
+  /** Pages of 4 KiB. */
   get pages(): number {
     return (this.end - this.start) / PAGE_SIZE;
   }

@@ -25,8 +25,9 @@ import { PackedPages } from "./packed-pages.ts";
 
 /** Memory for a GPU. */
 export interface UserPointerOptions {
-  /** First byte in the process, and bytes: whole pages. */
+  /** First byte in the process, a whole page. */
   readonly start: number;
+  /** Bytes, whole pages. */
   readonly length: number;
   /** Where it is in the GPU's addresses, whole pages. The same as in the process unless said. */
   readonly gpuAddress?: number;
@@ -50,10 +51,13 @@ const AROUND = 512;
 
 /** Part of a process that a GPU uses under an address. Made by `GpuSpace.bindUserPointer`. */
 export class UserPointer implements Disposable {
+  /** First byte in the process. */
   readonly start: number;
+  /** Pages of 4 KiB. */
   readonly pages: number;
   /** First page in the GPU's addresses. */
   readonly gpuPage: number;
+  /** What stands behind it, for as long as it lives. */
   readonly backing: PageBacking;
   readonly #memory: UserMemory;
   readonly #options: BackingOptions;

@@ -11,7 +11,7 @@
 import type { IovaPage, PhysPage } from "../../base/index.ts";
 import type { NestedTables } from "../../platform/index.ts";
 import { badArgument, badAttach, notSupported } from "./errors.ts";
-import type { InvalidationTarget, NestedTable, TableRequest, UserTable, VendorData } from "./hardware.ts";
+import type { InvalidationTarget, NestedTable, TableRequest, UserDevice, UserTable, VendorData } from "./hardware.ts";
 import { DomainTable } from "./paging-table.ts";
 import { UnitDevice, type UnitDeviceOptions, type UnitIommu } from "./unit-device.ts";
 
@@ -29,7 +29,12 @@ const LEVELS: Readonly<Record<number, number>> = { 48: 4, 57: 5 };
 /** What a nesting unit says of itself. */
 export interface VtdDeviceOptions extends UnitDeviceOptions {
   /** CAP and ECAP of the unit, for whoever builds a virtual one for the guest. */
-  readonly registers: { readonly capability: bigint; readonly extended: bigint };
+  readonly registers: {
+    /** CAP (VT-d specification, 11.4.2). */
+    readonly capability: bigint;
+    /** ECAP (VT-d specification, 11.4.3). */
+    readonly extended: bigint;
+  };
 }
 
 /** A guest's first stage on a parent. */
@@ -98,6 +103,7 @@ export class VtdUserDevice extends UnitDevice {
   readonly #requester: number;
   readonly #registers: VtdDeviceOptions["registers"];
 
+  /** Attaches nothing yet. */
   constructor(options: VtdDeviceOptions) {
     super(options);
     this.#iommu = options.iommu;
@@ -106,7 +112,7 @@ export class VtdUserDevice extends UnitDevice {
   }
 
   /** `iommu_hw_info_vtd`: flags, and the capability registers. */
-  override hardwareInfo(type: number): { readonly type: number; readonly data: Uint8Array } {
+  override hardwareInfo(type: number): ReturnType<UserDevice["hardwareInfo"]> {
     if (type !== 0 && type !== VTD_WORDS) throw notSupported(`hardware information of type ${type}`);
     const data = new Uint8Array(24);
     const view = new DataView(data.buffer);

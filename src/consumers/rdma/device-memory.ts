@@ -33,6 +33,7 @@ export class RdmaDeviceMemory {
   #next = 1;
   #isRemoved = false;
 
+  /** No piece is given out yet. */
   constructor(options: RdmaDeviceMemoryOptions) {
     this.#options = options;
   }

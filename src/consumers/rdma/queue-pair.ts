@@ -77,12 +77,15 @@ export interface SendRequest {
 
 /** Part of a region for the peer, under a window's key. */
 export interface BindRequest {
+  /** Names it in its completion: a whole number below 2^53. */
   readonly id: number;
+  /** Whose key it is about; it gets another one by each binding. */
   readonly window: MemoryWindow;
   /** Registered with `ACCESS.windowBind`, of this domain. */
   readonly region: MemoryRegion;
-  /** As users of the region count, and bytes: at least one. */
+  /** First byte, as users of the region count. */
   readonly address: number;
+  /** Bytes, at least one. */
   readonly length: number;
   /** What the peer may: {@link ACCESS} bits for remote access, and `zeroBased` if it counts from 0. */
   readonly access: number;

@@ -14,8 +14,10 @@ export interface ProtectionDomain {
 export class MemoryWindow {
   /** The peer's key to what was bound last; every binding has another one. */
   key: number;
+  /** The protection domain whose regions it may be bound to. */
   readonly domain: ProtectionDomain;
 
+  /** Made by `RdmaDevice`; bound to nothing. */
   constructor(key: number, domain: ProtectionDomain) {
     this.key = key;
     this.domain = domain;

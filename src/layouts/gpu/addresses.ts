@@ -32,12 +32,26 @@ export const linkedPage = (link: number, index: number): number => LINK_PAGE + l
 
 /** Where a page of the GPU is. */
 export type GpuPlace =
-  /** Page `index` (of 4 KiB) of the bus: a DMA address. */
-  | { readonly at: "bus"; readonly index: number }
-  /** Of its own memory. */
-  | { readonly at: "local"; readonly index: number }
-  /** Of the memory of the GPU at place `link` on the interconnect. */
-  | { readonly at: "link"; readonly link: number; readonly index: number };
+  | {
+      /** Page `index` (of 4 KiB) of the bus: a DMA address. */
+      readonly at: "bus";
+      /** Page of 4 KiB. */
+      readonly index: number;
+    }
+  | {
+      /** Of its own memory. */
+      readonly at: "local";
+      /** Page of 4 KiB, from the start of that memory. */
+      readonly index: number;
+    }
+  | {
+      /** Of the memory of the GPU at place `link` on the interconnect. */
+      readonly at: "link";
+      /** Place on the interconnect. */
+      readonly link: number;
+      /** Page of 4 KiB, from the start of that memory. */
+      readonly index: number;
+    };
 
 /** What `page`, as an entry holds it, stands for. */
 export function gpuPlace(page: number): GpuPlace {

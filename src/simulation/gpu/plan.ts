@@ -7,21 +7,29 @@ import type { SimulationPlan } from "../scenario.ts";
 export interface GpuConfig {
   /** `none`: no IOMMU. */
   readonly iommu: "strict" | "lazy" | "none";
+  /** How many. */
   readonly gpus: 1 | 2;
   /** The GPUs are on one interconnect and leave each other's pages where they are. */
   readonly linked: boolean;
+  /** Memory of each GPU. */
   readonly gpuMemoryBytes: number;
   /** Pages of each of the eight threads. */
   readonly threadPages: number;
   /** Pages of the user pointer. */
   readonly pointerPages: number;
+  /** Sizes of ranges, bytes, falling. */
   readonly chunks: readonly number[];
+  /** Bytes that one notifier watches, a power of two. */
   readonly notifierBytes: number;
+  /** Where ranges have their address space. */
   readonly policy: ReservationPolicy;
+  /** Entries of the IOMMU: of 4 KiB only, or larger ones where pages lie together. */
   readonly leaves: "small" | "large";
+  /** Pages of system and device may be in one range. */
   readonly allowMixed: boolean;
   /** The user pointer goes whole at any change, as in Linux 7.2. */
   readonly wholePointer: boolean;
+  /** Whether the process gets huge pages. */
   readonly hugePages: "always" | "never";
   /** Watchers hear of borders only where a huge entry is cut. */
   readonly quietSplits: boolean;

@@ -15,16 +15,21 @@ import { GpuWorld } from "./world.ts";
 
 /** What a run has cost: for figures. */
 export interface GpuRunCounts {
-  /** Page faults of GPUs, pages linked for the bus, and bytes of these for pages to which nothing had happened. */
+  /** Page faults of GPUs. */
   readonly faults: number;
+  /** Pages linked for the bus. */
   readonly linkedPages: number;
+  /** Bytes linked again though nothing had happened to their pages. */
   readonly relinkedBytes: number;
-  /** Pages that moved to GPUs and back. */
+  /** Pages that moved to GPUs. */
   readonly movedIn: number;
+  /** Pages that moved back to the system. */
   readonly movedOut: number;
+  /** Allocations that were evicted. */
   readonly evictions: number;
-  /** Invalidations of the IOMMU, and of GPUs' own TLBs. */
+  /** Invalidations of the IOMMU. */
   readonly iommuInvalidations: number;
+  /** Invalidations of GPUs' own TLBs. */
   readonly gpuInvalidations: number;
   /** Entries of the IOMMU written. */
   readonly leavesWritten: number;

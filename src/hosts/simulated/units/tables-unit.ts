@@ -37,6 +37,7 @@ interface Cached {
 
 /** A translation that the IOTLB holds. */
 export interface CachedTranslation {
+  /** The page of addresses. */
   readonly page: IovaPage;
   /** The page of memory behind it. */
   readonly target: PhysPage;

@@ -65,6 +65,7 @@ export class SimulatedGpu implements DeviceModel, GpuAdapter {
   readonly memoryPages: number;
   /** Its memory, as it sees it itself. */
   readonly memory: Uint8Array;
+  /** What it did so far. */
   readonly counts: GpuCounts = { faults: 0, busErrors: 0, copiedPages: 0, kernelBytes: 0 };
   readonly #interconnect: GpuInterconnect | undefined;
   readonly #link: number;

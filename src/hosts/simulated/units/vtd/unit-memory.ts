@@ -14,6 +14,7 @@ export class UnitMemory implements TableMemory {
   readonly #entry = new Uint8Array(8);
   readonly #view = new DataView(this.#entry.buffer);
 
+  /** `tables` must lie above all of `ram`. */
   constructor(tables: TableMemory, ram: PhysicalMemory) {
     this.#tables = tables;
     this.#ram = ram;
