@@ -14,6 +14,7 @@ const config: UserConfig[] = defineConfig([
       vfio: "src/public/vfio.ts",
       tee: "src/public/tee.ts",
       hmm: "src/public/hmm.ts",
+      gpu: "src/public/gpu.ts",
       rdma: "src/public/rdma.ts",
       process: "src/public/process.ts",
       trace: "src/public/trace.ts",

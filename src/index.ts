@@ -60,6 +60,7 @@ export {
   type MappedList,
   type OpenDevice,
   type OpenDeviceOptions,
+  type PhysColumns,
   type PhysVec,
   type ScatterlistMapping,
   type Terms,

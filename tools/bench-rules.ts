@@ -16,7 +16,7 @@ import { Random } from "../src/base/index.ts";
 import { openTrace } from "../src/trace/index.ts";
 import { readClean } from "./clean-trace.ts";
 import { DEVICE_FAULTS } from "./device-faults.ts";
-import { FAULTS } from "./faults.ts";
+import { FAULTS, type Variant } from "./faults.ts";
 import { MISUSE } from "./misuse-faults.ts";
 
 const FOLDER = join(import.meta.dirname, "../test/golden/traces");
@@ -26,14 +26,14 @@ const variants = Number(option("--variants") ?? 4);
 const seed = Number(option("--seed") ?? 1);
 const only = option("--only");
 
-async function findingsIn(lines: readonly string[]): Promise<Finding[]> {
+async function findingsIn({ lines, deviceBits }: Variant): Promise<Finding[]> {
   const text = new TextEncoder().encode(`cpus=4\n${lines.join("\n")}\n`);
   const trace = await openTrace({
     name: "variant",
     size: text.length,
     read: async (at, length) => text.subarray(at, at + length),
   });
-  return [...(await checkTrace(trace)).findings];
+  return [...(await checkTrace(trace, deviceBits && { deviceBits })).findings];
 }
 
 const isError = ({ severity }: Finding): boolean => severity === "error";
@@ -85,7 +85,7 @@ for (const name of texts) {
     for (let i = 0; i < variants; i++) {
       const variant = fault.plant(clean, random.fork(`${name} ${fault.name} ${i}`));
       if (!variant) break;
-      const findings = await findingsIn(variant.lines);
+      const findings = await findingsIn(variant);
       // Advice and warnings are looked for where they are expected, and are no false ones elsewhere.
       const errors = findings.filter((one) => isError(one) || variant.expected.includes(one.rule));
       const score = scoreOf(fault.name);

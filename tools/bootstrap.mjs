@@ -104,11 +104,25 @@ if (command === "start") {
     rest.length > 0
       ? rest
       : [
-          ...["test/fuzz", "test/simulation", "test/nvme", "test/migration", "test/rdma", "test/report/perfetto"],
+          ...[
+            "test/fuzz",
+            "test/iommufd",
+            "test/simulation",
+            "test/nvme",
+            "test/migration",
+            "test/rdma",
+            "test/report/perfetto",
+          ],
           ...["test/golden/one-truth", "test/golden/compare", "test/cli/machine", "test/cli/killed"],
           ...["src/consumers", "src/iova"],
         ];
   process.exit(run(process.execPath, ["node_modules/vitest/vitest.mjs", "run", "--project", "promises", ...where]));
+} else if (command === "test:page") {
+  // The page in a real browser: skipped with a reason where there is none.
+  build();
+  process.exit(
+    run(process.execPath, ["node_modules/vitest/vitest.mjs", "run", "--config", "vitest.page.config.ts", ...rest]),
+  );
 } else if (command === "check") {
   build();
   process.exit(tsx("tools/check.ts", rest));

@@ -31,7 +31,7 @@ const steps: Step[] = [
   { name: "types of the page", command: [node, "node_modules/ts7/bin/tsc", "--noEmit", "-p", "src/apps/web"] },
   { name: "floors", command: tsx("tools/floors.ts") },
   { name: "tidy", command: tsx("tools/tidy.ts") },
-  // Says which public name has no documentation, and which link leads nowhere; the reference itself is `npm run docs`.
+  // Says which public name or member has no documentation, and which link leads nowhere; the reference itself is `npm run docs`.
   {
     name: "documentation",
     command: [node, "node_modules/typedoc/bin/typedoc", "--emit", "none", "--logLevel", "Warn"],

@@ -31,6 +31,8 @@ export interface Variant {
   readonly determined: boolean;
   /** Of a device's fault: what it must be said to have to do with the mappings. */
   readonly relation?: string;
+  /** Address bits that devices are said to drive. */
+  readonly deviceBits?: ReadonlyMap<string, number>;
 }
 
 export interface Fault {
@@ -330,8 +332,10 @@ export const FAULTS: readonly Fault[] = [
       const longest = Math.max(...unnamed.map(lifeNs));
       const behind = unnamed.filter(({ from }) => from > one.from).length;
       const age = trace.lastNs - trace.lines[one.from]!.timeNs;
+      // Without dma:* events it may be coherent memory, which is meant to stay.
+      const namesAllocations = trace.lines.some(({ name }) => /^dma_(?!iova_)/.test(name));
       // A second domain may use the address as well: then nothing can be said.
-      const determined = !again && behind >= 16 && age > 2 * longest;
+      const determined = namesAllocations && !again && behind >= 16 && age > 2 * longest;
       return { lines: without(trace, [one.at]), expected: ["leak"], allowed: [], determined };
     },
   },

@@ -45,7 +45,73 @@ function released(trace: Clean): { readonly free: number; readonly unmap: number
   return found;
 }
 
+/** The trace with `life` as a scatterlist of two entries that lie one behind the other; its unmap names the first `ended` of them. */
+function asList(trace: Clean, life: Life, ended: number): string[] | undefined {
+  const map = trace.lines[life.from]!;
+  const phys = /phys_addr=(?:0x)?([0-9a-f]+)/.exec(map.text)?.[1];
+  const unmap = Math.min(...life.end);
+  if (phys === undefined || life.size < 2 || unmap === life.to) return undefined;
+  const way = wayOf(trace, life);
+  const first = Number.parseInt(phys, 16);
+  const entries = [first, first + Math.floor(life.size / 2)].map((at) => `0x${at.toString(16)}`);
+  const begun = `${frontOf(map, 0)} dma_map_sg: ${life.device} dir=${way} nents=2/2 ents=1/1 dma_addrs={0x${life.address.toString(16)}} sizes={0x${life.size.toString(16)}} phys_addrs={${entries.join(",")}} attrs=`;
+  // The kernel writes the end of a list before it takes the pages back.
+  const over = `${frontOf(trace.lines[unmap]!, 0)} dma_unmap_sg: ${life.device} dir=${way} phys_addrs={${entries.slice(0, ended).join(",")}} attrs=`;
+  return trace.lines.flatMap(({ text }, i) =>
+    i === life.from ? [begun] : i === unmap ? [over, text] : i === life.to ? [] : [text],
+  );
+}
+
+const asListOf =
+  (ended: number, expected: readonly string[]): Fault["plant"] =>
+  (trace, random) => {
+    const life = pick(trace, random, (one) => oneShot(one) && one.translated && one.size >= 2);
+    const lines = life && asList(trace, life, ended);
+    return lines && { lines, expected, allowed: [], determined: expected.length > 0 };
+  };
+
 export const MISUSE: readonly Fault[] = [
+  { name: "unmap a scatterlist with one entry less", plant: asListOf(1, ["entry-count"]) },
+  { name: "unmap a scatterlist with all its entries (no fault)", plant: asListOf(2, []) },
+  {
+    name: "a device that drives fewer address bits than it is given",
+    plant(trace, random) {
+      const life = pick(trace, random, (one) => oneShot(one) && one.address >= PAGE);
+      if (!life) return undefined;
+      const bits = Math.floor(Math.log2(life.address));
+      return {
+        lines: textOf(trace),
+        expected: ["beyond-device-width"],
+        allowed: [],
+        determined: true,
+        deviceBits: new Map([[life.device, bits]]),
+      };
+    },
+  },
+  {
+    name: "a device that drives all address bits (no fault)",
+    plant(trace, random) {
+      const life = pick(trace, random, oneShot);
+      if (!life) return undefined;
+      const deviceBits = new Map([[life.device, 64]]);
+      return { lines: textOf(trace), expected: [], allowed: [], determined: false, deviceBits };
+    },
+  },
+  {
+    name: "the kernel's own DMA checks warn",
+    plant(trace, random) {
+      const life = pick(trace, random, oneShot);
+      if (!life) return undefined;
+      const at = `[device address=0x${life.address.toString(16).padStart(16, "0")}]`;
+      const said = [
+        `device driver frees DMA memory with different size ${at} [map size=${life.size} bytes] [unmap size=${life.size + 8} bytes]`,
+        `device driver tries to free DMA memory it has not allocated ${at} [size=${life.size} bytes]`,
+        `device driver failed to check map error${at} [size=${life.size} bytes] [mapped as single]`,
+      ][random.below(3)]!;
+      const line = `${frontOf(trace.lines[life.to]!, 0)} console: DMA-API: drv ${life.device}: ${said}`;
+      return { lines: behind(trace, life.to, [line]), expected: ["dma-api-report"], allowed: [], determined: true };
+    },
+  },
   {
     name: "sync more than is mapped",
     plant(trace, random) {

@@ -23,13 +23,19 @@ import {
   type UnfollowedTable,
 } from "./table-tree.ts";
 
+/** What a unit does with a device that has no page tables. */
+interface WithoutTables {
+  readonly kind: "pass-through" | "reserved";
+}
+
 /** A translation by tables. */
-export type PagedTranslation = Exclude<VtdTranslation, { kind: "pass-through" | "reserved" }>;
+export type PagedTranslation = Exclude<VtdTranslation, WithoutTables>;
 
 /** A page that should hold a table but is not in the snapshot. */
 export interface MissingPage {
   /** "context table", "PASID directory", "page table" … */
   readonly what: string;
+  /** Where it should be in memory. */
   readonly page: PhysPage;
 }
 
@@ -41,7 +47,9 @@ export interface AddressSpace {
   readonly mappings: readonly Mapping[];
   /** Table pages in use, found in the snapshot. */
   readonly tablePages: number;
+  /** Tables that are not in the snapshot. */
   readonly missing: readonly MissingPage[];
+  /** Entries that hardware refuses. */
   readonly malformed: readonly MalformedEntry[];
   /** Tables met before in the same tree: a loop, or shared; followed the first time only. */
   readonly repeated: readonly UnfollowedTable[];
@@ -125,7 +133,12 @@ function tablesIn(tree: TableNode): number {
 }
 
 /** Leaves by their size in 4 KiB pages, ascending. Nested: translations, each as large as the smaller of its leaves. */
-export function leavesBySize(space: AddressSpace): { leafPages: number; leaves: number }[] {
+export function leavesBySize(space: AddressSpace): {
+  /** 4 KiB pages of a leaf. */
+  leafPages: number;
+  /** How many. */
+  leaves: number;
+}[] {
   const leaves = new Map<number, number>();
   for (const { pages, leafPages } of space.mappings)
     leaves.set(leafPages, (leaves.get(leafPages) ?? 0) + pages / leafPages);

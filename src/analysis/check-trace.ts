@@ -24,6 +24,7 @@ import { NO_DEVICE } from "./lifetimes/table.ts";
 import { type LiveAtEnd, liveAtEnd } from "./live-list.ts";
 import { isSelective, type Selection, Selector } from "./selection.ts";
 import type { StartState } from "./start-state.ts";
+import { UserMappingUse } from "./user-mappings.ts";
 
 /** Which rules are asked, of which devices, and what is known besides the trace. */
 export interface CheckOptions {
@@ -92,6 +93,7 @@ class Check {
   readonly #overdue: Overdue;
   readonly #bounce: BounceUse;
   readonly #addresses: RecordedAddresses;
+  readonly #user = new UserMappingUse();
   readonly #kernel: KernelTold;
 
   constructor(trace: Trace, options: CheckOptions) {
@@ -101,7 +103,7 @@ class Check {
     this.#selector = selection && isSelective(selection) ? new Selector(selection) : undefined;
     this.#follow = new Follow(trace, {
       ...options,
-      sinks: [{ lifetime: (table, row) => this.#addresses.lifetime(table, row) }, ...(options.sinks ?? [])],
+      sinks: [{ lifetime: (table, row) => this.#addresses.lifetime(table, row) }, this.#user, ...(options.sinks ?? [])],
       afterBatch: (batch) => this.#kernel.batch(batch),
     });
     const { ledger, dispatch } = this.#follow;
@@ -175,6 +177,7 @@ class Check {
       codeAt: (site) => dispatch.sites.codeAt(site),
       taskName: (task) => this.#trace.strings[task] ?? "",
       iommu: dispatch.iommu,
+      user: this.#user,
       namesAllocations: () => dispatch.namesAllocations,
       isDoubtful: (timeNs) => ledger.isDoubtful(timeNs),
       eachExtent: (row, visit) => ledger.eachExtent(row, visit),

@@ -7,22 +7,44 @@ export type Histogram = Readonly<Record<string, number>>;
 export interface DeviceStats {
   /** PCI address, or "unknown": what no event attributes to a device. */
   readonly name: string;
-  /** Mappings that were seen to begin; of those the ones that ended; what is live at the end. */
+  /** Mappings that were seen to begin. */
   readonly maps: number;
+  /** Mappings that were seen to end. */
   readonly unmaps: number;
+  /** Contiguous pieces of the mappings that were seen to begin. */
   readonly segments: number;
+  /** Bytes of the mappings that were seen to begin. */
   readonly bytesMapped: number;
+  /** Mappings that are live when the recording ends. */
   readonly liveAtEnd: number;
+  /** Bytes of those. */
   readonly liveBytesAtEnd: number;
-  /** Bytes per segment and per request. */
+  /** Bytes per segment. */
   readonly segmentSizes: Histogram;
+  /** Bytes per request. */
   readonly requestSizes: Histogram;
-  /** Nanoseconds from map to unmap. */
+  /** Nanoseconds from map to unmap; undefined: no mapping was seen from begin to end. */
   readonly lifetimeNs:
-    | { readonly p50: number; readonly p90: number; readonly p99: number; readonly max: number }
+    | {
+        /** Half of them lived no longer. */
+        readonly p50: number;
+        /** Nine of ten lived no longer. */
+        readonly p90: number;
+        /** Ninety-nine of a hundred lived no longer. */
+        readonly p99: number;
+        /** The longest. */
+        readonly max: number;
+      }
     | undefined;
   /** Segments by the largest page that their alignment and length allow. */
-  readonly pageSizes: { readonly "4K": number; readonly "2M": number; readonly "1G": number };
+  readonly pageSizes: {
+    /** Segments that only pages of 4 KiB fit into. */
+    readonly "4K": number;
+    /** Segments with room for a page of 2 MiB, and none of 1 GiB. */
+    readonly "2M": number;
+    /** Segments with room for a page of 1 GiB. */
+    readonly "1G": number;
+  };
   /** Bytes between two mapped neighbours in the device's address space, the widest; over the whole trace. `undefined`: too scattered. */
   readonly largestGap: number | undefined;
   /** Requests by how the kernel mapped them. */
@@ -31,6 +53,8 @@ export interface DeviceStats {
   readonly peakBytes: number;
   /** What it had in the pool of bounce buffers; `undefined`: nothing. */
   readonly bounce: BounceStats | undefined;
+  /** Mappings of device memory, not RAM (attribute MMIO, or `dma_map_resource`): a peer's, as a rule. `undefined`: none. */
+  readonly deviceMemory: { readonly mappings: number; readonly bytes: number } | undefined;
   /** Calls that failed, by function and errno: `{ "dma_map_sg EREMOTEIO": 3 }`. */
   readonly failures: Readonly<Record<string, number>>;
 }

@@ -6,7 +6,7 @@ import { ERRNO_NAMES, type Trace } from "../trace/index.ts";
 import type { DeviceStats } from "./device-stats.ts";
 import type { Follow } from "./follow.ts";
 import { BounceUse } from "./lifetimes/bounce-use.ts";
-import { FROM_BEFORE, NO_DEVICE } from "./lifetimes/table.ts";
+import { FROM_BEFORE, NO_DEVICE, TWO_STEP } from "./lifetimes/table.ts";
 
 /** Functions and errors that are told apart. */
 const MOST_FAILURES = 1000;
@@ -14,6 +14,9 @@ const MOST_FAILURES = 1000;
 interface Use {
   bytes: number;
   peak: number;
+  /** Mappings of device memory, and their bytes. */
+  peers: number;
+  peerBytes: number;
   readonly failures: Map<string, number>;
 }
 
@@ -32,15 +35,30 @@ export class DeviceUse {
       if (isSelected(row) && (table.flags[row]! & FROM_BEFORE) === 0)
         this.#of(table.device[row]!).bytes -= table.reserved[row]!;
     };
+    /** Ranges that device memory was linked into. */
+    const linked = new Set<number>();
     ledger.watch({
       opened: (row) => {
         if (!isSelected(row)) return;
         const use = this.#of(table.device[row]!);
         use.bytes += table.reserved[row]!;
         if (use.bytes > use.peak) use.peak = use.bytes;
+        if (now.isOfDeviceMemory) this.#peer(use, table.length[row]!);
       },
-      closed: ended,
-      dropped: ended,
+      linking: (row) => {
+        if (now.isOfDeviceMemory) linked.add(row);
+      },
+      // A range is of device memory if a link or its end says so: some recordings have the attributes of one of them only.
+      closed: (row) => {
+        const isLinked = linked.delete(row);
+        if (table.kind[row] === TWO_STEP && (isLinked || now.isOfDeviceMemory) && isSelected(row))
+          this.#peer(this.#of(table.device[row]!), table.length[row]!);
+        ended(row);
+      },
+      dropped: (row) => {
+        linked.delete(row);
+        ended(row);
+      },
       failed: (device, _length, error) => {
         if (ledger.selects && !ledger.selects(device, now.task, now.pid, now.cpu)) return;
         const { failures } = this.#of(device);
@@ -65,7 +83,7 @@ export class DeviceUse {
     ];
   }
 
-  #use(device: number): Pick<DeviceStats, "peakBytes" | "bounce" | "failures"> {
+  #use(device: number): Pick<DeviceStats, "peakBytes" | "bounce" | "deviceMemory" | "failures"> {
     const use = this.#uses[device < 0 ? NO_DEVICE : device];
     const bounce = this.#bounce.devices.get(device);
     return {
@@ -77,14 +95,20 @@ export class DeviceUse {
         largestPiece: bounce.largest,
         failed: bounce.failed,
       },
+      deviceMemory: use && use.peers > 0 ? { mappings: use.peers, bytes: use.peerBytes } : undefined,
       failures: Object.fromEntries(use?.failures ?? []),
     };
+  }
+
+  #peer(use: Use, bytes: number): void {
+    use.peers++;
+    use.peerBytes += bytes;
   }
 
   #of(device: number): Use {
     let use = this.#uses[device];
     if (!use) {
-      use = { bytes: 0, peak: 0, failures: new Map() };
+      use = { bytes: 0, peak: 0, peers: 0, peerBytes: 0, failures: new Map() };
       this.#uses[device] = use;
     }
     return use;
@@ -107,5 +131,6 @@ export const NOTHING_MAPPED: Omit<DeviceStats, "name"> = {
   kinds: {},
   peakBytes: 0,
   bounce: undefined,
+  deviceMemory: undefined,
   failures: {},
 };

@@ -18,6 +18,7 @@ export type EventVisitor = (batch: EventBatch, row: number) => void;
 
 /** What a trace holds, in numbers: the same ones wherever they are told. */
 export interface TraceCounts extends LifetimeCounts {
+  /** Events of all names; marks of lost events are none. */
   readonly eventTotal: number;
   /** Events by name, most first; marks of lost events are none. */
   readonly events: Readonly<Record<string, number>>;
@@ -60,11 +61,14 @@ export async function followTrace(trace: Trace, options: FollowOptions = {}): Pr
 
 /** The same in steps, for who watches as well. */
 export class Follow {
+  /** The mappings that are live, and what is counted of all. */
   readonly ledger: Ledger;
+  /** Takes each event to what follows its kind. */
   readonly dispatch: Dispatch;
   readonly #trace: Trace;
   readonly #options: FollowOptions;
 
+  /** Begins with nothing read. Sinks come with the options, watchers by {@link watch}. */
   constructor(trace: Trace, options: FollowOptions) {
     this.#trace = trace;
     this.#options = options;

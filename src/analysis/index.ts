@@ -25,3 +25,5 @@ export * from "./stats.ts";
 export * from "./superpages.ts";
 export * from "./table-tree.ts";
 export * from "./tables.ts";
+export { registersOf, type UnitRegisters, unitTables } from "./unit-registers.ts";
+export { ENTRY_BUDGET, type UserMappings } from "./user-mappings.ts";

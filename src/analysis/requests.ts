@@ -26,6 +26,7 @@ import {
 export interface Segment {
   /** -1: unknown, an entry of a list that no event shows the memory of. */
   readonly phys: number;
+  /** Bytes; they follow each other. */
   readonly length: number;
   /** Where the kernel placed it; the device's address. */
   readonly iova: number;
@@ -41,6 +42,7 @@ export interface Request {
   readonly kind: Kind;
   /** `undefined` where no event says: only `iommu:map` events, or a range without a link. */
   readonly direction: Direction | undefined;
+  /** Its memory, in the order of its addresses. */
   readonly segments: readonly Segment[];
   /** Sum of the segments' lengths, bytes. */
   readonly length: number;
@@ -73,6 +75,7 @@ export class Requests implements Iterable<Request> {
   readonly #rows: Uint32Array;
   readonly #columns: RequestColumns;
 
+  /** Takes over `columns`, which are complete, and sets their ids. Cost: one sort of the rows. */
   constructor(columns: RequestColumns, counts: LifetimeCounts & Partial<Pick<TraceCounts, "events" | "devices">>) {
     this.#columns = columns;
     this.counts = counts;
@@ -86,6 +89,7 @@ export class Requests implements Iterable<Request> {
     return requestsOf(values);
   }
 
+  /** How many there are. */
   get count(): number {
     return this.#rows.length;
   }
@@ -128,21 +132,29 @@ export class Requests implements Iterable<Request> {
 
 /** The columns of {@link Requests}: a row for each mapping, in the order of their ends, live ones last. */
 export class RequestColumns implements LifetimeSink {
+  /** Rows that are in use; the arrays are longer. */
   count = 0;
-  /** Indices into KINDS, {@link devices} and REACHED; the kernel's number of a direction, or NO_DIRECTION where no event says. */
+  /** Index into KINDS. */
   kind: Uint8Array = new Uint8Array(FIRST_ROWS);
+  /** Index into {@link devices}, or NO_DEVICE. */
   device: Uint16Array = new Uint16Array(FIRST_ROWS);
+  /** The kernel's number of the direction, or NO_DIRECTION where no event says. */
   direction: Uint8Array = new Uint8Array(FIRST_ROWS);
+  /** Index into REACHED. */
   reached: Uint8Array = new Uint8Array(FIRST_ROWS);
-  /** Bytes. */
+  /** DMA address, bytes. */
   iova: Float64Array = new Float64Array(FIRST_ROWS);
+  /** Bytes mapped: the sum of its segments. */
   length: Float64Array = new Float64Array(FIRST_ROWS);
   /** -1: unknown. */
   phys: Float64Array = new Float64Array(FIRST_ROWS);
-  /** Nanoseconds since the trace's time base; start -1: before the recording, end -1: live at its end. */
+  /** Nanoseconds since the trace's time base; -1: before the recording. */
   startNs: Float64Array = new Float64Array(FIRST_ROWS);
+  /** Nanoseconds since the trace's time base; -1: live at its end. */
   endNs: Float64Array = new Float64Array(FIRST_ROWS);
+  /** CPU that recorded its beginning. */
   cpu: Uint16Array = new Uint16Array(FIRST_ROWS);
+  /** Task that was running at its beginning; -1: not recorded. */
   pid: Int32Array = new Int32Array(FIRST_ROWS);
   /** Index into the trace's strings. */
   task: Uint32Array = new Uint32Array(FIRST_ROWS);
@@ -150,8 +162,9 @@ export class RequestColumns implements LifetimeSink {
   site: Uint32Array = new Uint32Array(FIRST_ROWS);
   /** Segments; those of a list that no event shows are counted, and not kept. */
   segments: Uint32Array = new Uint32Array(FIRST_ROWS);
-  /** Places of the beginning and the end in the recording; end -1: live. */
+  /** Place of its beginning in the recording. */
   started: Uint32Array = new Uint32Array(FIRST_ROWS);
+  /** Place of its end in the recording; -1: live. */
   ended: Int32Array = new Int32Array(FIRST_ROWS);
   /** In the order of beginning, from 0: known once the trace was read, to {@link Requests}. */
   id: Uint32Array = new Uint32Array(0);

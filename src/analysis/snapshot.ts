@@ -68,6 +68,7 @@ export class Snapshot implements TableSource {
     return new Snapshot(view, offsets);
   }
 
+  /** Pages in it. */
   get pageCount(): number {
     return this.#offsets.size;
   }

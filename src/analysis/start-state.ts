@@ -15,10 +15,15 @@ import type { Mapping } from "./table-tree.ts";
 
 /** One mapping that was live. Bytes. */
 export interface LiveMapping {
+  /** As the kernel names devices. */
   readonly device: string;
+  /** By which call it was mapped. */
   readonly kind: "one-shot" | "scatterlist" | "coherent";
+  /** DMA address. */
   readonly iova: number;
+  /** How many bytes are mapped. */
   readonly length: number;
+  /** Where they lie in memory. */
   readonly phys: number;
   /** The kernel's number. */
   readonly direction: number;
@@ -26,7 +31,9 @@ export interface LiveMapping {
 
 /** Pages that a device could reach, by its page tables. */
 export interface LivePages {
+  /** As the kernel names devices. */
   readonly device: string;
+  /** What its tables say. */
   readonly mappings: readonly Mapping[];
 }
 

@@ -16,6 +16,7 @@ import type { LifetimeSink } from "./lifetimes/lifetime-counts.ts";
 import { PageSet } from "./lifetimes/page-set.ts";
 import { FROM_BEFORE, KINDS, type LifetimeTable } from "./lifetimes/table.ts";
 import { Quantiles } from "./quantiles.ts";
+import { type UserMappings, UserMappingUse } from "./user-mappings.ts";
 
 /** What a trace holds, over all and by device. */
 export interface TraceStats extends Omit<TraceCounts, "devices"> {
@@ -23,6 +24,8 @@ export interface TraceStats extends Omit<TraceCounts, "devices"> {
   readonly devices: readonly DeviceStats[];
   /** Devices that events named, selected or not. */
   readonly deviceNames: readonly string[];
+  /** What programs mapped through VFIO and iommufd, as far as it can be told; absent: nothing. */
+  readonly userMappings?: UserMappings;
 }
 
 /**
@@ -35,11 +38,15 @@ export async function readStats(
   options: Pick<FollowOptions, "selection" | "progress"> = {},
 ): Promise<TraceStats> {
   const tally = new StatsSink();
-  const follow = new Follow(trace, { ...options, sinks: [tally] });
+  const user = new UserMappingUse();
+  const follow = new Follow(trace, { ...options, sinks: [tally, user] });
+  follow.watch(user.watcher);
   const use = new DeviceUse(follow, trace);
   await follow.all();
   const counts = follow.finish();
-  return { ...counts, devices: use.into(tally.byDevice(), counts.devices), deviceNames: counts.devices };
+  const userMappings = user.result((task) => trace.strings[task] ?? "");
+  const devices = use.into(tally.byDevice(), counts.devices);
+  return { ...counts, devices, deviceNames: counts.devices, ...(userMappings && { userMappings }) };
 }
 
 /** Adds up every mapping that it is shown. */
@@ -150,6 +157,7 @@ class Tally {
       largestGap: this.#scattered ? undefined : this.#largestGap(),
       peakBytes: 0,
       bounce: undefined,
+      deviceMemory: undefined,
       failures: {},
       kinds: Object.fromEntries(KINDS.flatMap((kind, i) => (this.#kinds[i]! > 0 ? [[kind, this.#kinds[i]!]] : []))),
     };

@@ -10,12 +10,19 @@ import type { Mapping } from "./table-tree.ts";
 
 /** Where small leaves cover what one large leaf could. */
 export interface SuperpageAdvice {
-  /** 4 KiB pages of a leaf as it is, and as it could be. */
+  /** 4 KiB pages of a leaf as it is. */
   readonly leafPages: number;
+  /** 4 KiB pages of a leaf as it could be. */
   readonly couldBePages: number;
-  /** Large leaves that fit as things are, and the first of them. */
+  /** Large leaves that fit as things are. */
   readonly fits: number;
-  readonly first?: { readonly iova: IovaPage; readonly phys: PhysPage };
+  /** The first of them; absent if there is none. */
+  readonly first?: {
+    /** Its first page of addresses. */
+    readonly iova: IovaPage;
+    /** Its first page of memory. */
+    readonly phys: PhysPage;
+  };
   /** More large leaves that would fit if the addresses were aligned as the memory is. */
   readonly misplaced: number;
 }

@@ -13,11 +13,15 @@ import { type TableSource, wordOf } from "./snapshot.ts";
 
 /** `count` leaves of one size in neighbouring entries, contiguous in IOVA and in memory, with the same permissions. */
 export interface LeafRun {
+  /** Tells it from other items of a table. */
   readonly kind: "leaves";
   /** Index of the first entry. */
   readonly index: number;
+  /** Entries of the run. */
   count: number;
+  /** First address of the first leaf. */
   readonly iova: IovaPage;
+  /** What it reaches. */
   readonly phys: PhysPage;
   /** 4 KiB pages of one leaf. */
   readonly leafPages: number;
@@ -27,6 +31,7 @@ export interface LeafRun {
 
 /** A table that was found. */
 export interface TableNode {
+  /** Tells it from other items of a table. */
   readonly kind: "table";
   /** Entry of the table above that points here; 0 for the top. */
   readonly index: number;
@@ -36,26 +41,37 @@ export interface TableNode {
   readonly page: PhysPage;
   /** First address that it translates. */
   readonly iova: IovaPage;
+  /** What is in it, by index; absent entries are left out. */
   readonly items: readonly TreeItem[];
 }
 
 /** A pointer that was not followed, and why. */
 export interface UnfollowedTable {
+  /** Not in the snapshot; met before in this tree; or where a second stage maps nothing. */
   readonly kind: "missing" | "repeated" | "unreachable";
+  /** Entry of the table above that points there. */
   readonly index: number;
+  /** Level of the table that it would be; 0 is the smallest. */
   readonly level: number;
   /** Where it should be in memory; "unreachable": the guest-physical page that the second stage does not map. */
   readonly page: PhysPage;
+  /** First address that it would translate. */
   readonly iova: IovaPage;
 }
 
 /** A present entry that hardware refuses. */
 export interface MalformedEntry {
+  /** Tells it from other items of a table. */
   readonly kind: "malformed";
+  /** Which entry of its table. */
   readonly index: number;
+  /** Of its table; 0 is the smallest. */
   readonly level: number;
+  /** First address that it would translate. */
   readonly iova: IovaPage;
+  /** All 64 bits. */
   readonly entry: bigint;
+  /** Why, in words. */
   readonly reason: string;
 }
 
@@ -64,11 +80,15 @@ export type TreeItem = LeafRun | TableNode | UnfollowedTable | MalformedEntry;
 
 /** Contiguous memory in contiguous addresses, mapped by leaves of one size with the same permissions. */
 export interface Mapping {
+  /** First page of addresses. */
   readonly iova: IovaPage;
+  /** What it reaches. */
   readonly phys: PhysPage;
-  /** 4 KiB pages in all, and in one leaf. */
+  /** 4 KiB pages in all. */
   readonly pages: number;
+  /** 4 KiB pages of one leaf. */
   readonly leafPages: number;
+  /** READ and WRITE. */
   readonly prot: number;
 }
 
@@ -199,7 +219,12 @@ export function compose(
   first: readonly Mapping[],
   second: readonly Mapping[],
   step: () => void = () => undefined,
-): { mappings: Mapping[]; unmapped: number } {
+): {
+  /** Translations from end to end. */
+  mappings: Mapping[];
+  /** Pages that the second stage does not map. */
+  unmapped: number;
+} {
   const mappings: Mapping[] = [];
   let unmapped = 0;
   for (const outer of first) {

@@ -43,15 +43,19 @@ import { type TableSource, wordsAt } from "./snapshot.ts";
 export interface DeviceTables {
   /** "0000:00:04.0" */
   readonly bdf: string;
+  /** Scalable mode: which PASID; absent where none can be told. */
   readonly pasid?: number;
   /** This PASID stands in for requests that carry none. */
   readonly withoutPasid?: boolean;
   /** "legacy second-stage", "scalable nested", "legacy pass-through", "scalable" when its PASIDs are not to be found … */
   readonly mode: string;
+  /** What the unit tags cached translations with; absent where the entry is not valid. */
   readonly domainId?: number;
-  /** Levels of the first stage a request meets; 0 without tables. Nested: also those of the second. */
+  /** Levels of the first stage a request meets; 0 without tables. */
   readonly levels: number;
+  /** Nested: levels of the second stage. */
   readonly secondLevels?: number;
+  /** What it can reach; absent without page tables. */
   readonly space?: AddressSpace;
   /** SMMU: the number that it has there for the device. */
   readonly stream?: number;
@@ -65,6 +69,7 @@ export interface DeviceTables {
 
 /** Everything that one IOMMU translates by, read from its root on. */
 export interface UnitTables {
+  /** How the unit reads its root; `abort`: every request is refused. */
   readonly mode: "legacy" | "scalable" | "abort" | "SMMUv3";
   /** Of an SMMU the stream table. */
   readonly rootTable: PhysPage;
@@ -83,7 +88,12 @@ export interface UnitTablesOptions {
   /** The mode bits of `root` are the register's, also when they are 0. */
   readonly isRegister?: boolean;
   /** Only this device. */
-  readonly device?: { readonly bus: number; readonly function: number };
+  readonly device?: {
+    /** 0 to 255. */
+    readonly bus: number;
+    /** Device × 8 + function. */
+    readonly function: number;
+  };
   /** PCI segment of the unit, which tables do not say: 0 unless said. */
   readonly segment?: number;
 }

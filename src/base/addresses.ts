@@ -18,7 +18,10 @@ export type PhysPage = Kind<number, "PhysPage">;
 /** Bytes. What a driver programs into a device: an {@link Iova}, a physical address, or a PCI bus address. */
 export type DmaAddr = Kind<number, "DmaAddr">;
 /** Bytes. A {@link DmaAddr} that an IOMMU translates. */
-export type Iova = DmaAddr & { readonly iova: true };
+export type Iova = DmaAddr & {
+  /** Only for the compiler: a plain DmaAddr is no Iova. No value has it. */
+  readonly iova: true;
+};
 /** An {@link Iova} / 4096. */
 export type IovaPage = Kind<number, "IovaPage">;
 

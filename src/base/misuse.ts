@@ -10,35 +10,65 @@
 export const MISUSE_NUMBERS = {
   /** The facility has no room for another mapping and stops. */
   "store-full": 0,
+  /** An unmap of the address that stands for a failed map. */
   "free-invalid": 1,
+  /** An unmap of what is not mapped, was unmapped before, or belongs to another device. */
   "free-unknown": 2,
+  /** An unmap with another length than the map had. */
   "different-size": 3,
+  /** An unmap by a call of another kind than the map: a list as a single mapping, coherent memory as streaming. */
   "wrong-function": 4,
+  /** Coherent memory given back with another CPU address than it was allocated at. */
   "different-cpu-address": 5,
+  /** A scatterlist unmapped with another number of entries than it was mapped with. */
   "different-entry-count": 6,
+  /** An unmap with another direction than the map had. */
   "different-direction": 7,
+  /** The driver unmapped without ever asking whether the map had failed. */
   "map-error-unchecked": 8,
+  /** An unmap with other attributes than the map had, of those that matter. */
   "different-attributes": 9,
+  /** A cache line is mapped twice, and a device may write it. */
   "overlapping-cache-line": 10,
+  /** A cache line is mapped more often at once than the facility can count. */
   "too-many-overlaps": 11,
+  /** The memory mapped lies on a stack. */
   "maps-stack": 12,
+  /** The memory mapped is the kernel's own code or constants. */
   "maps-text": 13,
+  /** The address mapped is none of the CPU's direct map. */
   "maps-invalid": 14,
+  /** Memory mapped as registers of a device (the MMIO attribute) is RAM. */
   "mmio-of-ram": 15,
+  /** A sync of what is not mapped. */
   "sync-unknown": 16,
+  /** A sync of bytes beyond the end of the mapping. */
   "sync-outside": 17,
+  /** A sync with another direction than the map had. */
   "sync-different-direction": 18,
+  /** A sync for the CPU of memory that the device only reads. */
   "sync-read-only-for-cpu": 19,
+  /** A sync for the device of memory that the device only writes. */
   "sync-write-only-for-device": 20,
+  /** A segment of a list is longer than the device said it can take. */
   "segment-too-long": 21,
+  /** A segment of a list crosses a boundary that the device said it cannot cross. */
   "segment-across-boundary": 22,
+  /** The driver left its device with mappings alive. */
   "unbound-with-live": 23,
+  /** Two-step: a link to a range that was given back, beyond its end, or over what is linked. */
   "link-outside-state": 24,
+  /** Two-step: an unlink of bytes that are not linked. */
   "unlink-hole": 25,
+  /** Two-step: a destroy that says another number of linked bytes than are linked. */
   "destroy-wrong-length": 26,
+  /** The device accessed bytes that are linked and not yet synced. */
   "access-before-sync": 27,
+  /** The device accessed memory after its unmap. */
   "access-after-unmap": 28,
+  /** A device used a peer's bus address where its requests go through an IOMMU. */
   "bus-address-translated": 29,
+  /** Private memory of a confidential guest was mapped for, or reached by, a device outside its trust. */
   "private-to-untrusted": 30,
 } as const;
 

@@ -80,18 +80,27 @@ export interface Observer {
 
 /** One event of `dma:*`. Fields that an event does not have are left out; an address is undefined if the call failed. */
 export interface DmaEvent {
+  /** Which call, named as the kernel's event. */
   readonly name: DmaEventName;
+  /** The device, as the kernel prints it: `ssss:bb:dd.f` for PCI. */
   readonly device: string;
+  /** Of the mapping, as the call said it. */
   readonly direction: Direction;
   /** Attribute bits as Linux numbers them. */
   readonly attributes: number;
+  /** Where the device finds the memory, bytes. */
   readonly address?: number | undefined;
+  /** Bytes of the mapping, or of the part that is synced. */
   readonly length?: number;
+  /** Where the memory lies for the CPU, bytes. */
   readonly phys?: number;
   /** Scatterlists: physical addresses of the input, addresses and lengths of the output. */
   readonly physAddresses?: readonly number[];
+  /** Scatterlists: where each segment lies for the device, bytes. */
   readonly addresses?: readonly number[];
+  /** Scatterlists: bytes of each segment, in the order of `addresses`. */
   readonly lengths?: readonly number[];
+  /** Scatterlists: why the map failed, by name. */
   readonly errno?: string;
 }
 
@@ -115,6 +124,7 @@ export type DmaEventName =
 
 /** One two-step call. `address` is that of the range; `offset` counts from it. */
 export interface TwoStepEvent {
+  /** Which call, named as the kernel's function. */
   readonly name:
     | "dma_iova_try_alloc"
     | "dma_iova_link"
@@ -122,14 +132,21 @@ export interface TwoStepEvent {
     | "dma_iova_unlink"
     | "dma_iova_free"
     | "dma_iova_destroy";
+  /** The device, as the kernel prints it: `ssss:bb:dd.f` for PCI. */
   readonly device: string;
+  /** Where the range begins for the device, bytes; 0 if none was given. */
   readonly address: number;
   /** Bytes reserved. */
   readonly reserved: number;
+  /** Where in the range the call works, bytes; absent for calls about the range as a whole. */
   readonly offset?: number;
+  /** Bytes the call is about, from `offset` on. */
   readonly length?: number;
+  /** Link, and reservation: the memory, bytes. */
   readonly phys?: number;
+  /** Who may write, as the call said it; absent where the call has none. */
   readonly direction?: Direction;
+  /** Attribute bits as Linux numbers them; absent where the call has none. */
   readonly attributes?: number;
   /**
    * `dma_iova_try_alloc`: false if there was no room. The others are announced before they do anything; a link that then

@@ -13,7 +13,9 @@ import { DebugFinding, type FindingSite } from "./finding.ts";
 
 /** Physical memory from `start`, `length` bytes. */
 export interface MemoryRange {
+  /** First byte. */
   readonly start: PhysAddr;
+  /** Bytes. */
   readonly length: number;
   /** For messages. */
   readonly name?: string;
@@ -58,9 +60,11 @@ export interface DmaDebugOptions {
 export interface DebugCounters {
   /** Findings of any kind, less those that Linux does not count. */
   readonly errors: number;
-  /** Entries in use, most of them ever, and how many there can be. */
+  /** Entries in use: live mappings, segments, ranges and links. */
   readonly live: number;
+  /** Most entries in use at once, ever. */
   readonly peak: number;
+  /** Entries there can be: the `maxEntries` of the options. */
   readonly max: number;
   /** Calls that were checked. */
   readonly calls: number;

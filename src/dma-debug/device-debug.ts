@@ -37,7 +37,9 @@ import { WatchedRange } from "./watched-range.ts";
  * as {@link Dma} does.
  */
 export class DeviceDebug implements DeviceWatch {
+  /** The device that it looks over. */
   readonly device: DmaDevice;
+  /** What the device has mapped. */
   readonly live: Live;
   /** Checks of its two-step ranges. */
   readonly twoStep: RangeChecks;

@@ -26,17 +26,23 @@ import type { MappingKind } from "./records.ts";
 
 /** A mapping that is live now. Bytes. */
 export interface LiveRow {
+  /** Name of the device. */
   readonly device: string;
+  /** By which call it was made. */
   readonly kind: MappingKind | "two-step";
   /** Of a range: of its first link; undefined if nothing is linked. */
   readonly phys: number | undefined;
+  /** Where it begins for the device. */
   readonly address: number;
   /** Of a range: what was reserved. */
   readonly length: number;
+  /** As it was mapped; undefined for a range with nothing linked. */
   readonly direction: Direction | undefined;
+  /** As it was mapped; of a range, those of its first link. */
   readonly attributes: DmaAttributes;
-  /** Of a range: links, and bytes of them. */
+  /** Of a range: its links. */
   readonly links?: number;
+  /** Of a range: bytes that are linked. */
   readonly linkedBytes?: number;
   /** Where it was mapped or reserved; undefined if call sites are not taken. */
   readonly site: string | undefined;
@@ -55,6 +61,7 @@ export class DmaDebug implements DmaWatcher {
   readonly #devices = new Map<DmaDevice, DeviceDebug>();
   readonly #requesters = new Map<number, DeviceDebug[]>();
 
+  /** Looks over nothing yet: give it to {@link DmaOptions.debug}. */
   constructor(options: DmaDebugOptions = {}) {
     this.#store = new DebugStore(options, () => {
       for (const device of this.#devices.values()) device.live.clear();
@@ -120,6 +127,7 @@ export class DmaDebug implements DmaWatcher {
     );
   }
 
+  /** How much is watched, and what came of it, as of now. */
   get counters(): DebugCounters {
     return this.#store.counters;
   }

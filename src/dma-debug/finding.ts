@@ -15,7 +15,9 @@ export type FindingSite = readonly [what: string, site: CallSite | undefined];
  * text.
  */
 export class DebugFinding {
+  /** Which misuse it is; the name stays from version to version. */
   readonly code: MisuseCode;
+  /** Its number: 1 to 23 as Linux's DMA debugging counts them, 24 to 30 beyond it, 0 for a full store. */
   readonly number: number;
   /** Name of the device. */
   readonly device: string;
@@ -45,7 +47,12 @@ export class DebugFinding {
   }
 
   /** What happened where, oldest first; empty if call sites are not taken. */
-  get sites(): readonly { readonly what: string; readonly where: string }[] {
+  get sites(): readonly {
+    /** What the line did, in a few words: `mapped at`. */
+    readonly what: string;
+    /** File, line and column, as the engine's stack trace has it. */
+    readonly where: string;
+  }[] {
     return this.#sites.flatMap(([what, site]) => (site ? [{ what, where: String(site) }] : []));
   }
 

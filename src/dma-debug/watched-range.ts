@@ -9,7 +9,9 @@ import {
   type DmaAttributes,
   type Granules,
   IovaRange,
+  type PhysColumns,
   type PhysVec,
+  piecesOf,
   type Terms,
   termsOf,
 } from "../dma/index.ts";
@@ -57,7 +59,13 @@ export class WatchedRange extends IovaRange {
       );
   }
 
-  override linkVecs(offset: number, vecs: readonly PhysVec[], direction: Direction, attributes?: DmaAttributes): void {
+  override linkVecs(
+    offset: number,
+    pieces: readonly PhysVec[] | PhysColumns,
+    direction: Direction,
+    attributes?: DmaAttributes,
+  ): void {
+    const vecs = piecesOf(pieces);
     this.#linkChecked(offset, vecs, termsOf(direction, attributes), () =>
       super.linkVecs(offset, vecs, direction, attributes),
     );

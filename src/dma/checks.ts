@@ -1,8 +1,19 @@
 /** What no mapping and no device can be asked for: numbers that they cannot have, and options that are none. */
+import type { PhysAddr } from "../base/index.ts";
 import type { AddressSpace } from "../iommu/index.ts";
 import { ALL_ADDRESSES, type DeviceOptions } from "./device.ts";
-import { badAddress, badDomain, badLength, badLimit, badList, badOptions, badPhysOffset, badPiece } from "./errors.ts";
-import type { PhysVec } from "./vectors.ts";
+import {
+  badAddress,
+  badColumns,
+  badDomain,
+  badLength,
+  badLimit,
+  badList,
+  badOptions,
+  badPhysOffset,
+  badPiece,
+} from "./errors.ts";
+import type { PhysColumns, PhysVec } from "./vectors.ts";
 
 /** @throws DmaError ERR_DMA_LENGTH (EINVAL) */
 export function checkLength(length: number): void {
@@ -39,6 +50,28 @@ export function checkPiece(vec: PhysVec | undefined): void {
 /** A list, of whatever. @throws DmaError ERR_DMA_LENGTH (EINVAL) */
 export function checkList(vecs: unknown): void {
   if (!Array.isArray(vecs)) throw badList(vecs);
+}
+
+/** A list, or columns: how many pieces it has. @throws DmaError ERR_DMA_LENGTH (EINVAL) */
+export function checkPieces(pieces: readonly PhysVec[] | PhysColumns): number {
+  if (Array.isArray(pieces)) return pieces.length;
+  const columns = pieces as PhysColumns | null | undefined;
+  if (!(columns?.phys instanceof Float64Array)) throw badList(pieces);
+  const { phys, length, count = phys.length } = columns;
+  const isLong = typeof length === "number" || (length instanceof Float64Array && length.length >= count);
+  if (!(isLong && Number.isInteger(count) && count >= 0 && count <= phys.length)) throw badColumns(columns);
+  return count;
+}
+
+/** The same pieces as objects. */
+export function piecesOf(pieces: readonly PhysVec[] | PhysColumns): readonly PhysVec[] {
+  if (Array.isArray(pieces)) return pieces;
+  const count = checkPieces(pieces);
+  const { phys, length } = pieces as PhysColumns;
+  return Array.from({ length: count }, (_, i) => ({
+    phys: phys[i] as PhysAddr,
+    length: typeof length === "number" ? length : length[i]!,
+  }));
 }
 
 /** @throws DmaError ERR_DMA_OFFSET (EINVAL) */

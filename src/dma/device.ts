@@ -16,10 +16,15 @@ import type { MappingContract } from "./contract.ts";
 export interface DmaMachine {
   /** Memory as the CPU sees it. */
   readonly memory?: PhysicalMemory;
+  /** Where coherent memory comes from; without it there is none. */
   readonly pages?: PageAllocator;
+  /** The bounce pool; without it what cannot be reached is refused. */
   readonly pool?: BouncePool;
+  /** Maintenance of the CPU's caches, for devices that do not look into them. */
   readonly caches?: CacheMaintenance;
+  /** Which addresses are shared and which private, in a confidential guest. */
   readonly encryption?: MemoryEncryption;
+  /** Which physical addresses are other devices' memory, and the ways there. */
   readonly peers?: P2pRouter;
   /** End of RAM; a device that cannot address all of it may need bounce buffers. No end unless said. */
   readonly ramEnd?: PhysAddr;
@@ -81,27 +86,41 @@ export const ALL_ADDRESSES: number = 2 ** 64;
 
 /** A device as mapping sees it: its limits, its trust, and the parts of the machine around it. Made by {@link Dma}. */
 export class DmaDevice implements DmaLimits {
+  /** For messages, findings and traces; `device` unless said. */
   readonly name: string;
+  /** Its place in the PCI tree; undefined if it has none: it reaches no peers. */
   readonly node: PciNode | undefined;
+  /** The parts of the machine that mapping may use. */
   readonly machine: DmaMachine;
+  /** Its accesses look into the CPU's caches. */
   readonly coherent: boolean;
+  /** It must reach nothing but what is mapped, to the byte. */
   readonly untrusted: boolean;
+  /** Without an IOMMU every streaming mapping of it goes through the bounce pool. */
   readonly forceBounce: boolean;
+  /** Without an IOMMU: what the bus adds to a physical address, bytes. */
   readonly busOffset: number;
+  /** Buffers that do not fill cache lines of this many bytes are bounced; 0: never. */
   readonly cacheLine: number;
+  /** `run`: it proved itself to a confidential guest, and may reach private memory. */
   readonly tdi: "none" | "run";
+  /** Asked before anything is mapped; undefined: all is allowed. */
   readonly contract: MappingContract | undefined;
   /**
    * The bit of an address that says that memory is shared, for a device inside the trust: its mappings say whether they are,
    * and each range is of one kind. 0 for any other device.
    */
   readonly sharedBit: number;
+  /** Who is told of each call and copy; undefined: nobody. */
   readonly observer: Observer | undefined;
+  /** Where work for it is counted. */
   readonly counters: Counters;
+  /** Misuse that Linux leaves undefined is refused. */
   readonly refusesMisuse: boolean;
+  /** Linux's answer is given where it is a defect, too. */
   readonly linuxCompatible: boolean;
   /** Somebody looks over its calls, syncs too. */
-  readonly isWatched: boolean;
+  readonly #isWatched: boolean;
   mask: number;
   coherentMask: number;
   busLimit: number;
@@ -133,7 +152,7 @@ export class DmaDevice implements DmaLimits {
     this.counters = counters;
     this.refusesMisuse = options.refusesMisuse ?? true;
     this.linuxCompatible = options.linuxCompatible ?? false;
-    this.isWatched = isWatched;
+    this.#isWatched = isWatched;
     this.mask = options.mask ?? ALL_ADDRESSES;
     this.coherentMask = options.coherentMask ?? this.mask;
     this.busLimit = options.busLimit ?? 0;
@@ -145,7 +164,7 @@ export class DmaDevice implements DmaLimits {
 
   /** The mask was set: syncs are skipped again if they may be. Linux does not look whether slots are held. */
   maskChanged(): void {
-    this.skipSync = this.coherent && !this.isWatched && (this.linuxCompatible || this.bounces === 0);
+    this.skipSync = this.coherent && !this.#isWatched && (this.linuxCompatible || this.bounces === 0);
   }
 
   /** Highest address that reaches memory from this device, with `mask`; a mask of 0 was never set, and means 32 bits. */

@@ -4,9 +4,21 @@ import { PhysAddr, type Random } from "../base/index.ts";
 import { SimulatedUnit, VirtualClock } from "../hosts/simulated/index.ts";
 import { DmaDomain } from "../iommu/index.ts";
 import { amdV1, type TableLayout, vtdSecondStage, x86_64 } from "../layouts/pagetable/index.ts";
-import { Dma, type PhysVec } from "./index.ts";
+import { Dma, type PhysColumns, type PhysVec } from "./index.ts";
 
 const PAGES = 256;
+
+/** The columns of a list, made once: who keeps memory as columns has them. */
+const COLUMNS = new WeakMap<readonly PhysVec[], PhysColumns>();
+
+function columnsOf(vecs: readonly PhysVec[]): PhysColumns {
+  let columns = COLUMNS.get(vecs);
+  if (columns === undefined) {
+    columns = { phys: Float64Array.from(vecs, ({ phys }) => phys), length: 4096 };
+    COLUMNS.set(vecs, columns);
+  }
+  return columns;
+}
 
 /** One way to map `vecs` and take them back; what the device would have been told. */
 type Way = (dma: Dma, vecs: readonly PhysVec[]) => number;
@@ -22,6 +34,13 @@ const WAYS: Readonly<Record<string, Way>> = {
   "two-step, vector": (dma, vecs) => {
     const range = dma.tryReserveIova({ length: PAGES * 4096 })!;
     range.linkVecs(0, vecs, "bidirectional");
+    range.sync();
+    range.destroy();
+    return range.address;
+  },
+  "two-step, vector of columns": (dma, vecs) => {
+    const range = dma.tryReserveIova({ length: PAGES * 4096 })!;
+    range.linkVecs(0, columnsOf(vecs), "bidirectional");
     range.sync();
     range.destroy();
     return range.address;

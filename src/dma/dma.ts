@@ -81,7 +81,9 @@ const CACHED_GRANULES = 32;
  * release cannot fail. Follows Linux 7.2's DMA API; docs/two-step.md has the table of Linux names.
  */
 export class Dma {
+  /** The device that it maps for. */
   readonly device: DmaDevice;
+  /** The address space behind which the device is; undefined: it goes direct. */
   readonly domain: AddressSpace | undefined;
   readonly #path: Path;
   readonly #granules: Granules | undefined;
@@ -121,6 +123,7 @@ export class Dma {
     this.#devicePath = { device: this.device, granules: this.#granules, path: this.#path, watch: this.#watch };
   }
 
+  /** What the work for this device cost so far. */
   get counters(): Counters {
     return this.device.counters;
   }

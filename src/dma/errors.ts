@@ -255,6 +255,15 @@ export const badList = (vecs: unknown): DmaError =>
     {},
   );
 
+/** Columns that do not fit together. */
+export const badColumns = (columns: object): DmaError =>
+  new DmaError(
+    "ERR_DMA_LENGTH",
+    "EINVAL",
+    `${given(columns)} as columns of pieces: { phys: Float64Array, length: Float64Array as long or a number, count? } is needed, with a count of at most as many`,
+    {},
+  );
+
 /** What is no piece of memory. */
 export const badPiece = (piece: unknown): DmaError =>
   new DmaError(

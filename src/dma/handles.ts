@@ -27,9 +27,13 @@ export interface ListCalls {
 
 /** A one-shot mapping: one piece of memory at one DMA address. */
 export class DmaMapping implements Disposable {
+  /** Where the device finds the memory. */
   readonly address: DmaAddr;
+  /** Bytes. */
   readonly length: number;
+  /** As it was mapped. */
   readonly direction: Direction;
+  /** As it was mapped; undefined for none. */
   readonly attributes: DmaAttributes | undefined;
   readonly #calls: MappingCalls;
   #released = false;
@@ -77,6 +81,7 @@ export class DmaMapping implements Disposable {
 
 /** A mapped scatterlist: its output segments, at most as many as its input had. One invalidation ends it. */
 export class ScatterlistMapping implements Disposable {
+  /** What the device is told, in the order of the input; void once unmapped. */
   readonly segments: readonly DmaVec[];
   readonly #calls: ListCalls;
   readonly #mapped: MappedList;
@@ -116,7 +121,9 @@ export class ScatterlistMapping implements Disposable {
 
 /** Memory of its own that a device and the CPU share, zeroed. */
 export class CoherentMemory implements Disposable {
+  /** Where the device finds it. */
   readonly address: DmaAddr;
+  /** Bytes, as they were asked for. */
   readonly length: number;
   /** Where it lies. */
   readonly blocks: readonly PageBlock[];

@@ -42,6 +42,7 @@ export interface OpenDeviceOptions {
 
 /** A device in the hands of a driver. */
 export interface OpenDevice {
+  /** Its registers, interrupts and configuration space. */
   readonly device: PciDevice;
   /** Through which it reaches memory. */
   readonly dma: Dma;
@@ -53,7 +54,9 @@ export interface OpenDevice {
 export interface Host extends Disposable {
   /** Memory for buffers. */
   readonly memory: HostMemory;
+  /** Its time: simulated, or the system's. */
   readonly clock: Clock;
+  /** What can be done here, and what not. */
   readonly capabilities: HostCapabilities;
   /** @param name `ssss:bb:dd.f` @throws DmaError what is missing, and what to do */
   openDevice(name: string, options?: OpenDeviceOptions): OpenDevice;

@@ -7,6 +7,7 @@ export {
   type DmaAttributes,
   skipsMaintenance,
 } from "../base/index.ts";
+export { piecesOf } from "./checks.ts";
 export type { MappingContract } from "./contract.ts";
 export { ALL_ADDRESSES, type DeviceOptions, DmaDevice, type DmaLimits, type DmaMachine } from "./device.ts";
 export { type BatchLimits, DmaBatch } from "./disjoint/batch.ts";

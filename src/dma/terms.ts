@@ -10,7 +10,9 @@ import type { Direction } from "./vectors.ts";
 
 /** How memory is mapped. */
 export interface Terms {
+  /** Who may write. */
   readonly direction: Direction;
+  /** Undefined for none. */
   readonly attributes: DmaAttributes | undefined;
 }
 
@@ -25,8 +27,12 @@ export function termsOf(direction: Direction, attributes?: DmaAttributes): Terms
     if (direction === "from-device") return FROM_DEVICE;
     if (direction === "bidirectional") return BIDIRECTIONAL;
   }
-  return { direction, attributes };
+  if (last.direction !== direction || last.attributes !== attributes) last = { direction, attributes };
+  return last;
 }
+
+/** Whoever maps page by page says the same each time, and makes no garbage by it. */
+let last: Terms = BIDIRECTIONAL;
 
 /** The same terms with more attributes. */
 export const withAttributes = ({ direction, attributes }: Terms, more: DmaAttributes): Terms => ({

@@ -23,7 +23,7 @@ export interface LinkCursor {
    */
   mapPage(page: number, frame: number, prot: number): boolean;
   /** The same for the first `count` of `frames`, at consecutive addresses. How many were mapped, from the first on. */
-  mapPages(page: number, frames: Float64Array, count: number, prot: number): number;
+  mapPages(page: number, frames: Int32Array, count: number, prot: number): number;
   /** @throws DmaError as {@link AddressSpace.map}; nothing is mapped then */
   map(page: IovaPage, phys: PhysPage, pages: number, prot: number): void;
   /** As `count` calls of `map`, `physPages[i]` for `pages[i]` pages, all or nothing. The pages mapped. @throws DmaError */
@@ -36,6 +36,7 @@ export interface LinkCursor {
 
 /** Addresses of a device, and what they reach. */
 export interface AddressSpace {
+  /** What the work in it cost. */
   readonly counters: Counters;
   /** `strict`: what was released cannot be reached any more. `lazy`: after the next flush. */
   readonly mode: "strict" | "lazy";

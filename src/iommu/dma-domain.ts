@@ -10,7 +10,7 @@
  */
 import type { IovaPage } from "../base/index.ts";
 import { type GranuleRange, IovaAllocator, type IovaDevice, IovaSpace } from "../iova/index.ts";
-import { FrameList, LeafCursor } from "../pagetable/index.ts";
+import { FrameList } from "../pagetable/index.ts";
 import type { Clock } from "../platform/index.ts";
 import type { AddressSpace, LinkCursor } from "./address-space.ts";
 import { DomainLinks } from "./domain-links.ts";
@@ -93,7 +93,7 @@ export class DmaDomain extends PagingDomain implements AddressSpace {
 
   /** Where the links of one range go. */
   openLinks(): LinkCursor {
-    return new DomainLinks(this, new LeafCursor());
+    return new DomainLinks(this);
   }
 
   /**

@@ -19,6 +19,7 @@ export class FaultEvents<Fault> {
     else this.dropped++;
   }
 
+  /** Events that wait to be read. */
   get length(): number {
     return this.#events.length;
   }

@@ -35,14 +35,19 @@ const TABLE_MEMORY = (2 ** 35) as PhysPage;
 
 /** A page table, the unit that walks it, and what the unit must forget. */
 export class PagingDomain {
-  declare readonly counters: Counters; // "declare": a defined field holds undefined first, and is slower ever after
+  /** What the work in it cost. */
+  declare readonly counters: Counters;
+  /** What its addresses reach. */
   declare readonly table: PageTable;
   /** Bytes of the smallest thing that can be mapped. */
   declare readonly granule: number;
   /** Bits of a physical address that an entry can hold. */
   declare readonly outputBits: number;
+  /** Pages of 4 KiB in a granule. */
   declare protected readonly granulePages: number;
+  /** Where its table pages come from. */
   declare protected readonly arena: Arena;
+  /** What is to be invalidated, while an unmap goes on; used again by the next. */
   declare protected readonly gather: Gather;
   readonly #unit: TranslationUnit;
   readonly #domainId: number;
@@ -179,9 +184,25 @@ export class PagingDomain {
     if (tail && tail.leafStart + tail.leafPages - 1 > last) this.#split(last);
   }
 
-  #split(page: IovaPage): void {
+  /**
+   * No leaf reaches over the beginning of `page` when this returns: the one that does becomes the largest that do not, with the same
+   * translations.
+   *
+   * Cost: a walk and an invalidation for each size on the way down; memory for a table each.
+   * @throws DmaError ERR_DMA_SPLIT (ENOMEM); all translations are as before
+   */
+  splitAt(page: IovaPage): void {
+    const sizes = this.table.layout.leafSizes.map((lg) => 2 ** lg);
+    for (;;) {
+      const leaf = this.table.translate(page);
+      if (!leaf || leaf.leafStart === page) return;
+      this.#split(page, Math.max(...sizes.filter((pages) => pages < leaf.leafPages)));
+    }
+  }
+
+  #split(page: IovaPage, leafPages: number = this.granulePages): void {
     const { gather } = this;
-    const error = this.table.split(page, this.granulePages, gather);
+    const error = this.table.split(page, leafPages, gather);
     if (error !== 0) throw splitRefused(error, page);
     this.invalidate(gather);
   }

@@ -36,6 +36,7 @@ export class PasidAllocator {
     if (this.#used.delete(pasid)) this.#lowest = Math.min(this.#lowest, pasid);
   }
 
+  /** PASIDs that are given out. */
   get inUse(): number {
     return this.#used.size;
   }
@@ -43,7 +44,9 @@ export class PasidAllocator {
 
 /** What is known of a device when an address space is to be attached to one of its PASIDs. */
 export interface PasidCandidate {
+  /** The device: segment × 65536 + bus × 256 + device × 8 + function. */
   readonly requester: number;
+  /** Which of its PASIDs, 20 bits. */
   readonly pasid: number;
   /** The unit and its driver can attach PASIDs at all. */
   readonly supported: boolean;
@@ -57,6 +60,7 @@ export interface PasidCandidate {
 
 /** Devices that share their isolation, as far as PASIDs depend on it. */
 export interface PasidGroup {
+  /** How many it has. */
   readonly devices: number;
   /** Requests with PASID cannot go from one device of the group to another behind the unit's back. */
   readonly pasidIsolated: boolean;

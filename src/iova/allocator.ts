@@ -35,7 +35,9 @@ const NO_CAP = 2 ** 53;
 
 /** Inclusive, in granules. */
 export interface GranuleRange {
+  /** First granule. */
   readonly first: number;
+  /** Last granule, itself included. */
   readonly last: number;
 }
 
@@ -75,11 +77,13 @@ export interface IovaAllocatorOptions {
 export class IovaAllocator {
   /** Bytes. */
   readonly granule: number;
+  /** The first granule that is given out; none below is. */
   readonly firstGranule: number;
   /** The first page above 4 GiB. */
   readonly dma32Pfn: number;
   /** The last page that 64-bit addresses have. */
   readonly lastGranule: number;
+  /** What allocating cost so far. */
   readonly counters: Counters;
   readonly #ranges = new OrderedRanges();
   readonly #cache: RangeCache;
@@ -269,12 +273,24 @@ export class IovaAllocator {
 
   /** For tests and dumps: every taken range, where searches start, and what is cached. Costs O(ranges). */
   inspect(): {
+    /** Every taken range, first and last granule, ascending. */
     ranges: (readonly [lo: number, hi: number])[];
-    /** First page of the cached places; undefined is the end of the address space. */
+    /** Where searches anywhere start: first granule of a taken range; undefined is the end of the address space. */
     cached: number | undefined;
+    /** Where searches below 4 GiB start, likewise. */
     cached32: number | undefined;
+    /**
+     * Granules: a search below 4 GiB for this many or more has failed, and is not tried again before something is
+     * freed there.
+     */
     max32AllocSize: number;
-    cache: { cpus: (readonly [number[], number[]])[]; depot: number[][] }[];
+    /** What is cached, by size class. */
+    cache: {
+      /** By CPU: what is in its two magazines. */
+      cpus: (readonly [number[], number[]])[];
+      /** Full magazines that no CPU has. */
+      depot: number[][];
+    }[];
   } {
     return {
       ranges: [...this.#ranges.entries()],

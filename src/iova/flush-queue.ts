@@ -60,6 +60,7 @@ export class FlushQueue<Tables> {
   #flushFinish = 0;
   #timer: Timer | undefined;
 
+  /** Empty; takes its rings at once. */
   constructor(options: FlushQueueOptions<Tables>) {
     const single = options.variant === "single";
     const slots = single ? 32768 : 256;
@@ -69,8 +70,15 @@ export class FlushQueue<Tables> {
     this.#rings = Array.from({ length: single ? 1 : options.cpus }, () => new Ring<Tables>(slots));
   }
 
-  /** Flushes started and finished, and [head, tail] of each ring. */
-  get state(): { flushStart: number; flushFinish: number; rings: [number, number][] } {
+  /** How far flushes are, and what waits: for tests and dumps. */
+  get state(): {
+    /** Flushes started. */
+    flushStart: number;
+    /** Flushes finished. */
+    flushFinish: number;
+    /** [head, tail] of each ring. */
+    rings: [number, number][];
+  } {
     return {
       flushStart: this.#flushStart,
       flushFinish: this.#flushFinish,

@@ -59,13 +59,16 @@ export interface IovaSpaceOptions<Tables> {
  * queue in lazy mode.
  */
 export class IovaSpace<Tables = unknown> {
+  /** What gives out the ranges. */
   readonly domain: IovaAllocator;
+  /** Lazy mode: what waits for a flush; undefined in strict mode. */
   readonly flushQueue: FlushQueue<Tables> | undefined;
   readonly #options: IovaSpaceOptions<Tables>;
   readonly #lastGranule: number;
   #joined = false;
   #freesBelow4G = 0;
 
+  /** Takes over `domain`: nobody else allocates from it. */
   constructor(domain: IovaAllocator, options: IovaSpaceOptions<Tables> = {}) {
     this.domain = domain;
     this.#options = options;

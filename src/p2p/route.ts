@@ -19,7 +19,9 @@ export type P2pMapType = "none" | "not-supported" | "bus-address" | "through-hos
 
 /** A host bridge that routes between its root ports, and maybe to those of another one that is listed too. */
 export interface AllowedBridge {
+  /** Vendor of the host bridge, 16 bits. */
   readonly vendorId: number;
+  /** Device of the host bridge, 16 bits. */
   readonly deviceId: number;
   /** Only if both devices are below the same host bridge. */
   readonly sameBridgeOnly?: boolean;

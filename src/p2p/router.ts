@@ -15,7 +15,9 @@ import { type AllowedBridge, type P2pMapType, routeBetween } from "./route.ts";
 
 /** The memory behind one BAR, for other devices to reach. */
 export class P2pProvider {
+  /** The device whose memory it is. */
   readonly owner: PciNode;
+  /** Where it lies. */
   readonly bar: PciBar;
   /** Others may find it by {@link P2pRouter.nearest}. */
   readonly published: boolean;
@@ -39,8 +41,11 @@ export class P2pProvider {
 
 /** Addresses [low, high) with one answer: the memory of one provider, or what lies between two. */
 export interface PeerRange {
+  /** First CPU address, bytes. */
   readonly low: number;
+  /** The CPU address after the last, bytes. */
   readonly high: number;
+  /** Whose memory it is; undefined: no peer's. */
   readonly provider: P2pProvider | undefined;
 }
 
@@ -48,6 +53,7 @@ export interface PeerRange {
 export interface P2pState {
   /** undefined: no peer memory was met yet. */
   type: P2pMapType | undefined;
+  /** Whose memory was met last; undefined: nobody's. */
   provider: P2pProvider | undefined;
 }
 
@@ -66,6 +72,7 @@ const NO_PEERS: PeerRange = { low: 0, high: Number.POSITIVE_INFINITY, provider: 
  * equal Linux 7.2's.
  */
 export class P2pRouter {
+  /** As it was asked for in the options: routes are worked out anew at each question. */
   readonly followAcs: boolean;
   readonly #allowed: readonly AllowedBridge[];
   /** By CPU address. */
@@ -76,11 +83,13 @@ export class P2pRouter {
   #ranges: readonly PeerRange[] = [NO_PEERS];
   #last: PeerRange = NO_PEERS;
 
+  /** Knows no peers yet. */
   constructor(options: P2pRouterOptions = {}) {
     this.followAcs = options.followAcs ?? false;
     this.#allowed = options.allowedBridges ?? [];
   }
 
+  /** Every memory that is registered now, by CPU address. */
   get providers(): readonly P2pProvider[] {
     return this.#providers;
   }

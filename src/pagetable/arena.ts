@@ -25,6 +25,7 @@ const FRAME_WORDS = 1024;
 /** Memory for page tables: frames of 4 KiB over one buffer that grows, given out in powers of two. */
 export class Arena implements TableMemory {
   declare readonly basePage: PhysPage;
+  /** Frames that it can grow to. */
   declare readonly capacityFrames: number;
   /** All words; replaced when the arena grows, so read it again after an allocation. */
   declare words: Int32Array; // declared, not defined: see tree.ts
@@ -35,6 +36,7 @@ export class Arena implements TableMemory {
   /** No frame below this one is free. */
   #lowestFree = 0;
 
+  /** Takes room for its first frames at once. @throws DmaError ERR_DMA_TABLE_ARENA (EINVAL) */
   constructor(options: ArenaOptions) {
     const capacity = options.capacityFrames ?? 65_536;
     if (!(Number.isInteger(capacity) && capacity >= 1 && capacity <= 2 ** 19) || options.basePage % 16 !== 0)

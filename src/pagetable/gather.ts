@@ -11,7 +11,9 @@ import type { Arena } from "./arena.ts";
 
 /** A growing list of table frames that keeps its room. */
 export class FrameList {
+  /** The frames; the first `length` are in use. */
   frames: Int32Array = new Int32Array(16);
+  /** Frames in the list. */
   length = 0;
 
   /** Appends a frame; the list grows where it must. */
@@ -35,13 +37,15 @@ export class FrameList {
 
 /** What an unmap leaves to be invalidated: one range of addresses, and the tables that nobody reaches any more. */
 export class Gather {
-  /** Pages [start, end); untouched while `end` is 0. */
+  /** First page of what is to be invalidated; meaningless while `end` is 0. */
   start: number = Number.POSITIVE_INFINITY;
+  /** The page after the last; 0: nothing is. */
   end = 0;
   /** Leaf size in pages, on tables with legacy rules; else 0. */
   pageSize = 0;
-  /** Levels at which leaves were removed, and from which tables were detached: bit n is level n. */
+  /** Levels at which leaves were removed: bit n is level n. */
   leafLevels = 0;
+  /** Levels from which tables were detached: bit n is level n. */
   tableLevels = 0;
   /** Tables that a walk in progress may still be in. */
   tables: FrameList = new FrameList();

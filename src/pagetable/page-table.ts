@@ -14,7 +14,7 @@ import type { Arena } from "./arena.ts";
 import { readDirty } from "./dirty.ts";
 import { arenaTooHigh } from "./errors.ts";
 import type { Gather } from "./gather.ts";
-import { map, mapPage, mapPages } from "./map.ts";
+import { map, mapPages } from "./map.ts";
 import { mapRuns } from "./map-runs.ts";
 import { type RunSink, readRuns } from "./read-runs.ts";
 import { collapse, split } from "./split-collapse.ts";
@@ -37,29 +37,43 @@ export interface PageTableOptions {
 
 /** Where an address leads, and the entry that says so. */
 export interface Translation {
+  /** The page that the asked one reaches. */
   readonly phys: PhysPage;
-  /** First page and size of the leaf. */
+  /** First page of the leaf. */
   readonly leafStart: IovaPage;
+  /** Pages that the leaf maps. */
   readonly leafPages: number;
+  /** Page that the first page of the leaf reaches. */
   readonly leafPhys: PhysPage;
+  /** What the leaf allows, as `map` takes it. */
   readonly prot: number;
+  /** A device has written there; false where the format cannot say. */
   readonly dirty: boolean;
+  /** Of the table that it is in; 0 is the smallest. */
   readonly level: number;
-  /** The item that holds the address. */
+  /** The table with the item that holds the address. */
   readonly table: PhysPage;
+  /** Which item of that table. */
   readonly index: number;
+  /** Bits 31:0 of the item, as a signed number. */
   readonly low: number;
+  /** Bits 63:32 of the item, as a signed number. */
   readonly high: number;
 }
 
 /** One present entry, in depth-first order. */
 export interface TableEntry {
+  /** Of its table; 0 is the smallest. */
   readonly level: number;
   /** Indexes from the root. */
   readonly path: readonly number[];
+  /** Bits 31:0, as a signed number. */
   readonly low: number;
+  /** Bits 63:32, as a signed number. */
   readonly high: number;
+  /** It maps memory; else it points to a table. */
   readonly leaf: boolean;
+  /** The table that it is in. */
   readonly table: PhysPage;
 }
 
@@ -70,6 +84,7 @@ const FRAME_WORDS = 1024;
  * errno; entries equal Linux 7.2's to the bit. Pages are of 4 KiB.
  */
 export class PageTable {
+  /** What its entries mean. */
   readonly layout: TableLayout;
   readonly #tree: Tree;
 
@@ -124,16 +139,8 @@ export class PageTable {
     return map(this.#tree, iova, phys, pages, prot, cursor);
   }
 
-  /**
-   * The short way of {@link map}: one page of 4 KiB in the table that `cursor` remembers. False if it is not that simple, for
-   * whatever reason; nothing is changed then.
-   */
-  mapPage(iova: number, phys: number, prot: number, cursor: LeafCursor): boolean {
-    return mapPage(this.#tree, iova, phys, prot, cursor);
-  }
-
-  /** {@link mapPage} for `count` pages of `frames` from number `from` on, at consecutive addresses. How many were mapped. */
-  mapPages(iova: number, frames: Float64Array, from: number, count: number, prot: number, cursor: LeafCursor): number {
+  /** {@link LeafCursor.mapPage} for `count` pages of `frames` from number `from` on, at consecutive addresses. How many were mapped. */
+  mapPages(iova: number, frames: Int32Array, from: number, count: number, prot: number, cursor: LeafCursor): number {
     return mapPages(this.#tree, iova, frames, from, count, prot, cursor);
   }
 

@@ -112,7 +112,7 @@ function readPlain(tree: Tree, at: number, count: number, sink: RunSink): number
     const high = words[entry + 1]!;
     const upper = high & highMask;
     if ((low & presentMask) === 0 || ((low & contiguousLow) | (high & contiguousHigh)) !== 0 || upper > most) break;
-    const phys = ((upper << upShift) | ((low & addressLowMask) >>> shift)) | 0;
+    const phys = (upper << upShift) | ((low & addressLowMask) >>> shift) | 0;
     if (phys === next) counts[runs - 1]!++;
     else {
       if (runs === room) break;

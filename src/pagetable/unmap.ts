@@ -74,12 +74,17 @@ function leafRun(tree: Tree, at: number, level: number, count: number): number {
   }
   if (contiguousHigh === 0) {
     let i = 0;
-    for (let four = at; i + 4 <= count; i += 4, four = (four + 8) | 0) {
-      const a = words[four]!;
-      const b = words[four + 2]!;
-      const c = words[four + 4]!;
-      const d = words[four + 6]!;
-      if ((a & b & c & d & presentMask) === 0 || ((a | b | c | d) & contiguousLow) !== 0) break;
+    for (let entry = at | 0; i + 8 <= count; i = (i + 8) | 0, entry = (entry + 16) | 0) {
+      const a = words[entry]!;
+      const b = words[entry + 2]!;
+      const c = words[entry + 4]!;
+      const d = words[entry + 6]!;
+      const e = words[entry + 8]!;
+      const f = words[entry + 10]!;
+      const g = words[entry + 12]!;
+      const h = words[entry + 14]!;
+      if ((a & b & c & d & e & f & g & h & presentMask) === 0) break;
+      if (contiguousLow !== 0 && ((a | b | c | d | e | f | g | h) & contiguousLow) !== 0) break;
     }
     for (; i < count; i++) {
       const low = words[at + i * 2]!;

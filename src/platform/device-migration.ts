@@ -79,15 +79,19 @@ export interface MigratableDevice {
 
 /** Addresses that a device logs its writes to. Bytes, inclusive; anything of 64 bits. */
 export interface LoggedRange {
+  /** First byte. */
   readonly first: bigint;
+  /** Last byte, itself included. */
   readonly last: bigint;
 }
 
 /** What a device can log at once. */
 export interface LoggingLimits {
+  /** Ranges that it can log in one session. */
   readonly maxRanges: number;
-  /** Bytes. */
+  /** Bytes of the finest page that it can log, a power of two. */
   readonly minPageBytes: bigint;
+  /** Bytes of the coarsest page that it can log, a power of two. */
   readonly maxPageBytes: bigint;
 }
 

@@ -9,6 +9,7 @@ import type { PhysAddr } from "../base/index.ts";
 
 /** A memory BAR's registers. Offsets are bytes, naturally aligned; little endian. */
 export interface Registers {
+  /** Bytes of the BAR. */
   readonly length: number;
   /** The register at `offset`; all ones when the device is gone. */
   read32(offset: number): number;
@@ -20,6 +21,7 @@ export interface Registers {
 export interface HostBuffer {
   /** What mapping calls take. On a host without physical addresses it is the process's own virtual address. */
   readonly phys: PhysAddr;
+  /** Bytes, as they were asked for. */
   readonly length: number;
   /** The bytes themselves: a view, not a copy. */
   readonly bytes: Uint8Array;
@@ -44,7 +46,9 @@ export interface HostMemory {
 export interface PciDevice {
   /** `ssss:bb:dd.f` */
   readonly name: string;
+  /** What it puts on the bus as its own name: segment × 65536 + bus × 256 + device × 8 + function. */
   readonly requester: number;
+  /** Where its driver gets memory that the device can be pointed to. */
   readonly memory: HostMemory;
   /** The registers behind a memory BAR; undefined if the device has none there. */
   bar(index: number): Registers | undefined;
@@ -60,6 +64,7 @@ export interface PciDevice {
   readonly vectors: number;
   /** Function-level reset: when it resolves, no transfer of before is under way. */
   reset(): Promise<void>;
+  /** It has gone and does not come back under this object. */
   readonly removed: boolean;
   /** Calls back once when the device has gone; the returned function stops that. */
   onRemoved(callback: () => void): () => void;

@@ -1,4 +1,4 @@
-/** What the stack asks of a machine. Interfaces only. */
+/** What the stack asks of a machine: interfaces, and the few functions by which their values are made and read. */
 export type { DeviceAccess } from "./access.ts";
 export * from "./caches.ts";
 export * from "./clock.ts";
@@ -6,6 +6,7 @@ export * from "./device.ts";
 export * from "./device-memory.ts";
 export * from "./device-migration.ts";
 export * from "./encryption.ts";
+export * from "./gpu-adapter.ts";
 export * from "./mailbox.ts";
 export * from "./memory.ts";
 export * from "./memory-file.ts";

@@ -7,6 +7,7 @@
 
 /** Whatever a descriptor can name: memory, a DMA buffer, an iommufd. Each kind is known by `kind`. */
 export interface OpenFile {
+  /** What it is, as its maker named it: `memory-file`, `iommufd`, `dma-buf`, … */
   readonly kind: string;
   /** Holds it: one more descriptor, mapping or consumer. */
   acquire(): void;
@@ -19,12 +20,15 @@ export type FileSeal = "seal" | "shrink" | "grow" | "write" | "future-write";
 
 /** A file whose pages are memory: memfd, tmpfs, hugetlb. */
 export interface MemoryFile extends OpenFile {
+  /** Marks files that can be pinned. */
   readonly kind: "memory-file";
+  /** Which file system it is of; `hugetlb` has pages of 2 MiB only. */
   readonly medium: "memfd" | "tmpfs" | "hugetlb";
   /** Bytes. */
   readonly length: number;
   /** Bytes of one of its pages: 4096, or 2 MiB. */
   readonly pageBytes: number;
+  /** What can never be done to it any more (F_ADD_SEALS); consumers refuse files that could shrink under them. */
   readonly seals: ReadonlySet<FileSeal>;
   /**
    * Pins `count` pages of 4 KiB from byte `offset` on (whole pages), and writes their numbers to `into` from `at` on. Holes are filled.

@@ -13,6 +13,7 @@ import type { MemoryOwner, UserAddr } from "./user-address.ts";
 
 /** What to take out. */
 export interface MigrationRequest {
+  /** First address, a whole page. */
   readonly start: UserAddr;
   /** In the same area as `start`. */
   readonly end: UserAddr;
@@ -28,6 +29,7 @@ export interface MigrationRequest {
 
 /** Pages that are out. By index from the start of the range. */
 export interface PageMigration {
+  /** Address of the page with index 0. */
   readonly start: UserAddr;
   /** Pages of the range. */
   readonly count: number;

@@ -9,12 +9,19 @@ import type { IovaPage } from "../base/index.ts";
 
 /** One request, as it was read. `pasid` is undefined for requests without. */
 export interface PageRequest {
+  /** The device that asks: segment × 65536 + bus × 256 + device × 8 + function. */
   readonly requester: number;
+  /** Which of the device's address spaces, 20 bits; undefined: the one of requests without a PASID. */
   readonly pasid: number | undefined;
+  /** The page that it needs. */
   readonly page: IovaPage;
+  /** It wants to read there. */
   readonly read: boolean;
+  /** It wants to write there. */
   readonly write: boolean;
+  /** It wants to fetch instructions there. */
   readonly execute: boolean;
+  /** It asks as a supervisor, not as a user. */
   readonly privileged: boolean;
 }
 
@@ -23,10 +30,13 @@ export type PageResponseCode = "success" | "invalid" | "failure";
 
 /** Requests that the device wants answered together. */
 export interface PageRequestGroup {
+  /** The device that asks: segment × 65536 + bus × 256 + device × 8 + function. */
   readonly requester: number;
+  /** Which of the device's address spaces, 20 bits; undefined: the one of requests without a PASID. */
   readonly pasid: number | undefined;
   /** The device's number for the group, 0 to 511. */
   readonly index: number;
+  /** In the order of arrival. */
   readonly requests: readonly PageRequest[];
   /** Answers the device. Only the first answer counts; when the device was detached none does. */
   respond(code: PageResponseCode): void;

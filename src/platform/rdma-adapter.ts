@@ -24,6 +24,7 @@ export interface RegionContext {
   readonly blockBytes: number;
   /** Where the list lies for the adapter. */
   readonly list: DmaAddr;
+  /** Entries of the list. */
   readonly entries: number;
   /** What the list holds: addresses of blocks, or keys of other regions. */
   readonly listOf: "blocks" | "keys";
@@ -35,15 +36,19 @@ export interface RegionContext {
 export interface AdapterPageFault {
   /** For {@link RdmaAdapter.resume}. */
   readonly id: number;
+  /** Of the region that it is in. */
   readonly key: number;
   /** Where, as users of the region count, and how many bytes. */
   readonly address: number;
+  /** Bytes from `address` on, within one block. */
   readonly length: number;
+  /** The device is going to write there. */
   readonly write: boolean;
 }
 
 /** A ring of work requests or completions in memory. */
 export interface AdapterRing {
+  /** Where it begins for the adapter; slots follow each other without gaps. */
   readonly address: DmaAddr;
   /** Slots: a power of two. */
   readonly slots: number;
@@ -51,28 +56,37 @@ export interface AdapterRing {
 
 /** A queue pair as the adapter is told of it. */
 export interface QueuePairContext {
+  /** 24 bits; what packets for it carry. */
   readonly number: number;
+  /** The protection domain whose regions its requests may name. */
   readonly domain: number;
   /** Lost and doubled packets are repaired, and what is refused is answered. Otherwise they are dropped. */
   readonly reliable: boolean;
+  /** Where its send requests are written. */
   readonly sends: AdapterRing;
+  /** Where its receive requests are written. */
   readonly receives: AdapterRing;
+  /** Number of the completion queue that tells when sends are done. */
   readonly sendCompletions: number;
+  /** Number of the completion queue that tells when receives are done. */
   readonly receiveCompletions: number;
 }
 
 /** How a queue pair talks to the other side. */
 export interface QueuePairConnection {
-  /** Who it is on the wire, and which of its queue pairs. */
+  /** Address of the other adapter on the wire. */
   readonly peer: number;
+  /** Number of the queue pair there, 24 bits. */
   readonly peerNumber: number;
   /** Bytes of data in a packet. */
   readonly mtuBytes: number;
-  /** Numbers of the first packets, 24 bits. */
+  /** Number of the first packet sent, 24 bits. */
   readonly firstSent: number;
+  /** Number that the first packet from the other side has, 24 bits. */
   readonly firstExpected: number;
-  /** Tries after a packet was lost, and after the peer was not ready: 7 of the latter is without end. */
+  /** Tries after a packet was lost, 0 to 7. */
   readonly retries: number;
+  /** Tries after the peer had no receive request ready, 0 to 6; 7 is without end. */
   readonly notReadyRetries: number;
   /** How long an answer may take, ms. */
   readonly timeoutMs: number;
@@ -83,6 +97,7 @@ export type AdapterQueueState = "reset" | "init" | "ready-to-receive" | "ready-t
 
 /** An adapter's commands. None of them throws for what a device does wrong. */
 export interface RdmaAdapter {
+  /** As host software calls it, for messages. */
   readonly name: string;
   /** Which address it has on the wire. */
   readonly port: number;
@@ -99,6 +114,13 @@ export interface RdmaAdapter {
   removeRegion(key: number): void;
   /** The blocks [first, end) of the list are not what they were: what the adapter remembers of them is gone, and no access to them is under way. */
   forgetBlocks(key: number, first: number, end: number): void;
+
+  /** A window of a domain is there, bound to nothing: work requests bind it. */
+  putWindow(key: number, domain: number): void;
+  /** The window is there no more, and no access by it is under way. */
+  removeWindow(key: number): void;
+  /** Windows that are bound to the region of this key. */
+  windowsOn(key: number): number;
 
   /** Completions of queue `number` are written to `ring` from now on. */
   putCompletionQueue(number: number, ring: AdapterRing): void;

@@ -20,6 +20,7 @@ export interface IdeRegisters {
 export interface SecurityFunction {
   /** `ssss:bb:dd.f` */
   readonly name: string;
+  /** segment × 65536 + bus × 256 + device × 8 + function. */
   readonly requester: number;
   /** Undefined for a device that is not PCI Express. */
   readonly kind: "root-port" | "upstream-port" | "downstream-port" | "endpoint" | "root-endpoint" | undefined;
@@ -36,11 +37,17 @@ export interface SecurityFunction {
   /** The mailbox for authentication and sessions, if it has one. */
   readonly mailbox?: Mailbox | undefined;
   /** Its memory, for streams that are found by address. Bytes, [start, end). */
-  readonly memory?: readonly { readonly start: number; readonly end: number }[];
+  readonly memory?: readonly {
+    /** First byte, as the bus has it. */
+    readonly start: number;
+    /** The byte after the last. */
+    readonly end: number;
+  }[];
 }
 
 /** What a driver keeps for one function. */
 export interface FunctionContext {
+  /** The function that this is about. */
   readonly function: SecurityFunction;
   /** The function that manages the device: itself, its function 0, or the switch above. */
   readonly manager: SecurityFunction;
@@ -60,6 +67,7 @@ export interface BoundInterface {
 export interface GuestRequest {
   /** 0: information; 1: a change of state; 2 and 3: debugging, which is not passed on. */
   readonly scope: number;
+  /** What the guest wrote, in the manager's own format; the host does not read it. */
   readonly request: Uint8Array;
   /** Bytes that there is room for. */
   readonly responseBytes: number;
@@ -71,6 +79,7 @@ export interface GuestAnswer {
   readonly residue: number;
   /** The manager's own word for how it went. */
   readonly code: number;
+  /** What goes back to the guest, unread by the host. */
   readonly response: Uint8Array;
 }
 
@@ -108,7 +117,9 @@ export interface DeviceSecurityOperations {
 
 /** What a driver registers: one of the two. */
 export interface ManagerOperations {
+  /** A manager that authenticates devices and secures links, from the host's side. */
   readonly link?: LinkOperations | undefined;
+  /** A manager that works inside a guest: it locks and accepts the guest's devices. */
   readonly deviceSecurity?: DeviceSecurityOperations | undefined;
 }
 

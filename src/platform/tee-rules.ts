@@ -5,7 +5,7 @@
  */
 
 /** A rule, by its number. */
-export const TEE_RULES = {
+export const TEE_RULES: Readonly<Record<TeeRule, string>> = {
   1: "START without LOCK, or with a nonce that is wrong or used",
   2: "LOCK while transfers are outstanding, or with BARs that overlap",
   3: "a request with the T bit from an interface that does not run",
@@ -20,7 +20,7 @@ export const TEE_RULES = {
   12: "requests between a private and a shared device",
   13: "conversion of memory that is mapped",
   14: "a stream id that is used twice",
-} as const;
+};
 
 /** A number of a rule. */
-export type TeeRule = keyof typeof TEE_RULES;
+export type TeeRule = 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8 | 9 | 10 | 11 | 12 | 13 | 14;

@@ -14,7 +14,9 @@ import type { TableMemory } from "./table-memory.ts";
 export interface TranslationTables {
   /** What the unit knows the domain by. */
   readonly domainId: number;
+  /** What its entries mean. */
   readonly layout: TableLayout;
+  /** Where its tables lie. */
   readonly memory: TableMemory;
   /** The page of the top table, now. */
   root(): PhysPage;
@@ -55,6 +57,7 @@ export interface AttachOptions {
 export interface NestedTables {
   /** The top table, in the guest's own physical pages. */
   readonly table: PhysPage;
+  /** 4 or 5, counted as x86 does. */
   readonly levels: number;
 }
 

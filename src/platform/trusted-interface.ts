@@ -49,6 +49,7 @@ export type TrustLoss =
 export interface TrustedInterface {
   /** `ssss:bb:dd.f` */
   readonly name: string;
+  /** segment × 65536 + bus × 256 + device × 8 + function. */
   readonly requester: number;
   /** As this manager digests: 32 bytes. */
   digest(bytes: Uint8Array): Uint8Array;
@@ -57,7 +58,12 @@ export interface TrustedInterface {
   /** Freezes the configuration. @throws DmaError (rejects) if the device refuses; it is unlocked then */
   lock(): Promise<void>;
   /** Report, measurements over `nonce`, and certificates, of a locked or running interface. @throws DmaError (rejects) */
-  evidence(nonce: Uint8Array): Promise<{ readonly evidence: DeviceEvidence; readonly endorsement: Endorsement }>;
+  evidence(nonce: Uint8Array): Promise<{
+    /** What the host carried: report, measurements, certificates. */
+    readonly evidence: DeviceEvidence;
+    /** What the manager vouches for: the digests of that evidence. */
+    readonly endorsement: Endorsement;
+  }>;
   /** Device memory of the interface becomes private to the guest. @throws DmaError if it is not what the device reported */
   acceptMemory(phys: PhysAddr, length: number): void;
   /** And shared again. Cannot fail. */

@@ -11,5 +11,6 @@ export const USER_END: UserAddr = UserAddr(2 ** 47);
 
 /** Where a device keeps memory of its own, as others know it: compared by identity. */
 export interface MemoryOwner {
+  /** For messages; it identifies nothing. */
   readonly name: string;
 }

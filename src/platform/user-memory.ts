@@ -17,22 +17,29 @@ import type { MemoryOwner, UserAddr } from "./user-address.ts";
 
 /** Pages that somebody is charged with: against a limit, or for information. Whoever charges takes back. */
 export interface PageAccount {
+  /** 4 KiB each, charged at present. */
   pages: number;
 }
 
 /** An area of an address space: neighbouring pages of one kind and permission. A snapshot; areas merge and split. */
 export interface UserArea {
+  /** First address, a whole page. */
   readonly start: UserAddr;
+  /** The address after the last. */
   readonly end: UserAddr;
+  /** The process may read it. */
   readonly readable: boolean;
+  /** The process may write it. */
   readonly writable: boolean;
+  /** The process may run code of it. */
   readonly executable: boolean;
   /** Writes go to the object and are seen by whoever shares it. */
   readonly shared: boolean;
   /** `io`: registers of a device, mapped by page number: nobody may pin them. Peer memory is a `file` without a name. */
   readonly kind: "anonymous" | "file" | "hugetlb" | "io";
-  /** What is mapped, where it has a name, and the byte of it that lies at `start`. */
+  /** What is mapped, where it is a file. */
   readonly file: MemoryFile | undefined;
+  /** Byte of the file that lies at `start`; 0 without a file. */
   readonly fileOffset: number;
 }
 
@@ -57,6 +64,7 @@ export type EntryKind =
 
 /** One entry, filled in by {@link UserMemory.entryAt}; the caller keeps one object and uses it again. */
 export interface PageEntry {
+  /** What the entry is: nothing, a page, a page that lies elsewhere, a mark. */
   kind: EntryKind;
   /** The page, where the kind has one; else 0. */
   page: PhysPage;
@@ -102,9 +110,11 @@ export type InvalidationKind =
 
 /** What a watcher hears. */
 export interface Invalidation {
+  /** What happens to the range. */
   readonly kind: InvalidationKind;
-  /** What changes, not cut to the watched range. */
+  /** First address that changes; not cut to the watched range. */
   readonly start: UserAddr;
+  /** The address after the last; not cut either. */
   readonly end: UserAddr;
   /** Of `migrate` and `exclusive`: who does it. */
   readonly owner: MemoryOwner | undefined;
@@ -117,7 +127,9 @@ export interface Invalidation {
  * callback takes; if `retry(seq)`, drop all and begin again; use what was read; only then unlock.
  */
 export interface IntervalNotifier {
+  /** First address watched, a whole page. */
   readonly start: UserAddr;
+  /** The address after the last. */
   readonly end: UserAddr;
   /** True while a change of the range is under way: a reader that begins now will have to begin again. */
   readonly isInvalidating: boolean;
@@ -175,9 +187,10 @@ export interface UserMemory {
   readonly locked: PageAccount;
   /** Pages pinned for devices (RDMA counts these against the limit, iommufd for information). Not part of `locked`. */
   readonly pinned: PageAccount;
+  /** The frames of the machine: what a page number read from an entry stands for. */
   readonly pages: UserPages;
 
-  /** The area that holds `address`. */
+  /** The area that holds `address`. The same object as before, as long as the area is what it was. */
   areaAt(address: UserAddr): UserArea | undefined;
   /** The first area that ends above `address`. */
   areaFrom(address: UserAddr): UserArea | undefined;
@@ -212,6 +225,9 @@ export interface UserMemory {
    * @throws DmaError ERR_DMA_USER_RANGE (EINVAL, EOVERFLOW) for an empty or impossible range; ERR_DMA_USER_GONE (EFAULT)
    */
   watch(start: UserAddr, end: UserAddr, callback: InvalidationCallback, own?: MemoryOwner): IntervalNotifier;
+
+  /** Nobody changes the areas just now: a walk that does not stop on its way needs no {@link holdAreas}. */
+  readonly areasAreStill: boolean;
 
   /**
    * Waits until the areas can be held still, and holds them: they are not changed until the returned function is called, though

@@ -10,6 +10,7 @@ import type { PageAccount, UserMemory } from "./user-memory.ts";
 
 /** Whom pages are charged to over all processes. */
 export interface ProcessUser {
+  /** For messages; users are told apart by identity. */
   readonly name: string;
   /** Pages locked for devices by any process of this user (iommufd's usual account). */
   readonly locked: PageAccount;
@@ -20,7 +21,9 @@ export type Capability = "IPC_LOCK" | "SYS_RESOURCE" | "SYS_ADMIN";
 
 /** A process as a consumer of its memory sees it. */
 export interface UserProcess {
+  /** Its number, for messages. */
   readonly pid: number;
+  /** Whom its pages are charged to. */
   readonly user: ProcessUser;
   /** Its address space now. Another one after exec. */
   readonly memory: UserMemory;
@@ -28,7 +31,9 @@ export interface UserProcess {
   readonly memlockBytes: number;
   /** Does the process hold this privilege? */
   has(capability: Capability): boolean;
+  /** Its table of open files. */
   readonly descriptors: Descriptors;
+  /** It has exited; consumers may still hold its memory and its files. */
   readonly hasEnded: boolean;
 }
 
@@ -44,11 +49,14 @@ export interface Descriptors {
 
 /** What the opener may do with an open file. */
 export interface FileAccess {
+  /** Opened for reading. */
   readonly readable: boolean;
+  /** Opened for writing. */
   readonly writable: boolean;
 }
 
 /** An open file's number in its process. */
 export interface Descriptor extends FileAccess {
+  /** What it names. It is held as long as the descriptor is open. */
   readonly file: OpenFile;
 }

@@ -10,8 +10,9 @@
 
 /** The register file of one VT-d unit. */
 export interface VtdRegisters {
-  /** CAP and ECAP: what the unit can do. */
+  /** CAP: domains, levels, page sizes, caching mode (VT-d specification, 11.4.2). */
   readonly capability: bigint;
+  /** ECAP: queued invalidation, scalable mode, PASIDs, page requests (VT-d specification, 11.4.3). */
   readonly extendedCapability: bigint;
 
   /** GCMD: bits of the Global Command register (`GLOBAL` in layouts/vtd); one-shot bits take effect, the others are as written. */

@@ -78,6 +78,7 @@ export {
   type UnitTables,
   type UnitTablesOptions,
   type UnknownKernelLine,
+  type UserMappings,
   wordOf,
   wordsAt,
 } from "../analysis/index.ts";

@@ -66,6 +66,9 @@ export {
   type ViommuBond,
   type ViommuDriver,
   type ViommuQueues,
+  VTD_WORDS,
+  type VtdDeviceOptions,
+  VtdUserDevice,
 } from "../consumers/iommufd/index.ts";
 export {
   HW_CAPABILITIES,

@@ -5,6 +5,7 @@
  */
 export {
   type BlockRange,
+  type BufferPart,
   type Cmb,
   CommandMapping,
   DataMapper,
@@ -17,6 +18,7 @@ export {
   type MapperCounters,
   type MapperOptions,
   Nvme,
+  NvmeBuffer,
   type NvmeEvent,
   type NvmeNamespace,
   type NvmeOptions,

@@ -31,6 +31,7 @@ export {
   type DeviceMemoryDriver,
   type DeviceMemoryPool,
   type EntryKind,
+  type EvictionOptions,
   type FaultOutcome,
   type FileAccess,
   type FileSeal,

@@ -87,6 +87,7 @@ export {
   type TrustedPage,
   UART_STATE_BYTES,
   Uart,
+  UnitMemory,
   type UnitOptions,
   VirtualClock,
   type VtdTraits,

@@ -43,20 +43,29 @@ export interface CompareOptions extends ReplayOptions {
 
 /** What one strategy cost: exact counts, and a predicted time. */
 export interface StrategyCost {
+  /** What options and reports call it. */
   readonly name: Strategy["name"];
+  /** What it does, in a line. */
   readonly summary: string;
+  /** Reservations and releases of addresses. */
   readonly iovaOps: number;
   /** Nodes that Linux's allocator would have looked at. */
   readonly iovaSteps: number;
   /** Reservations longer than the allocator caches. */
   readonly uncached: number;
+  /** Entries of page tables set or cleared, pointers included. */
   readonly pteWrites: number;
+  /** Table pages allocated, over the whole load. */
   readonly tablePages: number;
   /** Table memory, the most at any time, bytes. */
   readonly tableBytes: number;
+  /** Times that new entries were made visible. */
   readonly mapSyncs: number;
+  /** IOTLB invalidations, of ranges and of everything. */
   readonly invalidations: number;
+  /** Ranges that waited for a flush; 0 in strict mode. */
   readonly flushQueueEntries: number;
+  /** Bytes of bookkeeping that a driver has to keep, over the whole load. */
   readonly metadataBytes: number;
   /** Map and unmap calls of a driver in user space. */
   readonly calls: number;
@@ -70,9 +79,13 @@ export interface StrategyCost {
 
 /** What each strategy cost for one load, and whether every byte came out right. */
 export interface Comparison {
+  /** Requests replayed. */
   readonly requests: number;
+  /** Pieces of memory of all of them. */
   readonly segments: number;
+  /** Bytes of all of them. */
   readonly bytes: number;
+  /** Pages of 4 KiB that they touch, each as often as it is touched. */
   readonly pages: number;
   /** As replayed: `lazy` becomes `strict` in caching mode. */
   readonly mode: "strict" | "lazy";
@@ -82,25 +95,36 @@ export interface Comparison {
   readonly verify: VerifyMode;
   /** That share, 0 to 1. */
   readonly movedShare: number;
+  /** Bytes that were moved and checked, in each direction that was, over all strategies. */
   readonly verifiedBytes: number;
   /** Pages whose translation was checked without moving their bytes, over all strategies. */
   readonly translatedPages: number;
+  /** Bytes that came out wrong, and accesses that were refused: 0, unless something is broken. */
   readonly mismatches: number;
-  readonly firstMismatch: (Mismatch & { readonly strategy: string }) | undefined;
+  /** The first of those. */
+  readonly firstMismatch:
+    | (Mismatch & {
+        /** Under which strategy. */
+        readonly strategy: string;
+      })
+    | undefined;
   /** Requests still mapped at the end, as in the recording. */
   readonly liveAtEnd: number;
   /** Requests of no length, of more than 256 MiB, or outside of what physical addresses can be: not replayed. */
   readonly leftOut: number;
   /** Requests that a direct mapping never unmapped: taken down right after use here. */
   readonly neverUnmapped: number;
-  /** Requests that the cap cut, and the pieces they became. */
+  /** Requests that the cap cut. */
   readonly cut: number;
+  /** The requests that those became. */
   readonly pieces: number;
   /** Requests whose segments do not join: no single range of addresses can hold them. */
   readonly gaps: number;
+  /** The prices of the prediction. */
   readonly cost: CostModel;
   /** Requests that were timed, those that begin first; `undefined` when nothing was. */
   readonly timedRequests: number | undefined;
+  /** What each one cost, in the order in which they are always told. */
   readonly strategies: readonly StrategyCost[];
 }
 

@@ -33,7 +33,9 @@ export const COST_NAMES: readonly (keyof CostModel)[] = [
 
 /** Operations a second, each mapping and unmapping one page, on one machine. */
 export interface MeasuredPair {
+  /** With an invalidation at each unmap. */
   readonly strict: number;
+  /** With a flush queue. */
   readonly lazy: number;
   /** The same without any mapping at the time of the operation. */
   readonly premapped: number;
@@ -63,10 +65,15 @@ export const PUBLISHED_COST: CostModel = fitCost({ strict: 570_000, lazy: 1_930_
 
 /** What the counts of a load come to. */
 export interface Counted {
+  /** IOTLB invalidations, of ranges and of everything. */
   readonly invalidations: number;
+  /** Entries of page tables set or cleared, pointers included. */
   readonly pteWrites: number;
+  /** Reservations and releases of addresses. */
   readonly iovaOps: number;
+  /** Nodes that the allocator's search looks at. */
   readonly iovaSteps: number;
+  /** Map and unmap calls from user space; 0 for a driver in the kernel. */
   readonly calls: number;
 }
 

@@ -22,11 +22,15 @@ export type NvmeDirection = "read" | "write";
 
 /** A byte that came out wrong, or (`found` undefined) a command for what is no part of its request. */
 export interface NvmeMismatch {
+  /** Whether the command read or wrote the disk. */
   readonly command: NvmeDirection;
   /** Request, in the order of the replay. */
   readonly request: number;
+  /** Where the byte belongs in memory. */
   readonly phys: number;
+  /** What belongs there, 0 to 255. */
   readonly expected: number;
+  /** What was there; undefined: a command for what is no part of its request. */
   readonly found: number | undefined;
 }
 

@@ -40,43 +40,63 @@ export type NvmeCost = Pick<
 
 /** A load as NVMe commands: what the driver and the disk did for it. */
 export interface NvmeReplay {
-  /** Requests replayed, and their bytes. */
+  /** Requests replayed. */
   readonly requests: number;
+  /** Bytes of all of them. */
   readonly bytes: number;
+  /** Requests that no NVMe command can be, by reason. */
   readonly leftOut: LeftOut;
   /** Requests counted as writes, of which the recording does not say which way they went. */
   readonly bothWays: number;
-  /** Requests under way, the most at once; commands too, which are more where requests were split. */
+  /** Requests under way, the most at once. */
   readonly queueDepth: number;
+  /** Commands with the controller, the most at once: more than requests where those were split. */
   readonly commandsAtOnce: number;
+  /** I/O queue pairs. */
   readonly queues: number;
+  /** Read and write commands sent. */
   readonly commands: number;
+  /** Of those, reads. */
   readonly reads: number;
+  /** Of those, writes. */
   readonly writes: number;
   /** Longest command, bytes. Longer requests are several, as are those of too many pieces. */
   readonly maxBytes: number;
   /** Requests that became several commands. */
   readonly split: number;
-  /** Commands of one piece of memory, of one range of addresses, of several of them. */
+  /** Commands of one piece of memory, mapped by itself. */
   readonly singles: number;
+  /** Commands of one range of addresses. */
   readonly ranges: number;
+  /** Commands of several pieces, each mapped by itself. */
   readonly scattered: number;
+  /** PRPs that described data, in commands and lists. */
   readonly prpEntries: number;
+  /** SGL descriptors that described data, in commands and lists. */
   readonly sglDescriptors: number;
   /** Lists of either that commands pointed at, a page each at most. */
   readonly lists: number;
+  /** Bytes of those lists. */
   readonly listBytes: number;
+  /** Writes to submission doorbells. */
   readonly submissionDoorbells: number;
+  /** Writes to completion doorbells. */
   readonly completionDoorbells: number;
+  /** Interrupts that the controller sent. */
   readonly interrupts: number;
+  /** What mapping them took. */
   readonly cost: NvmeCost;
   /** The same requests, each mapped whole. */
   readonly strategies: readonly StrategyCost[];
+  /** Bytes that were checked where they arrived. */
   readonly verifiedBytes: number;
+  /** Bytes that came out wrong: 0, unless something is broken. */
   readonly mismatches: number;
+  /** The first of those. */
   readonly firstMismatch: NvmeMismatch | undefined;
-  /** Requests that the controller refused, and why the first. */
+  /** Requests that the controller refused. */
   readonly failed: number;
+  /** Why the first of those. */
   readonly firstFailure: string | undefined;
   /** What was not given back at the end, in words: nothing, unless something is broken. */
   readonly leaks: readonly string[];

@@ -12,6 +12,7 @@ import { isLinear, type ReplayRequest } from "./request.ts";
 
 /** Loads by their numbers; each is made when it is asked for, so that a plan of a large recording stays small. */
 export interface Loads extends Iterable<ReplayRequest> {
+  /** How many there are. */
   readonly length: number;
   /** Load `index`, which is there. */
   at(index: number): ReplayRequest;
@@ -19,18 +20,25 @@ export interface Loads extends Iterable<ReplayRequest> {
 
 /** What is done at each step of `order`: `i` maps load i, `~i` gives it back. */
 export interface Plan {
+  /** What is mapped. */
   readonly loads: Loads;
+  /** Mapping and giving back, in the order of the recording. */
   readonly order: Int32Array;
   /** The replay ends these at once: the recording has no end for them because none was needed. */
   readonly atOnce: Pick<ReadonlySet<number>, "has">;
+  /** When each load begins, ms from the first event; by its number. */
   readonly startMs: Float64Array;
   /** NaN for what has no end in the recording. */
   readonly endMs: Float64Array;
-  /** Recorded requests that are in it; those of them that were live at the end; that were never unmapped; that were cut. */
+  /** Recorded requests that are in it. */
   readonly requests: number;
+  /** Of those, live when the recording ended. */
   readonly liveAtEnd: number;
+  /** Of those, never unmapped, because a direct mapping need not be. */
   readonly neverUnmapped: number;
+  /** Of those, cut by the cap. */
   readonly cut: number;
+  /** Recorded requests that cannot be memory, or are too long, or of no length. */
   readonly leftOut: number;
 }
 

@@ -4,8 +4,11 @@ import type { Direction, PhysVec } from "../dma/index.ts";
 
 /** What one request transfers. */
 export interface ReplayRequest {
+  /** Its memory, in order. */
   readonly vecs: readonly PhysVec[];
+  /** Bytes in all. */
   readonly length: number;
+  /** Who writes. */
   readonly direction: Direction;
   /** Every inner edge lies on a page: one range of addresses can hold it. */
   readonly linear: boolean;

@@ -14,6 +14,7 @@ import type { TouchedPages } from "./touched-pages.ts";
 
 /** A mapped request: where the device finds its bytes, in order. */
 export interface MappedLoad {
+  /** What the device is told. */
   readonly vecs: readonly DmaVec[];
   /** Map and unmap calls of a driver in user space, both ends. */
   readonly calls: number;
@@ -34,10 +35,20 @@ export type StrategyName =
 
 /** One way to map a request. */
 export interface Strategy {
+  /** What options and reports call it. */
   readonly name: StrategyName;
+  /** What it does, in a line. */
   readonly summary: string;
   /** Called once, before the first request; what it maps stays. The calls that it takes, and how much it maps. */
-  prepare?(dma: Dma, touched: TouchedPages): { readonly calls: number; readonly bytes: number };
+  prepare?(
+    dma: Dma,
+    touched: TouchedPages,
+  ): {
+    /** Map calls of a driver in user space. */
+    readonly calls: number;
+    /** Bytes that stay mapped. */
+    readonly bytes: number;
+  };
   /** Maps one request. @throws DmaError as the calls that it makes; nothing stays mapped then */
   map(dma: Dma, load: ReplayRequest): MappedLoad;
 }

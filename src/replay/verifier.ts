@@ -14,9 +14,13 @@ import type { MappedLoad } from "./strategies.ts";
 
 /** A byte that came out wrong, or an access that was refused (`found` undefined). */
 export interface Mismatch {
+  /** Where the device looked for it, bytes. */
   readonly device: number;
+  /** Where the byte belongs in memory. */
   readonly phys: number;
+  /** What belongs there, 0 to 255. */
   readonly expected: number;
+  /** What was there; undefined: the access was refused. */
   readonly found: number | undefined;
 }
 

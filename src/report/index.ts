@@ -6,11 +6,11 @@
  * @module
  */
 export { checkJson, findingJson } from "./check/check-json.ts";
-export { type CheckOutcome, checkedOf, checkSetText, unreadOf } from "./check/check-set.ts";
+export { type CheckOutcome, checkedOf, checkSetText, type UnreadFile, unreadOf } from "./check/check-set.ts";
 export { type CheckedTrace, checkText, findingText, headline } from "./check/check-text.ts";
 export { secondsOf } from "./check/clock.ts";
 export { dumpJson, dumpText } from "./check/dump-report.ts";
-export { type CheckedFile, checkSarif, type UnreadFile } from "./check/sarif.ts";
+export { type CheckedFile, checkSarif } from "./check/sarif.ts";
 export { compareJson } from "./compare/compare-json.ts";
 export {
   type ComparedAs,

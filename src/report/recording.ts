@@ -31,13 +31,17 @@ export const directionWord = (direction: number): string | undefined => WORDS[di
 
 /** A trace that was read whole. */
 export interface Recording {
+  /** What was read: its types, clock and remarks. */
   readonly trace: Trace;
+  /** What the rules found. */
   readonly result: CheckResult;
   /** The same mappings, as columns and in the order of their beginning. */
   readonly mappings: Mappings;
+  /** What was asked for as one, over several mappings. */
   readonly requests: Requests;
-  /** Times of the first and last event, nanoseconds since the trace's time base; 0 and 0 for an empty trace. */
+  /** Time of the first event, nanoseconds since the trace's time base; 0 for an empty trace. */
   readonly firstNs: number;
+  /** Time of the last event, in the same way. */
   readonly lastNs: number;
   /** What was asked for, where that is not all. */
   readonly selection?: Selection;

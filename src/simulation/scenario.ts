@@ -5,8 +5,11 @@
 
 import type { Observer } from "../base/index.ts";
 import type { MigratingBuffer } from "../consumers/dmabuf/index.ts";
+import type { Iommufd } from "../consumers/iommufd/index.ts";
+import type { DirtySource, Type1Container } from "../consumers/vfio/index.ts";
 import type { DmaMachine } from "../dma/index.ts";
-import type { Rnic } from "../hosts/simulated/index.ts";
+import type { Rnic, SimulatedGpu } from "../hosts/simulated/index.ts";
+import type { Frames } from "../hosts/simulated/process/index.ts";
 import type { TeeMachine } from "../hosts/simulated/tee/index.ts";
 import type { DmaDomain } from "../iommu/index.ts";
 import type { TranslationUnit } from "../platform/index.ts";
@@ -14,9 +17,13 @@ import type { BouncePool } from "../swiotlb/index.ts";
 
 /** What a run will do: drawn from its seed before anything happens. Any subset of the steps is a run too. */
 export interface SimulationPlan<Config = unknown, Step = unknown> {
+  /** Name of the scenario that can run it. */
   readonly scenario: string;
+  /** What it was drawn from. */
   readonly seed: number;
+  /** The machine. */
   readonly config: Config;
+  /** What happens, in order. */
   readonly steps: readonly Step[];
 }
 
@@ -24,6 +31,7 @@ export interface SimulationPlan<Config = unknown, Step = unknown> {
 export interface Violation {
   /** Which oracle found it. */
   readonly oracle: "bytes" | "teardown" | "leak" | "poison" | "secret" | "trust" | "crash";
+  /** What was promised and what was found, with the numbers. */
   readonly message: string;
   /** Index of the step; the number of steps if it was found at the end. */
   readonly step: number;
@@ -33,6 +41,7 @@ export interface Violation {
 export interface RunResult {
   /** Steps that did something. */
   readonly events: number;
+  /** The promise that was broken; undefined: every one was kept. */
   readonly violation: Violation | undefined;
   /** Bytes that devices moved. */
   readonly bytesMoved: number;
@@ -52,8 +61,18 @@ export interface PlantedParts {
   readonly buffer?: (migrating: MigratingBuffer) => void;
   /** Changes hardware, firmware or hosts of a machine with trusted devices, before it begins. */
   readonly trust?: (world: { readonly tee: TeeMachine }) => void;
+  /** Changes a guest that devices are given to, before it begins. */
+  readonly guest?: (guest: {
+    readonly iommufd: Iommufd;
+    readonly container: Type1Container | undefined;
+    readonly frames: Frames;
+  }) => void;
+  /** Stands in for what the monitor hears of writes while a guest moves. */
+  readonly dirty?: (source: DirtySource) => DirtySource;
   /** Changes an RDMA adapter, before it is plugged in. */
   readonly adapter?: (adapter: Rnic) => void;
+  /** Changes a GPU, before it is plugged in. */
+  readonly gpu?: (gpu: SimulatedGpu) => void;
 }
 
 /** What is planted into a run, and who watches it. */
@@ -66,7 +85,9 @@ export interface RunOptions {
 
 /** A kind of run: plans drawn from a seed, and how one is run. */
 export interface Scenario<Config = unknown, Step = unknown> {
+  /** What the command line calls it. */
   readonly name: string;
+  /** What it tries, in a line. */
   readonly summary: string;
   /** The machine and the steps that `seed` stands for; always the same. */
   plan(seed: number): SimulationPlan<Config, Step>;

@@ -7,6 +7,7 @@ import {
   dmabufStepInWords,
   runDmabuf,
 } from "./dmabuf/index.ts";
+import { type GpuConfig, type GpuStep, gpuInWords, gpuPlan, gpuStepInWords, runGpu } from "./gpu/index.ts";
 import {
   type MappingConfig,
   machineInWords,
@@ -19,6 +20,7 @@ import { type NvmeConfig, type NvmeStep, nvmeInWords, nvmePlan, nvmeStepInWords,
 import { type RdmaConfig, type RdmaStep, rdmaInWords, rdmaPlan, rdmaStepInWords, runRdma } from "./rdma/index.ts";
 import type { Scenario } from "./scenario.ts";
 import { runTee, type TeeConfig, type TeeStep, teeInWords, teePlan, teeStepInWords } from "./tee/index.ts";
+import { runVfio, type VfioConfig, type VfioStep, vfioInWords, vfioPlan, vfioStepInWords } from "./vfio/index.ts";
 
 /** Mapping on random machines: every byte compared with a shadow, every access after teardown caught. */
 export const mapping: Scenario<MappingConfig, Step> = {
@@ -71,11 +73,34 @@ export const rdma: Scenario<RdmaConfig, RdmaStep> = {
   stepInWords: rdmaStepInWords,
 };
 
+/** GPUs in the memory of a process. */
+export const gpu: Scenario<GpuConfig, GpuStep> = {
+  name: "gpu",
+  summary: "GPUs share the memory of a process, while eight threads use, move, unmap and fork it",
+  plan: (seed) => gpuPlan(seed),
+  run: (plan, options) => Promise.resolve(runGpu(plan, options)),
+  machineInWords: gpuInWords,
+  stepInWords: gpuStepInWords,
+};
+
+/** Guests that devices are given to. */
+export const vfio: Scenario<VfioConfig, VfioStep> = {
+  name: "vfio",
+  summary:
+    "guests that devices are given to by iommufd and VFIO: memory plugged and unplugged, devices that come and go, processes that fork and hand over, moves to other hosts",
+  plan: (seed) => vfioPlan(seed),
+  run: (plan, options) => runVfio(plan, options),
+  machineInWords: vfioInWords,
+  stepInWords: vfioStepInWords,
+};
+
 /** By name. */
 export const SCENARIOS: Readonly<Record<string, Scenario<unknown, unknown>>> = {
   mapping: mapping as Scenario<unknown, unknown>,
   nvme: nvme as Scenario<unknown, unknown>,
   rdma: rdma as Scenario<unknown, unknown>,
+  gpu: gpu as Scenario<unknown, unknown>,
   tee: tee as Scenario<unknown, unknown>,
   dmabuf: dmabuf as Scenario<unknown, unknown>,
+  vfio: vfio as Scenario<unknown, unknown>,
 };

@@ -13,7 +13,12 @@ export async function shortestStory<Config, Step>(
   scenario: Scenario<Config, Step>,
   plan: SimulationPlan<Config, Step>,
   options: RunOptions = {},
-): Promise<{ plan: SimulationPlan<Config, Step>; result: RunResult }> {
+): Promise<{
+  /** The steps that are left. */
+  plan: SimulationPlan<Config, Step>;
+  /** What a run of them finds; no violation: the plan breaks no promise. */
+  result: RunResult;
+}> {
   let result = await scenario.run(plan, options);
   if (!result.violation) return { plan, result };
   let best = { ...plan, steps: plan.steps.slice(0, result.violation.step + 1) };

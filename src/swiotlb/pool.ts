@@ -80,7 +80,9 @@ const ANY_BOUNDARY = Number.MAX_SAFE_INTEGER;
  * their order equal Linux 7.2's swiotlb.
  */
 export class BouncePool {
+  /** Where the pool begins, bytes. */
   readonly start: PhysAddr;
+  /** Slots of 2 KiB in the pool itself, without buffers that were added. */
   readonly slots: number;
   readonly #pool: Slots;
   readonly #copier: Copier;
@@ -129,6 +131,7 @@ export class BouncePool {
     return this.#pool.next(0);
   }
 
+  /** Where in the first area the next search begins. */
   set nextIndex(index: number) {
     this.#pool.setNext(0, index);
   }

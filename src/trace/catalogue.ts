@@ -54,6 +54,7 @@ export type Role =
 
 /** An event whose meaning is known: its fields' roles, and what it begins or ends. */
 export interface KnownEvent {
+  /** What it tells. */
   readonly meaning: Meaning;
   /** Field index by role; a role that this kernel's event does not have is absent. */
   readonly fields: Readonly<Partial<Record<Role, number>>>;

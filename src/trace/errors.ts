@@ -5,6 +5,7 @@ import { DmaError, given, hex } from "../base/index.ts";
 export interface TraceDamage {
   /** Bytes from the start of the (uncompressed) file. */
   readonly offset: number;
+  /** What was expected there, and what was found. */
   readonly message: string;
 }
 

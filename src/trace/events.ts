@@ -23,21 +23,30 @@ export type FieldKind =
 
 /** A field of an event: its name, and how its two words are read. */
 export interface EventField {
+  /** As the kernel's format file has it. */
   readonly name: string;
+  /** How the two words are read. */
   readonly kind: FieldKind;
 }
 
 /** One kind of event in one file: its name and its fields, in the order of their words. */
 export interface EventType {
+  /**
+   * The file's number of it; where the file has none, one given while reading. Negative: an event of the reader's
+   * own.
+   */
   readonly id: number;
   /** `dma`, `iommu`, …; empty where a text file does not say. */
   readonly system: string;
+  /** `map_sg`, `dma_map_phys`, … */
   readonly name: string;
+  /** In the order of their words. */
   readonly fields: readonly EventField[];
 }
 
 /** Some thousand events as columns, in time order; valid until the next batch is asked for. */
 export interface EventBatch {
+  /** Rows that are in use; the arrays are longer. */
   readonly count: number;
   /** Index into the trace's `types`. */
   readonly type: Uint32Array;
@@ -55,11 +64,13 @@ export interface EventBatch {
   readonly timeNs: Float64Array;
   /** Index of the event's first word. */
   readonly start: Uint32Array;
+  /** Two words for each field of each event, low word first. */
   readonly words: Uint32Array;
 }
 
 /** An open trace. `types`, `strings` and `chains` grow while batches are read; an index never changes its meaning. */
 export interface Trace {
+  /** Of which of the known kinds the file is. */
   readonly format:
     | "trace.dat v6"
     | "trace.dat v7"
@@ -69,7 +80,9 @@ export interface Trace {
     | "perf script"
     /** Messages as `printk:console` events (kernel-log/log-trace.ts). */
     | "kernel log";
+  /** Event types that were met so far, or that the file lists. */
   readonly types: readonly EventType[];
+  /** Texts that fields and tasks refer to, by index. */
   readonly strings: readonly string[];
   /** Instances that events were recorded in; the main one is "". */
   readonly buffers: readonly string[];
@@ -79,6 +92,7 @@ export interface Trace {
   readonly clock: string | undefined;
   /** What the stamps are, as far as was read: a count is never printed as a duration. */
   readonly timing: Timing;
+  /** CPUs that were recorded, where the file says. */
   readonly cpus: number | undefined;
   /** Bytes of a `long` of the kernel, 4 or 8, where the file says. */
   readonly longBytes: number | undefined;

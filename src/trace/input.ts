@@ -8,6 +8,7 @@ import { damaged } from "./errors.ts";
 
 /** A file: bytes anywhere. */
 export interface FileInput {
+  /** For messages. */
   readonly name: string;
   /** Bytes. */
   readonly size: number;
@@ -17,7 +18,9 @@ export interface FileInput {
 
 /** A pipe: bytes in order, once. Text formats only. */
 export interface StreamInput {
+  /** For messages. */
   readonly name: string;
+  /** The bytes, in pieces of any length. */
   readonly stream: AsyncIterable<Uint8Array>;
 }
 
@@ -30,7 +33,15 @@ export interface ReadableAt {
    * Reads up to `length` bytes at byte `position` of the file into `buffer` from `offset` on; how many. 0: end of the
    * file.
    */
-  read(buffer: Uint8Array, offset: number, length: number, position: number): Promise<{ readonly bytesRead: number }>;
+  read(
+    buffer: Uint8Array,
+    offset: number,
+    length: number,
+    position: number,
+  ): Promise<{
+    /** Bytes that are in `buffer` now. */
+    readonly bytesRead: number;
+  }>;
 }
 
 /** A file that is in memory: what `readFile` gives, or what a gzip was unwrapped to. */

@@ -11,13 +11,21 @@ import { DAT_MAGIC } from "./dat-file.ts";
 
 /** Pages of a ring buffer as the kernel writes them, for files that the recorder makes. */
 export interface RecordedPages {
+  /** Byte order of the machine that recorded. */
   readonly littleEndian: boolean;
   /** Bytes of the kernel's `long`: 4 or 8. */
   readonly longSize: 4 | 8;
-  /** Texts of tracefs, as read. */
+  /** `events/header_page` of tracefs, as read. */
   readonly headerPage: string;
+  /** `events/header_event` of tracefs, as read. */
   readonly headerEvent: string;
-  readonly formats: readonly { readonly system: string; readonly text: string }[];
+  /** The `format` file of every event that may be in the pages. */
+  readonly formats: readonly {
+    /** Its folder: `dma`, `iommu`, … */
+    readonly system: string;
+    /** The file, as read. */
+    readonly text: string;
+  }[];
   /** `saved_cmdlines`: a line "PID NAME" each. */
   readonly tasks: string;
   /** `/proc/kallsyms`, where stacks were recorded: the names of the functions. Empty: not needed. */
@@ -26,6 +34,7 @@ export interface RecordedPages {
   readonly clock: string;
   /** Kernel release and machine, in words. */
   readonly system: string;
+  /** By number: the pages of each. */
   readonly cpus: readonly {
     /** Bytes of its pages: whole sub-buffers. */
     readonly size: number;

@@ -16,7 +16,12 @@ export interface RecorderOptions {
   /** Time of events; one microsecond apart without it. */
   readonly nowMs?: () => number;
   /** The task that events are said to be of. */
-  readonly task?: { readonly pid: number; readonly name: string };
+  readonly task?: {
+    /** Its number. */
+    readonly pid: number;
+    /** Its name, as the kernel shows it: 15 characters at most. */
+    readonly name: string;
+  };
   /** Where the call at hand was made: asked at every event of the DMA API. */
   readonly callSite?: () => string;
 }
@@ -45,6 +50,7 @@ export class TraceRecorder implements Observer {
   readonly #states = new Map<string, number>();
   #nextState = 0x1000;
 
+  /** Begins with no events. */
   constructor(options: RecorderOptions = {}) {
     this.#nowMs = options.nowMs;
     this.#task = options.task ?? { pid: 1000, name: "dmalink" };

@@ -28,6 +28,7 @@ export type RemarkCode =
 
 /** Something about a trace that every report must carry: what was not understood, how often, and where first. */
 export interface Remark {
+  /** What kind of remark, by a name that stays. */
   readonly code: RemarkCode;
   /** One sentence for people, with the numbers in it. */
   readonly message: string;

@@ -1,7 +1,7 @@
 /** A guest's own tables nested on an address space, walked in two stages by a VT-d unit. */
 import { describe, expect, test } from "vitest";
 import { PAGE_SIZE, Random } from "../../src/base/index.ts";
-import { type DomainTable, type NestedHwpt } from "../../src/consumers/iommufd/index.ts";
+import type { DomainTable, NestedHwpt } from "../../src/consumers/iommufd/index.ts";
 import { HWPT_FLAGS } from "../../src/layouts/uapi/index.ts";
 import { many } from "../effort.ts";
 import { firstStage, invalidation, NestingStand, words } from "./nesting-stand.ts";
@@ -166,11 +166,11 @@ test("a storm of maps of a nested guest costs the host a call for 32 unmaps, and
     cleared: counters.leavesCleared,
     locked: process.user.locked.pages,
   };
-  const pin = process.memory.pin.bind(process.memory);
+  const pinRuns = process.memory.pinRuns.bind(process.memory);
   let pins = 0;
-  process.memory.pin = (...args: Parameters<typeof pin>) => {
+  process.memory.pinRuns = (...args: Parameters<typeof pinRuns>) => {
     pins++;
-    return pin(...args);
+    return pinRuns(...args);
   };
   let waiting: Uint8Array[] = [];
   let gone: number[] = [];

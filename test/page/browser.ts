@@ -1,21 +1,15 @@
 /**
  * A real browser for tests of the page: Debian's Chromium, by its path; nothing is downloaded.
  *
- * Idea: a page is watched from its first byte: every request that it makes, every error and every word on its console is kept, so that a test can
- * say that there was none.
+ * Idea: a page is watched from its first byte: every request that it makes, every error and every word on its console is kept, so that
+ * a test can say that there was none.
  */
-import { existsSync } from "node:fs";
-import { resolve } from "node:path";
-import { pathToFileURL } from "node:url";
+import { readFileSync } from "node:fs";
 import { type Browser, chromium, type Page } from "playwright-core";
+import { expect } from "vitest";
+import { CHROMIUM, NO_BROWSER, PAGE_ON_DISK } from "./chromium.ts";
 
-const PLACES = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"];
-
-/** Where a browser is; `undefined`: nowhere known. */
-export const CHROMIUM: string | undefined = process.env["DMALINK_CHROMIUM"] ?? PLACES.find((path) => existsSync(path));
-
-/** The built page, as a file on this disk. */
-export const PAGE_ON_DISK: string = pathToFileURL(resolve("dist/web/index.html")).href;
+export { CHROMIUM, NO_BROWSER, PAGE_ON_DISK };
 
 /** Starts it. */
 export const startBrowser = (): Promise<Browser> =>
@@ -56,4 +50,28 @@ export async function watchedPage(
 export async function openInPage(page: Page, files: string | string[]): Promise<void> {
   await page.setInputFiles('input[type="file"]', files);
   await page.waitForSelector("[data-judged]", { timeout: 60_000 });
+}
+
+/** Goes to another place of the page, as its links do. */
+export async function goTo(page: Page, hash: string): Promise<void> {
+  await page.evaluate((to) => {
+    location.hash = to;
+  }, hash);
+}
+
+/** The file that a button gives to the downloads. */
+export async function downloaded(page: Page, button: string): Promise<Buffer> {
+  const [download] = await Promise.all([
+    page.waitForEvent("download"),
+    page.getByRole("button", { name: button, exact: true }).click(),
+  ]);
+  return readFileSync(await download.path());
+}
+
+/** Nothing was complained of, and nothing was asked of anybody. */
+export function expectQuiet({ requests, complaints }: WatchedPage, own = "file:"): void {
+  expect(complaints).toEqual([]);
+  expect(
+    requests.filter((url) => !url.startsWith(own) && !url.startsWith("blob:") && !url.startsWith("data:")),
+  ).toEqual([]);
 }

@@ -119,7 +119,7 @@ class Run {
       if (dice < 14) this.#transfer(x, dice < 8 ? "write" : "read", page, count);
       else this.#system(dice, page);
       expect(this.#far.host.faults).toBe(0);
-      if (i % 30 === 0) this.#checkEntries();
+      if (i % (this.#pages > 4096 ? 4000 : 30) === 0) this.#checkEntries();
     }
     this.#checkEntries();
     const backing = this.#region.backing as OnDemandBacking;

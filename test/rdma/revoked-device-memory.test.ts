@@ -1,16 +1,18 @@
 /** Memory of a VFIO device under RDMA traffic: three parts of a BAR as one buffer, a reset, and what is left of each region. */
 import { describe, expect, test } from "vitest";
-import { DmaError, PAGE_SIZE, PhysAddr } from "../../src/base/index.ts";
+import { DmaAddr, DmaError, PAGE_SIZE, PhysAddr } from "../../src/base/index.ts";
 import { SystemHeap, VfioDeviceMemory } from "../../src/consumers/dmabuf/index.ts";
+import { Iommufd, UnitDevice, UnitIommu } from "../../src/consumers/iommufd/index.ts";
 import { type BufferLife, type MemoryRegion, sharedBufferOf } from "../../src/consumers/rdma/index.ts";
 import { DmaEngine } from "../../src/hosts/simulated/index.ts";
+import { vtdSecondStage } from "../../src/layouts/pagetable/index.ts";
 import { finish } from "../../src/platform/index.ts";
-import { ALL, firstDifference, Pair, START } from "./stand.ts";
+import { ALL, firstDifference, Pair, type Side, START } from "./stand.ts";
 
 const PARTS = [8, 2, 5].map((page) => ({ offset: BigInt(page * PAGE_SIZE), length: BigInt(2 * PAGE_SIZE) }));
 const BYTES = 6 * PAGE_SIZE;
 
-function connected(slot: string) {
+function connected(slot: string, parts: typeof PARTS = PARTS) {
   const pair = new Pair();
   const [x, y] = pair.connect();
   const { device, pd, process } = x.side;
@@ -19,7 +21,7 @@ function connected(slot: string) {
   const bar = pci!.node.bars[0]!;
   const provider = y.side.host.peers.add(pci!.node, bar);
   const owner = new VfioDeviceMemory("exporter", new Map([[0, { lengthBytes: bar.length, provider }]]));
-  const { buffer } = owner.export({ region: 0, openFlags: 2, flags: 0, ranges: PARTS });
+  const { buffer } = owner.export({ region: 0, openFlags: 2, flags: 0, ranges: parts });
   const register = (life: BufferLife): MemoryRegion =>
     y.side.device.registerBuffer(y.side.pd, {
       buffer: sharedBufferOf(buffer),
@@ -35,8 +37,10 @@ function connected(slot: string) {
   };
   const content = (): Uint8Array => {
     const bytes = new Uint8Array(BYTES);
-    for (const [i, { offset }] of PARTS.entries()) {
-      const part = bytes.subarray(i * 2 * PAGE_SIZE, (i + 1) * 2 * PAGE_SIZE);
+    let at = 0;
+    for (const { offset, length } of parts) {
+      const part = bytes.subarray(at, at + Number(length));
+      at += Number(length);
       y.side.host.machine.memory.read(PhysAddr(bar.phys + Number(offset)), part);
     }
     return bytes;
@@ -94,6 +98,102 @@ describe.each([
     const { register, buffer } = connected(slot);
     expect(() => register("pinned")).toThrow(DmaError);
     expect(buffer.attachments).toHaveLength(0);
+  });
+});
+
+/** A device that a program drives by iommufd, on the machine of `side`: it does DMA through the tables that iommufd fills. */
+function byIommufd(side: Side) {
+  const { host } = side;
+  const engine = new DmaEngine();
+  const [slot] = host.plug("0.1", engine);
+  slot!.setBusMaster(true);
+  const iommu = new UnitIommu({ unit: host.tablesUnit!, layout: vtdSecondStage() });
+  const iommufd = new Iommufd();
+  const ioas = iommufd.createIoas();
+  const bound = iommufd.bind(new UnitDevice({ name: slot!.name, iommu, requester: slot!.requester }));
+  iommufd.attach(bound, ioas.id);
+  const leave = (): void => {
+    iommufd.unbind(bound);
+    iommufd.release();
+  };
+  const write = (iova: number, bytes: Uint8Array): boolean =>
+    engine.scatter([{ address: DmaAddr(iova), length: bytes.length }], bytes);
+  return { iommufd, ioas, write, leave };
+}
+
+const errnoOf = (call: () => unknown): string => {
+  try {
+    call();
+    return "none";
+  } catch (error) {
+    return (error as DmaError).errno;
+  }
+};
+
+describe("one buffer of a device's memory in the hands of two regions and an address space of iommufd", () => {
+  const IOVA = 0x1000_0000;
+  const ONE = [{ offset: BigInt(8 * PAGE_SIZE), length: BigInt(BYTES) }];
+
+  test.each(["registrations first", "iommufd first"])(
+    "a reset takes it from all three before it happens (%s leave)",
+    (order) => {
+      const { pair, x, y, owner, register, write, content } = connected("0.0.1", ONE);
+      const { iommufd, ioas, write: writeByIommufd, leave: leaveIommufd } = byIommufd(y.side);
+      const buffer = owner.buffers[0]!;
+      const [follows, pinned] = [register("dynamic"), register("pinned-revocable")];
+      const map = (): bigint =>
+        iommufd.mapFile(ioas, y.side.process, buffer, 0n, { iova: BigInt(IOVA), length: BigInt(BYTES) });
+      map();
+      // All three reach the same bytes.
+      const sent = x.side.fill(0, 6, 1);
+      expect([write(follows), write(pinned), firstDifference(content(), sent)]).toEqual(["success", "success", -1]);
+      expect(writeByIommufd(IOVA + 5, new Uint8Array([1, 2, 3]))).toBe(true);
+      expect([...content().subarray(5, 8)]).toEqual([1, 2, 3]);
+      const before = content();
+
+      const calls = buffer.counts.invalidations;
+      finish(
+        owner.reset(() => {
+          expect([buffer.liveMaps, buffer.isRevoked, buffer.counts.invalidations - calls]).toEqual([0, true, 3]);
+          expect(writeByIommufd(IOVA, new Uint8Array([9]))).toBe(false);
+          expect(errnoOf(map)).toBe("ENODEV");
+        }),
+      );
+      // What was revoked for good stays so; who follows has it again; an area of iommufd stays empty until it is unmapped.
+      x.side.fill(0, 6, 2);
+      expect([write(pinned), firstDifference(content(), before)]).toEqual(["remote-access", -1]);
+      expect(writeByIommufd(IOVA, new Uint8Array([9]))).toBe(false);
+      expect(ioas.unmap(BigInt(IOVA), BigInt(BYTES))).toBe(BigInt(BYTES));
+      map();
+      expect([writeByIommufd(IOVA, new Uint8Array([9])), content()[0]]).toEqual([true, 9]);
+
+      const leaveRegions = () => {
+        for (const { key } of [follows, pinned]) y.side.device.deregister(key);
+      };
+      for (const leave of order === "iommufd first" ? [leaveIommufd, leaveRegions] : [leaveRegions, leaveIommufd])
+        leave();
+      expect(buffer.attachments).toEqual([]);
+      finish(owner.close());
+      const faults = y.side.host.faults;
+      expect(faults).toBe(2); // those of the device that iommufd had, while it had nothing
+      pair.close(x, y);
+      pair.settle();
+      expect(pair.leftOvers()).toEqual([`${faults} refused requests`]);
+    },
+  );
+
+  test("iommufd takes one range of a device's memory only, as Linux does", () => {
+    const { y, owner, buffer } = connected("0.0.1");
+    const { iommufd, ioas } = byIommufd(y.side);
+    const heap = new SystemHeap({ pages: y.side.host.machine.pages }).allocate({ lengthBytes: 65_536 }).buffer;
+    const length = BigInt(PAGE_SIZE);
+    for (const refused of [buffer, heap])
+      expect(errnoOf(() => iommufd.mapFile(ioas, y.side.process, refused, 0n, { length }))).toBe("EOPNOTSUPP");
+    const { buffer: one } = owner.export({ region: 0, openFlags: 2, flags: 0, ranges: PARTS.slice(0, 1) });
+    expect(errnoOf(() => iommufd.mapFile(ioas, y.side.process, one, 2n * length, { length }))).toBe("EINVAL");
+    finish(owner.writeCommand(0));
+    expect(errnoOf(() => iommufd.mapFile(ioas, y.side.process, one, 0n, { length }))).toBe("ENODEV");
+    expect(one.attachments).toEqual([]);
   });
 });
 

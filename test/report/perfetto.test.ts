@@ -1,16 +1,21 @@
 /** Perfetto traces of written and recorded traces, judged by Perfetto's own trace processor. */
+import { deflateSync } from "node:zlib";
 import { describe, expect, test } from "vitest";
-import { type Recording, readRecording, writePerfetto } from "../../src/report/index.ts";
+import { type Deflate, type Recording, readRecording, writePerfetto } from "../../src/report/index.ts";
 import type { Trace } from "../../src/trace/index.ts";
 import { some } from "../effort.ts";
 import { TraceProcessor } from "../models/trace-processor.ts";
 import { golden, written } from "./written-trace.ts";
 
-async function perfetto(trace: Trace): Promise<{ recording: Recording; processor: TraceProcessor }> {
+async function perfetto(
+  trace: Trace,
+  deflate?: Deflate,
+): Promise<{ recording: Recording; processor: TraceProcessor; size: number }> {
   const recording = await readRecording(trace);
   const parts: Uint8Array[] = [];
-  writePerfetto(recording, (bytes) => void parts.push(bytes.slice()));
-  return { recording, processor: await TraceProcessor.load(Buffer.concat(parts)) };
+  writePerfetto(recording, (bytes) => void parts.push(bytes.slice()), deflate);
+  const file = Buffer.concat(parts);
+  return { recording, processor: await TraceProcessor.load(file), size: file.length };
 }
 
 const SLICES =
@@ -80,6 +85,21 @@ describe("a Perfetto trace", () => {
     );
   });
 
+  test.each([["pt-rr4k-qd32.dat.gz", 60]])(
+    "of %s takes %i bytes a mapping at most where it may be packed, and says the same as one that is not",
+    async (name, most) => {
+      const [packed, plain] = [await perfetto(await golden(name), deflateSync), await perfetto(await golden(name))];
+      expect(packed.size / packed.recording.mappings.count).toBeLessThan(most);
+      expect(plain.size / plain.recording.mappings.count).toBeLessThan(3 * most);
+      for (const what of [
+        "select ts, dur, name, category, track_id from slice order by ts, id",
+        "select ts, value, track_id from counter order by ts, id",
+        "select key, int_value, string_value from slice join args using (arg_set_id) order by slice.id, key",
+      ])
+        expect(packed.processor.query(what)).toEqual(plain.processor.query(what));
+    },
+  );
+
   test.each(
     some(
       [
@@ -92,7 +112,7 @@ describe("a Perfetto trace", () => {
       2,
     ),
   )("of %s: every mapping is a slice, none is bent, no byte is unknown to the trace processor", async (name) => {
-    const { recording, processor } = await perfetto(await golden(name));
+    const { recording, processor } = await perfetto(await golden(name), deflateSync);
     const [{ n, ended }] = processor.query(
       "select count(*) as n, sum(dur >= 0) as ended from slice join process_track on slice.track_id = process_track.id where process_track.name glob 'mappings*'",
     ) as [{ n: bigint; ended: bigint }];

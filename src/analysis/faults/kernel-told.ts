@@ -10,6 +10,7 @@ import { type Told, ToldFaults } from "./told.ts";
 
 /** A line that was not understood. */
 export interface UnknownKernelLine {
+  /** As it stands there, without its front. */
   readonly text: string;
   /** Of the log, from 1. */
   readonly line: number | undefined;
@@ -17,8 +18,9 @@ export interface UnknownKernelLine {
 
 /** What the kernel said in the recording and in the log beside it, counted. */
 export interface KernelSummary {
-  /** Messages of the kernel that were read, and those that say something of DMA and were understood. */
+  /** Messages of the kernel that were read. */
   readonly messages: number;
+  /** Those that say something of DMA and were understood. */
   readonly understood: number;
   /** Faults that were told, by any source. */
   readonly faults: number;
@@ -26,8 +28,13 @@ export interface KernelSummary {
   readonly devices: readonly string[];
   /** Lines that the kernel kept back, by the function that printed. */
   readonly suppressed: Readonly<Record<string, number>>;
-  /** Lines about an IOMMU that are not understood: how many, and the first. */
-  readonly unknown: { readonly count: number; readonly first: readonly UnknownKernelLine[] };
+  /** Lines about an IOMMU that are not understood. */
+  readonly unknown: {
+    /** How many. */
+    readonly count: number;
+    /** The first of them. */
+    readonly first: readonly UnknownKernelLine[];
+  };
   /** Faults and reports of a log that were too many to be looked at. */
   readonly unkept: number;
   /** With a log beside the trace: how its times were brought to the trace's. */

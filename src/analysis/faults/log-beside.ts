@@ -36,11 +36,15 @@ export interface KernelLog {
   readonly clock: "dmesg" | "wall" | "none";
   /** How fine its times are, nanoseconds. */
   readonly resolutionNs: number;
+  /** What it says of DMA, in the order of its lines. */
   readonly facts: readonly KernelFact<LogPlace>[];
   /** Facts that were too many to be kept. */
   readonly unkept: number;
+  /** Messages of the kernel that were read. */
   readonly messages: number;
+  /** Those that say something of DMA and were understood. */
   readonly understood: number;
+  /** Its lines by what they say: by it the clocks are brought together. */
   readonly index: LogIndex;
 }
 
@@ -85,9 +89,20 @@ function keyOf(fact: KernelFact<unknown>): string {
 
 /** How the two clocks were brought together. */
 export type LogClockUsed =
-  | ({ readonly how: "found" } & ClockOffset)
-  | { readonly how: "given"; readonly offsetNs: number }
-  | { readonly how: "unknown" };
+  | ({
+      /** By lines that are in both. */
+      readonly how: "found";
+    } & ClockOffset)
+  | {
+      /** By the caller, who knows the difference. */
+      readonly how: "given";
+      /** Nanoseconds to add to the log's times. */
+      readonly offsetNs: number;
+    }
+  | {
+      /** Not at all: what the log says has no time. */
+      readonly how: "unknown";
+    };
 
 export class LogBeside {
   readonly #log: KernelLog;

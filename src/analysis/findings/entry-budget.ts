@@ -1,11 +1,10 @@
 /** How much of the entries that VFIO allows is used. */
 import { NO_DEVICE } from "../lifetimes/table.ts";
+import { ENTRY_BUDGET } from "../user-mappings.ts";
 import type { Evidence } from "./finding.ts";
 import type { Rule } from "./rule.ts";
 import { count, share } from "./words.ts";
 
-/** Mappings that a VFIO container allows unless it is told otherwise. */
-const BUDGET = 65_535;
 /** Share at which it is said. */
 const SHARE = 0.75;
 
@@ -14,24 +13,28 @@ export const entryBudget: Rule = {
   severity: "warning",
   summary: "user mappings come near the 65,535 entries that VFIO allows",
   advice:
-    "Map fewer, larger pieces (huge pages, one call for contiguous memory), or raise dma_entry_limit of vfio_iommu_type1; the next map beyond it fails with ENOSPC.",
-  watch: ({ iommu, current, report }) => {
-    let peak = 0;
+    "Map fewer, larger pieces (huge pages, one call for contiguous memory), or raise dma_entry_limit of vfio_iommu_type1; the next map beyond it fails with ENOSPC. iommufd has no such limit.",
+  watch: ({ iommu, user, current, report }) => {
+    let pieces = 0;
     let at: Evidence | undefined;
     return {
       iommuMapped() {
         const { live } = iommu.waiting;
-        if (live <= peak) return;
-        peak = live;
-        if (peak >= BUDGET * SHARE && peak % 1024 === 0) at = current("mapped");
+        if (live <= pieces) return;
+        pieces = live;
+        if (pieces >= ENTRY_BUDGET * SHARE && pieces % 1024 === 0) at = current("mapped");
       },
       finish() {
-        if (peak < BUDGET * SHARE || !at) return;
+        if (pieces < ENTRY_BUDGET * SHARE || !at) return;
+        // Many pieces of memory may be one mapping: only what is unmapped on its own is an entry.
+        user.settle(iommu.waiting);
+        const peak = user.peak();
+        if (peak < ENTRY_BUDGET * SHARE) return;
         report({
           confidence: "possible",
           device: NO_DEVICE,
           timeNs: at.timeNs,
-          message: `Up to ${count(peak + 1)} pieces of memory without a device's name were mapped at once: ${share(peak / BUDGET)} of the ${count(BUDGET)} entries of VFIO, if each was a mapping of its own.`,
+          message: `Up to ${count(peak)} mappings without a device's name were there at once: ${share(peak / ENTRY_BUDGET)} of the ${count(ENTRY_BUDGET)} entries of VFIO, if all were in one container.`,
           evidence: [at],
         });
       },

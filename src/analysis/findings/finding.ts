@@ -16,8 +16,11 @@ export interface Evidence {
   readonly event: string;
   /** Nanoseconds since the trace's time base; -1: before the recording, or by a clock that cannot be compared. */
   readonly timeNs: number;
+  /** Which CPU recorded it. */
   readonly cpu: number;
+  /** Which task was running; -1: not recorded. */
   readonly pid: number;
+  /** Name of that task; empty where it was not recorded. */
   readonly task: string;
   /** DMA address, bytes. */
   readonly iova: number | undefined;
@@ -56,32 +59,43 @@ export interface FaultFacts {
   readonly lengthBytes: number;
   /** What the device tried; of the first fault where they differ, see `reads` and `writes`. */
   readonly access: "read" | "write" | "unknown";
+  /** Faults of the stretch. */
   readonly count: number;
+  /** Of those, reads. */
   readonly reads: number;
+  /** Of those, writes. */
   readonly writes: number;
   /** Why, in the IOMMU's words. */
   readonly reason: string;
+  /** Who told: the trace event of that name, the kernel's messages in the trace, or a log beside it. */
   readonly source: "io_page_fault" | "console" | "kernel-log";
-  /** Nanoseconds since the trace's time base; `undefined`: by a clock that cannot be compared. */
+  /** Of the first fault, nanoseconds since the trace's time base; `undefined`: by a clock that cannot be compared. */
   readonly firstNs: number | undefined;
+  /** Of the last one, in the same way. */
   readonly lastNs: number | undefined;
-  /** The IOMMU's name and its number for the device, where they are told. */
+  /** The IOMMU's name, where it is told. */
   readonly unit: string | undefined;
+  /** The IOMMU's number for the device, where it is told. */
   readonly stream: number | undefined;
+  /** Which of the device's address spaces, where it is told. */
   readonly pasid: number | undefined;
 }
 
 /** A mapping that may explain a fault, and how. */
 export interface MappingFacts {
+  /** How the address lies to the mapping. */
   readonly relation: Relation;
+  /** Which explanation it is, by a name that stays. */
   readonly cause: string;
+  /** How sure it is. */
   readonly confidence: Confidence;
   /** The cause in one sentence. */
   readonly message: string;
   /** The device that it was mapped for. */
   readonly device: string | undefined;
-  /** Bytes; `undefined`, as all below, where there is no such mapping. */
+  /** DMA address of the mapping, bytes; `undefined`, as all below, where there is no such mapping. */
   readonly iova: number | undefined;
+  /** Bytes of the mapping. */
   readonly lengthBytes: number | undefined;
   /** The kernel's number; `undefined`: no event says. */
   readonly direction: number | undefined;
@@ -89,11 +103,13 @@ export interface MappingFacts {
   readonly mappedNs: number | undefined;
   /** `undefined`: it is live. */
   readonly endedNs: number | undefined;
-  /** The tasks. */
+  /** The task that mapped. */
   readonly mappedBy: string | undefined;
+  /** The task that unmapped. */
   readonly endedBy: string | undefined;
-  /** Near: bytes between the mapping and the address, and on which side of the mapping that lies. */
+  /** Near: bytes between the mapping and the address. */
   readonly distanceBytes: number | undefined;
+  /** Near: on which side of the mapping the address lies. */
   readonly side: "behind" | "before" | undefined;
   /** Cut: address bits that were left. */
   readonly bits: number | undefined;
@@ -101,8 +117,11 @@ export interface MappingFacts {
 
 /** One finding: what happened, the events that show it, and what to do. */
 export interface Finding {
+  /** Which rule found it: the name that options take. */
   readonly rule: string;
+  /** How bad it is. */
   readonly severity: Severity;
+  /** How sure it is. */
   readonly confidence: Confidence;
   /** `undefined`: no event names it. */
   readonly device: string | undefined;
@@ -116,9 +135,11 @@ export interface Finding {
   readonly message: string;
   /** What to do about it. */
   readonly advice: string;
+  /** Events that show it, in the order of time. */
   readonly evidence: readonly Evidence[];
-  /** The code that mapped, or did what the first event with a stack shows: "nvme_prep_rq ← nvme_queue_rq", and all of it. */
+  /** The code that mapped, or did what the first event with a stack shows: "nvme_prep_rq ← nvme_queue_rq". */
   readonly caller?: string;
+  /** All functions of that stack, the innermost first. */
   readonly code?: readonly string[];
   /** A device's fault: what was told of it. */
   readonly fault?: FaultFacts;

@@ -143,13 +143,13 @@ class Leak implements Watcher {
   #unattributed(): void {
     const { iommu, namesAllocations, evidence, report } = this.#context;
     const lastNs = this.#context.lastNs();
-    const { waiting, ended, longestNs, recentNs } = iommu;
+    const { waiting, ended, longestNs, recent } = iommu;
     if (this.#context.hasLost() || ended < 8) return;
     const runs = waiting.runs();
     // Two domains share addresses: no telling whose is left.
     if (iommu.sharesAddresses || runs.some((run) => run.some((piece) => waiting.overLive[piece] === 1))) return;
     // Those that ended last all began after it: it is not the load that just began.
-    const before = Math.min(...recentNs);
+    const before = Math.min(...recent.map(({ startNs }) => startNs));
     for (const run of runs) {
       const first = run[0]!;
       const startNs = waiting.startNs[first]!;

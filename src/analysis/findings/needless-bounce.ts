@@ -45,7 +45,7 @@ export const needlessBounce: Rule = {
       finish() {
         for (const { device, why, mask, times, bytes, first } of seen.values()) {
           const reason = {
-            forced: `the kernel bounces everything (swiotlb=force), although the device reaches it (${bits(mask)} addresses)`,
+            forced: `the kernel bounces everything, although the device's ${bits(mask)} addresses reach that far (swiotlb=force, or a confidential guest, whose memory the device may not see)`,
             mask: `the memory lies above what the device can address (${bits(mask)})`,
             alignment: "the memory does not fill whole cache lines or pages",
           }[why];

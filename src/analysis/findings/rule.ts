@@ -12,10 +12,12 @@ import type { Place } from "../lifetimes/history.ts";
 import type { IommuMatcher } from "../lifetimes/iommu-matcher.ts";
 import type { LifetimeTable } from "../lifetimes/table.ts";
 import type { Watcher } from "../lifetimes/watcher.ts";
+import type { UserMappingUse } from "../user-mappings.ts";
 import type { Confidence, Evidence, FaultFacts, MappingFacts, Severity } from "./finding.ts";
 
 /** A rule: its name, how grave it is, and what it watches. */
 export interface Rule {
+  /** As options and findings have it. */
   readonly name: string;
   /** Of most of its findings; one may be milder. */
   readonly severity: Severity;
@@ -50,6 +52,8 @@ export interface RuleContext {
   codeAt(site: number): readonly string[] | undefined;
   /** A task's name, by its number in the table or an event. */
   taskName(task: number): string;
+  /** Mappings of programs, as far as they have ended. */
+  readonly user: UserMappingUse;
   /** What no event names a device for. */
   readonly iommu: IommuMatcher;
   /** `dma:*` events are recorded: what is coherent memory has a name. A kernel before 6.12 has none of them. */

@@ -19,8 +19,10 @@ import { keepMapped } from "./keep-mapped.ts";
 import { leak } from "./leak.ts";
 import { leftAtRelease } from "./left-at-release.ts";
 import { linkOutOfRange } from "./link-out-of-range.ts";
+import { longUnmap } from "./long-unmap.ts";
 import { mapOverLive } from "./map-over-live.ts";
 import { mergeContiguous } from "./merge-contiguous.ts";
+import { missedSuperpage } from "./missed-superpage.ts";
 import { needlessBounce } from "./needless-bounce.ts";
 import { overCacheSize } from "./over-cache-size.ts";
 import { pageFreedWhileMapped } from "./page-freed-while-mapped.ts";
@@ -54,6 +56,7 @@ export const RULES: readonly Rule[] = [
   entryCount,
   syncOutside,
   shortUnmap,
+  longUnmap,
   mapOverLive,
   linkOutOfRange,
   destroyWithLiveLinks,
@@ -71,6 +74,7 @@ export const RULES: readonly Rule[] = [
   flushStorm,
   iovaFragmentation,
   mergeContiguous,
+  missedSuperpage,
   useTwoStep,
   keepMapped,
   overCacheSize,

@@ -9,7 +9,7 @@
 import type { CallChain } from "../../trace/index.ts";
 
 /** Sites that are kept; two numbers of them fit into a double. */
-export const MOST_SITES: number = 2 ** 20;
+const MOST_SITES = 2 ** 20;
 /** Functions of a site that a sentence names. */
 const NAMED = 3;
 

@@ -9,7 +9,16 @@
 import { PAGE_SIZE } from "../../base/index.ts";
 import { type EventBatch, known, NOTHING_DONE, type Trace } from "../../trace/index.ts";
 import { CallSites } from "./call-sites.ts";
-import { addressAt, type EventPlan, items, planOf, read, readIfThere, stateAt } from "./event-plan.ts";
+import {
+  addressAt,
+  type EventPlan,
+  isOfDeviceMemory,
+  items,
+  planOf,
+  read,
+  readIfThere,
+  stateAt,
+} from "./event-plan.ts";
 import { IommuMatcher } from "./iommu-matcher.ts";
 import type { Ledger } from "./ledger.ts";
 import { type ListEvent, Lists } from "./lists.ts";
@@ -86,6 +95,7 @@ export class Dispatch {
         now.pid = pid[row]!;
         now.task = task[row]!;
         now.type = typeId;
+        now.isOfDeviceMemory = isOfDeviceMemory(plan, batch, row);
         now.site = chain[row] === 0 && plan.site < 0 ? 0 : this.#site(plan, batch, row);
         this.#event(plan, batch, row);
       }

@@ -4,6 +4,7 @@
  * Idea: the catalogue (src/trace) knows the DMA, IOMMU and bounce events; a few more are known here, because only the
  * analysis has a use for them: invalidations, freed pages, lost-event marks.
  */
+import { ATTRIBUTE_BITS } from "../../base/index.ts";
 import {
   type EventBatch,
   type EventType,
@@ -24,6 +25,9 @@ const FLUSHES = new Set(["cache_tag_flush_range", "cache_tag_flush_all", "fq_flu
 /** Fields that say who called. */
 const SITES = ["caller", "call_site", "site", "__probe_ret_ip"];
 
+/** The attribute of device memory, as the kernel numbers it. */
+const MMIO = ATTRIBUTE_BITS.mmio;
+
 /** In place of a DMA address: the mapping failed. */
 export const FAILED = -1;
 const ALL_ONES = 0xffff_ffff;
@@ -41,6 +45,9 @@ export interface EventPlan {
   readonly offset: number;
   readonly unmapped: number;
   readonly iova: number;
+  readonly attributes: number;
+  /** A call that is of device memory always: `dma_map_resource` and its end. */
+  readonly isResource: boolean;
   /** What came of a call. */
   readonly outcome: OutcomeOf;
   /** Who called, and whether that is text. */
@@ -69,6 +76,8 @@ export function planOf(type: EventType, longBytes: number | undefined): EventPla
     offset: field("offset"),
     unmapped: field("unmappedSize"),
     iova: event ? field("iova") : named("iova"),
+    attributes: field("attrs"),
+    isResource: type.name.endsWith("_resource"),
     outcome: outcomeOf(type, longBytes, event),
     site,
     siteIsText: type.fields[site]?.kind === "string",
@@ -91,6 +100,10 @@ export const read = (batch: EventBatch, row: number, field: number): number =>
 /** A field that may be missing: -1 then. */
 export const readIfThere = (batch: EventBatch, row: number, field: number): number =>
   field < 0 ? -1 : fieldNumber(batch, row, field);
+
+/** Whether the call at hand is of a device's memory, not of RAM: a peer's (P2P), mostly. */
+export const isOfDeviceMemory = ({ attributes, isResource }: EventPlan, batch: EventBatch, row: number): boolean =>
+  isResource || (attributes >= 0 && (batch.words[batch.start[row]! + attributes * 2]! & MMIO) !== 0);
 
 /** A DMA address: {@link FAILED} if it is all ones, of 64 bits. */
 export function addressAt(batch: EventBatch, row: number, field: number): number {

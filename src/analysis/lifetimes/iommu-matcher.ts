@@ -43,8 +43,8 @@ export class IommuMatcher {
   /** Unattributed mappings that ended: how many, and the longest, nanoseconds. */
   ended = 0;
   longestNs = 0;
-  /** When the last of them began, nanoseconds. */
-  readonly recentNs: number[] = [];
+  /** When those of them that ended last began and ended, nanoseconds; in no order: what nobody names is settled late. */
+  readonly recent: { startNs: number; endNs: number }[] = [];
   readonly #ledger: Ledger;
   readonly #cpus: CpuState[] = [];
   readonly #announced = new AnnouncedUnmaps();
@@ -281,11 +281,26 @@ export class IommuMatcher {
     if (endNs >= 0) {
       const startNs = waiting.startNs[first]!;
       this.longestNs = Math.max(this.longestNs, endNs - startNs);
-      this.recentNs[this.ended++ % RECENT] = startNs;
+      this.ended++;
+      this.#remember(startNs, endNs);
     }
     if (ledger.isShown) ledger.showUnattributed(this.#rowOf(pieces, first, endNs, endOrder));
     else ledger.countUnattributed(endNs < 0);
     for (const piece of pieces) waiting.release(piece);
+  }
+
+  /** Keeps the ends that are the latest. */
+  #remember(startNs: number, endNs: number): void {
+    const { recent } = this;
+    if (recent.length < RECENT) {
+      recent.push({ startNs, endNs });
+      return;
+    }
+    let first = recent[0]!;
+    for (const one of recent) if (one.endNs < first.endNs) first = one;
+    if (first.endNs >= endNs) return;
+    first.startNs = startNs;
+    first.endNs = endNs;
   }
 
   /** A row of the table for `pieces`, of which `first` was mapped first. */

@@ -9,6 +9,8 @@ export class Moment implements Place {
   task = 0;
   type = 0;
   site = 0;
+  /** The call is of a device's memory, not of RAM. */
+  isOfDeviceMemory = false;
 
   set({ timeNs, cpu, pid, task, type, site }: Place): void {
     this.timeNs = timeNs;

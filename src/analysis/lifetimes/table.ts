@@ -66,6 +66,7 @@ export class LifetimeTable {
   direction: Uint8Array = new Uint8Array(FIRST_ROWS);
   /** Index into {@link REACHED}. */
   reached: Uint8Array = new Uint8Array(FIRST_ROWS);
+  /** What is known of the mapping besides, as bits: `APART` and others. */
   flags: Uint8Array = new Uint8Array(FIRST_ROWS);
   /** DMA address, bytes; of a list that of its first entry. */
   iova: Float64Array = new Float64Array(FIRST_ROWS);
@@ -76,16 +77,19 @@ export class LifetimeTable {
   /** First byte of memory; -1: unknown. */
   phys: Float64Array = new Float64Array(FIRST_ROWS);
   /**
-   * First page of 4 KiB of the address space held, and how many; 0 pages where nothing is held. Of a list whose entries lie apart
-   * (flag `APART`) those of its first entry.
+   * First page of 4 KiB of the address space held; of a list whose entries lie apart (flag `APART`) that of its first
+   * entry.
    */
   page: Float64Array = new Float64Array(FIRST_ROWS);
+  /** How many pages are held from there on; 0 where nothing is. */
   pages: Float64Array = new Float64Array(FIRST_ROWS);
   /** Nanoseconds since the trace's time base; -1: before the recording. */
   startNs: Float64Array = new Float64Array(FIRST_ROWS);
   /** -1: live. */
   endNs: Float64Array = new Float64Array(FIRST_ROWS);
+  /** CPU that recorded its beginning. */
   cpu: Uint16Array = new Uint16Array(FIRST_ROWS);
+  /** Task that was running at its beginning; -1: not recorded. */
   pid: Int32Array = new Int32Array(FIRST_ROWS);
   /** Index into the trace's strings. */
   task: Uint32Array = new Uint32Array(FIRST_ROWS);
@@ -97,8 +101,9 @@ export class LifetimeTable {
   segments: Uint32Array = new Uint32Array(FIRST_ROWS);
   /** Lists: entries that the driver gave, as the event says. */
   entries: Uint32Array = new Uint32Array(FIRST_ROWS);
-  /** The first and last of its segments in {@link pieces}; -1: the row itself is the one segment, or there is none. */
+  /** The first of its segments in {@link pieces}; -1: the row itself is the one segment, or there is none. */
   firstSegment: Int32Array = new Int32Array(FIRST_ROWS);
+  /** The last of them; -1 likewise. */
   lastSegment: Int32Array = new Int32Array(FIRST_ROWS);
   /** Remapped: how often its address was mapped again while it was live. */
   overlaps: Uint8Array = new Uint8Array(FIRST_ROWS);
@@ -108,9 +113,11 @@ export class LifetimeTable {
   endOrder: Float64Array = new Float64Array(FIRST_ROWS);
   /** State pointer or first physical address; -1: none. */
   handle: Float64Array = new Float64Array(FIRST_ROWS);
-  /** Two-step: bytes linked now; bytes that the next sync covers; end of the linked prefix. */
+  /** Two-step: bytes linked now. */
   linked: Float64Array = new Float64Array(FIRST_ROWS);
+  /** Two-step: bytes that the next sync covers. */
   unsynced: Float64Array = new Float64Array(FIRST_ROWS);
+  /** Two-step: end of the linked prefix. */
   linkedEnd: Float64Array = new Float64Array(FIRST_ROWS);
 
   /** Names, by index. */
@@ -149,6 +156,7 @@ export class LifetimeTable {
     return this.#granule;
   }
 
+  /** To be set before many rows are live: all of them find new places. */
   set granule(bytes: number) {
     this.#granule = bytes;
     this.#byPlace.clear();

@@ -17,10 +17,13 @@ export type BlockOperation = "read" | "write" | "flush" | "write-zeroes" | "disc
 
 /** Where a run of bytes begins in a list of vectors, and how many there are. */
 export class VectorWindow {
+  /** The list that it looks at; undefined while it covers nothing. */
   vecs: VectorList | undefined = undefined;
-  /** Vector, and byte in it. */
+  /** Vector that its first byte is in. */
   index = 0;
+  /** Byte of that vector where it begins. */
   offset = 0;
+  /** Bytes from there on, over as many vectors as that takes. */
   bytes = 0;
 
   /** Physical address of its first byte, if it has one. */
@@ -61,16 +64,21 @@ export class VectorWindow {
 
 /** One piece of block I/O: an operation, a place on the disk, and memory in physical vectors. */
 export class Bio {
+  /** What is to be done. */
   operation: BlockOperation = "read";
   /** First logical block. */
   firstBlock = 0;
+  /** The memory of its data. */
   readonly data: VectorWindow = new VectorWindow();
+  /** The memory of its metadata; empty without. */
   readonly integrity: VectorWindow = new VectorWindow();
   /** Data vectors, counted by the limits of the queue. */
   segments = 0;
+  /** Metadata vectors, counted as `segments` is. */
   integritySegments = 0;
-  /** Junctions inside the data, and inside the metadata (gap.ts). */
+  /** Junctions inside the data (gap.ts). */
   gap: number = NO_GAP;
+  /** Junctions inside the metadata. */
   integrityGap: number = NO_GAP;
   /** The next bio of the same request. */
   next: Bio | undefined = undefined;

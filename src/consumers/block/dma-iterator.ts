@@ -40,9 +40,11 @@ export const attributesOfRoute = (peer: P2pMapType): DmaAttributes | undefined =
  * each by itself where not.
  */
 export class DmaIterator {
-  /** The segment that {@link start} or {@link next} found. */
+  /** Where the segment that {@link start} or {@link next} found begins for the device. */
   address: DmaAddr = 0 as DmaAddr;
+  /** Bytes of that segment. */
   length = 0;
+  /** How it goes: "ok", also at the end, until a map has failed. */
   status: BlockStatus = "ok";
   /** What the mapping call said, where it is one that failed; whoever has told it takes it out. */
   cause: unknown = undefined;

@@ -11,7 +11,9 @@ import type { Provider } from "./vectors.ts";
 
 /** How a device reaches the memory of a peer, and what to add to a physical address to get the one on the bus. */
 export interface PeerRoute {
+  /** `none` for RAM; else the way, or that there is none. */
   readonly type: P2pMapType;
+  /** Bus address less physical address, bytes; 0 for RAM. */
   readonly busOffset: number;
 }
 
@@ -43,6 +45,7 @@ const RAM: PeerRoute = { type: "none", busOffset: 0 };
 
 /** Mapping by two steps, through a {@link Dma}. */
 export class TwoStepOps implements DmaOps {
+  /** Through which it maps. */
   readonly dma: Dma;
   readonly mergeBoundary: number;
   readonly #asked: { length: number; physOffset: number; reuse: IovaRange | undefined } = {
@@ -51,6 +54,7 @@ export class TwoStepOps implements DmaOps {
     reuse: undefined,
   };
 
+  /** Remembers the merge boundary of `dma`: of a device whose domain stays. */
   constructor(dma: Dma) {
     this.dma = dma;
     this.mergeBoundary = dma.mergeBoundary;

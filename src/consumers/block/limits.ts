@@ -14,8 +14,9 @@ export interface QueueLimits {
   readonly maxBytes: number;
   /** Most data vectors of a request. */
   readonly maxSegments: number;
-  /** Longest data vector, bytes, and the boundary that no vector may cross (2^n - 1; all ones for none). */
+  /** Longest data vector, bytes. */
   readonly maxSegmentBytes: number;
+  /** No vector may cross a multiple of this + 1: 2^n - 1; all ones for no boundary. */
   readonly segmentBoundaryMask: number;
   /** No junction may have these bits: 4095 for devices that can only be given whole pages; 0 otherwise. */
   readonly virtualBoundaryMask: number;

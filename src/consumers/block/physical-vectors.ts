@@ -11,8 +11,9 @@ import { type QueueLimits, segmentRoom, UNLIMITED_BOUNDARY } from "./limits.ts";
 
 /** The memory of a request, vector by vector, cut by the limits of its queue. */
 export class PhysicalVectors {
-  /** The piece that {@link next} found. */
+  /** Where the piece that {@link next} found begins, bytes. */
   phys = 0;
+  /** Bytes of that piece. */
   length = 0;
   #bio: Bio | undefined = undefined;
   #isData = true;

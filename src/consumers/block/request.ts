@@ -15,15 +15,23 @@ export const directionOfOperation = (operation: BlockOperation): Direction =>
 
 /** Bios that go to the disk as one command. */
 export class BlockRequest {
+  /** What is to be done. */
   operation: BlockOperation = "read";
+  /** First logical block. */
   firstBlock = 0;
-  /** Data bytes, data vectors as counted, metadata bytes and vectors. */
+  /** Bytes of data, of all bios. */
   bytes = 0;
+  /** Data vectors of all bios, counted by the limits of the queue. */
   segments = 0;
+  /** Bytes of metadata. */
   integrityBytes = 0;
+  /** Metadata vectors, counted in the same way. */
   integritySegments = 0;
+  /** Junctions of the data, inside bios and between them (gap.ts). */
   gap: number = NO_GAP;
+  /** Junctions of the metadata. */
   integrityGap: number = NO_GAP;
+  /** The first bio; the others hang on its `next`. Undefined for a request without data. */
   first: Bio | undefined = undefined;
   #last: Bio | undefined = undefined;
 

@@ -8,18 +8,31 @@ import { DmaError, type Errno } from "../../base/index.ts";
 
 /** Each status with its number in Linux. */
 export const BLOCK_STATUS = {
+  /** Done. */
   ok: 0,
+  /** The device, or the way to the memory, cannot do this. */
   "not-supported": 1,
+  /** The device did not answer in time. */
   timeout: 2,
+  /** The medium is full. */
   "no-space": 3,
+  /** The way to the device failed. */
   transport: 4,
+  /** The device failed, in a way that trying again does not mend. */
   target: 5,
+  /** The bytes cannot be read from, or written to, the medium. */
   medium: 7,
+  /** Data and metadata do not belong together. */
   protection: 8,
+  /** No memory or address space at present: the request is tried again later. */
   resource: 9,
+  /** Any other failure. */
   "io-error": 10,
+  /** The device or its queue has no room at present: the request is tried again later. */
   "device-resource": 13,
+  /** The device has gone. */
   offline: 16,
+  /** What was asked makes no sense to the device. */
   invalid: 19,
 } as const;
 

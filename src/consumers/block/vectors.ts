@@ -13,10 +13,15 @@ export type Provider = object | undefined;
 
 /** Physical vectors as columns of numbers: no object for each. */
 export class VectorList {
+  /** Where each vector begins, bytes; the first `count` are in use. */
   phys: Float64Array = new Float64Array(16);
+  /** Bytes of each vector; the first `count` are in use. */
   length: Float64Array = new Float64Array(16);
+  /** Vectors in the list. */
   count = 0;
+  /** The sum of their lengths. */
   bytes = 0;
+  /** Whose memory all of them are; undefined for RAM. */
   provider: Provider = undefined;
 
   /** Empties the list and forgets its provider; its room stays for the next use. */

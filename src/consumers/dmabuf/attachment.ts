@@ -36,7 +36,9 @@ export interface AttachedBuffer {
 
 /** Made by `DmaBuf.attach`. */
 export class Attachment {
+  /** Who holds it. */
   readonly importer: Importer;
+  /** Whether it maps and stays, pins, or follows moves. */
   readonly class: ImporterClass;
   /** What both sides agreed on. */
   readonly type: MappingType;
@@ -50,6 +52,7 @@ export class Attachment {
   #pins = 0;
   #isOver = false;
 
+  /** Made by `DmaBuf.attach`, when buffer and importer have agreed on `type`. */
   constructor(buffer: AttachedBuffer, importer: Importer, type: MappingType) {
     this.#buffer = buffer;
     this.importer = importer;

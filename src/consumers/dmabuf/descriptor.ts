@@ -12,19 +12,37 @@ import { badArgument, badVectors, noSuchCall, notPermitted } from "./errors.ts";
 import type { Fence } from "./reservation.ts";
 
 /** Flags of an open descriptor, as C programs write them. */
-export const OPEN_FLAGS = { accessMode: 0x3, readWrite: 0x2, closeOnExec: 0x8_0000 } as const;
+export const OPEN_FLAGS = {
+  /** The bits that say how it may be mapped: 0 read only, 1 write only, 2 both. */
+  accessMode: 0x3,
+  /** May be mapped for both. */
+  readWrite: 0x2,
+  /** Closed when the program is replaced by another. */
+  closeOnExec: 0x8_0000,
+} as const;
 
 /** Bits of a sync call: which access, and whether it begins or ends. */
-export const SYNC_FLAGS = { read: 1, write: 2, end: 4 } as const;
+export const SYNC_FLAGS = {
+  /** The CPU reads. */
+  read: 1,
+  /** The CPU writes. */
+  write: 2,
+  /** It has done; else it begins. */
+  end: 4,
+} as const;
 
 /** A name has at most so many bytes, the end among them. */
 const NAME_BYTES = 32;
 
 /** How a process maps a buffer. Bytes. */
 export interface ProcessMapOptions {
+  /** First byte of the buffer, whole pages. */
   readonly offset: number;
+  /** How many. */
   readonly length: number;
+  /** Writes are seen by all who map it; else they are the process's own. */
   readonly shared: boolean;
+  /** The process is going to write. */
   readonly write: boolean;
 }
 
@@ -38,7 +56,9 @@ export interface DescriptorOptions {
 
 /** An open descriptor of a buffer; {@link BufferDescriptor.close} lets the buffer go. */
 export class BufferDescriptor {
+  /** What it is of. */
   readonly buffer: DmaBuf;
+  /** Bits of {@link OPEN_FLAGS}, as it was opened. */
   readonly openFlags: number;
   readonly #syncFiles: boolean;
   #label = "";

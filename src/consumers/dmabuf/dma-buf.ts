@@ -23,6 +23,7 @@ import { type StorageVec, sliceOf } from "./storage.ts";
 
 /** What was done with a buffer, counted where it is done. */
 export interface BufferCounts {
+  /** Maps that succeeded. */
   maps: number;
   /** Calls of importers. */
   invalidations: number;
@@ -37,9 +38,13 @@ export interface BufferCounts {
 /** A buffer to share: attach devices to it, map it with each, and move or revoke it under them. */
 export class DmaBuf implements OpenFile {
   readonly kind = "dma-buf";
+  /** For reports. */
   readonly name: string;
+  /** Who owns the storage. */
   readonly exporter: Exporter;
+  /** Its lock, and what devices still do with it. */
   readonly reservation: Reservation = new Reservation();
+  /** What was done with it so far. */
   readonly counts: BufferCounts = { maps: 0, invalidations: 0, entries: 0, bytesBy: noBytes(), movedInPlace: 0 };
   /** In order of attaching. */
   readonly #attachments: Attachment[] = [];
@@ -80,6 +85,7 @@ export class DmaBuf implements OpenFile {
     return this.exporter.lengthBytes;
   }
 
+  /** Devices that share it, in order of attaching. */
   get attachments(): readonly Attachment[] {
     return this.#attachments;
   }

@@ -10,9 +10,11 @@ import type { MappingType } from "./mapping-types.ts";
 
 /** Why an importer is called. `restore`: the storage is usable again; this also comes when nothing is mapped. */
 export interface StorageChange {
+  /** What is about to happen, or has. */
   readonly why: "move" | "revoke" | "restore";
-  /** What changes, bytes; mappings of other parts stay good for those who follow in place. */
+  /** First byte of what changes; mappings of other parts stay good for those who follow in place. */
   readonly offset: number;
+  /** Bytes from there on. */
   readonly length: number;
 }
 
@@ -36,7 +38,9 @@ export interface ImporterOps {
 export interface Importer {
   /** For messages: which importer does not let go. */
   readonly name: string;
+  /** By which it maps. */
   readonly dma: Dma;
+  /** What it promises besides; absent: once mapped, the storage stays. */
   readonly ops?: ImporterOps;
   /** How it can take a buffer, in any order. Absent: as a list of DMA addresses only. */
   readonly accepts?: readonly MappingType[];

@@ -13,9 +13,20 @@ import type { StorageVec } from "./storage.ts";
 
 /** `dma-list`: addresses for one device. `phys-list`: where it is. `private-link`: what only the two know, by name. */
 export type MappingType =
-  | { readonly kind: "dma-list" }
-  | { readonly kind: "phys-list" }
-  | { readonly kind: "private-link"; readonly id: string };
+  | {
+      /** Addresses for one device. */
+      readonly kind: "dma-list";
+    }
+  | {
+      /** Where it is, in physical memory. */
+      readonly kind: "phys-list";
+    }
+  | {
+      /** What only the two know. */
+      readonly kind: "private-link";
+      /** Which link: both sides name the same. */
+      readonly id: string;
+    };
 
 /** What vectors can be given as, unless an exporter says otherwise; and what an importer takes that says nothing. */
 const OFFERED: readonly MappingType[] = [{ kind: "dma-list" }, { kind: "phys-list" }];
@@ -45,6 +56,7 @@ export class PhysList implements BufferMapping {
   readonly generation: number;
   #vecs: readonly StorageVec[] | undefined;
 
+  /** Made by `Attachment.map`; `generation` is the buffer's at that moment. */
   constructor(vecs: readonly StorageVec[], generation: number, direction: Direction) {
     this.#vecs = vecs;
     this.generation = generation;

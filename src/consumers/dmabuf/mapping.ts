@@ -5,6 +5,7 @@ import type { RouteKind } from "./routes.ts";
 
 /** What a map gives: addresses for the device, and nothing of where the memory is. */
 export interface BufferMapping {
+  /** Who may write, as it was mapped. */
   readonly direction: Direction;
   /** In order of the buffer's bytes; each shorter than 4 GiB. May change where the storage moves in place. */
   readonly ranges: readonly DmaVec[];

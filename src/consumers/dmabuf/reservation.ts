@@ -21,10 +21,12 @@ export class Fence {
   #signalled = false;
   readonly #waiters: (() => void)[] = [];
 
+  /** Work that goes on from now until {@link signal}. */
   constructor(name: string) {
     this.name = name;
   }
 
+  /** The work has ended. */
   get signalled(): boolean {
     return this.#signalled;
   }

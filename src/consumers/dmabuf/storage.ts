@@ -11,6 +11,7 @@ import { badArgument, badVectors } from "./errors.ts";
 
 /** Neighbouring pages of the storage, all of one kind: 16 bytes where a scatter table takes 32 and a page structure besides. */
 export interface StorageVec {
+  /** First byte, of a whole page. */
   readonly phys: PhysAddr;
   /** Bytes, whole pages. */
   readonly length: number;

@@ -28,9 +28,22 @@ export interface HmmDmaMapOptions {
   readonly entryBytes?: number;
 }
 
+interface UnlinkTerms {
+  readonly direction: "bidirectional";
+  readonly attributes: DmaAttributes;
+  readonly lazy: boolean;
+}
+
 /** What every page is mapped with: a bounce buffer would be stale at once. */
 const PLAIN: DmaAttributes = { requireCoherent: true };
 const PEER: DmaAttributes = { requireCoherent: true, mmio: true };
+/** What unmapping says: one for each case, so that it makes no objects. */
+const termsToTake = (attributes: DmaAttributes): readonly [UnlinkTerms, UnlinkTerms] => [
+  { direction: "bidirectional", attributes, lazy: false },
+  { direction: "bidirectional", attributes, lazy: true },
+];
+const TAKE_PLAIN = termsToTake(PLAIN);
+const TAKE_PEER = termsToTake(PEER);
 const MAPPED = HMM.valid | HMM.dmaMapped;
 
 /**
@@ -40,9 +53,13 @@ const MAPPED = HMM.valid | HMM.dmaMapped;
 export class HmmDmaMap implements Disposable {
   /** One for each index: for {@link rangeFault} to fill where that is a page of 4 KiB. */
   readonly words: PfnWords;
+  /** Bytes that one index maps: 4096 unless said in the options. */
   readonly entryBytes: number;
   readonly #dma: Dma;
   readonly #range: IovaRange | undefined;
+  /** What memory of the system is linked with: nothing, where it could not be copied anyway. */
+  readonly #plain: DmaAttributes | undefined;
+  readonly #one = new Float64Array(1);
   /** Addresses by index, where nothing is reserved and unmapping needs them. */
   readonly #addresses: Float64Array | undefined;
   /** Whose peer memory was met last: of this device and range only. */
@@ -58,6 +75,7 @@ export class HmmDmaMap implements Disposable {
     this.#dma = dma;
     this.entryBytes = entryBytes;
     this.#range = dma.tryReserveIova({ length: pages * PAGE_SIZE });
+    this.#plain = this.#range?.isPlain ? undefined : PLAIN;
     this.words = new PfnWords(dma.device.linuxCompatible ? pages : (pages * PAGE_SIZE) / entryBytes);
     if (this.#range === undefined && dma.needsUnmap) this.#addresses = new Float64Array(this.words.count);
   }
@@ -79,9 +97,8 @@ export class HmmDmaMap implements Disposable {
    *   without a reservation `Dma.mapPhys`
    */
   map(index: number): DmaAddr {
-    const mapped = this.#mappedAt(index);
-    if (mapped !== undefined) return mapped;
-    return this.#mapNew(index, true);
+    this.#put(index, true, this.#one, 0);
+    return this.#one[0] as DmaAddr;
   }
 
   /**
@@ -102,9 +119,7 @@ export class HmmDmaMap implements Disposable {
           into[i] = Number.NaN;
           continue;
         }
-        const mapped = this.#mappedAt(index);
-        into[i] = mapped ?? this.#mapNew(index, false);
-        if (mapped !== undefined) continue;
+        if (this.#put(index, false, into, i)) continue;
         newly++;
         low = Math.min(low, i);
         high = i + 1;
@@ -143,15 +158,27 @@ export class HmmDmaMap implements Disposable {
     this.free();
   }
 
-  /** The address of a word that is mapped, if it need not be mapped again. */
-  #mappedAt(index: number): DmaAddr | undefined {
+  /**
+   * Maps a word, if it is not mapped, and puts its address into `into[at]`: the engine would make an object of an address that a call
+   * returns. True: it was mapped.
+   */
+  #put(index: number, sync: boolean, into: Float64Array, at: number): boolean {
     const { words } = this;
-    if (!words.has(index, HMM.dmaMapped) || words.has(index, HMM.peerBus)) return undefined;
-    if (this.#range) return (this.#range.address + index * this.entryBytes) as DmaAddr;
-    return this.#dma.needsUnmap && this.#addresses ? (this.#addresses[index] as DmaAddr) : undefined;
+    if (words.has(index, HMM.dmaMapped) && !words.has(index, HMM.peerBus)) {
+      if (this.#range) {
+        into[at] = this.#range.address + index * this.entryBytes;
+        return true;
+      }
+      if (this.#dma.needsUnmap && this.#addresses) {
+        into[at] = this.#addresses[index]!;
+        return true;
+      }
+    }
+    this.#mapNew(index, sync, into, at);
+    return false;
   }
 
-  #mapNew(index: number, sync: boolean): DmaAddr {
+  #mapNew(index: number, sync: boolean, into: Float64Array, at: number): void {
     const { words, entryBytes } = this;
     const { device } = this.#dma;
     if (!words.has(index, HMM.valid) && !device.linuxCompatible) throw badWord(index, words.flags[index]!);
@@ -159,33 +186,37 @@ export class HmmDmaMap implements Disposable {
     const type = device.machine.peers?.stateOf(this.#peers, phys, device.node) ?? "none";
     if (type === "bus-address") {
       words.flags[index]! |= HMM.peerBus | HMM.dmaMapped;
-      return this.#peers.provider!.busAddress(phys);
+      into[at] = this.#peers.provider!.busAddress(phys);
+      return;
     }
     if (type === "not-supported") throw peerOutOfReach(device.name, phys);
     const isPeer = type === "through-host-bridge";
-    const attributes = isPeer ? PEER : PLAIN;
-    let address: DmaAddr;
     if (this.#range) {
+      const attributes = isPeer ? PEER : this.#plain;
       const offset = index * entryBytes;
       this.#range.link(offset, phys, entryBytes, "bidirectional", attributes);
       if (sync) this.#syncNew(this.#range, offset, attributes);
-      address = (this.#range.address + offset) as DmaAddr;
+      into[at] = this.#range.address + offset;
     } else {
-      address = this.#dma.mapPhys(phys, entryBytes, "bidirectional", attributes);
+      const address = this.#dma.mapPhys(phys, entryBytes, "bidirectional", isPeer ? PEER : PLAIN);
       if (this.#dma.needsUnmap) {
         assert(this.#addresses !== undefined, "a mapping that has to be unmapped has no place in a list");
         this.#addresses[index] = address;
       }
+      into[at] = address;
     }
     words.flags[index]! |= HMM.dmaMapped | (isPeer ? HMM.peer : 0);
-    return address;
   }
 
-  #syncNew(range: IovaRange, offset: number, attributes: DmaAttributes): void {
+  #syncNew(range: IovaRange, offset: number, attributes: DmaAttributes | undefined): void {
     try {
       range.sync(offset, this.entryBytes);
     } catch (error) {
-      range.unlink(offset, this.entryBytes, { direction: "bidirectional", attributes });
+      range.unlink(
+        offset,
+        this.entryBytes,
+        attributes ? { direction: "bidirectional", attributes } : { direction: "bidirectional" },
+      );
       throw error;
     }
   }
@@ -194,10 +225,11 @@ export class HmmDmaMap implements Disposable {
     const { words, entryBytes } = this;
     const flags = words.flags[index]!;
     if ((flags & MAPPED) !== MAPPED) return false;
-    const attributes = (flags & HMM.peer) !== 0 ? PEER : PLAIN;
+    const isPeer = (flags & HMM.peer) !== 0;
+    const attributes = isPeer ? PEER : PLAIN;
     if ((flags & HMM.peerBus) === 0) {
       if (this.#range)
-        this.#range.unlink(index * entryBytes, entryBytes, { direction: "bidirectional", attributes, lazy });
+        this.#range.unlink(index * entryBytes, entryBytes, (isPeer ? TAKE_PEER : TAKE_PLAIN)[lazy ? 1 : 0]);
       else if (this.#addresses)
         this.#dma.unmapPhys(this.#addresses[index] as DmaAddr, entryBytes, "bidirectional", attributes);
     }

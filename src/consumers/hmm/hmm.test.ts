@@ -182,6 +182,7 @@ describe("a mirror", () => {
 function withoutSequence(memory: UserMemory): UserMemory {
   const broken: Partial<UserMemory> = {
     pages: memory.pages,
+    areasAreStill: true,
     areaFrom: (address) => memory.areaFrom(address),
     entryAt: (address, into) => memory.entryAt(address, into),
     holdAreas: () => memory.holdAreas(),

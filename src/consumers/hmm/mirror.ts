@@ -62,11 +62,21 @@ export const LOOKED_UP = "pages are looked up";
  * A device's own table of a process's pages, kept true: what the process changes leaves the table before it changes.
  */
 export class Mirror implements Disposable {
+  /** First address that is mirrored. */
   readonly start: UserAddr;
+  /** Pages of 4 KiB from there on. */
   readonly pages: number;
+  /** The range's mapping for the device. */
   readonly map: HmmDmaMap;
-  /** Rounds that had to be begun again, pages invalidated, and pages newly mapped, since the start. */
-  readonly counts: { retries: number; invalidated: number; mapped: number } = { retries: 0, invalidated: 0, mapped: 0 };
+  /** What was done since the start. */
+  readonly counts: {
+    /** Rounds that had to be begun again, because the range changed meanwhile. */
+    retries: number;
+    /** Pages that were taken from the device. */
+    invalidated: number;
+    /** Pages that were newly mapped. */
+    mapped: number;
+  } = { retries: 0, invalidated: 0, mapped: 0 };
   readonly #memory: UserMemory;
   readonly #driver: MirrorDriver;
   readonly #owner: MemoryOwner | undefined;

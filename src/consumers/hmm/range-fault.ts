@@ -25,14 +25,19 @@ import { HMM, type PfnWords } from "./words.ts";
 
 /** What a device wants of a range of a process's memory. */
 export interface RangeFault {
+  /** Whose. */
   readonly memory: UserMemory;
   /** Watches the range, and its sequence before the walk. */
   readonly notifier: IntervalNotifier;
+  /** What {@link IntervalNotifier.readBegin} of that notifier gave before the walk. */
   readonly sequence: number;
+  /** First address, a whole page. */
   readonly start: UserAddr;
+  /** The address after the last, a whole page. */
   readonly end: UserAddr;
   /** One for each page; the first is that of `start`, unless `firstWord` says another. */
   readonly words: PfnWords;
+  /** Index of the word of `start`; 0 unless said. */
   readonly firstWord?: number;
   /** Asked of every page: HMM.valid, HMM.write. Nothing unless said. */
   readonly ask?: number;
@@ -63,11 +68,34 @@ export function* rangeFault(request: RangeFault): Steps<boolean> {
   }
 }
 
+/**
+ * The same walk for who has it often: nothing is brought, nothing is waited for, and no object is made.
+ *
+ * Promises: as long as the call lasts nothing else runs, so what it found is true when it returns.
+ */
+export class RangeWalk {
+  #walk: Walk | undefined;
+
+  /**
+   * Writes the words of a range of which everything that is asked is there already.
+   *
+   * @param request may be one object of the caller's that is filled in anew each time
+   * @returns false: something has to be brought or waited for, and words may hold part of the answer
+   */
+  tryAll(request: RangeFault): boolean {
+    const { memory, notifier, sequence, start } = request;
+    if (!memory.areasAreStill || notifier.retry(sequence)) return false;
+    this.#walk ??= new Walk(request);
+    this.#walk.begin(request);
+    return !this.#walk.from(start);
+  }
+}
+
 const NEED_FAULT = 1;
 const NEED_WRITE = 2;
 
 class Walk {
-  readonly #request: RangeFault;
+  #request: RangeFault;
   readonly #entry: PageEntry = {
     kind: "none",
     page: 0 as PhysPage,
@@ -87,6 +115,11 @@ class Walk {
     this.#request = request;
     this.last = request.start;
     this.#bringEnd = request.start;
+  }
+
+  begin(request: RangeFault): void {
+    this.#request = request;
+    this.last = request.start;
   }
 
   /** Walks on. True: something has to be brought, or waited for, first. */

@@ -31,10 +31,14 @@ export const ORDER_MASK = 0x1f;
 
 /** Words of `count` pages, all nothing. */
 export class PfnWords {
+  /** Words. */
   readonly count: number;
+  /** By index: flags in the upper bits, and the order of the entry. */
   readonly flags: Uint16Array;
+  /** By index: the page number, where the flags say that the word is valid. */
   readonly pages: Float64Array;
 
+  /** Takes 10 bytes a word at once. */
   constructor(count: number) {
     this.count = count;
     this.flags = new Uint16Array(count);

@@ -35,12 +35,14 @@ export class Access implements IommufdObject {
   #ioas: Ioas | undefined;
   readonly #onEnd: () => void;
 
+  /** Made by {@link IommufdMemory.createAccess}; `onEnd` is called once, when it has let go of all. */
   constructor(options: AccessOptions, onEnd: () => void = () => {}) {
     this.#options = options;
     this.alignment = options.pins ? PAGE_SIZE : 1;
     this.#onEnd = onEnd;
   }
 
+  /** The space that it uses; undefined: none. */
   get ioas(): Ioas | undefined {
     return this.#ioas;
   }

@@ -33,14 +33,21 @@ interface AreaShape {
 
 /** Part of some memory at consecutive addresses. */
 export class Area implements MemoryUse {
+  /** First address, bytes. */
   readonly first: bigint;
+  /** Last address, itself included; changes when the area is cut. */
   last: bigint;
+  /** What it maps. */
   readonly memory: MappedMemory;
+  /** What devices may do there. */
   readonly access: TableAccess;
   /** Byte of its first page where it begins. */
   readonly pageOffset: number;
+  /** Page of the memory that it begins in. */
   readonly firstIndex: number;
+  /** Page of the memory that it ends in; changes when the area is cut. */
   lastIndex: number;
+  /** The table that page numbers are read back from; undefined: no table holds the area. */
   storage: UserTable | undefined;
   /** The pages are not there yet, or go just now. */
   isClosed = true;
@@ -55,6 +62,7 @@ export class Area implements MemoryUse {
   /** The buffer was taken back: nothing is mapped, and nothing will be. */
   isRevoked = false;
 
+  /** Made by {@link Ioas.mapParts}, closed at first; holds the memory, and pins nothing yet. */
   constructor(shape: AreaShape) {
     this.first = shape.first;
     this.last = shape.last;
@@ -66,6 +74,7 @@ export class Area implements MemoryUse {
     this.memory.acquire();
   }
 
+  /** Bytes. */
   get length(): bigint {
     return this.last - this.first + 1n;
   }

@@ -35,11 +35,15 @@ export class BoundDevice implements IommufdObject {
   readonly kind = "device";
   id = 0;
   users = 1; // whoever bound it
+  /** The device, and the IOMMU before it. */
   readonly hardware: UserDevice;
+  /** Devices that it cannot be kept apart from, of this iommufd. */
   readonly group: BoundGroup;
+  /** What it is in a guest's IOMMU; undefined: it is in none. */
   vdevice: Vdevice | undefined;
   readonly #onEnd: () => void;
 
+  /** Made when an iommufd binds a device; `onEnd` is called once, when it is unbound. */
   constructor(hardware: UserDevice, group: BoundGroup, onEnd: () => void) {
     this.hardware = hardware;
     this.group = group;

@@ -10,10 +10,13 @@ import { LAST_IOVA } from "./ranges.ts";
 
 /** Which part of a space, in pages of which size. */
 export interface DirtyRequest {
+  /** First address, bytes. */
   readonly iova: bigint;
+  /** How many bytes. */
   readonly length: bigint;
   /** Bytes that one bit stands for. */
   readonly pageBytes: bigint;
+  /** What is reported is clean afterwards. */
   readonly clear: boolean;
 }
 

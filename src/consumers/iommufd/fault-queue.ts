@@ -32,11 +32,15 @@ export class FaultQueue implements IommufdObject {
   readonly kind = "fault-queue";
   id = 0;
   users = 0;
+  /** Where a program reads faults and writes answers. */
   readonly file: QueueFile;
   readonly #unread: Waiting[] = [];
   readonly #unanswered = new Map<number, Waiting>();
 
-  /** @param context what the file keeps alive */
+  /**
+   * Made by the iommufd.
+   * @param context what the file keeps alive
+   */
   constructor(context: OpenFile) {
     this.file = new QueueFile("iommufd-faults", context, this, {
       read: (into) => this.#read(into),

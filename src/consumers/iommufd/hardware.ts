@@ -10,7 +10,9 @@ import type { FrameRuns } from "./frame-runs.ts";
 
 /** Addresses [first, last], bytes; `last` may be 2^64 - 1. */
 export interface IovaSpan {
+  /** First address. */
   readonly first: bigint;
+  /** Last address, itself included. */
   readonly last: bigint;
 }
 
@@ -18,8 +20,9 @@ export interface IovaSpan {
 export interface TableLeaf {
   /** Unit of physical memory that the asked one reaches. */
   readonly phys: number;
-  /** First unit of the leaf, and how many it maps. */
+  /** First unit of the leaf. */
   readonly leafStart: number;
+  /** Units that the leaf maps. */
   readonly leafUnits: number;
 }
 
@@ -29,6 +32,7 @@ export interface UserTable {
   readonly unitBytes: number;
   /** Sizes of pages, bytes, as a bitmap. */
   readonly pageSizes: bigint;
+  /** Addresses that it can translate. */
   readonly aperture: IovaSpan;
   /** It can say what devices wrote. */
   readonly tracksDirty: boolean;
@@ -51,6 +55,13 @@ export interface UserTable {
    * For tables whose units are pages of 4 KiB.
    */
   readRuns?(unit: number, units: number, into: FrameRuns): number;
+  /**
+   * No leaf reaches over the beginning of `unit` any more: one that does becomes smaller ones with the same translations. Absent:
+   * leaves stay as they are.
+   *
+   * @throws DmaError ENOMEM for their tables: all translations are as before
+   */
+  splitAt?(unit: number): void;
   /** Starts or ends the tracking of writes. @throws DmaError what the unit says */
   setDirtyTracking(on: boolean): void;
   /** Calls `report` for each run of units of [unit, unit + units) that devices wrote to; with `clear` they are clean then. */
@@ -64,7 +75,9 @@ export const smallestPageOf = (table: UserTable): number => Number(table.pageSiz
 
 /** What devices may do in a mapping. */
 export interface TableAccess {
+  /** Devices may read. */
   readonly read: boolean;
+  /** Devices may write. */
   readonly write: boolean;
   /** Registers of a device, not memory. */
   readonly mmio: boolean;
@@ -82,21 +95,30 @@ export interface NestedTable {
 export interface InvalidationTarget {
   /** The type of its requests. */
   readonly type: number;
-  /** Bytes of the shortest and longest entry; only the first are needed. */
+  /** Bytes of the shortest entry: only so many are needed. */
   readonly leastBytes: number;
+  /** Bytes of the longest entry. */
   readonly mostBytes: number;
   /** The array is taken whole: a short entry is filled up with zeros, a longer one must end in zeros. */
   readonly takesWhole?: boolean;
   /**
    * Does what the entries say, in order. How many were done; `refused` says why no more were.
    */
-  invalidate(entries: readonly Uint8Array[]): { readonly done: number; readonly refused?: Error };
+  invalidate(entries: readonly Uint8Array[]): {
+    /** Entries that were done. */
+    readonly done: number;
+    /** Why no more were; absent: all were. */
+    readonly refused?: Error;
+  };
 }
 
 /** What a table is to be. */
 export interface TableRequest {
+  /** Guests' tables will stand on it. */
   readonly nestParent: boolean;
+  /** It must be able to say what devices wrote. */
   readonly tracksDirty: boolean;
+  /** It may be attached with a PASID, or beside tables that are. */
   readonly pasid: boolean;
   /** In the vendor's words; undefined: nothing was said. */
   readonly data: VendorData | undefined;
@@ -104,7 +126,9 @@ export interface TableRequest {
 
 /** Words of a vendor, passed through: their type and a reader of their bytes. */
 export interface VendorData {
+  /** What the bytes are. */
   readonly type: number;
+  /** How many there are, as the caller says. */
   readonly length: number;
   /**
    * The bytes: at least `least` must be there, and at most `most`; what is missing is zero.
@@ -118,9 +142,11 @@ export interface VendorData {
 
 /** Devices that only move together: they cannot be kept apart. Compared by identity. */
 export interface IsolationGroup {
+  /** For messages. */
   readonly name: string;
-  /** Who has their DMA in hand, and how many devices it claimed; undefined: the kernel's drivers. Kept by `claimGroup`. */
+  /** Who has their DMA in hand; undefined: the kernel's drivers. Kept by `claimGroup`. */
   owner?: object | undefined;
+  /** Devices that the owner claimed; absent: none. */
   claims?: number;
 }
 
@@ -140,22 +166,29 @@ export function releaseGroup(group: IsolationGroup): void {
 
 /** A fault that a device has asked to be repaired. */
 export interface PageFault {
+  /** The device's number for the group that it is of. */
   readonly group: number;
+  /** Which of the device's address spaces; absent: that of requests without one. */
   readonly pasid?: number | undefined;
   /** 1 read, 2 write, 4 execute, 8 privileged. */
   readonly permissions: number;
+  /** Where, bytes. */
   readonly address: bigint;
+  /** No more of the group follow: the device waits for the answer. */
   readonly isLast: boolean;
 }
 
 /** A device that can be given to a user, with the IOMMU before it. */
 export interface UserDevice {
+  /** For messages. */
   readonly name: string;
+  /** Devices that it cannot be kept apart from. */
   readonly group: IsolationGroup;
   /** Addresses that its table must not use: interrupts, firmware. */
   readonly reserved: readonly IovaSpan[];
   /** Bits of {@link HW_CAPABILITIES} of GET_HW_INFO, but for dirty tracking. */
   readonly capabilities: number;
+  /** Its tables can say what devices wrote. */
   readonly canTrackDirty: boolean;
   /** Bits of the PASIDs that it sends; 0: none. */
   readonly pasidBits: number;
@@ -164,7 +197,12 @@ export interface UserDevice {
   /** False: its interrupts could be forged by others. */
   readonly hasIsolatedInterrupts: boolean;
   /** What the IOMMU is, in the vendor's words. @throws DmaError EOPNOTSUPP for a type that it is not */
-  hardwareInfo(type: number): { readonly type: number; readonly data: Uint8Array };
+  hardwareInfo(type: number): {
+    /** What the IOMMU is (IOMMU_HW_INFO_TYPE of the kernel's interface); 0: it does not say. */
+    readonly type: number;
+    /** The structure of that type. */
+    readonly data: Uint8Array;
+  };
   /** @throws DmaError EOPNOTSUPP, EINVAL */
   openTable(request: TableRequest): UserTable;
   /** Absent: its IOMMU does not nest. @throws DmaError EOPNOTSUPP, EINVAL */
@@ -194,6 +232,7 @@ export interface UserDevice {
 
 /** A device as a virtual IOMMU knows it. */
 export interface ViommuBond {
+  /** The virtual IOMMU. */
   readonly driver: ViommuDriver;
   /** The guest's number for the device; undefined: it has none there. */
   readonly virtualId: bigint | undefined;
@@ -203,6 +242,7 @@ export interface ViommuBond {
 export interface ViommuDriver {
   /** Answer to the data it was made with. */
   readonly answer?: Uint8Array;
+  /** Who takes invalidations of the guest; absent: nobody. */
   readonly invalidation?: InvalidationTarget;
   /** A table of the guest below this IOMMU. @throws DmaError EOPNOTSUPP, EINVAL: what the driver refuses */
   openNested(data: VendorData): NestedTable;
@@ -224,6 +264,7 @@ export interface OpenQueue {
 
 /** Queues of a guest that hardware reads by itself. */
 export interface ViommuQueues {
+  /** The type of queue that can be made. */
   readonly type: number;
   /**
    * @param phys first byte, in physical memory
@@ -235,11 +276,17 @@ export interface ViommuQueues {
 
 /** A dma-buf that iommufd can map: one range of a device's memory. */
 export interface RangeBuffer {
+  /** Marks it among open files. */
   readonly kind: "dma-buf";
   /** Bytes. */
   readonly length: number;
   /** Where it begins; undefined: it was taken back, or has more than one range. */
-  readonly range: { readonly page: PhysPage } | undefined;
+  readonly range:
+    | {
+        /** Its first page in physical memory. */
+        readonly page: PhysPage;
+      }
+    | undefined;
   /** `moved` is called whenever the range is taken back, or may have moved. Ends with the returned function. */
   watch(moved: () => void): () => void;
   /** It gives out physical ranges. False: other exporters. */

@@ -14,15 +14,20 @@ export class PagingHwpt implements IommufdObject {
   readonly kind = "hwpt";
   id = 0;
   users = 0;
+  /** The space that it holds. */
   readonly ioas: Ioas;
+  /** The driver's part of it. */
   readonly table: UserTable;
+  /** Guests' tables may stand on it. */
   readonly isNestParent: boolean;
   /** It may stand beside tables for PASIDs. */
   readonly takesPasids: boolean;
   /** Made because a device was attached to the space; goes with the last one. */
   readonly isAutomatic: boolean;
+  /** Where page faults of its devices go; undefined: they are answered `invalid`. */
   faults: FaultQueue | undefined;
 
+  /** Made by the iommufd; takes over `table`, and uses `ioas`. */
   constructor(ioas: Ioas, table: UserTable, traits: { nestParent: boolean; pasid: boolean; automatic: boolean }) {
     this.ioas = ioas;
     this.table = table;
@@ -50,13 +55,20 @@ export class NestedHwpt implements IommufdObject {
   readonly kind = "nested";
   id = 0;
   users = 0;
+  /** The table that it stands on. */
   readonly paging: PagingHwpt;
+  /** The vendor's part of it. */
   readonly table: NestedTable;
+  /** It may be attached with a PASID, or beside tables that are. */
   readonly takesPasids: boolean;
+  /** False: a program made it, and destroys it. */
   readonly isAutomatic = false;
+  /** The virtual IOMMU that it was made in; undefined: none. */
   readonly viommu: Viommu | undefined;
+  /** Where page faults of its devices go; undefined: they are answered `invalid`. */
   faults: FaultQueue | undefined;
 
+  /** Made by the iommufd; takes over `table`, and uses the parent or the virtual IOMMU. */
   constructor(parent: PagingHwpt, table: NestedTable, pasid: boolean, viommu?: Viommu) {
     this.paging = parent;
     this.table = table;

@@ -33,9 +33,11 @@ const MOST_ROUNDS = 100;
 
 /** A part of some memory, to be mapped. */
 export interface MemoryPart {
+  /** Which memory. */
   readonly memory: MappedMemory;
   /** Byte of the memory's first page where it begins. */
   readonly startByte: bigint;
+  /** How many bytes. */
   readonly length: bigint;
 }
 
@@ -52,16 +54,23 @@ export class Ioas implements IommufdObject {
   readonly kind = "ioas";
   id = 0;
   users = 0;
+  /** What is mapped, by address. */
   readonly areas: SortedRanges<Area> = new SortedRanges<Area>();
+  /** Addresses that tables and devices cannot use. */
   readonly reserved: Reservations = new Reservations();
+  /** Where it differs from Linux. */
   readonly rules: IoasRules;
+  /** Where automatic addresses come from; empty: from everywhere. */
   allowed: SortedRanges<IovaSpan> = new SortedRanges<IovaSpan>();
   /** Addresses, lengths and offsets are multiples of it: bytes. */
   alignment = 1;
+  /** Tables that all areas are in; the first comes first in everything. */
   readonly tables: UserTable[] = [];
+  /** Parts of the kernel that use it. */
   readonly accesses: Set<SpaceUser> = new Set();
   #largePages = true;
 
+  /** Empty, without tables. Made by {@link IommufdMemory.createIoas}, or alone for who needs no ids. */
   constructor(rules: IoasRules = {}) {
     this.rules = rules;
   }
@@ -214,6 +223,7 @@ export class Ioas implements IommufdObject {
    *   hardware queue is; ERR_DMA_IOMMUFD_STUBBORN (EDEADLK)
    */
   unmapRange(first: bigint, last: bigint, done: { bytes: bigint }): void {
+    if (this.rules.unmapSplits) this.#split(first, last);
     if (this.rules.unmapIsAtomic) this.#refuseCuts(first, last);
     let start = first;
     let rounds = 0;
@@ -242,7 +252,7 @@ export class Ioas implements IommufdObject {
   }
 
   /** Areas that meet [first, last], in order; they must stay meanwhile. */
-  *areasIn(first: bigint, last: bigint): Generator<Area> {
+  *#areasIn(first: bigint, last: bigint): Generator<Area> {
     for (let area = this.areas.firstIn(first, last); area; ) {
       yield area;
       area = area.last < last ? this.areas.firstIn(area.last + 1n, last) : undefined;
@@ -250,7 +260,7 @@ export class Ioas implements IommufdObject {
   }
 
   #refuseCuts(first: bigint, last: bigint): void {
-    for (const area of this.areasIn(first, last)) {
+    for (const area of this.#areasIn(first, last)) {
       if (area.first < first || area.last > last)
         throw notMapped(first, last - first + 1n, `the area at ${area.first} reaches out of it`);
       if (area.isClosed || area.locks > 0) throw areaBusy(area.first, "is in use");
@@ -399,12 +409,39 @@ export class Ioas implements IommufdObject {
   cut(last: bigint): void {
     const area = this.areas.firstIn(last, last);
     if (!area || area.last === last) return;
+    this.#mustBeCuttable(area, last);
+    if (area.storage && this.#largePages) throw badArgument("a large leaf may reach over the cut");
+    this.areas.insert(area.cut(last + 1n));
+  }
+
+  /**
+   * Areas that reach out of [first, last] are cut at its ends, and large leaves that do are split: only tables change, no translation.
+   * All or nothing but for the size of leaves.
+   *
+   * @throws DmaError EINVAL where accesses or a table are in the way; EBUSY, EOPNOTSUPP; ENOMEM for tables of smaller leaves
+   */
+  #split(first: bigint, last: bigint): void {
+    const cuts = [...(first > 0n ? [first - 1n] : []), ...(last < LAST_IOVA ? [last] : [])].filter((cut) => {
+      const area = this.areas.firstIn(cut, cut);
+      return area !== undefined && area.last !== cut;
+    });
+    for (const cut of cuts) this.#mustBeCuttable(this.areas.firstIn(cut, cut)!, cut);
+    for (const cut of cuts) {
+      const area = this.areas.firstIn(cut, cut)!;
+      if (!area.storage) continue;
+      for (const table of this.tables) {
+        if (!table.splitAt) throw badArgument("a table does not split leaves");
+        table.splitAt(Number((cut + 1n) / BigInt(table.unitBytes)));
+      }
+    }
+    for (const cut of cuts) this.areas.insert(this.areas.firstIn(cut, cut)!.cut(cut + 1n));
+  }
+
+  #mustBeCuttable(area: Area, last: bigint): void {
     if (area.isClosed || area.refusesAccess) throw areaBusy(area.first, "is being made, or goes");
     if (area.memory.source.kind === "buffer") throw badFile("EOPNOTSUPP", "a mapped DMA buffer cannot be cut");
     if (!this.#isAligned(last + 1n)) throw badArgument(`a cut at ${last + 1n} is not aligned to ${this.alignment}`);
     if (area.accesses > 0) throw badArgument("an area that is held cannot be cut");
-    if (area.storage && this.#largePages) throw badArgument("a large leaf may reach over the cut");
-    this.areas.insert(area.cut(last + 1n));
   }
 
   end(): void {

@@ -26,11 +26,13 @@ import { Viommu } from "./viommu.ts";
 
 /** What a table is to be. */
 export interface HwptRequest {
+  /** Id of a bound device that it must fit. */
   readonly device: number;
   /** An address space, a nesting parent or a virtual IOMMU. */
   readonly parent: number;
   /** Bits of HWPT_FLAGS. */
   readonly flags?: number;
+  /** In the vendor's words; absent: nothing is said. */
   readonly data?: VendorData | undefined;
   /** Of a fault queue; meant only with its flag. */
   readonly faultQueue?: number;

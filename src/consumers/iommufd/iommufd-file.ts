@@ -29,8 +29,10 @@ export interface IommufdFileOptions extends IommufdOptions {
 /** An open /dev/iommu. A descriptor can name it, and a device be bound to it. */
 export class IommufdFile implements OpenFile {
   readonly kind = "iommufd";
+  /** What the requests are made of. */
   readonly iommufd: Iommufd;
 
+  /** As open() does it: an iommufd of its own, with nothing in it. Its first holder acquires it. */
   constructor(options: IommufdFileOptions = {}) {
     this.iommufd = options.iommufd ?? new Iommufd(options);
   }

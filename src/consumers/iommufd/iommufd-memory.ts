@@ -7,10 +7,12 @@
  */
 import type { OpenFile, UserProcess } from "../../platform/index.ts";
 import { isMemoryFile } from "../../platform/index.ts";
+import { isDmaBuf } from "../dmabuf/index.ts";
 import { Access, type AccessOptions } from "./access.ts";
 import { type AccountMode, type ChargedPages, Payer } from "./account.ts";
 import { badArgument, badAttach, badFile, noCompatSpace, notPrivileged, wraps } from "./errors.ts";
 import type { RangeBuffer } from "./hardware.ts";
+import { ImportedBuffer } from "./imported-buffer.ts";
 import { Ioas } from "./ioas.ts";
 import { type FailurePoint, MappedMemory, type MemorySource } from "./memory.ts";
 import { type IommufdObject, type ObjectKind, ObjectTable } from "./objects.ts";
@@ -35,6 +37,7 @@ export interface IommufdOptions {
 
 /** What to map: where it is, and what devices may do. Addresses are bigints, since they may be any 64 bits. */
 export interface MapRequest {
+  /** How many bytes. */
   readonly length: bigint;
   /** Chosen, unless said. */
   readonly iova?: bigint | undefined;
@@ -47,14 +50,19 @@ export interface MapRequest {
 /** The part of an iommufd that maps memory. Made as an {@link Iommufd}. */
 export class IommufdMemory implements OpenFile {
   readonly kind = "iommufd";
+  /** Everything in it, by id. */
   readonly objects: ObjectTable = new ObjectTable();
+  /** Where its spaces differ from Linux. */
   readonly rules: IoasRules;
+  /** Whose account of pinned pages is charged, the user's or the process's. */
   accountMode: Exclude<AccountMode, "none">;
   /** The space of calls that are compatible with VFIO containers. */
   compatIoas: Ioas | undefined;
+  /** As it was made. */
   protected readonly options: IommufdOptions;
   #holders = 0;
 
+  /** Empty. Its first holder acquires it. */
   constructor(options: IommufdOptions = {}) {
     this.options = options;
     this.accountMode = options.accountMode ?? "user";
@@ -123,8 +131,9 @@ export class IommufdMemory implements OpenFile {
     return this.#mapSource(ioas, process, source, request);
   }
 
-  #sourceOf(file: OpenFile, start: bigint, { length, write = true }: MapRequest): MemorySource {
+  #sourceOf(given: OpenFile, start: bigint, { length, write = true }: MapRequest): MemorySource {
     if (length === 0n) throw badArgument("length 0");
+    const file = isDmaBuf(given) ? new ImportedBuffer(given) : given;
     if (isRangeBuffer(file)) {
       if (!file.givesRanges) throw badFile("EOPNOTSUPP", "this DMA buffer does not say where its memory is");
       if (start + length > BigInt(file.length)) throw badFile("EINVAL", "beyond the end of the DMA buffer");
@@ -196,18 +205,13 @@ export class IommufdMemory implements OpenFile {
           all.add(memory);
         }
     const moved = [...all].filter((memory) => !memory.payer.isPaidBy(process));
-    const next = new Map<MappedMemory, Payer>();
+    const undo: (() => void)[] = [];
     try {
-      for (const memory of moved) {
-        const payer = Payer.like(memory.payer, process);
-        payer.charge(memory.pinnedPages);
-        next.set(memory, payer);
-      }
+      for (const memory of moved) undo.push(memory.chargeToo(process));
     } catch (error) {
-      for (const [memory, payer] of next) payer.refund(memory.pinnedPages);
+      for (const takeBack of undo) takeBack();
       throw error;
     }
-    for (const memory of moved) memory.payer.refund(memory.pinnedPages);
     for (const memory of moved) memory.changePayer(process);
   }
 

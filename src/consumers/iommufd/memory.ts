@@ -9,7 +9,7 @@
  */
 import { assert, PAGE_SIZE, type PhysPage } from "../../base/index.ts";
 import { type MemoryFile, UserAddr, type UserPages, type UserProcess } from "../../platform/index.ts";
-import type { ChargedPages, Payer } from "./account.ts";
+import { type ChargedPages, Payer } from "./account.ts";
 import { badFile, noPermission, unreachable } from "./errors.ts";
 import { FrameRuns } from "./frame-runs.ts";
 import { FreshPages } from "./fresh-pages.ts";
@@ -72,11 +72,15 @@ interface MemoryOptions {
 
 /** Made from a source; shared by all areas that map parts of it. */
 export class MappedMemory {
+  /** Where its pages come from. */
   readonly source: MemorySource;
   /** Byte of the first page where the memory begins. */
   readonly startOffset: number;
+  /** Pages of 4 KiB that it touches. */
   readonly pages: number;
+  /** Its pages are pinned for writing. */
   readonly writable: boolean;
+  /** Who is charged for them. */
   readonly payer: Payer;
   /** Pages that are pinned now. */
   pinnedPages = 0;
@@ -91,6 +95,7 @@ export class MappedMemory {
   #chargedPages = 0;
   #areas = 0;
 
+  /** `length` bytes of the source; nothing is pinned. Areas acquire it. */
   constructor(source: MemorySource, length: bigint, writable: boolean, payer: Payer, options: MemoryOptions = {}) {
     this.source = source;
     const start = source.kind === "user" ? source.address : source.start;
@@ -357,8 +362,50 @@ export class MappedMemory {
     this.unpin(runs, true);
   }
 
-  /** From now on `payer` is charged: has been already. */
+  /** All pages that are pinned. */
+  #pinned(): FrameRuns {
+    const runs = new FrameRuns();
+    const last = this.pages - 1;
+    for (let index = this.#nextNeeded(0, last); index <= last; index = this.#nextNeeded(index, last)) {
+      const held = this.#frames.get(index);
+      const use = held === undefined ? this.#useAt(index) : undefined;
+      if (use) index = this.#readBack(use, index, last, runs);
+      else {
+        runs.add(held!, 1);
+        index++;
+      }
+    }
+    return runs;
+  }
+
+  /**
+   * `process` is charged for all of it, beside whoever is now: the first half of a change, ended by {@link changePayer} or taken
+   * back by what it returns.
+   *
+   * @throws DmaError ERR_DMA_LOCKED_LIMIT (ENOMEM): nothing is charged then
+   */
+  chargeToo(process: UserProcess): () => void {
+    const payer = Payer.like(this.payer, process);
+    const once = this.#once;
+    const runs = once && this.#pinned();
+    const pages = once ? once.add(process.user, runs!.each()) : this.pinnedPages;
+    try {
+      payer.charge(pages, this.pinnedPages);
+    } catch (error) {
+      once?.remove(process.user, runs!.each());
+      throw error;
+    }
+    return () => {
+      const gone = once ? once.remove(process.user, runs!.each()) : pages;
+      payer.refund(gone, this.pinnedPages);
+    };
+  }
+
+  /** From now on `process` alone is charged: has been already. */
   changePayer(process: UserProcess): void {
+    const once = this.#once;
+    const pages = once ? once.remove(this.payer.process.user, this.#pinned().each()) : this.pinnedPages;
+    this.payer.refund(pages, this.pinnedPages);
     this.payer.process = process;
     this.payer.memory = process.memory;
   }

@@ -23,7 +23,9 @@ export type ObjectKind =
 
 /** One object: what it is, and who needs it. */
 export interface IommufdObject {
+  /** What requests know it as. */
   readonly kind: ObjectKind;
+  /** Its number, from 1; 0 before it has one. */
   id: number;
   /** Others that need it. */
   users: number;
@@ -39,6 +41,7 @@ export class ObjectTable {
   /** No id below is free. */
   #lowest = 1;
 
+  /** Ids that are taken, tombstones included. */
   get size(): number {
     return this.#objects.size;
   }

@@ -13,12 +13,15 @@ import { LAST_IOVA } from "./ranges.ts";
 
 /** What a domain does not say of itself. */
 export interface DomainTableOptions {
+  /** The domain behind it. */
   readonly domain: PagingDomain;
   /** Bytes of the domain's pages: 4096 unless said. */
   readonly unitBytes?: number;
   /** All addresses of the format unless said. */
   readonly aperture?: IovaSpan;
+  /** It can say what devices wrote. False unless said. */
   readonly tracksDirty?: boolean;
+  /** Devices see the CPU's caches, whatever their requests say. False unless said. */
   readonly forcesCoherency?: boolean;
   /** Of a dirty leaf of several items the last is left out, as Linux leaves it out. */
   readonly leavesOutLastItem?: boolean;
@@ -26,6 +29,7 @@ export interface DomainTableOptions {
 
 /** A paging domain, as iommufd drives it. */
 export class DomainTable implements UserTable {
+  /** The domain behind it. */
   readonly domain: PagingDomain;
   readonly unitBytes: number;
   readonly aperture: IovaSpan;
@@ -33,6 +37,7 @@ export class DomainTable implements UserTable {
   readonly forcesCoherency: boolean;
   readonly #leavesOutLastItem: boolean;
 
+  /** Takes over the domain: {@link destroy} ends it. */
   constructor(options: DomainTableOptions) {
     this.domain = options.domain;
     this.unitBytes = options.unitBytes ?? PAGE_SIZE;
@@ -78,6 +83,10 @@ export class DomainTable implements UserTable {
       if (done === units || into.length < into.frames.length) return done;
       into.grow();
     }
+  }
+
+  splitAt(unit: number): void {
+    this.domain.splitAt(unit as IovaPage);
   }
 
   setDirtyTracking(_on: boolean): void {

@@ -12,7 +12,12 @@ interface QueueCalls {
   readonly read: (into: Uint8Array) => number;
   /** Bytes written. @throws DmaError */
   readonly write: (from: Uint8Array) => number;
-  readonly poll: () => { readonly in: boolean; readonly out: boolean };
+  readonly poll: () => {
+    /** A read would give something. */
+    readonly in: boolean;
+    /** A write would be taken. */
+    readonly out: boolean;
+  };
 }
 
 /** A queue's open file. Its maker holds it once: {@link QueueFile.release} ends that. */
@@ -23,6 +28,7 @@ export class QueueFile implements OpenFile {
   readonly #calls: QueueCalls;
   #holders = 0;
 
+  /** Made with its queue; keeps `context`, the iommufd, alive while somebody has it open. */
   constructor(kind: string, context: OpenFile, queue: IommufdObject, calls: QueueCalls) {
     this.kind = kind;
     this.#context = context;
@@ -41,7 +47,12 @@ export class QueueFile implements OpenFile {
   }
 
   /** Whether a read would give something, and a write would be taken. */
-  poll(): { readonly in: boolean; readonly out: boolean } {
+  poll(): {
+    /** A read would give something. */
+    readonly in: boolean;
+    /** A write would be taken. */
+    readonly out: boolean;
+  } {
     return this.#calls.poll();
   }
 

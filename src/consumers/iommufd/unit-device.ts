@@ -22,7 +22,9 @@ import { DomainTable } from "./paging-table.ts";
 
 /** An IOMMU with its format and its domain numbers. */
 export class UnitIommu {
+  /** What is told of attachments and invalidations. */
   readonly unit: TranslationUnit;
+  /** Format of the tables. */
   readonly layout: TableLayout;
   /** It can say what devices wrote. */
   readonly canTrackDirty: boolean;
@@ -30,12 +32,16 @@ export class UnitIommu {
   readonly leavesOutLastItem: boolean;
   readonly #numbers = new Set<number>();
   readonly #tableMemory: Arena | undefined;
+  readonly #firstDomain: number;
 
+  /** Takes nothing yet: each table gets a domain of its own. */
   constructor(options: {
     readonly unit: TranslationUnit;
     readonly layout: TableLayout;
     readonly canTrackDirty?: boolean;
     readonly leavesOutLastItem?: boolean;
+    /** Its domain numbers begin here, where others use the unit too: 1 unless said. */
+    readonly firstDomain?: number;
     /** Where its tables lie, for units that read all of theirs in one memory; each has its own unless said. */
     readonly tableMemory?: Arena;
   }) {
@@ -44,11 +50,12 @@ export class UnitIommu {
     this.canTrackDirty = options.canTrackDirty ?? false;
     this.leavesOutLastItem = options.leavesOutLastItem ?? false;
     this.#tableMemory = options.tableMemory;
+    this.#firstDomain = options.firstDomain ?? 1;
   }
 
   /** A domain number that is free, the lowest. */
   takeNumber(): number {
-    let domainId = 1;
+    let domainId = this.#firstDomain;
     while (this.#numbers.has(domainId)) domainId++;
     this.#numbers.add(domainId);
     return domainId;
@@ -77,8 +84,11 @@ export class UnitIommu {
 
 /** What is known of a device beside its IOMMU. */
 export interface UnitDeviceOptions {
+  /** For messages. */
   readonly name: string;
+  /** The unit that it is behind. */
   readonly iommu: UnitIommu;
+  /** segment × 65536 + bus × 256 + device × 8 + function. */
   readonly requester: Requester;
   /** One of its own unless said. */
   readonly group?: IsolationGroup;
@@ -108,6 +118,7 @@ export class UnitDevice implements UserDevice {
   readonly #iommu: UnitIommu;
   readonly #requester: Requester;
 
+  /** Attaches nothing yet. */
   constructor(options: UnitDeviceOptions) {
     this.name = options.name;
     this.group = options.group ?? { name: options.name };
@@ -120,7 +131,7 @@ export class UnitDevice implements UserDevice {
     this.#requester = options.requester;
   }
 
-  hardwareInfo(type: number): { readonly type: number; readonly data: Uint8Array } {
+  hardwareInfo(type: number): ReturnType<UserDevice["hardwareInfo"]> {
     if (type !== 0) throw notSupported(`hardware information of type ${type}`);
     return { type: 0, data: new Uint8Array(0) };
   }

@@ -27,11 +27,16 @@ export class Viommu implements IommufdObject {
   readonly kind = "viommu";
   id = 0;
   users = 0;
+  /** The table that the guest's tables stand on. */
   readonly parent: ParentTable;
+  /** The vendor's part of it. */
   readonly driver: ViommuDriver;
+  /** By the guest's number. */
   readonly devices: Map<bigint, Vdevice> = new Map();
+  /** By the type of their events. */
   readonly queues: Map<number, EventQueue> = new Map();
 
+  /** Made by the iommufd; uses the parent, and takes over the driver. */
   constructor(parent: ParentTable, driver: ViommuDriver) {
     this.parent = parent;
     this.driver = driver;
@@ -62,10 +67,14 @@ export class Vdevice implements IommufdObject {
   readonly kind = "vdevice";
   id = 0;
   users = 0;
+  /** The virtual IOMMU that it is in. */
   readonly viommu: Viommu;
+  /** The device that it stands for. */
   readonly device: GuestDevice;
+  /** The guest's number for it. */
   readonly virtualId: bigint;
 
+  /** Made by the iommufd; enters the device under its number. */
   constructor(viommu: Viommu, device: GuestDevice, virtualId: bigint) {
     this.viommu = viommu;
     this.device = device;
@@ -98,6 +107,7 @@ export class EventQueue implements IommufdObject {
   readonly kind = "event-queue";
   id = 0;
   users = 0;
+  /** Where a program reads events. */
   readonly file: QueueFile;
   readonly #viommu: Viommu;
   readonly #type: number;
@@ -106,6 +116,7 @@ export class EventQueue implements IommufdObject {
   #held = 0;
   #sequence = 0;
 
+  /** Made by the iommufd: events of `type`, of which `depth` wait at most. */
   constructor(viommu: Viommu, type: number, depth: number, context: OpenFile) {
     this.#viommu = viommu;
     this.#type = type;

@@ -12,15 +12,19 @@ import type { CommandRing } from "./queue-pair.ts";
 
 /** A controller memory buffer: where it lies, and what it may hold (NVM Express base specification 2.0, 3.1.4.11). */
 export interface Cmb {
-  /** The BAR it is in, and where in that. */
+  /** The BAR it is in. */
   readonly bar: number;
+  /** Where it begins in that BAR, bytes. */
   readonly offset: number;
+  /** Bytes, as far as they lie in the BAR. */
   readonly length: number;
   /** Its first byte on the bus. */
   readonly busAddress: number;
+  /** Submission queues may lie in it (CMBSZ.SQS). */
   readonly submissionQueues: boolean;
   /** Data of both directions may lie in it: it may be lent to others. */
   readonly holdsData: boolean;
+  /** The BAR, for who writes to the buffer. */
   readonly registers: Registers;
 }
 

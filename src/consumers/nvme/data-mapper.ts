@@ -43,6 +43,7 @@ import { unmapDescriptors } from "./sgl-list.ts";
 
 /** Maps a command's data, and writes its data pointer: PRP or SGL, whichever is right for it. */
 export class DataMapper {
+  /** What it did so far. */
   readonly counters: MapperCounters = new MapperCounters();
   readonly #ops: DmaOps;
   readonly #limits: QueueLimits;
@@ -52,6 +53,7 @@ export class DataMapper {
   readonly #metadata: MetadataMapper;
   readonly #iterator = new DmaIterator();
 
+  /** Takes descriptors and records from the pools as they are needed, and gives them back. */
   constructor(ops: DmaOps, limits: QueueLimits, options: MapperOptions, pools: DescriptorPools, records: RecordPool) {
     this.#ops = ops;
     this.#limits = limits;

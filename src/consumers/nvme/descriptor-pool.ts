@@ -12,7 +12,9 @@ import { FreeStack } from "./free-stack.ts";
 
 /** Memory that CPU and device share for long: what `allocCoherent` gives. */
 export interface SharedMemory {
+  /** Where the device finds it. */
   readonly address: DmaAddr;
+  /** The bytes themselves: a view, not a copy. */
   readonly bytes: Uint8Array;
   /** Gives the memory back; neither side may touch it after that. */
   free(): void;
@@ -20,7 +22,9 @@ export interface SharedMemory {
 
 /** Memory for a list of descriptors. */
 export interface DescriptorBlock {
+  /** Where the controller reads it. */
   readonly address: number;
+  /** Where the driver writes it. */
   readonly view: DataView;
 }
 
@@ -31,7 +35,9 @@ export const LARGE_BLOCK: number = CONTROLLER_PAGE;
 
 /** Blocks of one size for descriptors, mapped once and used again. */
 export class DescriptorPool {
+  /** Bytes of a block. */
   readonly blockBytes: number;
+  /** Blocks taken and not given back. */
   inUse = 0;
   /** Most blocks in use at once. */
   peak = 0;
@@ -40,7 +46,10 @@ export class DescriptorPool {
   readonly #pages: SharedMemory[] = [];
   readonly #free = new FreeStack<DescriptorBlock>();
 
-  /** @param limit most blocks there may be */
+  /**
+   * Empty: pages are taken when blocks are asked for.
+   * @param limit most blocks there may be
+   */
   constructor(blockBytes: number, allocate: (length: number) => SharedMemory, limit: number = Number.MAX_SAFE_INTEGER) {
     this.blockBytes = blockBytes;
     this.#allocate = allocate;
@@ -86,9 +95,12 @@ export class DescriptorPool {
 
 /** Both sizes. */
 export class DescriptorPools {
+  /** Blocks of 256 bytes. */
   readonly small: DescriptorPool;
+  /** Blocks of a page. */
   readonly large: DescriptorPool;
 
+  /** Takes both over: {@link destroy} ends them. */
   constructor(small: DescriptorPool, large: DescriptorPool) {
     this.small = small;
     this.large = large;
@@ -104,6 +116,7 @@ export class DescriptorPools {
     (block.view.byteLength === SMALL_BLOCK ? this.small : this.large).give(block);
   }
 
+  /** Blocks of both sizes taken and not given back. */
   get inUse(): number {
     return this.small.inUse + this.large.inUse;
   }

@@ -78,6 +78,24 @@ export const badNamespace = (id: number, why: string): DmaError =>
 export const unsupported = (what: string): DmaError =>
   new DmaError("ERR_DMA_NVME_UNSUPPORTED", "EOPNOTSUPP", `this controller does not support ${what}`, { what });
 
+/** A shared buffer whose storage is another one by now. */
+export const bufferChanged = (buffer: string): DmaError =>
+  new DmaError(
+    "ERR_DMA_NVME_BUFFER",
+    "EAGAIN",
+    `${buffer} moved, or was taken back, before the transfer began: nothing was transferred; try again`,
+    { buffer },
+  );
+
+/** A shared buffer that its owner gives out as a table for the device only. */
+export const noVectors = (buffer: string): DmaError =>
+  new DmaError(
+    "ERR_DMA_NVME_BUFFER",
+    "EOPNOTSUPP",
+    `${buffer} is given out as a scatter table only: a disk's requests need to know where it is`,
+    { buffer },
+  );
+
 /** Use after close. */
 export const closed = (name: string): DmaError =>
   new DmaError("ERR_DMA_NVME_CLOSED", "ENODEV", `${name} was closed, or is gone`, { name });

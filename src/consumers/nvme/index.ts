@@ -9,3 +9,4 @@ export * from "./nvme.ts";
 export * from "./options.ts";
 export { PeerMemory } from "./peer-memory.ts";
 export * from "./segment-records.ts";
+export { type BufferPart, NvmeBuffer } from "./shared-buffer.ts";

@@ -18,10 +18,13 @@ export const RANGE_STATE_BYTES = 16;
 
 /** What mapping did and needed. */
 export class MapperCounters {
+  /** Requests with data that were to be mapped. */
   requests = 0;
-  /** Requests that were one segment, one range, or several segments. */
+  /** Requests that were one segment, mapped by itself. */
   singles = 0;
+  /** Requests that were one IOVA range. */
   ranges = 0;
+  /** Requests of several segments, each mapped by itself. */
   scattered = 0;
   /** PRPs of data, in commands and lists; pointers to lists are none. */
   prpEntries = 0;

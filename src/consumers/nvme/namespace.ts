@@ -29,7 +29,9 @@ import { Operation } from "./operation.ts";
 
 /** A run of blocks. */
 export interface BlockRange {
+  /** First logical block. */
   readonly firstBlock: number;
+  /** How many. */
   readonly blocks: number;
 }
 
@@ -56,11 +58,15 @@ interface NamespaceHost {
 
 /** A disk of a controller, for reads, writes, compares and more. */
 export class NvmeNamespace {
+  /** NSID, as commands carry it; from 1 on. */
   readonly id: number;
+  /** Logical blocks it has (NSZE). */
   readonly blocks: number;
+  /** Bytes of data in a logical block. */
   readonly blockBytes: number;
   /** Bytes of metadata of each block; 0 without. */
   readonly metadataBytes: number;
+  /** How large one command may be; longer transfers are split. */
   readonly limits: QueueLimits;
   readonly #host: NamespaceHost;
   readonly #free = new FreeStack<Operation>();

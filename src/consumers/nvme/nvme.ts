@@ -41,7 +41,9 @@ const CONTROLLER_PAGE_MASK = 4095;
  * Nvme.close} lets it go. Requests that a reset interrupts are sent again. NVM Express base specification 2.0.
  */
 export class Nvme {
+  /** The PCI function that it drives. */
   readonly device: PciDevice;
+  /** What the controller says of itself (Identify Controller). */
   readonly identity: ControllerIdentity;
   /** In order of their ids. */
   readonly namespaces: readonly NvmeNamespace[] = [];
@@ -200,12 +202,20 @@ export class Nvme {
     return this.#mapper.counters;
   }
 
+  /** Of the controller: `dead` after it was closed, removed, or could not be reset. */
   get state(): Controller["state"] {
     return this.#controller.state;
   }
 
-  /** Commands with the controller; descriptor blocks and segment records in use: all 0 when nothing is going on. */
-  get inUse(): { readonly commands: number; readonly descriptors: number; readonly records: number } {
+  /** What is in use at this moment: all 0 when nothing is going on. */
+  get inUse(): {
+    /** Commands with the controller. */
+    readonly commands: number;
+    /** Descriptor blocks, small and large. */
+    readonly descriptors: number;
+    /** Segment records. */
+    readonly records: number;
+  } {
     return { commands: this.#controller.inFlight, descriptors: this.#pools.inUse, records: this.#records.inUse };
   }
 

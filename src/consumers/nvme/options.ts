@@ -66,19 +66,25 @@ export function checkOptions(options: NvmeOptions): void {
 
 /** An asynchronous event: type, what of it, and the log page that says more. */
 export interface NvmeEvent {
+  /** What kind of event (NVM Express base specification 2.0, figure of asynchronous event types). */
   readonly type: number;
+  /** Which event of that kind. */
   readonly information: number;
+  /** Log page to read for more. */
   readonly logPage: number;
 }
 
 /** What happened that should not have, counted instead of thrown. */
 export class NvmeWarnings {
-  /** Completions for a command that was not in flight, or of an earlier generation, or with an unknown id. */
+  /** Completions for a command that was not in flight. */
   notInFlight = 0;
+  /** Completions with the id of an earlier command in the same slot. */
   staleGeneration = 0;
+  /** Completions with an id that no slot has. */
   unknownTag = 0;
-  /** Commands that ran out of time; controllers reset. */
+  /** Commands that ran out of time. */
   timeouts = 0;
+  /** Resets of the controller. */
   resets = 0;
   /** Requests that found no address space or descriptor and were tried again. */
   requeued = 0;

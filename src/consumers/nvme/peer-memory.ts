@@ -17,6 +17,7 @@ const GRANULE: number = 2 * MiB;
 
 /** Memory of a controller that others transfer to and from, given out in pieces. */
 export class PeerMemory implements Disposable {
+  /** The memory as routers of peers know it. */
   readonly provider: P2pProvider;
   readonly #router: P2pRouter;
 
@@ -25,6 +26,7 @@ export class PeerMemory implements Disposable {
     this.provider = provider;
   }
 
+  /** Bytes that are lent. */
   get length(): number {
     return this.provider.bar.length;
   }

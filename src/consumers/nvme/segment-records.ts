@@ -14,8 +14,11 @@ export const RECORD_BYTES = 16;
 
 /** Addresses and lengths of segments that are unmapped one by one. */
 export class SegmentRecords {
+  /** DMA address of each segment; the first `count` are in use. */
   readonly addresses: Float64Array = new Float64Array(MAX_SEGMENTS);
+  /** Bytes of each segment; the first `count` are in use. */
   readonly lengths: Float64Array = new Float64Array(MAX_SEGMENTS);
+  /** Segments noted. */
   count = 0;
 
   /** Notes a segment: DMA address and length, bytes. There is room for {@link MAX_SEGMENTS}; not checked. */
@@ -27,6 +30,7 @@ export class SegmentRecords {
 
 /** Records that serve one request after the other. */
 export class RecordPool {
+  /** Records taken and not given back. */
   inUse = 0;
   readonly #free = new FreeStack<SegmentRecords>();
 

@@ -13,13 +13,17 @@ import type { MemoryRegion, ProtectionDomain } from "./region.ts";
 export interface Advice {
   /** `read`: the device may read the pages, and not write. `write`: it may write. `present`: what is there is mapped, nothing brought. */
   readonly kind: "read" | "write" | "present";
+  /** In this order; all are checked before any work begins. */
   readonly pieces: readonly AdvisedPiece[];
 }
 
 /** A part of a region. */
 export interface AdvisedPiece {
+  /** Local key of the region. */
   readonly key: number;
+  /** First byte, as the region counts. */
   readonly address: number;
+  /** How many. */
   readonly length: number;
 }
 

@@ -3,15 +3,21 @@ import type { Steps } from "../../platform/index.ts";
 
 /** The list of a region, as its adapter is told. */
 export interface RegionList {
+  /** DMA address of its first entry. */
   readonly list: number;
+  /** Entries of the list. */
   readonly entries: number;
+  /** Bytes of a block; of a list of keys what each key covers. */
   readonly blockBytes: number;
+  /** What the entries are: addresses of blocks, or keys of other regions. */
   readonly listOf: "blocks" | "keys";
+  /** A block that is not there is asked for. */
   readonly onDemand: boolean;
 }
 
 /** How pages of a region are brought. */
 export interface BringOptions {
+  /** The device is going to write. */
   readonly write: boolean;
   /** Only what is there is mapped, and nothing brought. */
   readonly presentOnly?: boolean;
@@ -21,6 +27,7 @@ export interface BringOptions {
 
 /** The memory of a region, with its page list. */
 export interface RegionBacking {
+  /** How its pages come to be there. */
   readonly kind: "pinned" | "on-demand" | "implicit" | "buffer";
   /** The device may be let write. */
   readonly writable: boolean;
@@ -34,6 +41,8 @@ export interface RegionBacking {
    * @throws DmaError if it cannot be brought
    */
   bringSteps?(address: number, length: number, how: BringOptions): Steps<void>;
+  /** The same at one go: what is there already costs no garbage. */
+  bring?(address: number, length: number, how: BringOptions): void;
   /** Ends it. The adapter does not know the region any more. A second time does nothing. */
   release(): void;
 }

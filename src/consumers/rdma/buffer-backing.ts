@@ -19,13 +19,21 @@ import type { SharedBuffer } from "./shared-buffer.ts";
 
 /** A buffer, as a region is made of it. */
 export interface BufferBackingOptions {
+  /** Which buffer. */
   readonly buffer: SharedBuffer;
+  /** How long its mapping lives. */
   readonly life: BufferLife;
+  /** First byte of the buffer. */
   readonly offset: number;
+  /** How many bytes. */
   readonly length: number;
+  /** Where the region begins, as its users count. */
   readonly virt: number;
+  /** {@link ACCESS} bits. */
   readonly access: number;
+  /** By which it is mapped. */
   readonly dma: Dma;
+  /** Sizes of blocks that the adapter has, or'ed. */
   readonly blockSizes: number;
   /** The device forgets entries [first, end), and uses them no more. */
   readonly forget: (first: number, end: number) => void;
@@ -81,6 +89,7 @@ export class BufferBacking implements RegionBacking {
     return this.#pages.lengthBytes;
   }
 
+  /** Its owner has taken the buffer back. */
   get isRevoked(): boolean {
     return this.#memory.isRevoked;
   }

@@ -18,11 +18,15 @@ export type BufferLife = "dynamic" | "pinned" | "pinned-revocable";
 
 /** Which part of which buffer, and for whom. */
 export interface BufferMemoryOptions {
+  /** Which buffer. */
   readonly buffer: SharedBuffer;
+  /** By which it is mapped. */
   readonly dma: Dma;
+  /** How long the mapping lives. */
   readonly life: BufferLife;
-  /** First byte of the part, and bytes. */
+  /** First byte of the part in the buffer. */
   readonly offset: number;
+  /** Bytes of the part. */
   readonly length: number;
   /** The device uses it no more when this returns: it moves (and may be mapped again), or it is gone for good. */
   readonly forget: (why: "moved" | "revoked") => void;
@@ -30,8 +34,11 @@ export interface BufferMemoryOptions {
 
 /** A part of a buffer, mapped for one device. */
 export class BufferMemory implements Disposable {
+  /** How long its mapping lives. */
   readonly life: BufferLife;
+  /** First byte of the part in the buffer. */
   readonly offset: number;
+  /** Bytes of the part. */
   readonly length: number;
   readonly #dma: Dma;
   readonly #forget: (why: "moved" | "revoked") => void;
@@ -81,6 +88,7 @@ export class BufferMemory implements Disposable {
     return this.offset % PAGE_SIZE;
   }
 
+  /** It was taken from the device for good. */
   get isRevoked(): boolean {
     return this.#revoked;
   }

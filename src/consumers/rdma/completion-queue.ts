@@ -27,20 +27,34 @@ export type CompletionStatus =
   /** The peer does not answer. */
   | "retries-exceeded"
   /** The peer kept saying that it is not ready. */
-  | "not-ready-retries-exceeded";
+  | "not-ready-retries-exceeded"
+  /** A window could not be bound so, or what was to be invalidated is no window that this queue pair has bound. */
+  | "window-bind";
 
 /** What a request did. */
-export type WorkKind = "send" | "write" | "read" | "compare-swap" | "fetch-add" | "receive";
+export type WorkKind =
+  | "send"
+  | "write"
+  | "read"
+  | "compare-swap"
+  | "fetch-add"
+  | "receive"
+  | "bind-window"
+  | "invalidate";
 
 /** A completion. */
 export interface Completion {
   /** As the request was named. */
   readonly id: number;
+  /** What the request was. */
   readonly work: WorkKind;
+  /** How it went. */
   readonly status: CompletionStatus;
   /** Bytes that came, of a receive, read or atomic operation. */
   readonly lengthBytes: number;
+  /** The 32 bits that came with a receive; undefined: none did. */
   readonly immediate: number | undefined;
+  /** Number of the queue pair that the request was posted to. */
   readonly queuePair: number;
 }
 
@@ -55,6 +69,7 @@ const STATUSES: Readonly<Record<number, CompletionStatus>> = {
   [STATUS.remoteOperation]: "remote-operation",
   [STATUS.retriesExceeded]: "retries-exceeded",
   [STATUS.notReadyRetriesExceeded]: "not-ready-retries-exceeded",
+  [STATUS.windowBind]: "window-bind",
 };
 
 const WORKS: Readonly<Record<number, WorkKind>> = {
@@ -64,11 +79,15 @@ const WORKS: Readonly<Record<number, WorkKind>> = {
   [WORK.compareSwap]: "compare-swap",
   [WORK.fetchAdd]: "fetch-add",
   [WORK.receive]: "receive",
+  [WORK.bindWindow]: "bind-window",
+  [WORK.invalidate]: "invalidate",
 };
 
 /** A ring of completions, for any number of queue pairs of a device. */
 export class CompletionQueue implements Disposable {
+  /** The adapter's number for it. */
   readonly number: number;
+  /** Completions that may wait. */
   readonly slots: number;
   readonly #adapter: RdmaAdapter;
   readonly #memory: CoherentMemory;

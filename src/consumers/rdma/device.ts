@@ -10,7 +10,7 @@
  */
 import { DmaError, PAGE_SIZE } from "../../base/index.ts";
 import type { Dma } from "../../dma/index.ts";
-import { ACCESS, isWritableAccess } from "../../layouts/rdma/index.ts";
+import { ACCESS, isWritableAccess, KEY } from "../../layouts/rdma/index.ts";
 import {
   type AdapterPageFault,
   type Clock,
@@ -22,7 +22,7 @@ import {
 } from "../../platform/index.ts";
 import { checkAccess, DEFAULT_ACCESS, type RegionCapabilities } from "./access.ts";
 import { type Advice, advised } from "./advise.ts";
-import type { RegionBacking } from "./backing.ts";
+import type { BringOptions, RegionBacking } from "./backing.ts";
 import { BufferBacking } from "./buffer-backing.ts";
 import type { BufferLife } from "./buffer-memory.ts";
 import {
@@ -39,15 +39,21 @@ import { ImplicitBacking } from "./implicit-backing.ts";
 import { Keys } from "./keys.ts";
 import { OnDemandBacking } from "./on-demand-backing.ts";
 import { PinnedBacking } from "./pinned-backing.ts";
-import { MemoryRegion, type ProtectionDomain } from "./region.ts";
+import { MemoryRegion, MemoryWindow, type ProtectionDomain } from "./region.ts";
 import type { SharedBuffer } from "./shared-buffer.ts";
 
 /** A device: an adapter with its front door, or software. */
 export interface RdmaDeviceOptions {
   /** Absent for a software device: it uses memory as the CPU does, and nothing is mapped. */
   readonly adapter?: RdmaAdapter;
+  /** By which memory is mapped; needed with an adapter. */
   readonly dma?: Dma;
+  /**
+   * For regions over all of an address space, and to try a fault again when its range keeps changing: without a clock
+   * there are none, and such a fault is refused.
+   */
   readonly clock?: Clock;
+  /** Which kinds of regions it can have. */
   readonly capabilities?: RegionCapabilities;
   /** Bytes of a part of a region over all of an address space. 1 GiB unless said. */
   readonly implicitPartBytes?: number;
@@ -57,8 +63,11 @@ export interface RdmaDeviceOptions {
 
 /** Memory of a process to register. */
 export interface RegionRequest {
+  /** Whose memory. */
   readonly process: UserProcess;
+  /** First byte, in the process. */
   readonly address: number;
+  /** How many bytes. */
   readonly length: number;
   /** Where it begins, as its users count: `address` unless said. Both must agree in their low 12 bits. */
   readonly virt?: number;
@@ -73,18 +82,25 @@ export interface RegionRequest {
 
 /** A part of another driver's buffer to register. */
 export interface BufferRequest {
+  /** Which buffer. */
   readonly buffer: SharedBuffer;
+  /** How long its mapping lives. */
   readonly life: BufferLife;
+  /** First byte of the buffer. */
   readonly offset: number;
+  /** How many bytes. */
   readonly length: number;
   /** `offset` unless said. */
   readonly virt?: number;
+  /** {@link ACCESS} bits. */
   readonly access: number;
 }
 
 /** What of a region is to be changed. What is not named stays. */
 export interface RegionChange {
+  /** The protection domain that may use it. */
   readonly domain?: ProtectionDomain;
+  /** {@link ACCESS} bits. */
   readonly access?: number;
   /** Other memory under the same key. */
   readonly translation?: Omit<RegionRequest, "access" | "mayBounce">;
@@ -98,18 +114,30 @@ const GIB = 2 ** 30;
 const FAULT_TRIES = 100;
 const FAULT_PAUSE_MS = 1;
 
+const TO_READ: BringOptions = { write: false };
+const TO_WRITE: BringOptions = { write: true };
+
 /** Registers memory for an RDMA adapter, and brings pages that it lacks. */
 export class RdmaDevice {
+  /** The hardware; undefined for a software device. */
   readonly adapter: RdmaAdapter | undefined;
+  /** By which memory is mapped; undefined for a software device. */
   readonly dma: Dma | undefined;
+  /** Which kinds of regions it can have. */
   readonly capabilities: RegionCapabilities;
-  /** Page faults of the adapter: how many, and how many could not be helped. */
-  readonly counts: { faults: number; refused: number } = { faults: 0, refused: 0 };
+  /** Page faults of the adapter so far. */
+  readonly counts: {
+    /** All of them. */
+    faults: number;
+    /** Of those, the ones that could not be helped. */
+    refused: number;
+  } = { faults: 0, refused: 0 };
   readonly #clock: Clock | undefined;
   readonly #options: RdmaDeviceOptions;
   readonly #domains = new Set<number>();
   readonly #regions = new Keys<MemoryRegion>();
   readonly #parts = new Keys<OnDemandBacking>();
+  readonly #windows = new Map<number, MemoryWindow>();
   readonly #stopFaults: (() => void) | undefined;
   #nextDomain = 1;
   #nextQueue = 1;
@@ -156,9 +184,27 @@ export class RdmaDevice {
     return { number };
   }
 
+  /** A window of a domain, bound to nothing. @throws DmaError ERR_DMA_RDMA_NAME (ENOENT), ERR_DMA_RDMA_KEYS (ENOMEM), ERR_DMA_RDMA_ARGUMENT (EINVAL) */
+  allocateWindow(domain: ProtectionDomain): MemoryWindow {
+    this.#checkDomain(domain);
+    if (!this.adapter) throw badArgument("a software device has no windows");
+    const window = new MemoryWindow(this.reserveKey(), domain);
+    this.#windows.set(KEY.index(window.key), window);
+    this.adapter.putWindow(window.key, domain.number);
+    return window;
+  }
+
+  /** The window ends, bound or not: its keys name nothing. A second time does nothing. */
+  freeWindow(window: MemoryWindow): void {
+    if (!this.#windows.delete(KEY.index(window.key))) return;
+    this.adapter!.removeWindow(window.key);
+    this.#regions.giveBack(window.key);
+  }
+
   /** Nothing of it may be in use. @throws DmaError ERR_DMA_RDMA_NAME (ENOENT), ERR_DMA_RDMA_DOMAIN (EBUSY) */
   freeDomain(domain: ProtectionDomain): void {
     this.#checkDomain(domain);
+    for (const window of this.#windows.values()) if (window.domain === domain) throw otherDomain(window.key, "EBUSY");
     for (const region of this.#regions) if (region.domain === domain) throw otherDomain(region.key, "EBUSY");
     this.#domains.delete(domain.number);
   }
@@ -219,18 +265,22 @@ export class RdmaDevice {
   /**
    * The device uses the region no more, and its memory is given back. The key names nothing.
    *
-   * @throws DmaError ERR_DMA_RDMA_NAME (ENOENT)
+   * @throws DmaError ERR_DMA_RDMA_NAME (ENOENT); ERR_DMA_RDMA_ARGUMENT (EINVAL) while windows are bound to it
    */
   deregister(key: number): void {
     const region = this.region(key);
+    const bound = this.adapter?.windowsOn(key) ?? 0;
+    if (bound > 0)
+      throw badArgument(`${bound} windows are bound to the region of key ${key}: invalidate or free them first`);
     this.adapter?.removeRegion(key);
     region.state = "released";
     region.backing.release();
     this.#regions.giveBack(key);
   }
 
-  /** The region that exactly this key names. @throws DmaError ERR_DMA_RDMA_NAME (ENOENT) */
+  /** The region that exactly this key names. @throws DmaError ERR_DMA_RDMA_NAME (ENOENT), ERR_DMA_RDMA_ARGUMENT (EINVAL) for a window's */
   region(key: number): MemoryRegion {
+    if (this.#windows.get(KEY.index(key))?.key === key) throw badArgument(`key ${key} is a window's, and no region's`);
     const region = this.#regions.get(key);
     if (!region) throw unknownName("region with the key", key);
     return region;
@@ -273,15 +323,27 @@ export class RdmaDevice {
     return advised(domain, advice, (key) => this.region(key));
   }
 
+  /**
+   * Brings a part of a region, as a fault of the device does. Pages that the process has are shown to the device without garbage.
+   *
+   * @throws DmaError ERR_DMA_RDMA_UNSUPPORTED (EOPNOTSUPP) for a region that is not on demand; and if it cannot be brought
+   */
+  bring(key: number, address: number, length: number, write: boolean): void {
+    const backing = this.#parts.get(key) ?? this.region(key).backing;
+    if (backing.bring) backing.bring(address, length, write ? TO_WRITE : TO_READ);
+    else finish(this.bringSteps(key, address, length, write));
+  }
+
   /** Brings a part of a region, as a fault of the device does: for who schedules faults. @throws DmaError if it cannot be brought */
   *bringSteps(key: number, address: number, length: number, write: boolean): Steps<void> {
     const backing = this.#parts.get(key) ?? this.region(key).backing;
     if (!backing.bringSteps) throw callUnsupported("the region is not on demand: its pages are where they shall be");
-    yield* backing.bringSteps(address, length, { write });
+    yield* backing.bringSteps(address, length, write ? TO_WRITE : TO_READ);
   }
 
   /** Everything that is registered goes. */
   close(): void {
+    for (const window of [...this.#windows.values()]) this.freeWindow(window);
     for (const region of this.#regions) this.deregister(region.key);
     this.#stopFaults?.();
   }
@@ -404,7 +466,7 @@ export class RdmaDevice {
     const { id, key, address, length, write } = fault;
     if (tries === FAULT_TRIES) this.counts.faults++;
     try {
-      finish(this.bringSteps(key, address, length, write));
+      this.bring(key, address, length, write);
     } catch (error) {
       if (!(error instanceof DmaError)) throw error;
       const isBusy = error.errno === "EBUSY" || error.errno === "EAGAIN";

@@ -105,6 +105,12 @@ export const bufferRevoked = (): DmaError =>
 export const bufferMoving = (): DmaError =>
   new DmaError("ERR_DMA_RDMA_MOVING", "EBUSY", "the buffer is being moved: come again when its owner has done");
 
+/** A driver that was removed. */
+export const driverGone = (device: string): DmaError =>
+  new DmaError("ERR_DMA_RDMA_GONE", "EIO", `the driver of ${device} was removed: nothing of it can be exported`, {
+    device,
+  });
+
 /** A call on something that was given back. */
 export const gone = (what: string): DmaError =>
   new DmaError("ERR_DMA_RELEASED", "EINVAL", `the ${what} was given back: nothing can be done with it any more`);

@@ -6,6 +6,7 @@ export { BufferBacking, type BufferBackingOptions } from "./buffer-backing.ts";
 export { type BufferLife, BufferMemory, type BufferMemoryOptions } from "./buffer-memory.ts";
 export * from "./completion-queue.ts";
 export * from "./device.ts";
+export { RdmaDeviceMemory, type RdmaDeviceMemoryOptions } from "./device-memory.ts";
 export { sharedBufferOf } from "./dma-buf.ts";
 export * from "./on-demand.ts";
 export { OnDemandBacking, type OnDemandBackingOptions } from "./on-demand-backing.ts";

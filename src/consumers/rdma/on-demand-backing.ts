@@ -14,17 +14,25 @@ import { PageList } from "./page-list.ts";
 
 /** Memory on demand, as a region is made of it. */
 export interface OnDemandBackingOptions {
+  /** Whose memory. */
   readonly process: UserProcess;
+  /** First byte, in the process. */
   readonly address: number;
+  /** How many bytes. */
   readonly length: number;
+  /** Where the region begins, as its users count. */
   readonly virt: number;
+  /** {@link ACCESS} bits. */
   readonly access: number;
+  /** Bytes of a page of the region: 4096, or 2 MiB. */
   readonly pageBytes: number;
+  /** By which it is mapped; absent for a software device. */
   readonly dma?: Dma;
   /** The device forgets entries [first, end), and uses them no more. */
   readonly forget: (first: number, end: number) => void;
   /** Nothing is mapped any more, after an invalidation. */
   readonly emptied?: () => void;
+  /** One invalidation of the IOMMU for all pages of an event. True unless said; Linux 7.2: each page. */
   readonly batched?: boolean;
 }
 
@@ -34,10 +42,13 @@ let scratch = new Float64Array(64);
 /** Memory on demand with its page list. */
 export class OnDemandBacking implements RegionBacking {
   readonly kind = "on-demand";
+  /** The range that it follows. */
   readonly memory: OnDemandMemory;
   readonly writable: boolean;
   readonly #virt: number;
   readonly #pages: PageList | undefined;
+  readonly #showAll = (first: number, count: number): void => this.#show(first, count, false);
+  readonly #showToRead = (first: number, count: number): void => this.#show(first, count, true);
 
   /** @throws DmaError as {@link OnDemandMemory}; ERR_DMA_RDMA_PAGE_SIZE (EINVAL); as `PageList`; nothing is left then */
   constructor(options: OnDemandBackingOptions) {
@@ -78,18 +89,29 @@ export class OnDemandBacking implements RegionBacking {
   }
 
   /** The entry of page `index`, as the device would read it. */
-  entry(index: number): { readonly address: number; readonly flags: number } | undefined {
+  entry(index: number):
+    | {
+        /** DMA address of the page. */
+        readonly address: number;
+        /** {@link MTT} bits: what the device may do. */
+        readonly flags: number;
+      }
+    | undefined {
     return this.#pages?.get(index);
   }
 
   *bringSteps(address: number, length: number, how: BringOptions): Steps<void> {
-    const { write, presentOnly = false, readOnly = false } = how;
+    const show = how.readOnly ? this.#showToRead : this.#showAll;
+    yield* this.memory.faultSteps(this.#offsetOf(address, how), length, how, show);
+  }
+
+  bring(address: number, length: number, how: BringOptions): void {
+    this.memory.fault(this.#offsetOf(address, how), length, how, how.readOnly ? this.#showToRead : this.#showAll);
+  }
+
+  #offsetOf(address: number, { write }: BringOptions): number {
     if (write && !this.writable) throw memoryReadOnly(0);
-    const { memory } = this;
-    const offset = address - this.#virt + (memory.address - memory.start);
-    yield* memory.faultSteps(offset, length, { write, presentOnly }, (first, count) =>
-      this.#show(first, count, readOnly),
-    );
+    return address - this.#virt + (this.memory.address - this.memory.start);
   }
 
   release(): void {

@@ -22,14 +22,16 @@ import {
   UserAddr,
   type UserProcess,
 } from "../../platform/index.ts";
-import { HMM, HmmDmaMap, PfnWords, rangeFault } from "../hmm/index.ts";
+import { HMM, HmmDmaMap, PfnWords, type RangeFault, RangeWalk, rangeFault } from "../hmm/index.ts";
 import { badRegion, gone, outsideRegion, pageTooSmall, rangeWraps, regionBusy } from "./errors.ts";
 
 /** Memory to follow, and for whom. */
 export interface OnDemandOptions {
+  /** Whose memory. */
   readonly process: UserProcess;
-  /** First byte, and bytes: rounded outwards to whole pages of the region. */
+  /** First byte, in the process; rounded down to a whole page of the region. */
   readonly address: number;
+  /** Bytes; the end is rounded up to a whole page of the region. */
   readonly length: number;
   /** Bytes of a page of the region: 4096 unless said, or 2 MiB. */
   readonly pageBytes?: number;
@@ -52,10 +54,14 @@ export interface OnDemandOptions {
 
 /** How a fault goes about it. */
 export interface FaultOptions {
+  /** The device is going to write. */
   readonly write: boolean;
   /** Pages that are absent are left out, and nothing is brought. False unless said. */
   readonly presentOnly?: boolean;
 }
+
+/** Of one's own, to be filled in. */
+type Filled<T> = { -readonly [K in keyof T]: T[K] };
 
 /** End of all addresses. */
 const ADDRESS_END = 2 ** 64;
@@ -70,18 +76,29 @@ export const PAGES_FOUND = "pages of a region are looked up";
  * A range of a process that one device follows. Its pages are counted from its start, in `pageBytes`.
  */
 export class OnDemandMemory implements Disposable {
-  /** As asked. */
+  /** First byte, as it was asked for. */
   readonly address: number;
+  /** How many bytes, as it was asked for. */
   readonly length: number;
   /** Rounded to whole pages. */
   readonly start: number;
+  /** Bytes of a page of the region: 4096, or 2 MiB. */
   readonly pageBytes: number;
   /** Pages of the region. */
   readonly pages: number;
   /** Known pages, by index; of a region of huge pages one word each (with `linuxCompatible` one for each 4 KiB). */
   readonly words: PfnWords;
-  /** Since the start. */
-  readonly counts: { faults: number; retries: number; mapped: number; invalidated: number } = {
+  /** What was done since the start. */
+  readonly counts: {
+    /** Calls of {@link fault}, in either form. */
+    faults: number;
+    /** Rounds that had to be begun again, because the range changed meanwhile. */
+    retries: number;
+    /** Pages that were newly mapped. */
+    mapped: number;
+    /** Pages that were taken from the device. */
+    invalidated: number;
+  } = {
     faults: 0,
     retries: 0,
     mapped: 0,
@@ -96,6 +113,10 @@ export class OnDemandMemory implements Disposable {
   readonly #batched: boolean;
   /** As Linux: words are counted by 4 KiB, and a walk writes right into them. */
   readonly #isLinux: boolean;
+  /** For faults whose pages are there: used again and again. */
+  readonly #walk = new RangeWalk();
+  #scratch: PfnWords | undefined;
+  #request: Filled<RangeFault> | undefined;
   #mapped = 0;
   #released = false;
 
@@ -175,7 +196,45 @@ export class OnDemandMemory implements Disposable {
    *   ERR_DMA_RDMA_SMALL_PAGE (EINVAL), ERR_DMA_RELEASED (EINVAL), and what `use` throws
    */
   fault(offset: number, length: number, how: FaultOptions, use: (first: number, count: number) => void): number {
+    if (this.#faultAtOnce(offset, length, how, use)) return this.#countOfPages(offset, length);
     return finish(this.faultSteps(offset, length, how, use));
+  }
+
+  /** The usual case: the process has all of the pages, and nothing is made to tell the device so. False: the long way. */
+  #faultAtOnce(
+    offset: number,
+    length: number,
+    { write, presentOnly = false }: FaultOptions,
+    use: (first: number, count: number) => void,
+  ): boolean {
+    const { pageBytes, pages } = this;
+    const notifier = this.#notifier;
+    if (this.#isLinux || this.#released || !notifier) return false;
+    if (!(offset >= 0 && length > 0 && offset + length <= pages * pageBytes)) return false;
+    const first = Math.floor(offset / pageBytes);
+    const count = this.#countOfPages(offset, length);
+    const small = (count * pageBytes) / PAGE_SIZE;
+    if (this.#scratch === undefined || this.#scratch.count < small) this.#scratch = new PfnWords(Math.max(16, small));
+    const found = this.#scratch;
+    const start = UserAddr(this.start + first * pageBytes);
+    this.#request ??= { memory: this.#process.memory, notifier, sequence: 0, start, end: start, words: found };
+    const request = this.#request;
+    request.sequence = notifier.readBegin();
+    request.start = start;
+    request.end = UserAddr(start + count * pageBytes);
+    request.words = found;
+    request.ask = presentOnly ? 0 : HMM.valid | (write ? HMM.write : 0);
+    if (!this.#walk.tryAll(request)) return false;
+    this.counts.faults++;
+    this.#checkOrders(found, 0, first, count);
+    this.#merge(found, first, count);
+    use(first, count);
+    return true;
+  }
+
+  #countOfPages(offset: number, length: number): number {
+    const { pageBytes } = this;
+    return Math.ceil((offset + length) / pageBytes) - Math.floor(offset / pageBytes);
   }
 
   /** As {@link OnDemandMemory.fault}, in steps: other steps of the machine may run between them. */
@@ -189,7 +248,7 @@ export class OnDemandMemory implements Disposable {
     if (!(offset >= 0 && length > 0 && offset + length <= pages * pageBytes))
       throw outsideRegion(offset, length, pages * pageBytes);
     const first = Math.floor(offset / pageBytes);
-    const count = Math.ceil((offset + length) / pageBytes) - first;
+    const count = this.#countOfPages(offset, length);
     const found = this.#isLinux ? this.words : new PfnWords((count * pageBytes) / PAGE_SIZE);
     const firstWord = this.#isLinux ? this.wordOf(first) : 0;
     this.counts.faults++;

@@ -17,6 +17,8 @@ export class PageList implements Disposable {
   readonly #entryBytes: number;
   readonly #word: Uint8Array;
   readonly #view: DataView;
+  /** The entries themselves, where the machine shows them in one piece. */
+  readonly #entries: DataView | undefined;
 
   /** @throws DmaError as {@link Dma.allocCoherent} */
   constructor(dma: Dma, entries: number, holds: "blocks" | "keys" = "blocks") {
@@ -25,6 +27,8 @@ export class PageList implements Disposable {
     this.#memory = dma.allocCoherent(Math.ceil((entries * this.#entryBytes) / PAGE_SIZE) * PAGE_SIZE);
     this.#word = new Uint8Array(this.#entryBytes);
     this.#view = new DataView(this.#word.buffer);
+    const bytes = viewOf(this.#memory);
+    this.#entries = bytes && new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   }
 
   /** Where it lies for the device. */
@@ -38,6 +42,10 @@ export class PageList implements Disposable {
   }
 
   set(index: number, address: number, flags: number): void {
+    if (this.#entries) {
+      writeMtt(this.#entries, index, address, flags);
+      return;
+    }
     writeMtt(this.#view, 0, address, flags);
     this.#memory.write(index * MTT_BYTES, this.#word);
   }
@@ -54,6 +62,12 @@ export class PageList implements Disposable {
 
   /** Entries [first, end) are of blocks that are not there. */
   clear(first: number, end: number): void {
+    const entries = this.#entries;
+    if (entries) {
+      const bytes = this.#entryBytes;
+      for (let at = first * bytes; at < end * bytes; at += 4) entries.setUint32(at, 0);
+      return;
+    }
     this.#memory.write(first * this.#entryBytes, new Uint8Array((end - first) * this.#entryBytes));
   }
 
@@ -66,13 +80,26 @@ export class PageList implements Disposable {
   }
 }
 
+function viewOf(memory: CoherentMemory): Uint8Array | undefined {
+  if (!memory.contiguous) return undefined;
+  try {
+    return memory.bytes;
+  } catch {
+    return undefined; // the machine has no such view: entries are written through it
+  }
+}
+
 /** A region's memory and how it is cut into blocks. */
 export interface BlockedRuns {
+  /** Where it lies for the device, in order. */
   readonly runs: readonly DmaRun[];
   /** Bytes of the first run before the region. */
   readonly firstOffset: number;
+  /** Where the region begins, as its users count. */
   readonly virt: number;
+  /** Bytes of the region. */
   readonly length: number;
+  /** Bytes of a block. */
   readonly blockBytes: number;
 }
 

@@ -10,7 +10,9 @@
 
 /** A run of addresses that the device sees. Bytes. */
 export interface DmaRun {
+  /** First byte, for the device. */
   readonly address: number;
+  /** How many. */
   readonly length: number;
 }
 

@@ -24,9 +24,11 @@ import {
 
 /** Memory to pin, and for whom. */
 export interface PinnedMemoryOptions {
+  /** Whose memory. */
   readonly process: UserProcess;
-  /** First byte, and bytes. */
+  /** First byte, in the process. */
   readonly address: number;
+  /** How many bytes. */
   readonly length: number;
   /** {@link ACCESS} bits: whether anything of them writes decides how the pages are pinned. */
   readonly access: number;
@@ -47,10 +49,13 @@ const BATCH = 512;
  * A range of a process's memory, pinned and mapped for one device, until {@link PinnedMemory.release}.
  */
 export class PinnedMemory implements Disposable {
+  /** First byte, in the process. */
   readonly address: number;
+  /** How many. */
   readonly length: number;
   /** The pages were pinned for writing. */
   readonly writable: boolean;
+  /** Pages of 4 KiB that it touches: each is pinned once. */
   readonly pages: number;
   /** What was pinned, side by side pages joined up to the device's longest segment. */
   readonly runs: readonly PhysVec[];

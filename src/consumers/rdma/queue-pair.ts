@@ -8,21 +8,24 @@
  */
 import { PAGE_SIZE } from "../../base/index.ts";
 import type { CoherentMemory } from "../../dma/index.ts";
-import { PSN_SPACE, WORK, WORK_BYTES, type WorkPiece, writeWork } from "../../layouts/rdma/index.ts";
+import { KEY, PSN_SPACE, WORK, WORK_BYTES, type WorkPiece, writeWork } from "../../layouts/rdma/index.ts";
 import type { AdapterQueueState, RdmaAdapter } from "../../platform/index.ts";
 import type { Completion, CompletionQueue } from "./completion-queue.ts";
 import type { RdmaDevice } from "./device.ts";
 import { badArgument, badState, gone, queueFull } from "./errors.ts";
-import type { ProtectionDomain } from "./region.ts";
+import type { MemoryRegion, MemoryWindow, ProtectionDomain } from "./region.ts";
 
 /** A queue pair to make. */
 export interface QueuePairOptions {
+  /** Regions of this domain are the ones that its requests may name. */
   readonly domain: ProtectionDomain;
+  /** Where its sends are completed. */
   readonly sendCompletions: CompletionQueue;
   /** The same as for sends unless said. */
   readonly receiveCompletions?: CompletionQueue;
-  /** Requests that may wait: powers of two. 64 unless said. */
+  /** Sends that may wait: a power of two. 64 unless said. */
   readonly sendSlots?: number;
+  /** Receives that may wait: a power of two. 64 unless said. */
   readonly receiveSlots?: number;
   /** Reliable connection; false: unreliable, which knows sends and writes only. */
   readonly reliable?: boolean;
@@ -30,12 +33,15 @@ export interface QueuePairOptions {
 
 /** Where the other side is, and how patient this one. */
 export interface ConnectOptions {
+  /** Address of the other adapter on the wire. */
   readonly peer: number;
+  /** Number of the queue pair there. */
   readonly peerNumber: number;
   /** 256, 512, 1024, 2048 or 4096. 4096 unless said. */
   readonly mtuBytes?: number;
-  /** 0 unless said: both sides must agree crosswise. */
+  /** Number of the first packet sent, 24 bits. 0 unless said: both sides must agree crosswise. */
   readonly firstSent?: number;
+  /** Number that the first packet of the other side has. 0 unless said. */
   readonly firstExpected?: number;
   /** 7 unless said. */
   readonly retries?: number;
@@ -47,26 +53,48 @@ export interface ConnectOptions {
 
 /** Something for the peer to hear of, or to do. */
 export interface SendRequest {
+  /** What is to be done. */
   readonly work: "send" | "write" | "read" | "compare-swap" | "fetch-add";
   /** Names it in its completion: a whole number below 2^53. */
   readonly id: number;
   /** Memory of this side, in order. */
   readonly pieces: readonly WorkPiece[];
-  /** Of all but sends: where, as the peer's region counts, and its key. */
+  /** Of all but sends: where, as the peer's region counts. */
   readonly remoteAddress?: number;
+  /** Of all but sends: the remote key of that region. */
   readonly remoteKey?: number;
   /** 32 bits that come with the receive. Sends and writes only. */
   readonly immediate?: number;
+  /** Compare-swap: what must be there for the swap, 64 bits. */
   readonly compare?: bigint;
+  /** Compare-swap: what is put there then, 64 bits. */
   readonly swap?: bigint;
+  /** Fetch-add: what is added, 64 bits. */
   readonly add?: bigint;
   /** A completion is wanted also if all goes well. True unless said. */
   readonly signaled?: boolean;
 }
 
+/** Part of a region for the peer, under a window's key. */
+export interface BindRequest {
+  readonly id: number;
+  readonly window: MemoryWindow;
+  /** Registered with `ACCESS.windowBind`, of this domain. */
+  readonly region: MemoryRegion;
+  /** As users of the region count, and bytes: at least one. */
+  readonly address: number;
+  readonly length: number;
+  /** What the peer may: {@link ACCESS} bits for remote access, and `zeroBased` if it counts from 0. */
+  readonly access: number;
+  /** True unless said. */
+  readonly signaled?: boolean;
+}
+
 /** Memory for what the peer sends. */
 export interface ReceiveRequest {
+  /** Names it in its completion: a whole number below 2^53. */
   readonly id: number;
+  /** Memory of this side, filled in order. */
   readonly pieces: readonly WorkPiece[];
 }
 
@@ -126,8 +154,11 @@ class Ring {
 
 /** A queue pair of a device. */
 export class QueuePair implements Disposable {
+  /** What packets for it carry, 24 bits. */
   readonly number: number;
+  /** Regions of this domain are the ones that its requests may name. */
   readonly domain: ProtectionDomain;
+  /** Reliable connection; else unreliable. */
   readonly reliable: boolean;
   readonly #adapter: RdmaAdapter;
   readonly #sends: Ring;
@@ -166,12 +197,18 @@ export class QueuePair implements Disposable {
     this.#adapter.setQueueState(this.number, "init");
   }
 
+  /** As the adapter has it now; it may have gone into the error state by itself. */
   get state(): AdapterQueueState {
     return this.#adapter.queueState(this.number);
   }
 
-  /** Requests that wait: sends, and receives. */
-  get waiting(): { readonly sends: number; readonly receives: number } {
+  /** Requests that were posted and have not ended. */
+  get waiting(): {
+    /** In the send queue. */
+    readonly sends: number;
+    /** In the receive queue. */
+    readonly receives: number;
+  } {
     return { sends: this.#sends.waiting, receives: this.#receives.waiting };
   }
 
@@ -248,6 +285,56 @@ export class QueuePair implements Disposable {
       }),
       id,
     );
+    this.#adapter.ringSends(this.number, this.#sends.posted);
+  }
+
+  /**
+   * Posts that a window be bound to a part of a region: from then on a peer may use that part by the window's key, on this connection. In order with
+   * other requests; what the adapter refuses ends with "window-bind", and the connection with it.
+   *
+   * @returns the window's new key, for the peer
+   * @throws DmaError as {@link QueuePair.send}; ERR_DMA_RDMA_ARGUMENT (EINVAL) on an unreliable connection
+   */
+  bindWindow({ id, window, region, address, length, access, signaled = true }: BindRequest): number {
+    const pieces = [{ address, length, key: region.key }];
+    this.#checkPost(id, pieces);
+    if (!this.reliable) throw badArgument("an unreliable connection binds no windows");
+    const next = KEY.of(KEY.index(window.key), KEY.variant(window.key) + 1);
+    const work = { work: WORK.bindWindow, signaled, id, pieces, remoteKey: window.key, immediate: access };
+    this.#post(writeWork({ ...work, remoteAddress: 0n, compare: BigInt(next), swapOrAdd: 0n }), id);
+    window.key = next;
+    return next;
+  }
+
+  /**
+   * Posts that a window's key names nothing any more, after all requests before it.
+   *
+   * @throws DmaError as {@link QueuePair.send}
+   */
+  invalidate({
+    id,
+    key,
+    signaled = true,
+  }: {
+    readonly id: number;
+    readonly key: number;
+    readonly signaled?: boolean;
+  }): void {
+    this.#checkPost(id, []);
+    const nothing = { immediate: undefined, remoteAddress: 0n, compare: 0n, swapOrAdd: 0n, pieces: [] };
+    this.#post(writeWork({ ...nothing, work: WORK.invalidate, signaled, id, remoteKey: key }), id);
+  }
+
+  #checkPost(id: number, pieces: readonly WorkPiece[]): void {
+    if (this.#freed) throw gone("queue pair");
+    const { state } = this;
+    if (state !== "ready-to-send" && state !== "error") throw badState("sends", state);
+    this.#checkPieces(id, pieces);
+    if (this.#sends.isFull) throw queueFull("send queue", this.#sends.slots);
+  }
+
+  #post(bytes: Uint8Array, id: number): void {
+    this.#sends.put(bytes, id);
     this.#adapter.ringSends(this.number, this.#sends.posted);
   }
 

@@ -6,21 +6,40 @@ import type { RegionBacking } from "./backing.ts";
 
 /** Regions and queue pairs of one domain may use each other. */
 export interface ProtectionDomain {
+  /** The adapter's number for it. */
   readonly number: number;
+}
+
+/** A window (type 2): a key that requests of a queue pair bind to parts of regions. Made and ended by `RdmaDevice`. */
+export class MemoryWindow {
+  /** The peer's key to what was bound last; every binding has another one. */
+  key: number;
+  readonly domain: ProtectionDomain;
+
+  constructor(key: number, domain: ProtectionDomain) {
+    this.key = key;
+    this.domain = domain;
+  }
 }
 
 /** A registered region. Made and ended by `RdmaDevice`. */
 export class MemoryRegion {
   /** For this side (lkey) and for the other (rkey): one number for both, as most adapters have it. */
   readonly key: number;
+  /** Where it begins, as its users count; changed by re-registration, as all below. */
   virt: number;
+  /** How many bytes. */
   length: number;
+  /** What it is made of. */
   backing: RegionBacking;
+  /** The protection domain that may use it. */
   domain: ProtectionDomain;
+  /** {@link ACCESS} bits. */
   access: number;
   /** `revoked`: its buffer was taken back; the key is not given to others until the region is deregistered. */
   state: "valid" | "revoked" | "released" = "valid";
 
+  /** Made by {@link RdmaDevice.register} and `registerBuffer`, which tell the adapter of it. */
   constructor(
     key: number,
     domain: ProtectionDomain,
@@ -37,6 +56,7 @@ export class MemoryRegion {
     this.backing = backing;
   }
 
+  /** How its pages come to be there. */
   get kind(): RegionBacking["kind"] {
     return this.backing.kind;
   }

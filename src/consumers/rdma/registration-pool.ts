@@ -15,6 +15,7 @@ import type { ProtectionDomain } from "./region.ts";
 
 /** Memory of a transfer under keys. */
 export interface TransferRegions {
+  /** The memory, in order, as work requests name it. */
   readonly pieces: readonly WorkPiece[];
   /** The keys name nothing any more, and the memory is unmapped. */
   release(): void;
@@ -22,7 +23,9 @@ export interface TransferRegions {
 
 /** A pool to make. */
 export interface RegistrationPoolOptions {
+  /** Where keys come from. */
   readonly device: RdmaDevice;
+  /** The protection domain of its regions. */
   readonly domain: ProtectionDomain;
   /** Regions. */
   readonly regions: number;

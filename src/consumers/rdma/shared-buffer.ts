@@ -9,6 +9,7 @@ import type { Dma, DmaVec } from "../../dma/index.ts";
 
 /** A buffer that several devices use. */
 export interface SharedBuffer {
+  /** Bytes; never changes. */
   readonly lengthBytes: number;
   /**
    * A device of `importer` begins to use it. Maps nothing.
@@ -20,6 +21,7 @@ export interface SharedBuffer {
 
 /** Who uses a buffer. */
 export interface BufferImporter {
+  /** By which it maps. */
   readonly dma: Dma;
   /** The device reaches memory of other devices. */
   readonly allowPeers: boolean;

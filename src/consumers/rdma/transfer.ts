@@ -20,11 +20,15 @@ import type { RegistrationPool, TransferRegions } from "./registration-pool.ts";
 
 /** A transfer to set up. */
 export interface TransferOptions {
+  /** For which device. */
   readonly device: RdmaDevice;
   /** `write`: this memory goes to the peer; `read`: the peer's comes here. */
   readonly work: "read" | "write";
+  /** Memory of this side, in order. */
   readonly vecs: readonly PhysVec[];
+  /** Where, as the peer's region counts. */
   readonly remoteAddress: number;
+  /** Remote key of that region. */
   readonly remoteKey: number;
   /** The memory gets a key of its own, from this pool: for adapters that need one. Not unless said. */
   readonly registration?: RegistrationPool;
@@ -58,7 +62,9 @@ const MOST_PIECE = 2 ** 32 - 1;
 
 /** Memory of a transfer, mapped for the device until {@link Transfer.release}. */
 export class Transfer implements Disposable {
+  /** In which form it was mapped. */
   readonly kind: TransferKind;
+  /** Bytes of all parts. */
   readonly totalBytes: number;
   readonly #options: TransferOptions;
   readonly #dma: Dma;

@@ -9,9 +9,13 @@
 
 /** A part of a range that is contiguous in memory. Bytes. `kind` tells the ways apart: a provider, a direction, private or shared. */
 export interface Chunk<Kind> {
+  /** Where it begins in the range. */
   readonly offset: number;
+  /** Bytes. */
   readonly length: number;
+  /** Physical address of its first byte. */
   readonly phys: number;
+  /** The way to it: chunks of different kinds are never joined. */
   readonly kind: Kind;
 }
 

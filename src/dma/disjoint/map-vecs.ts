@@ -21,6 +21,7 @@ import { Segments } from "./segments.ts";
 
 /** What {@link Dma.mapVecs}, {@link Dma.mapLinear} and a batch give: the outputs, and the way to end them all. */
 export interface VecsMapping extends Disposable {
+  /** The outputs, in the order of the inputs; void once unmapped. */
   readonly vecs: readonly DmaVec[];
   /** The CPU may look at the memory, until it gives it back. Does nothing once unmapped. */
   syncForCpu(): void;

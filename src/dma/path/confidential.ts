@@ -53,6 +53,7 @@ export class ConfidentialMemory implements MemoryEncryption {
   readonly #encryption: MemoryEncryption;
   readonly #mappings = new Map<PhysPage, number>();
 
+  /** Stands before `encryption`: all that convert pages or map them must come here from now on. */
   constructor(encryption: MemoryEncryption) {
     this.#encryption = encryption;
   }

@@ -23,6 +23,8 @@ export interface Path {
 
 /** A mapped scatterlist, as whoever unmaps it must name it. */
 export interface MappedList extends Terms {
+  /** The input, as it was mapped. */
   readonly list: readonly PhysVec[];
+  /** The output that the map gave. */
   readonly segments: readonly DmaVec[];
 }

@@ -12,12 +12,12 @@
 
 import type { DmaAttributes } from "../../base/index.ts";
 import { type Iova, type IovaPage, PAGE_SIZE, type PhysAddr } from "../../base/index.ts";
-import { checkLength, checkLinkAddress, checkList, checkPiece } from "../checks.ts";
+import { checkLength, checkLinkAddress, checkPiece, checkPieces, piecesOf } from "../checks.ts";
 import { badDirection, destroyMismatch, linkUnaligned, outsideRange, sharedForbidden, unlinkHole } from "../errors.ts";
 import type { Granules } from "../path/granules.ts";
 import { permissions } from "../path/permissions.ts";
 import { type Terms, termsOf } from "../terms.ts";
-import type { Direction, PhysVec } from "../vectors.ts";
+import type { Direction, PhysColumns, PhysVec } from "../vectors.ts";
 import { linkVecs } from "./link-vecs.ts";
 import { Links } from "./links.ts";
 import { OwnershipLinks } from "./ownership-links.ts";
@@ -100,6 +100,11 @@ export class IovaRange implements Disposable {
     return this.#ownershipLinks?.hasBounced ?? false;
   }
 
+  /** What is linked is the memory itself, never a copy, and nobody listens: attributes about that change nothing. */
+  get isPlain(): boolean {
+    return this.#ownershipLinks === undefined && this.#events === undefined;
+  }
+
   /** Pages that are linked now. */
   get linkedPages(): number {
     return this.#links.count;
@@ -119,9 +124,9 @@ export class IovaRange implements Disposable {
     // A whole page of a range that starts on one, on a device that needs no care: nearly all of them. What is odd in any way
     // takes the long way, which says what is wrong.
     if (length === PAGE && attributes === undefined && typeof phys === "number" && typeof offset === "number") {
-      const index = offset / PAGE;
-      const frame = phys / PAGE;
-      if (index >= 0 && index < this.#simplePages && index === Math.floor(index) && frame === Math.floor(frame)) {
+      const index = (offset / PAGE) | 0; // small integers, not doubles; what is none fails the comparison
+      const frame = (phys / PAGE) | 0;
+      if (index * PAGE === offset && frame * PAGE === phys && index >= 0 && index < this.#simplePages) {
         if (direction !== this.#direction) {
           this.#direction = direction;
           this.#prot = permissions(direction);
@@ -158,17 +163,23 @@ export class IovaRange implements Disposable {
   }
 
   /**
-   * Links `vecs` one after the other from `offset` on: the same as one {@link link} each, in one call. All or nothing.
+   * Links `pieces` one after the other from `offset` on: the same as one {@link link} each, in one call. All or nothing.
    *
-   * @throws as {@link link}
+   * Cost: of whole pages that do not continue each other, about half of one {@link link} each; columns a tenth less than a list.
+   * @throws as {@link link}; ERR_DMA_LENGTH (EINVAL) for what is no list and no columns
    */
-  linkVecs(offset: number, vecs: readonly PhysVec[], direction: Direction, attributes?: DmaAttributes): void {
-    checkList(vecs);
+  linkVecs(
+    offset: number,
+    pieces: readonly PhysVec[] | PhysColumns,
+    direction: Direction,
+    attributes?: DmaAttributes,
+  ): void {
+    checkPieces(pieces);
     if (this.#ownershipLinks !== undefined || this.#events !== undefined)
-      this.#linkEach(offset, vecs, direction, attributes);
+      this.#linkEach(offset, piecesOf(pieces), direction, attributes);
     else {
       this.flush();
-      linkVecs(this.#granules, this.#links, this.#simplePages, offset, vecs, termsOf(direction, attributes));
+      linkVecs(this.#granules, this.#links, this.#simplePages, offset, pieces, termsOf(direction, attributes));
     }
   }
 

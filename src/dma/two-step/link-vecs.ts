@@ -2,16 +2,16 @@
  * A vector link: many pieces of physical memory at consecutive addresses of a range, in one call, all or nothing.
  *
  * Idea: single pages that are apart in memory, nearly all there are, go in one tight loop over their frames; from the first
- * piece on that is anything else, physically adjacent pieces are joined and go as runs.
+ * piece on that is anything else, physically adjacent pieces are joined and go as runs. Pieces come as objects or as columns.
  * Promises: the same entries and errors as one link each. Not for: devices that need care, or whose calls are announced.
  */
 import { PAGE_SIZE } from "../../base/index.ts";
-import { checkLinkAddress, checkPiece } from "../checks.ts";
+import { checkLinkAddress, checkPiece, checkPieces, piecesOf } from "../checks.ts";
 import { badDirection, linkMisplaced, linkUnaligned, sharedForbidden } from "../errors.ts";
 import type { Granules } from "../path/granules.ts";
 import { permissions } from "../path/permissions.ts";
 import type { Terms } from "../terms.ts";
-import type { PhysVec } from "../vectors.ts";
+import type { PhysColumns, PhysVec } from "../vectors.ts";
 import type { Links } from "./links.ts";
 import { FRAMES, RUNS } from "./page-runs.ts";
 
@@ -24,19 +24,20 @@ export function linkVecs(
   links: Links,
   simplePages: number,
   offset: number,
-  vecs: readonly PhysVec[],
+  pieces: readonly PhysVec[] | PhysColumns,
   terms: Terms,
 ): void {
   const { direction, attributes } = terms;
+  const pieceCount = checkPieces(pieces);
   const index = Math.floor(offset / PAGE);
   let done = 0;
-  if (attributes === undefined && index >= 0 && index * PAGE === offset && index + vecs.length <= simplePages) {
-    const count = FRAMES.collect(vecs);
+  if (attributes === undefined && index >= 0 && index * PAGE === offset && index + pieceCount <= simplePages) {
+    const count = FRAMES.collect(pieces, pieceCount);
     done = links.linkPages(index, FRAMES.frames, count, permissions(direction));
-    if (done === vecs.length) return;
+    if (done === pieceCount) return;
   }
   try {
-    linkRuns(granules, links, offset, done, vecs, terms);
+    linkRuns(granules, links, offset, done, piecesOf(pieces), terms);
   } catch (error) {
     if (done > 0) links.clear(links.pageAt(offset), done);
     throw error;

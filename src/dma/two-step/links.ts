@@ -14,8 +14,6 @@ import type { Granules } from "../path/granules.ts";
 
 /** A constant of this file's own folds into the code: see PAGE_SIZE. */
 const PAGE = PAGE_SIZE;
-/** Later than any page of a range; a small integer, as the pages are. */
-const NONE = 0x4000_0000;
 
 export class Links {
   /** First address; the caller's offsets count from here. */
@@ -25,12 +23,11 @@ export class Links {
   /** Reserved, from `page` on. */
   page: IovaPage = 0 as IovaPage;
   pages = 0;
-  /** Pages that are linked. */
-  count = 0;
   released = false;
-  /** Pages [#first, #end) of the range hold everything linked. */
-  #first = NONE;
+  /** Pages [#first, #end) of the range hold everything linked; all but `#holes` of them are. */
+  #first = 0;
   #end = 0;
+  #holes = 0;
   /** A leaf may cover more than a granule: a part of it can be unlinked only when it has been split. */
   #mayBeLarge = false;
   readonly #granules: Granules;
@@ -49,11 +46,14 @@ export class Links {
     this.pages = pages;
     this.address = (page * PAGE + inside) as Iova;
     this.length = length;
-    this.count = 0;
     this.released = false;
-    this.#first = NONE;
-    this.#end = 0;
+    this.#forget();
     this.#mayBeLarge = false;
+  }
+
+  /** Pages that are linked. */
+  get count(): number {
+    return this.#end - this.#first - this.#holes;
   }
 
   /** Bytes from the first address to the end of the last page of the span. */
@@ -82,14 +82,13 @@ export class Links {
   /** Links page `index` of the range the short way; false, and nothing has happened, if it has to go the long one. */
   linkPage(index: number, frame: number, prot: number): boolean {
     if (!this.#cursor.mapPage(this.page + index, frame, prot)) return false;
-    if (index < this.#first) this.#first = index;
-    if (index >= this.#end) this.#end = index + 1;
-    this.count++;
+    if (index === this.#end) this.#end = index + 1;
+    else this.#widen(index, 1);
     return true;
   }
 
   /** Links single pages, the first `count` of `frames`, from page `index` of the range on; how many went that way. */
-  linkPages(index: number, frames: Float64Array, count: number, prot: number): number {
+  linkPages(index: number, frames: Int32Array, count: number, prot: number): number {
     const done = this.#cursor.mapPages(this.page + index, frames, count, prot);
     if (done > 0) this.note(index, done);
     return done;
@@ -126,9 +125,7 @@ export class Links {
 
   /** `pages` from page `index` of the range on are linked. */
   note(index: number, pages: number): void {
-    if (index < this.#first) this.#first = index;
-    if (index + pages > this.#end) this.#end = index + pages;
-    this.count += pages;
+    this.#widen(index, pages);
     if (pages > this.#granules.granulePages) this.#mayBeLarge = true;
   }
 
@@ -148,9 +145,8 @@ export class Links {
 
   /** An unchecked caller says what is linked: the first `pages`. */
   trustLength(pages: number): void {
-    this.#first = pages === 0 ? NONE : 0;
+    this.#forget();
     this.#end = pages;
-    this.count = pages;
   }
 
   /** No leaf reaches out of the pages any more, so that they can be cleared alone. @throws DmaError ERR_DMA_SPLIT (ENOMEM) */
@@ -177,19 +173,33 @@ export class Links {
   release(reserved: number, now: boolean): void {
     const span = this.#end - this.#first;
     if (this.count === 0) this.#domain.release(this.page, 0, reserved);
-    else if (this.#first !== 0 || span !== this.count)
+    else if (this.#first !== 0 || this.#holes !== 0)
       this.#domain.releaseSparse((this.page + this.#first) as IovaPage, span, this.page, reserved);
     else {
       if (now) this.#domain.unmapNow(this.page, span);
       this.#domain.release(this.page, now ? 0 : span, reserved);
     }
-    this.count = 0;
+    this.#forget();
+  }
+
+  /** The span takes in `pages` from page `index` on, which were not linked. */
+  #widen(index: number, pages: number): void {
+    if (this.count === 0) this.#first = this.#end = index;
+    const first = Math.min(this.#first, index);
+    const end = Math.max(this.#end, index + pages);
+    this.#holes += end - first - (this.#end - this.#first) - pages;
+    this.#first = first;
+    this.#end = end;
   }
 
   #cleared(pages: number): void {
-    this.count -= pages;
-    if (this.count !== 0) return;
-    this.#first = NONE;
+    this.#holes += pages;
+    if (this.count === 0) this.#forget();
+  }
+
+  #forget(): void {
+    this.#first = 0;
     this.#end = 0;
+    this.#holes = 0;
   }
 }

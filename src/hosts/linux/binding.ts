@@ -19,9 +19,11 @@ const KEPT = "/run/dmalink/bound";
 
 /** What became of a device: its driver before and now. */
 export interface Binding {
+  /** `ssss:bb:dd.f` */
   readonly name: string;
-  /** The driver before, and after; undefined: none. */
+  /** Its driver before; undefined: none. */
   readonly before: string | undefined;
+  /** Its driver now; undefined: none. */
   readonly after: string | undefined;
 }
 

@@ -63,6 +63,7 @@ export class LinuxDevice implements PciDevice, Disposable {
    * other devices stand.
    */
   readonly node: PciNode;
+  /** Memory of the host: what its buffers are made of. */
   readonly memory: HostMemory;
   /** Its address space, which all devices of its group share: what a `Dma` is made with. */
   readonly domain: LinuxDomain;

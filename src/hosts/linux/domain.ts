@@ -30,7 +30,9 @@ export interface LinuxDomainOptions {
 
 /** Calls to the kernel that map and unmap, since the start. */
 export interface KernelCalls {
+  /** Calls that mapped. */
   maps: number;
+  /** Calls that unmapped. */
   unmaps: number;
 }
 
@@ -42,10 +44,12 @@ const ADDRESS_BITS = 57;
  * process's, by its own addresses; the kernel pins it.
  */
 export class LinuxDomain implements AddressSpace {
+  /** What the work in it cost, as far as this process does it: the kernel's own is not seen. */
   readonly counters: Counters;
   readonly mode = "strict";
   readonly granule: number;
   readonly outputBits: number = ADDRESS_BITS;
+  /** Calls to the kernel so far. */
   readonly calls: KernelCalls = { maps: 0, unmaps: 0 };
   readonly #kernel: IoAddressSpace;
   readonly #granulePages: number;
@@ -57,6 +61,7 @@ export class LinuxDomain implements AddressSpace {
   #waiting = 0;
   #closed = false;
 
+  /** Takes over the kernel's space: {@link close} ends it. Made by {@link LinuxHost.openDevice}. */
   constructor(kernel: IoAddressSpace, options: LinuxDomainOptions = {}) {
     this.#kernel = kernel;
     this.counters = options.counters ?? new Counters();
@@ -80,7 +85,16 @@ export class LinuxDomain implements AddressSpace {
   }
 
   /** What is mapped, in order of addresses; bytes. */
-  get mappings(): { iova: number; address: number; length: number; prot: number }[] {
+  get mappings(): {
+    /** First address for devices. */
+    iova: number;
+    /** What it reaches: an address of this process. */
+    address: number;
+    /** How many. */
+    length: number;
+    /** Permission bits, as maps are given them. */
+    prot: number;
+  }[] {
     return [...this.#areas]
       .filter(({ issued }) => issued)
       .map(({ page, pages, frame, prot }) => ({

@@ -52,6 +52,7 @@ export interface LinuxOpenOptions extends OpenDeviceOptions {
 
 /** A device of this machine, opened. */
 export interface LinuxOpenDevice extends OpenDevice {
+  /** Its registers, interrupts and configuration space, and what only a real device has. */
   readonly device: LinuxDevice;
   /** Its address space, or that of its IOMMU group. */
   readonly domain: LinuxDomain;
@@ -82,6 +83,7 @@ const SHARED_OPTIONS = ["backEnd", "coalesce", "counters", "observer"] as const;
 /** This machine. */
 export class LinuxHost implements Host {
   readonly memory: LinuxMemory;
+  /** The system's monotonic clock. */
   readonly clock: MonotonicClock = new MonotonicClock();
   /** What a {@link Dma} is made with. */
   readonly dmaMachine: DmaMachine;

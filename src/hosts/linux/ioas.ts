@@ -10,12 +10,15 @@ import type { Fd } from "./syscalls.ts";
 
 /** Half-open, bytes. */
 export interface AddressRange {
+  /** First address. */
   readonly start: number;
+  /** The address after the last. */
   readonly end: number;
 }
 
 /** An address space that the kernel keeps for the devices of an IOMMU group: iommufd's, or VFIO's older container. */
 export interface IoAddressSpace {
+  /** Which of the kernel's two interfaces it is made by. */
   readonly kind: BackEnd;
   /** The device that the space was made for: its file, for its own requests. */
   readonly device: Fd;

@@ -45,6 +45,7 @@ export class LinuxMemory implements HostMemory, PageAllocator, PhysicalMemory {
 
   #closed = false;
 
+  /** Takes nothing yet. Made by {@link LinuxHost}. */
   constructor(sys: Syscalls) {
     this.#sys = sys;
     this.#collected = new FinalizationRegistry(({ address, length }) => sys.munmap(address, length));
@@ -191,12 +192,14 @@ export class LinuxMemory implements HostMemory, PageAllocator, PhysicalMemory {
 /** Memory that was allocated, until it is freed. */
 export class LinuxBuffer implements HostBuffer, Disposable {
   readonly phys: PhysAddr;
+  /** Bytes, as they were asked for. */
   readonly length: number;
   /** The memory as a file, if it was asked for. Closed by {@link free}. */
   readonly fd: Fd | undefined;
   #bytes: Uint8Array | undefined;
   readonly #release: () => void;
 
+  /** Made by {@link LinuxMemory.allocate}. */
   constructor(phys: PhysAddr, length: number, bytes: Uint8Array, fd: Fd | undefined, release: () => void) {
     this.phys = phys;
     this.length = length;

@@ -14,7 +14,9 @@ import { usesOf } from "./uses.ts";
 
 /** An IOMMU, as the kernel shows it. */
 export interface SurveyedUnit {
+  /** As the kernel lists it: `dmar0`. */
   readonly name: string;
+  /** Whose; `other` where its files do not say. */
   readonly kind: "intel" | "amd" | "other";
   /** Width of the addresses it translates (second stage), where it says. */
   readonly addressBits: number | undefined;
@@ -22,7 +24,9 @@ export interface SurveyedUnit {
 
 /** Half-open, bytes. */
 export interface ReservedRegion {
+  /** First address. */
   readonly start: number;
+  /** The address after the last. */
   readonly end: number;
   /** `msi`, `direct`, `reserved`, ... */
   readonly kind: string;
@@ -30,12 +34,19 @@ export interface ReservedRegion {
 
 /** A PCI device, and whether it can be opened. */
 export interface SurveyedDevice {
+  /** `ssss:bb:dd.f` */
   readonly name: string;
+  /** Vendor id, 16 bits. */
   readonly vendor: number;
+  /** Device id, 16 bits. */
   readonly device: number;
+  /** What it is, in words, by its class code. */
   readonly className: string;
+  /** Bound to it at present; undefined: none. */
   readonly driver: string | undefined;
+  /** Number of its IOMMU group; undefined: it has none. */
   readonly group: string | undefined;
+  /** Addresses of its group where nothing can be mapped. */
   readonly reserved: readonly ReservedRegion[];
   /** What keeps its group from being used beside its own driver. */
   readonly obstacles: readonly string[];
@@ -47,6 +58,7 @@ export interface SurveyedDevice {
 
 /** One of the kernel's two interfaces, and whether it can be used. */
 export interface SurveyedBackEnd {
+  /** It can be used. */
   readonly available: boolean;
   /** Why not, and what to do. */
   readonly reason: string | undefined;
@@ -54,24 +66,47 @@ export interface SurveyedBackEnd {
 
 /** What is missing, and the command that cures it. */
 export interface Problem {
+  /** What is missing or in the way, in a sentence. */
   readonly what: string;
+  /** What to type, or to change. */
   readonly cure: string;
 }
 
 /** What this machine has for driving devices from user space, and what is missing. */
 export interface Survey {
+  /** Its release, as `uname -r` prints it. */
   readonly kernel: string;
+  /** IOMMUs that the kernel uses. */
   readonly units: readonly SurveyedUnit[];
+  /** IOMMU groups; 0: no IOMMU is on. */
   readonly groups: number;
   /** IOMMU options that the kernel was booted with. */
   readonly bootOptions: readonly string[];
+  /** The newer interface, /dev/iommu with device nodes. */
   readonly iommufd: SurveyedBackEnd;
+  /** The older one, VFIO's container. */
   readonly type1: SurveyedBackEnd;
   /** Mappings that one type1 container may hold. */
   readonly entryBudget: number | undefined;
   /** Bytes that a process may lock; Infinity: no limit. */
-  readonly lockedMemory: { readonly soft: number; readonly hard: number; readonly exempt: boolean };
-  readonly hugePages: readonly { readonly bytes: number; readonly free: number; readonly total: number }[];
+  readonly lockedMemory: {
+    /** The limit that applies to this process. */
+    readonly soft: number;
+    /** The limit to which it may raise that. */
+    readonly hard: number;
+    /** No limit counts for it (CAP_IPC_LOCK). */
+    readonly exempt: boolean;
+  };
+  /** Huge pages, by size. */
+  readonly hugePages: readonly {
+    /** Bytes of one. */
+    readonly bytes: number;
+    /** Pages that nobody has. */
+    readonly free: number;
+    /** Pages in the pool. */
+    readonly total: number;
+  }[];
+  /** PCI functions but for bridges, in the order of the kernel's list. */
   readonly devices: readonly SurveyedDevice[];
   /** What stands in the way, in the order to cure it. */
   readonly problems: readonly Problem[];

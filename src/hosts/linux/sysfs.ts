@@ -21,10 +21,13 @@ import { basename, join } from "node:path";
 export interface PciFunction {
   /** `ssss:bb:dd.f` */
   readonly name: string;
+  /** Vendor id, 16 bits. */
   readonly vendor: number;
+  /** Device id, 16 bits. */
   readonly device: number;
   /** Class, subclass and programming interface: 0x010802 for NVMe. */
   readonly classCode: number;
+  /** Bound to it at present; undefined: none. */
   readonly driver: string | undefined;
   /** Its IOMMU group's number, if it has one. */
   readonly group: string | undefined;
@@ -34,8 +37,10 @@ export interface PciFunction {
 
 /** What the kernel says of devices in /sys, /proc and /dev. What cannot be read is undefined or empty. */
 export class Sysfs {
+  /** The folder that stands for `/`. */
   readonly root: string;
 
+  /** Reads nothing yet: each question is asked of the files. */
   constructor(root = "/") {
     this.root = root;
   }
@@ -120,7 +125,12 @@ export class Sysfs {
   }
 
   /** Where a function's memory BARs lie, and what a bridge passes on; half-open, bytes. */
-  memoryOf(name: string): { readonly start: number; readonly end: number }[] {
+  memoryOf(name: string): {
+    /** First byte. */
+    readonly start: number;
+    /** The byte after the last. */
+    readonly end: number;
+  }[] {
     const lines = this.read(`${PCI_DEVICES}/${name}/resource`)?.split("\n") ?? [];
     return lines.flatMap((line) => {
       const [start = 0, last = 0, flags = 0] = line.split(" ").map(Number);

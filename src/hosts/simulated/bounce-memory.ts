@@ -11,6 +11,7 @@ import { HOLE_START } from "./ram.ts";
 
 /** A bounce pool below 3 GiB. */
 export interface PoolDescription {
+  /** Slots of 2 KiB. */
   readonly slots: number;
   /** Default: one. */
   readonly areas?: number;

@@ -61,10 +61,12 @@ export class CpuCaches implements PhysicalMemory, CacheMaintenance, BufferViews 
   readonly #lineBytes: number;
   readonly #pages = new Map<PhysPage, CachedPage>();
   #queue: Queued[] = [];
-  /** Maintenance of ranges, and barriers, so far. */
+  /** Maintenance of ranges so far. */
   operations = 0;
+  /** Barriers so far. */
   barriers = 0;
 
+  /** Empty caches over the memory of the options. */
   constructor(options: CpuCachesOptions) {
     this.#memory = options.memory;
     this.#isCacheable = options.isCached ?? (() => true);

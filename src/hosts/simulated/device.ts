@@ -13,18 +13,23 @@ import type { SimulatedPciNode } from "./pci.ts";
 
 /** The memory behind a BAR. */
 export interface BarModel {
+  /** 0 to 5; each is a BAR of 64 bits, which takes the next index too. */
   readonly index: number;
   /** Bytes: a power of two from 4096 on. */
   readonly length: number;
+  /** What an access to it does. */
   readonly target: RegionTarget;
 }
 
 /** What a kind of device is. */
 export interface DeviceModel {
+  /** Vendor in its configuration space, 16 bits. */
   readonly vendorId: number;
+  /** Device in its configuration space, 16 bits. */
   readonly deviceId: number;
   /** Class, subclass, programming interface: 24 bits. */
   readonly classCode: number;
+  /** Its memory BARs. */
   readonly bars: readonly BarModel[];
   /** Interrupt vectors. */
   readonly vectors: number;
@@ -42,6 +47,7 @@ export interface DeviceModel {
 export interface DevicePort {
   /** What it puts on the bus as its own name. */
   readonly requester: number;
+  /** The machine's time. */
   readonly clock: Clock;
   /** Its own stream of chance. */
   readonly random: Random;
@@ -57,7 +63,10 @@ export interface DevicePort {
 }
 
 /** A BAR with plain memory behind it: a buffer of the device that peers can use. */
-export function memoryTarget(length: number): RegionTarget & { readonly bytes: Uint8Array } {
+export function memoryTarget(length: number): RegionTarget & {
+  /** The bytes themselves. */
+  readonly bytes: Uint8Array;
+} {
   const bytes = new Uint8Array(length);
   return {
     bytes,
@@ -111,8 +120,11 @@ export interface SimulatedPciDeviceOptions {
 
 /** A device in a slot, as its driver sees it. */
 export class SimulatedPciDevice implements PciDevice {
+  /** Its place in the machine's tree. */
   readonly node: SimulatedPciNode;
+  /** What it is, on the other side of the bus. */
   readonly model: DeviceModel;
+  /** The machine's RAM, as buffers. */
   readonly memory: HostMemory;
   readonly vectors: number;
   readonly #config = new DataView(new ArrayBuffer(256));
@@ -122,6 +134,7 @@ export class SimulatedPciDevice implements PciDevice {
   /** Told after each write to configuration space, and after each reset of the function: for who watches the device. */
   onConfigured: ((what: "written" | "reset") => void) | undefined;
 
+  /** Made by {@link SimulatedMachine.plug}. */
   constructor(options: SimulatedPciDeviceOptions) {
     const { node, model, fabric, clock, random } = options;
     this.node = node;

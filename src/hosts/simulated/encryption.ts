@@ -24,13 +24,17 @@ export interface SimulatedEncryptionOptions {
 
 /** A device outside the trust boundary touched private memory. */
 export interface PrivateTouch {
+  /** Which device: segment × 65536 + bus × 256 + device × 8 + function. */
   readonly requester: number;
+  /** The page that it touched. */
   readonly page: PhysPage;
+  /** What it tried. */
   readonly access: "read" | "write";
 }
 
 /** Private and shared pages of a confidential guest, and what devices outside the trust boundary meet there. */
 export class SimulatedEncryption implements MemoryEncryption {
+  /** What a device outside meets at a private page: a refusal, or ciphertext. */
   readonly outside: "refused" | "ciphertext";
   /** Oldest first. */
   readonly touches: PrivateTouch[] = [];
@@ -44,6 +48,7 @@ export class SimulatedEncryption implements MemoryEncryption {
   /** Pages whose conversion failed: their state is unknown, and they must not be used. */
   readonly #unusable = new Set<PhysPage>();
 
+  /** All RAM is private at first. Made by {@link SimulatedMachine}. */
   constructor(options: SimulatedEncryptionOptions) {
     this.#options = options;
     this.outside = options.outside ?? "refused";
@@ -60,6 +65,7 @@ export class SimulatedEncryption implements MemoryEncryption {
     return this.#privateDevicePages;
   }
 
+  /** Pages whose conversion failed: nobody may use them any more. */
   get unusablePages(): number {
     return this.#unusable.size;
   }

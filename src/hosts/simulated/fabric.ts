@@ -45,7 +45,9 @@ export type RefusalReason =
 
 /** Where a request with the T bit goes: a page, and how its guest maps it. */
 export interface TrustedPage {
+  /** Where it leads. */
   readonly page: PhysPage;
+  /** The guest maps it as shared. */
   readonly shared: boolean;
 }
 
@@ -59,14 +61,25 @@ export interface Departure {
 
 /** A request that has arrived at memory. */
 export interface Arrival {
+  /** Who sent it. */
   readonly node: SimulatedPciNode;
+  /** The T bit: it claims to be inside a guest's trust. */
   readonly trusted: boolean;
   /** The guest's table says that the page is shared; undefined where no table of a guest was asked. */
   readonly shared: boolean | undefined;
+  /** Where it has arrived, bytes. */
   readonly phys: PhysAddr;
+  /** Seen from the device: `read` takes bytes out of memory. */
   readonly access: "read" | "write";
-  /** Whose memory it is, if it is a device's, and of which BAR. */
-  readonly peer: { readonly owner: SimulatedPciNode; readonly bar: PciBar } | undefined;
+  /** Whose memory it is, if it is a device's. */
+  readonly peer:
+    | {
+        /** The device. */
+        readonly owner: SimulatedPciNode;
+        /** Which of its BARs. */
+        readonly bar: PciBar;
+      }
+    | undefined;
 }
 
 /**
@@ -86,9 +99,13 @@ export interface RequestGate {
 
 /** A request that came to nothing. */
 export interface Refusal {
+  /** Who asked: segment × 65536 + bus × 256 + device × 8 + function. */
   readonly requester: Requester;
+  /** What the device put on the bus, bytes. */
   readonly address: DmaAddr;
+  /** Seen from the device: `read` takes bytes out of memory. */
   readonly access: "read" | "write";
+  /** What stood in the way. */
   readonly reason: RefusalReason;
 }
 
@@ -122,10 +139,13 @@ const REDIRECTS = ACS.requestRedirect | ACS.completionRedirect | ACS.egressContr
 export class Fabric {
   /** Oldest first. */
   readonly refusals: Refusal[] = [];
+  /** Refusals that were not kept, because so many wait to be read already. */
   refusalsLost = 0;
-  /** Pieces of requests, at most a page each: all, turned around below the root, and passed on between root ports. */
+  /** Pieces of requests, at most a page each, refused ones too. */
   pieces = 0;
+  /** Of those, turned around by a port below the root. */
   turnedAround = 0;
+  /** Of those, passed on from one root port to another. */
   passedOn = 0;
   /** Told of every piece of a request without PASID once it is over: `debug.accessed`, for one. Must not throw. */
   onAccess: ((access: DeviceAccess) => void) | undefined;
@@ -140,6 +160,7 @@ export class Fabric {
   readonly #encryption: SimulatedEncryption | undefined;
   readonly #windows: Window[] = [];
 
+  /** No windows, no IOMMU yet. Made by {@link SimulatedMachine}. */
   constructor(options: FabricOptions) {
     this.#memory = options.memory;
     this.#isRam = options.isRam;

@@ -63,6 +63,7 @@ export interface SimulatedHostOptions extends Omit<MachineOptions, "translator">
 
 /** A device of a simulated machine, opened. */
 export interface SimulatedOpenDevice extends OpenDevice {
+  /** Its registers, interrupts and configuration space, and its place in the machine. */
   readonly device: SimulatedPciDevice;
   /** Its address space, if it has page tables: undefined if it is not translated, or by a virtio-iommu. */
   readonly domain: DmaDomain | undefined;
@@ -80,10 +81,28 @@ export class SimulatedHost implements Host {
   /** The unit that is driven by calls, for who looks at its faults and walks; undefined if it is another, or none. */
   readonly tablesUnit: SimulatedUnit | undefined;
   /** The VT-d unit: its hardware and its driver. */
-  readonly vtd: { readonly hardware: SimulatedVtdUnit; readonly unit: VtdUnit; readonly memory: Arena } | undefined;
+  readonly vtd:
+    | {
+        /** The unit. */
+        readonly hardware: SimulatedVtdUnit;
+        /** Its driver. */
+        readonly unit: VtdUnit;
+        /** Where its structures lie: root tables, queues. */
+        readonly memory: Arena;
+      }
+    | undefined;
   /** The virtio-iommu: the device and its driver. */
-  readonly virtio: { readonly hardware: SimulatedVirtioIommu; readonly unit: VirtioIommuUnit } | undefined;
+  readonly virtio:
+    | {
+        /** The device. */
+        readonly hardware: SimulatedVirtioIommu;
+        /** Its driver. */
+        readonly unit: VirtioIommuUnit;
+      }
+    | undefined;
+  /** The bounce pool; undefined without. */
   readonly pool: BouncePool | undefined;
+  /** Which memory is a device's, and the ways there. */
   readonly peers: P2pRouter;
   /** What a {@link Dma} of this machine is made with. */
   readonly dmaMachine: DmaMachine;
@@ -145,6 +164,7 @@ export class SimulatedHost implements Host {
     return this.machine.ram;
   }
 
+  /** The machine's time: it moves only while {@link run} waits. */
   get clock(): VirtualClock {
     return this.machine.clock;
   }

@@ -64,19 +64,27 @@ interface PlacedBars {
  * alike, byte for byte. {@link SimulatedHost} adds what drivers need.
  */
 export class SimulatedMachine {
+  /** Its time: it moves when somebody moves it. */
   readonly clock: VirtualClock = new VirtualClock();
+  /** What all its chance is drawn from. */
   readonly random: Random;
   /** Memory as the CPU sees it: through its caches, if devices do not look into them. */
   readonly memory: PhysicalMemory;
   /** Memory as devices see it. */
   readonly dram: SimulatedMemory;
+  /** Its RAM, by the page and as buffers. */
   readonly ram: SimulatedRam;
   /** The same as {@link ram}. */
   readonly pages: PageAllocator;
+  /** End of the highest RAM, bytes. */
   readonly ramEnd: PhysAddr;
+  /** The CPU's caches; absent where devices look into them. */
   readonly caches?: CpuCaches;
+  /** Private and shared memory; absent where all is plain. */
   readonly encryption?: SimulatedEncryption;
+  /** Host bridges, ports, slots and what is in them. */
   readonly tree: SimulatedPciTree;
+  /** The way of a device's requests. */
   readonly fabric: Fabric;
   readonly #windows = new Map<SimulatedHostBridge, Extents>();
   readonly #plugged = new Map<SimulatedPciNode, Plugged>();

@@ -40,6 +40,7 @@ export class SimulatedMemory implements PhysicalMemory {
   readonly #regions: Region[] = [];
   #lowestRegion = Number.POSITIVE_INFINITY;
 
+  /** All zeros; takes memory of this process by what is touched. */
   constructor(options: SimulatedMemoryOptions = {}) {
     this.#isRam = options.isRam;
   }

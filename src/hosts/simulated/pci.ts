@@ -29,14 +29,24 @@ export interface PortDescription {
 
 /** A root complex. */
 export interface BridgeDescription {
+  /** PCI segment, 0 to 65535; 0 unless said. */
   readonly segment?: number;
+  /** 0x8086 unless said. */
   readonly vendorId?: number;
+  /** 0x29c0 unless said. */
   readonly deviceId?: number;
-  readonly cpu?: { readonly vendor: string; readonly family: number };
+  /** The processor; Intel, family 6, unless said. */
+  readonly cpu?: {
+    /** `AMD` is the one that matters; any other is taken as it is. */
+    readonly vendor: string;
+    /** As CPUID reports it, extended family added. */
+    readonly family: number;
+  };
   /** It passes requests on between its root ports. Unless said, AMD processors from family 0x17 on do. */
   readonly routesPeers?: boolean;
   /** What its buses subtract from CPU addresses of BARs. 0 unless said. */
   readonly busOffset?: number;
+  /** Its root ports, in order of their device numbers. None unless said. */
   readonly rootPorts?: readonly PortDescription[];
 }
 
@@ -45,7 +55,13 @@ export class SimulatedHostBridge implements HostBridge {
   readonly segment: number;
   readonly vendorId: number;
   readonly deviceId: number;
-  readonly cpu: { readonly vendor: string; readonly family: number };
+  readonly cpu: {
+    /** As it was described. */
+    readonly vendor: string;
+    /** As it was described. */
+    readonly family: number;
+  };
+  /** It passes requests on between its root ports. */
   readonly routesPeers: boolean;
   /** Bus address less CPU address, for all memory behind it. */
   readonly busOffset: number;
@@ -72,7 +88,9 @@ export class SimulatedPciNode implements PciNode {
   readonly externalFacing: boolean;
   /** Bits of the ACS control register that exist. */
   readonly acsCapability: number;
+  /** What is below, ports and devices; empty for a device. */
   readonly children: SimulatedPciNode[] = [];
+  /** Its memory BARs, where they lie now. */
   readonly bars: PciBar[] = [];
   /** It may start requests. Ports always do. */
   busMaster: boolean;
@@ -144,6 +162,7 @@ interface Slot {
 
 /** Root complexes, ports, switches and slots. */
 export class SimulatedPciTree {
+  /** In the order of their descriptions. */
   readonly hostBridges: SimulatedHostBridge[] = [];
   /** Ports of root buses, and devices on them. */
   readonly #rootNodes: SimulatedPciNode[] = [];
@@ -153,6 +172,7 @@ export class SimulatedPciTree {
   readonly #nextBus = new Map<number, number>();
   readonly #nextRootDevice = new Map<SimulatedHostBridge, number>();
 
+  /** Builds all ports and numbers their buses; slots are empty. */
   constructor(bridges: readonly BridgeDescription[]) {
     bridges.forEach((description, i) => {
       const hostBridge = new SimulatedHostBridge(description, this.#takeBus(description.segment ?? 0));

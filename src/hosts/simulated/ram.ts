@@ -67,11 +67,12 @@ export class SimulatedRam implements HostMemory, PageAllocator {
     return this.#total - this.#runs.free;
   }
 
-  /** Pages that are free, and the most of them in a row. */
+  /** Pages that are free. */
   get free(): number {
     return this.#runs.free;
   }
 
+  /** The most free pages in a row. */
   get largestRun(): number {
     return this.#runs.largest;
   }

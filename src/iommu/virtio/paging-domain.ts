@@ -42,10 +42,15 @@ const PHYSICAL_BITS = 52;
 
 /** See the head of the file. */
 export class VirtioPagingDomain implements AttachedDomain {
+  /** What the work in it cost. */
   readonly counters: Counters;
+  /** Bytes of the smallest thing that can be mapped: the smallest page size of the unit. */
   readonly granule: number;
+  /** Bits of a physical address that can be mapped. */
   readonly outputBits: number;
+  /** What the device knows it by. */
   readonly domainId: number;
+  /** Pages of 4 KiB in a granule. */
   protected readonly granulePages: number;
   readonly #unit: VirtioIommuUnit;
   readonly #observer: Observer | undefined;
@@ -74,7 +79,16 @@ export class VirtioPagingDomain implements AttachedDomain {
   }
 
   /** What is mapped, in order of addresses; bytes. */
-  get mappings(): { iova: number; phys: number; length: number; flags: number }[] {
+  get mappings(): {
+    /** First address. */
+    iova: number;
+    /** What it reaches. */
+    phys: number;
+    /** How many. */
+    length: number;
+    /** Flags of the request that made it (virtio 1.3, 5.13.6.6). */
+    flags: number;
+  }[] {
     return [...this.#mappings].map(({ page, phys, pages, flags }) => ({
       iova: page * PAGE_SIZE,
       phys: phys * PAGE_SIZE,

@@ -22,22 +22,36 @@ import type { Mapping } from "./mappings.ts";
 
 /** What went wrong, for whoever looks. */
 export type VirtioIommuFault =
-  /** An access of a device was refused. */
   | {
+      /** An access of a device was refused. */
       readonly kind: "translation";
+      /** The endpoint: segment × 65536 + bus × 256 + device × 8 + function. */
       readonly requester: Requester;
+      /** The page that it asked for. */
       readonly page: IovaPage;
+      /** What it wanted to do there. */
       readonly access: "read" | "write";
       /** Its endpoint has no domain; nothing is mapped there for this access; or the device does not say. */
       readonly reason: "domain" | "mapping" | "unknown";
     }
-  /** The device refused a request that nobody waits for an error of: what it was to forget it may still know. */
-  | { readonly kind: "request-refused"; readonly request: VirtioIommuRequest; readonly meaning: string }
-  /** The device had no room for reports: how many more were lost. */
-  | { readonly kind: "reports-lost"; readonly count: number };
+  | {
+      /** The device refused a request that nobody waits for an error of: what it was to forget it may still know. */
+      readonly kind: "request-refused";
+      /** What was asked. */
+      readonly request: VirtioIommuRequest;
+      /** What its status says, in a sentence. */
+      readonly meaning: string;
+    }
+  | {
+      /** The device had no room for reports: how many more were lost. */
+      readonly kind: "reports-lost";
+      /** Reports that were lost since the last such event. */
+      readonly count: number;
+    };
 
 /** What the unit asks of a domain. */
 export interface AttachedDomain {
+  /** What the device knows it by. */
   readonly domainId: number;
   /** The first endpoint is attached: from now on the device is told of mappings. */
   endpointsCame(): void;
@@ -61,16 +75,23 @@ const REASONS: Readonly<Record<number, "domain" | "mapping">> = {
 
 /** See the head of the file. */
 export class VirtioIommuUnit {
+  /** What the device says of itself. */
   readonly config: VirtioIommuConfig;
   /** Of devices and of the unit itself. {@link VirtioIommuUnit.readFaults} fills it with what devices did. */
   readonly faults: FaultEvents<VirtioIommuFault> = new FaultEvents();
   /** Requests sent, and how often the device was told. */
-  readonly counts: { requests: number; submissions: number } = { requests: 0, submissions: 0 };
+  readonly counts: {
+    /** Requests sent. */
+    requests: number;
+    /** Times that the device was told of requests: each is an exit in a virtual machine. */
+    submissions: number;
+  } = { requests: 0, submissions: 0 };
   readonly #queues: VirtioIommuQueues;
   readonly #attached = new Map<Requester, AttachedDomain>();
   #waiting: Waiting[] = [];
   #lost = 0;
 
+  /** Reads what the device says of itself; attaches nothing. */
   constructor(queues: VirtioIommuQueues) {
     this.#queues = queues;
     this.config = queues.config;

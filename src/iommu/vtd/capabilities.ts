@@ -21,14 +21,21 @@ export interface VtdCapabilities {
   readonly fiveLevelFirstStage: boolean;
   /** Number of domain ids. */
   readonly domainIds: number;
+  /** QI: it takes invalidations from a queue in memory. */
   readonly queuedInvalidation: boolean;
+  /** DT: devices may cache translations (ATS). */
   readonly deviceTlb: boolean;
+  /** PT: requests can be let through untranslated. */
   readonly passThrough: boolean;
-  /** NEST, PRS, SMTS, SSTS, FSTS: of scalable mode. */
+  /** NEST: a guest's first stage can be translated by a second one. Scalable mode. */
   readonly nested: boolean;
+  /** PRS: devices may ask for pages. Scalable mode. */
   readonly pageRequests: boolean;
+  /** SMTS: devices have PASID tables. */
   readonly scalableMode: boolean;
+  /** SSTS: second-stage tables in scalable mode; legacy mode has no others. */
   readonly secondStage: boolean;
+  /** FSTS: first-stage tables. Scalable mode. */
   readonly firstStage: boolean;
   /** Bits of a PASID; 0 if requests cannot carry one. */
   readonly pasidBits: number;

@@ -7,13 +7,17 @@ import type { IovaPage } from "../../base/index.ts";
 
 /** A request that was refused, and why. */
 export interface TranslationFault {
+  /** The device that asked: segment × 65536 + bus × 256 + device × 8 + function. */
   readonly requester: number;
   /** Undefined for requests without PASID. */
   readonly pasid: number | undefined;
+  /** The page that it asked for. */
   readonly page: IovaPage;
+  /** What it wanted to do there. */
   readonly access: "read" | "write";
-  /** The unit's code, and what it means. */
+  /** The unit's code (VT-d specification, 7.1.3). */
   readonly reason: number;
+  /** What that code says, in a sentence. */
   readonly meaning: string;
 }
 

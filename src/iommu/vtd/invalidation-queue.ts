@@ -43,11 +43,13 @@ export interface InvalidationCounts {
   submissions: number;
   /** Descriptors by type (bits 3:0 of word 0), waits apart. */
   readonly descriptors: number[];
+  /** Wait descriptors: one for each submission. */
   waits: number;
   /** Submissions that had to be sent again. */
   retries: number;
-  /** Ranges in pages that IOTLBs were asked to forget, and the pages of the blocks that were named for them. */
+  /** Pages of the ranges that IOTLBs were asked to forget. */
   pagesRequested: number;
+  /** Pages of the blocks that were named for those ranges: never fewer. */
   pagesInvalidated: number;
   /** Ranges for which no block could be named: all of the domain or PASID went. Not among the pages. */
   wholeInvalidations: number;

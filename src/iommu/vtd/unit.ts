@@ -79,7 +79,9 @@ const ALONE: PasidGroup = { devices: 1, pasidIsolated: true, owned: true, recove
  * when it fails; detaching and invalidating cannot fail. VT-d specification, 6.5 and 9.
  */
 export class VtdUnit implements TranslationUnit {
+  /** What it can do. */
   readonly capabilities: VtdCapabilities;
+  /** It runs in scalable mode: devices have PASID tables. */
   readonly scalable: boolean;
   /** What devices and the unit did wrong. */
   readonly faults: FaultEvents<VtdFault> = new FaultEvents();

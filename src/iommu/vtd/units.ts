@@ -19,6 +19,7 @@ import type { VtdUnit } from "./unit.ts";
  * devices of it.
  */
 export class VtdUnits implements TranslationUnit {
+  /** All of them, as they were given. */
   readonly units: readonly VtdUnit[];
   readonly #unitOf: (requester: Requester) => VtdUnit;
 

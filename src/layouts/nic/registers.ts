@@ -112,15 +112,19 @@ export const NIC_STATUS = {
 export const NIC_FUNCTION_REGISTER = {
   /** 1: packets are received. Written 0x80: begin anew. */
   CONTROL: 0x00,
-  /** DMA address of the ring, whole pages: a page for each packet. */
+  /** DMA address of the ring, whole pages, a page for each packet: its low word. */
   RING_LOW: 0x04,
+  /** High word of the same. */
   RING_HIGH: 0x08,
+  /** Pages of the ring. */
   RING_PAGES: 0x0c,
-  /** Packets received (2 words). Read only. */
+  /** Packets received, read only: the low word. */
   RECEIVED_LOW: 0x10,
+  /** High word of the same. */
   RECEIVED_HIGH: 0x14,
-  /** Bus address that this function writes to by itself: another function's inbox. */
+  /** Bus address that this function writes to by itself, another function's inbox: the low word. */
   PEER_LOW: 0x18,
+  /** High word of the same. */
   PEER_HIGH: 0x1c,
 } as const;
 

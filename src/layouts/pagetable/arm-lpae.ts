@@ -33,15 +33,36 @@ export interface ArmOptions {
 
 /** How an Arm table is cut: levels, start level, pages of the top. */
 export interface ArmGeometry {
+  /** Sizes of leaves, bytes, as a bitmap: the granule and the blocks above it. */
   readonly pageSizes: bigint;
+  /** Width of input addresses, at most 48, or 52 with pages of 64 KiB. */
   readonly inputBits: number;
+  /** Width of output addresses, one of those that PS can say. */
   readonly outputBits: number;
+  /** log2 of the smallest page in bytes: 12, 14 or 16. */
   readonly granuleBits: number;
   /** As Arm counts it: 0 to 3. */
   readonly startLevel: number;
+  /** Index bits of the top table; more than in others where stage 2 puts several side by side. */
   readonly topIndexBits: number;
   /** TCR (stage 1) or VTCR (stage 2) fields. */
-  readonly control: { ps: number; tg: number; sh: number; orgn: number; irgn: number; tsz: number; sl?: number };
+  readonly control: {
+    /** PS: width of output addresses, by the specification's code. */
+    ps: number;
+    /** TG0: the granule, by the specification's code. */
+    tg: number;
+    /** SH0: shareability of table walks. */
+    sh: number;
+    /** ORGN0: outer cacheability of table walks. */
+    orgn: number;
+    /** IRGN0: inner cacheability of table walks. */
+    irgn: number;
+    /** T0SZ: 64 less the width of input addresses. */
+    tsz: number;
+    /** SL0: start level, by the specification's code; stage 2 only. */
+    sl?: number;
+  };
+  /** MAIR: eight memory attributes, of which leaves name one by its index. */
   readonly mair: bigint;
 }
 

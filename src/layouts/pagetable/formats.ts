@@ -17,6 +17,7 @@ export type FormatName = "vtd-second-stage" | "x86-64" | "amd-v1" | "riscv-sv48"
 
 /** One format to choose. */
 export interface TableFormat {
+  /** The name it has everywhere: in options, reports and golden files. */
   readonly name: FormatName;
   /** For people, in a few words. */
   readonly summary: string;

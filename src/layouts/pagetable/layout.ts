@@ -26,12 +26,15 @@ export const PROT_COUNT = 64;
 
 /** The two halves of an entry or of a part of one. */
 export interface Words {
+  /** Bits 31:0, as a signed 32-bit integer. */
   readonly low: number;
+  /** Bits 63:32, as a signed 32-bit integer. */
   readonly high: number;
 }
 
 /** One format under one configuration. */
 export interface TableLayout {
+  /** Which format it is, for messages and look-ups. */
   readonly name: string;
   /** The specification it is from. */
   readonly source: string;
@@ -39,14 +42,17 @@ export interface TableLayout {
   readonly rules: "generic" | "legacy";
   /** log2 of the 4 KiB pages in the smallest page: 0, 2 or 4. */
   readonly granuleLg: number;
-  /** Index bits of every table, and of the top one at its first level. */
+  /** Index bits of every table but the top one. */
   readonly indexBits: number;
+  /** Index bits of the top table at `topLevel`; more than `indexBits` where Arm puts tables side by side. */
   readonly topIndexBits: number;
+  /** Level of the top table when the tree is made. */
   readonly topLevel: number;
   /** Above `topLevel` only where the top grows. */
   readonly maxTopLevel: number;
-  /** Bits of the input address (bytes), and which addresses those are. */
+  /** Width of an input address (bytes). */
   readonly inputBits: number;
+  /** Which addresses of that width exist: from 0 up; both halves of a sign-extended space; the upper half alone. */
   readonly inputs: "low" | "sign-extended" | "upper";
   /** Bits of an output address (bytes). */
   readonly outputBits: number;
@@ -56,18 +62,28 @@ export interface TableLayout {
   readonly presentMask: number;
   /** Above level 0: an entry is a table when `(low & tableMask) === tableMatch[level]`. */
   readonly tableMask: number;
+  /** By level, what a pointer leaves under `tableMask`; level 0 has no pointers. */
   readonly tableMatch: readonly number[];
-  /** A leaf of several items has any of these bits, and no other leaf does; 0 where every leaf is one item. */
+  /**
+   * A leaf of several items has any of these bits of the low word, and no other leaf does; 0: none is known by them.
+   */
   readonly contiguousLow: number;
+  /** The same, of the high word. With 0 in both every leaf is one item. */
   readonly contiguousHigh: number;
-  /** The address field: page number at this bit of the low word, and the part in the high word. */
+  /** Bit of the low word at which the page number begins. */
   readonly addressShift: 10 | 12;
+  /** Bits of the low word that hold the lower part of the page number. */
   readonly addressLowMask: number;
+  /** Bits of the high word that hold the rest of it. */
   readonly addressHighMask: number;
   /** Address bits 51:48 sit in bits 15:12 (Arm with 64 KiB pages). */
   readonly addressFold: boolean;
-  /** All address-like bits, encryption included, that a picture independent of placement leaves out. */
+  /**
+   * Bits of the low word that depend on where things lie, encryption included: a picture independent of placement
+   * leaves them out.
+   */
   readonly placementLow: number;
+  /** The same, of the high word. */
   readonly placementHigh: number;
   /** Bits of a pointer from `level` (1 and up) to the table below it, as the mapper writes it. */
   table(level: number): Words;
@@ -89,7 +105,9 @@ export interface TableLayout {
 export interface DirtyRule {
   /** A leaf is dirty when `(low & mask) === match` and, if given, `high & highMask` is set. */
   readonly mask: number;
+  /** What `mask` leaves of the low word of a dirty leaf. */
   readonly match: number;
+  /** Bits of the high word, one of which must be set as well; absent: the low word says it all. */
   readonly highMask?: number;
   /** Makes the low word clean, and dirty again. */
   clean(low: number): number;

@@ -9,8 +9,11 @@
 export const ACCESS = {
   /** The device may write it for its own side: receives, the answers of reads and atomics. */
   localWrite: 0x1,
+  /** The peer may write it. */
   remoteWrite: 0x2,
+  /** The peer may read it. */
   remoteRead: 0x4,
+  /** The peer may fetch-and-add, and compare-and-swap, in it. */
   remoteAtomic: 0x8,
   /** Memory windows may be bound to it. */
   windowBind: 0x10,
@@ -20,7 +23,9 @@ export const ACCESS = {
   onDemand: 0x40,
   /** On demand, in pages of 2 MiB. */
   hugetlb: 0x80,
+  /** The peer may ask that what it wrote is visible to everybody. */
   flushGlobal: 0x100,
+  /** The peer may ask that what it wrote survives loss of power. */
   flushPersistent: 0x200,
   /** Writes to it may overtake each other. */
   relaxedOrdering: 0x10_0000,

@@ -14,7 +14,12 @@ export const MTT_BYTES = 8;
 export const KLM_BYTES = 16;
 
 /** What the device may do to a block: the low bits of its entry. */
-export const MTT = { read: 1, write: 2 } as const;
+export const MTT = {
+  /** The device may read the block. */
+  read: 1,
+  /** The device may write the block. */
+  write: 2,
+} as const;
 
 /** Blocks are aligned to 4 KiB at least, so that these bits are free. */
 const FLAGS = 4096;

@@ -17,7 +17,18 @@ const MOST_PIECES = 33;
 export const LOCAL_DMA_KEY = 0xff;
 
 /** What a work request does. */
-export const WORK = { send: 0, write: 1, read: 2, compareSwap: 3, fetchAdd: 4, receive: 5 } as const;
+export const WORK = {
+  send: 0,
+  write: 1,
+  read: 2,
+  compareSwap: 3,
+  fetchAdd: 4,
+  receive: 5,
+  /** `remoteKey` is the window, `compare` its new key, `immediate` its rights; the piece is the part of the region. */
+  bindWindow: 6,
+  /** `remoteKey` is what shall name nothing any more. */
+  invalidate: 7,
+} as const;
 
 /** What a completion may say of how it went. */
 export const STATUS = {
@@ -35,12 +46,17 @@ export const STATUS = {
   remoteOperation: 7,
   retriesExceeded: 8,
   notReadyRetriesExceeded: 9,
+  /** A window could not be bound so, or is not bound. */
+  windowBind: 10,
 } as const;
 
 /** A piece of memory of a work request. */
 export interface WorkPiece {
+  /** Where it begins, as the region of `key` counts, bytes. */
   readonly address: number;
+  /** Bytes. */
   readonly length: number;
+  /** Local key of the region that it is in. */
   readonly key: number;
 }
 

@@ -10,7 +10,9 @@ import { type CStruct, cStruct } from "./c-struct.ts";
 export interface IommufdRequest<Name extends string = string> {
   /** What ioctl takes. */
   readonly number: number;
+  /** Its structure, of the newest version. */
   readonly layout: CStruct<Name>;
+  /** Bytes of the oldest version that is still taken; what a shorter caller leaves out counts as zero. */
   readonly least: number;
 }
 
@@ -206,13 +208,38 @@ export const IOMMUFD_REQUESTS: Readonly<Record<IommufdRequestName, IommufdReques
 };
 
 /** Flags of MAP, MAP_FILE and COPY. */
-export const IOAS_MAP_FLAGS = { FIXED_IOVA: 1, WRITEABLE: 2, READABLE: 4 } as const;
+export const IOAS_MAP_FLAGS = {
+  /** The caller chooses the address; else the kernel does, and says which. */
+  FIXED_IOVA: 1,
+  /** Devices may write it. */
+  WRITEABLE: 2,
+  /** Devices may read it. */
+  READABLE: 4,
+} as const;
 
 /** Flags of HWPT_ALLOC. */
-export const HWPT_FLAGS = { NEST_PARENT: 1, DIRTY_TRACKING: 2, FAULT_ID_VALID: 4, PASID: 8 } as const;
+export const HWPT_FLAGS = {
+  /** It will be the parent of nested tables. */
+  NEST_PARENT: 1,
+  /** It must be able to say which pages were written. */
+  DIRTY_TRACKING: 2,
+  /** `fault_id` names the queue that faults of it go to. */
+  FAULT_ID_VALID: 4,
+  /** It can be attached to PASIDs. */
+  PASID: 8,
+} as const;
 
 /** Capabilities that GET_HW_INFO tells. */
-export const HW_CAPABILITIES = { DIRTY_TRACKING: 1, PASID_EXEC: 2, PASID_PRIV: 4, NO_ATS: 8 } as const;
+export const HW_CAPABILITIES = {
+  /** The unit says which pages were written. */
+  DIRTY_TRACKING: 1,
+  /** The device may ask to execute, with a PASID. */
+  PASID_EXEC: 2,
+  /** The device may ask as privileged, with a PASID. */
+  PASID_PRIV: 4,
+  /** The device has no address translation service that could be used. */
+  NO_ATS: 8,
+} as const;
 
 /** A page fault as a queue gives it out: bytes of one record, and of one answer. */
 export const PAGE_FAULT_BYTES = 40;

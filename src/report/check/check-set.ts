@@ -10,7 +10,14 @@ import { PLAIN, type Style } from "../text/style.ts";
 import { textTable } from "../text/text-table.ts";
 import { NOTHING_RECORDED } from "../wording.ts";
 import { type CheckedTrace, checkText, headline, isEmpty } from "./check-text.ts";
-import type { UnreadFile } from "./sarif.ts";
+
+/** A file that could not be read at all. */
+export interface UnreadFile {
+  /** As it was named. */
+  readonly file: string;
+  /** Why not. */
+  readonly message: string;
+}
 
 /** What came of one trace. */
 export type CheckOutcome = CheckedTrace | UnreadFile;

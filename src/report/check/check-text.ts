@@ -25,15 +25,26 @@ const TO_DO = "What to do:";
 
 /** What is needed of a trace after it is closed. */
 export interface CheckedTrace {
+  /** As it was named. */
   readonly file: string;
+  /** Of which kind it is, in words. */
   readonly format: string;
+  /** Nanoseconds that its times count from. */
   readonly timeBase: bigint;
   /** What its times count: of a kernel's log "dmesg", "wall" or "none". */
   readonly clock: string | undefined;
-  readonly damage: { readonly message: string } | undefined;
+  /** Where it stopped making sense; undefined if it did not. */
+  readonly damage:
+    | {
+        /** What was expected there, and what was found. */
+        readonly message: string;
+      }
+    | undefined;
   /** What was not understood, and what the stamps are; a verdict never stands without it. */
   readonly remarks?: readonly Remark[];
+  /** What the stamps are: a count is never printed as a duration. */
   readonly timing?: Timing;
+  /** What was found. */
   readonly result: CheckResult;
   /** What was asked for, where that is not all. */
   readonly selection?: Selection;

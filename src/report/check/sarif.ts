@@ -7,6 +7,7 @@
 import { type Finding, RULES } from "../../analysis/index.ts";
 import { hex } from "../../base/index.ts";
 import { evidenceJson } from "./check-json.ts";
+import type { UnreadFile } from "./check-set.ts";
 import { clockNs } from "./clock.ts";
 import { faultJson } from "./fault-json.ts";
 
@@ -14,19 +15,27 @@ const LEVELS = { error: "error", warning: "warning", advice: "note" } as const;
 
 /** One checked file. */
 export interface CheckedFile {
+  /** As it was named. */
   readonly file: string;
+  /** Nanoseconds that its times count from. */
   readonly timeBase: bigint;
-  readonly result: { readonly findings: readonly Finding[] };
+  /** What was found. */
+  readonly result: {
+    /** What the rules say. */
+    readonly findings: readonly Finding[];
+  };
   /** Where it is damaged; the findings are of what lies before. */
-  readonly damage?: { readonly message: string } | undefined;
+  readonly damage?:
+    | {
+        /** What was expected there, and what was found. */
+        readonly message: string;
+      }
+    | undefined;
   /** What was not understood of it. */
-  readonly remarks?: readonly { readonly message: string }[];
-}
-
-/** One that could not be read at all. */
-export interface UnreadFile {
-  readonly file: string;
-  readonly message: string;
+  readonly remarks?: readonly {
+    /** One sentence. */
+    readonly message: string;
+  }[];
 }
 
 const uriOf = (file: string): string => file.split("/").map(encodeURIComponent).join("/");

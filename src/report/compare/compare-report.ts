@@ -14,7 +14,15 @@ export type WhatIf = "huge-pages" | "iova-cache" | "lazy";
 
 /** What each question changes, and how it is asked. */
 export const WHAT_IF: Readonly<
-  Record<WhatIf, { readonly change: Partial<CompareOptions>; readonly question: string }>
+  Record<
+    WhatIf,
+    {
+      /** The options that the question sets. */
+      readonly change: Partial<CompareOptions>;
+      /** As people ask it. */
+      readonly question: string;
+    }
+  >
 > = {
   "huge-pages": {
     change: { hugePages: true },
@@ -32,13 +40,19 @@ export const WHAT_IF: Readonly<
 
 /** How the load was replayed, as far as a report says it; defaults are those of the replay. */
 export interface ComparedAs {
+  /** Format of the page tables. */
   readonly iommu?: FormatName;
+  /** With an invalidation at each unmap, or with a flush queue. */
   readonly mode?: "strict" | "lazy";
+  /** The unit remembers absent entries too. */
   readonly cachingMode?: boolean;
   /** Bytes; longer requests were mapped in pieces of this. */
   readonly requestCap?: number;
+  /** Buffers were taken to lie in one piece of memory each. */
   readonly hugePages?: boolean;
+  /** Of the bytes, and of what is drawn besides. */
   readonly seed?: number;
+  /** What was changed for `changed`. */
   readonly whatIf?: WhatIf;
 }
 
@@ -46,11 +60,15 @@ export interface ComparedAs {
 export interface CompareReport {
   /** The trace, as it was named. */
   readonly path: string;
+  /** The load under each strategy. */
   readonly result: Comparison;
+  /** The recorded requests. */
   readonly requests: Requests;
   /** `undefined` where the recording says nothing that could be held against the counts. */
   readonly kernel: KernelCheck | undefined;
+  /** How they were replayed. */
   readonly options: ComparedAs;
+  /** Where the trace stopped making sense; undefined if it did not. */
   readonly damage: Trace["damage"];
   /** The same load with one thing changed. */
   readonly changed: Comparison | undefined;
@@ -62,14 +80,19 @@ export interface CompareReport {
 
 /** The kernel's own invalidations of this load, held against what was counted for the way it mapped. */
 export interface KernelCheck {
+  /** Unmaps that the recording has. */
   readonly unmapEvents: number;
+  /** Of those, unmaps of what was mapped before the recording began. */
   readonly unmapsOfUnknown: number;
   /** As the recording's invalidation events have them, or, in strict mode without those, as many as unmaps. */
   readonly recorded: number;
   /** The strategy that it was held against: what drivers like this one do; what the kernel did is in `recorded` of the answer. */
   readonly heldAgainst: StrategyName;
+  /** What was counted for that strategy. */
   readonly invalidations: number;
+  /** The two numbers are the same, unmaps of unknown left out. */
   readonly equal: boolean;
+  /** What is to be said of them, in a sentence. */
   readonly explanation: string;
 }
 

@@ -13,8 +13,11 @@ import type { TraceSide } from "./trace-side.ts";
 
 /** A measure in both. */
 export interface MeasuredChange {
+  /** What was measured. */
   readonly measure: Measure;
+  /** Before the change; undefined: the recording does not show it. */
   readonly before: number | undefined;
+  /** After it; undefined: the recording does not show it. */
   readonly after: number | undefined;
   /** after / before - 1; `undefined`: one of them is not shown, or before is 0. */
   readonly change: number | undefined;
@@ -22,12 +25,17 @@ export interface MeasuredChange {
 
 /** Findings of one rule, about one device and by one place in the code or one task. */
 export interface FindingChange {
+  /** Which rule found them. */
   readonly rule: string;
+  /** How bad they are. */
   readonly severity: Severity;
+  /** Which device they are about; undefined: none in particular. */
   readonly device: string | undefined;
   /** Who began it: a place in the code where the events name one, else a task; `undefined`: nothing says. */
   readonly by: string | undefined;
+  /** How many before the change. */
   readonly before: number;
+  /** How many after it. */
   readonly after: number;
   /** One of them, of `after` where there is one. */
   readonly example: Finding;
@@ -35,6 +43,7 @@ export interface FindingChange {
 
 /** What is a regression: a measure or a kind of finding, and how much more of it is allowed. */
 export interface FailOn {
+  /** Of a measure, or of a rule. */
   readonly name: string;
   /** 0.1: ten percent more. */
   readonly allowed: number;
@@ -42,20 +51,27 @@ export interface FailOn {
 
 /** A named one that got worse, or that cannot be judged. */
 export interface Regression {
+  /** Of the measure or the rule. */
   readonly name: string;
+  /** How much worse it is, or why that cannot be said. */
   readonly message: string;
 }
 
 /** What is said of two traces. */
 export interface TraceDiff {
+  /** The trace from before the change. */
   readonly before: TraceSide;
+  /** The trace from after it. */
   readonly after: TraceSide;
   /** Why numbers per request are not of one load; none: they are. */
   readonly incomparable: readonly string[];
   /** What the machine did otherwise. */
   readonly otherwise: readonly string[];
+  /** Every measure, in the order of reports. */
   readonly measures: readonly MeasuredChange[];
+  /** Kinds of findings that either has. */
   readonly findings: readonly FindingChange[];
+  /** What got worse by more than is allowed. */
   readonly regressions: readonly Regression[];
   /** Asked about, and not judged. */
   readonly unjudged: readonly Regression[];

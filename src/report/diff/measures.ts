@@ -8,8 +8,11 @@ import type { TraceSide } from "./trace-side.ts";
 
 /** A measure by its name, as --fail-on takes it. */
 export interface Measure {
+  /** As --fail-on takes it. */
   readonly name: string;
+  /** What it is, for people. */
   readonly meaning: string;
+  /** What it is counted in. */
   readonly unit: "count" | "bytes" | "ns";
   /** Divided by the number of requests. */
   readonly perRequest: boolean;

@@ -20,13 +20,19 @@ import type { Trace } from "../../trace/index.ts";
 
 /** One of the two. */
 export interface TraceSide {
+  /** As it was named. */
   readonly file: string;
+  /** Of which kind it is. */
   readonly format: Trace["format"];
+  /** Where it stopped making sense; undefined if it did not. */
   readonly damage: Trace["damage"];
+  /** What was found in it. */
   readonly result: CheckResult;
   /** Some mappings only; counts of events are of all. */
   readonly isSelected: boolean;
+  /** What the recording says of the machine. */
   readonly machine: RecordedMachine;
+  /** What was mapped, by device. */
   readonly devices: readonly DeviceStats[];
   /** Of all devices together. */
   readonly total: DeviceStats;

@@ -10,7 +10,9 @@ import type { Mappings } from "../recording.ts";
 
 /** The picture's numbers. */
 export interface Occupancy {
+  /** Pieces of time, of equal length. */
   readonly columns: number;
+  /** Pieces of the address space. */
   readonly rows: number;
   /** Bytes of address space of a row. */
   readonly rowBytes: number;

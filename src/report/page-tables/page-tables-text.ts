@@ -20,13 +20,15 @@ import { labelled, textTable, wrapLines } from "../text/text-table.ts";
 
 /** What is known about the unit besides its tables. */
 export interface UnitFacts {
+  /** As it was named. */
   readonly file: string;
   /** Pages in the snapshot. */
   readonly pages: number;
   /** It is no snapshot of memory, but what debugfs printed. */
   readonly isDebugfs?: boolean;
-  /** Its Capability and Global Status registers, where they are known. */
+  /** Its Capability register, where it is known. */
   readonly capability?: bigint;
+  /** Its Global Status register, where it is known. */
   readonly status?: bigint;
 }
 

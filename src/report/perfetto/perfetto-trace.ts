@@ -1,51 +1,88 @@
 /**
  * A recording as a Perfetto trace: what ui.perfetto.dev and the trace processor read.
  *
- * Idea: each device is a process. Its mappings are slices on as few tracks as hold them without overlap, from map to unmap,
- * with address, length, memory and task as arguments; bytes mapped and live mappings are counters; findings are instants
- * on a track of their own. A mapping that is live at the end is a slice that does not end.
- * Promises: a function of the recording; memory is a few words per mapping. Specified by: the Perfetto trace protos
- * (TracePacket, TrackDescriptor, TrackEvent, CounterDescriptor, DebugAnnotation), which keep their field numbers.
+ * Idea: each device is a process, and writes its events in the order of time. Its mappings are slices on as few tracks as hold them
+ * without overlap, from map to unmap, with address, length, memory and task as arguments; bytes mapped and live mappings are
+ * counters, whose values stand in the very events that change them; findings are instants on a track of their own. A mapping that is
+ * live at the end is a slice that does not end.
+ * Promises: a function of the recording; memory is a few words per mapping. A mapping is some 140 bytes, 45 of them where they can be
+ * packed: names and texts are written once, and packets are packed by the million bytes.
+ * Specified by: the Perfetto trace protos (TracePacket, InternedData, TrackDescriptor, TrackEvent, CounterDescriptor,
+ * DebugAnnotation), which keep their field numbers.
  */
 import type { Finding } from "../../analysis/index.ts";
 import { bytes, hex } from "../../base/index.ts";
-import { KINDS, type Mappings, NO_DEVICE, REACHED, type Recording } from "../recording.ts";
+import type { Deflate } from "../html/png.ts";
+import { KINDS, NO_DEVICE, REACHED, type Recording } from "../recording.ts";
+import { InternedTexts } from "./interned-texts.ts";
+import { type LaneEvents, laneEvents, stopOf } from "./lanes.ts";
 import { ProtoWriter } from "./protobuf.ts";
 
 /** Fields of the messages. */
 const TRACE = { packet: 1 } as const;
-const PACKET = { timestamp: 8, sequence: 10, trackEvent: 11, sequenceFlags: 13, trackDescriptor: 60 } as const;
+const PACKET = {
+  timestamp: 8,
+  sequence: 10,
+  trackEvent: 11,
+  internedData: 12,
+  sequenceFlags: 13,
+  packed: 50,
+  defaults: 59,
+  trackDescriptor: 60,
+} as const;
+const DEFAULTS = { trackEvent: 11 } as const;
 const TRACK = { uuid: 1, name: 2, process: 3, parent: 5, counter: 8 } as const;
 const PROCESS = { pid: 1, name: 6 } as const;
 const COUNTER = { unit: 3 } as const;
-const EVENT = { annotation: 4, type: 9, track: 11, category: 22, name: 23, counterValue: 30 } as const;
-const ANNOTATION = { uint: 3, string: 6, pointer: 7, name: 10 } as const;
+const EVENT = {
+  category: 3,
+  annotation: 4,
+  type: 9,
+  name: 10,
+  track: 11,
+  extraValue: 12,
+  counterValue: 30,
+  extraTrack: 31,
+} as const;
+const ANNOTATION = { name: 1, uint: 3, string: 6, pointer: 7 } as const;
 const TYPE = { sliceBegin: 1, sliceEnd: 2, instant: 3, counter: 4 } as const;
 const UNIT = { count: 2, bytes: 3 } as const;
 
-/** One writer wrote it all. */
-const SEQUENCE = 1;
 const STATE_CLEARED = 1;
-/** Tracks of mappings per device; what overlaps more is counted, not drawn. */
-const MOST_LANES = 1000;
 /** Track identities, apart by device. */
 const DEVICE_STRIDE = 0x1_0000;
+const BYTES_TRACK = 2;
+const LIVE_TRACK = 3;
+const FINDINGS_TRACK = 4;
 const LANE_BASE = 0x100;
 /** Process ids that no real process of the trace has: a device is drawn as a process. */
 const FIRST_PID = 0x4000_0000;
 
 /** What was written. */
 export interface PerfettoResult {
+  /** Mappings that were drawn. */
   readonly slices: number;
+  /** Values of counters that were written. */
   readonly counters: number;
+  /** Findings that were drawn. */
   readonly instants: number;
   /** Mappings of which more than 1000 overlapped. */
   readonly leftOut: number;
 }
 
-/** Writes `recording` in pieces to `emit`. */
-export function writePerfetto(recording: Recording, emit: (bytes: Uint8Array) => void): PerfettoResult {
-  return new PerfettoExport(recording, emit).write();
+/** Writes `recording` in pieces to `emit`; packed, with `deflate`: every reader of Perfetto traces unpacks them. */
+export function writePerfetto(
+  recording: Recording,
+  emit: (bytes: Uint8Array) => void,
+  deflate?: Deflate,
+): PerfettoResult {
+  if (!deflate) return new PerfettoExport(recording, emit).write();
+  const out = new ProtoWriter(emit);
+  const result = new PerfettoExport(recording, (packets) => {
+    if (packets.length > 0) out.message(TRACE.packet, () => out.bytes(PACKET.packed, deflate(packets)));
+  }).write();
+  out.finish();
+  return result;
 }
 
 class PerfettoExport {
@@ -53,7 +90,9 @@ class PerfettoExport {
   readonly #ids: Uint32Array;
   readonly #out: ProtoWriter;
   readonly #base: bigint;
-  #first = true;
+  /** What the device at hand has written once. */
+  #texts = new InternedTexts();
+  #sequence = 0;
   #slices = 0;
   #counters = 0;
   #instants = 0;
@@ -85,8 +124,10 @@ class PerfettoExport {
       this.#describeDevice(device, name ?? "no event names the device");
       const rows = byDevice.get(device) ?? [];
       rows.sort((a, b) => this.#startOf(a) - this.#startOf(b) || this.#ids[a]! - this.#ids[b]!);
-      this.#mappings(device, rows);
-      this.#occupancy(device, rows);
+      this.#mappings(
+        device,
+        laneEvents(mappings, Uint32Array.from(rows), (row) => this.#startOf(row)),
+      );
       this.#findings(
         device,
         result.findings.filter((finding) => finding.device === name),
@@ -101,103 +142,130 @@ class PerfettoExport {
     return start < 0 ? this.#recording.firstNs : start;
   }
 
+  /** Begins a sequence of packets, with the tracks that the device's events are on. */
   #describeDevice(device: number, name: string): void {
-    this.#track(device * DEVICE_STRIDE + 1, () => {
+    this.#texts = new InternedTexts();
+    this.#sequence++;
+    const own = device * DEVICE_STRIDE;
+    const counters = [
+      { track: own + BYTES_TRACK, name: "IOVA bytes mapped", unit: UNIT.bytes },
+      { track: own + LIVE_TRACK, name: "live mappings", unit: UNIT.count },
+    ];
+    this.#packet(() => {
+      this.#out.uint(PACKET.sequenceFlags, STATE_CLEARED);
+      this.#out.message(PACKET.defaults, () =>
+        this.#out.message(DEFAULTS.trackEvent, () => {
+          for (const { track } of counters) this.#out.uint(EVENT.extraTrack, track);
+        }),
+      );
+    });
+    this.#track(own + 1, () => {
       this.#out.message(TRACK.process, () => {
         this.#out.uint(PROCESS.pid, FIRST_PID + device);
         this.#out.string(PROCESS.name, name);
       });
     });
+    for (const { track, name, unit } of counters)
+      this.#track(track, () => {
+        this.#out.uint(TRACK.parent, own + 1);
+        this.#out.string(TRACK.name, name);
+        this.#out.message(TRACK.counter, () => this.#out.uint(COUNTER.unit, unit));
+      });
   }
 
-  /** Mappings sorted by start, each on the first lane that is free. */
-  #mappings(device: number, rows: readonly number[]): void {
+  /** Slices on lanes, and the counters that they change, in the order of time. */
+  #mappings(device: number, { rows, lane, lanes, leftOut, ends }: LaneEvents): void {
     const { mappings } = this.#recording;
-    const freeAt: number[] = [];
-    for (const row of rows) {
-      const start = this.#startOf(row);
-      let lane = freeAt.findIndex((end) => end <= start);
-      if (lane < 0) {
-        lane = freeAt.length;
-        if (lane === MOST_LANES) {
-          this.#leftOut++;
-          continue;
-        }
-        this.#track(this.#laneOf(device, lane), () => {
-          this.#out.uint(TRACK.parent, device * DEVICE_STRIDE + 1);
-          this.#out.string(TRACK.name, `mappings ${lane + 1}`);
-        });
+    this.#leftOut += leftOut;
+    for (let i = 0; i < lanes; i++)
+      this.#track(laneOf(device, i), () => {
+        this.#out.uint(TRACK.parent, device * DEVICE_STRIDE + 1);
+        this.#out.string(TRACK.name, `mappings ${i + 1}`);
+      });
+    let [mapped, live, ended] = [0, 0, 0];
+    const endBefore = (timeNs: number): void => {
+      for (; ended < ends.length; ended++) {
+        const at = ends[ended]!;
+        const row = rows[at]!;
+        const stop = stopOf(mappings.endNs[row]!, this.#startOf(row));
+        if (stop > timeNs) return;
+        mapped -= mappings.length[row]!;
+        live--;
+        this.#change(stop, TYPE.sliceEnd, device, lane[at]!, [mapped, live], () => {});
       }
-      const end = mappings.endNs[row]!;
-      // A slice of no length is an instant; and the next one on the lane must not begin inside it.
-      const stop = end < 0 ? Number.POSITIVE_INFINITY : Math.max(end, start + 1);
-      freeAt[lane] = stop;
-      this.#slice(this.#laneOf(device, lane), row, start, stop);
+    };
+    for (const [at, row] of rows.entries()) {
+      const start = this.#startOf(row);
+      endBefore(start);
+      mapped += mappings.length[row]!;
+      live++;
+      this.#begin(device, lane[at]!, row, start, mapped, live);
     }
+    endBefore(Number.POSITIVE_INFINITY);
   }
 
-  #laneOf(device: number, lane: number): number {
-    return device * DEVICE_STRIDE + LANE_BASE + lane;
-  }
-
-  #slice(track: number, row: number, start: number, stop: number): void {
+  #begin(device: number, lane: number, row: number, start: number, mapped: number, live: number): void {
     const { mappings, trace } = this.#recording;
     const kind = KINDS[mappings.kind[row]!]!;
-    this.#event(start, TYPE.sliceBegin, track, () => {
-      this.#out.string(EVENT.category, kind);
-      this.#out.string(EVENT.name, `${kind} ${bytes(mappings.length[row]!)}`);
+    const direction = mappings.directionOf(row);
+    const name = this.#texts.name(`${kind} ${bytes(mappings.length[row]!)}`);
+    const category = this.#texts.category(kind);
+    this.#change(start, TYPE.sliceBegin, device, lane, [mapped, live], () => {
+      this.#out.uint(EVENT.category, category);
+      this.#out.uint(EVENT.name, name);
       this.#number("id", this.#ids[row]!);
       this.#address("iova", mappings.iova[row]!);
       this.#number("length", mappings.length[row]!);
       if (mappings.phys[row]! >= 0) this.#address("phys", mappings.phys[row]!);
       this.#number("segments", mappings.segments[row]!);
-      const direction = mappings.directionOf(row);
       if (direction !== undefined) this.#text("direction", direction);
       this.#text("reached", REACHED[mappings.reached[row]!]!);
       this.#text("task", `${trace.strings[mappings.task[row]!] ?? ""}-${mappings.pid[row]}`);
       this.#number("cpu", mappings.cpu[row]!);
     });
-    this.#slices++;
-    if (stop !== Number.POSITIVE_INFINITY) this.#event(stop, TYPE.sliceEnd, track, () => {});
+    if (lane >= 0) this.#slices++;
   }
 
-  /** Bytes mapped and mappings alive, at each change. */
-  #occupancy(device: number, rows: readonly number[]): void {
-    const { mappings } = this.#recording;
-    const counters = [
-      { track: device * DEVICE_STRIDE + 2, name: "IOVA bytes mapped", unit: UNIT.bytes },
-      { track: device * DEVICE_STRIDE + 3, name: "live mappings", unit: UNIT.count },
-    ];
-    for (const { track, name, unit } of counters)
-      this.#track(track, () => {
-        this.#out.uint(TRACK.parent, device * DEVICE_STRIDE + 1);
-        this.#out.string(TRACK.name, name);
-        this.#out.message(TRACK.counter, () => this.#out.uint(COUNTER.unit, unit));
+  /** A slice of `lane` begins or ends, and both counters change; `lane` -1: they alone do. */
+  #change(
+    timeNs: number,
+    type: number,
+    device: number,
+    lane: number,
+    [mapped, live]: readonly [mapped: number, live: number],
+    fill: () => void,
+  ): void {
+    this.#counters += 2;
+    if (lane >= 0) {
+      this.#event(timeNs, type, laneOf(device, lane), () => {
+        for (const value of [mapped, live]) this.#out.uint(EVENT.extraValue, value);
+        fill();
       });
-    const changes = changesOf(mappings, rows, (row) => this.#startOf(row));
-    let [mapped, live] = [0, 0];
-    for (const [i, { timeNs, length }] of changes.entries()) {
-      mapped += length;
-      live += length < 0 || Object.is(length, -0) ? -1 : 1;
-      if (changes[i + 1]?.timeNs === timeNs) continue;
-      for (const [at, value] of [mapped, live].entries()) {
-        this.#event(timeNs, TYPE.counter, counters[at]!.track, () => this.#out.uint(EVENT.counterValue, value));
-        this.#counters++;
-      }
+      return;
     }
+    const counters = [
+      [BYTES_TRACK, mapped],
+      [LIVE_TRACK, live],
+    ] as const;
+    for (const [track, value] of counters)
+      this.#event(timeNs, TYPE.counter, device * DEVICE_STRIDE + track, () =>
+        this.#out.uint(EVENT.counterValue, value),
+      );
   }
 
   #findings(device: number, findings: readonly Finding[]): void {
     if (findings.length === 0) return;
-    const track = device * DEVICE_STRIDE + 4;
+    const track = device * DEVICE_STRIDE + FINDINGS_TRACK;
     this.#track(track, () => {
       this.#out.uint(TRACK.parent, device * DEVICE_STRIDE + 1);
       this.#out.string(TRACK.name, "findings");
     });
     for (const finding of findings) {
+      const category = this.#texts.category(finding.severity);
+      const name = this.#texts.name(finding.rule);
       this.#event(Math.max(finding.timeNs, 0), TYPE.instant, track, () => {
-        this.#out.string(EVENT.category, finding.severity);
-        this.#out.string(EVENT.name, finding.rule);
+        this.#out.uint(EVENT.category, category);
+        this.#out.uint(EVENT.name, name);
         this.#text("message", finding.message);
         this.#text("advice", finding.advice);
         this.#text("confidence", finding.confidence);
@@ -217,9 +285,7 @@ class PerfettoExport {
 
   #packet(fill: () => void): void {
     this.#out.message(TRACE.packet, () => {
-      this.#out.uint(PACKET.sequence, SEQUENCE);
-      if (this.#first) this.#out.uint(PACKET.sequenceFlags, STATE_CLEARED);
-      this.#first = false;
+      this.#out.uint(PACKET.sequence, this.#sequence);
       fill();
     });
   }
@@ -241,12 +307,13 @@ class PerfettoExport {
         this.#out.uint(EVENT.track, track);
         fill();
       });
+      this.#texts.write(this.#out, PACKET.internedData);
     });
   }
 
   #annotation(name: string, fill: () => void): void {
     this.#out.message(EVENT.annotation, () => {
-      this.#out.string(ANNOTATION.name, name);
+      this.#out.uint(ANNOTATION.name, this.#texts.argument(name));
       fill();
     });
   }
@@ -264,19 +331,4 @@ class PerfettoExport {
   }
 }
 
-/** When bytes are mapped (positive) and given back (negative, -0 for none), in time order; at one time, given back first. */
-function changesOf(
-  mappings: Mappings,
-  rows: readonly number[],
-  startOf: (row: number) => number,
-): { readonly timeNs: number; readonly length: number }[] {
-  const changes: { timeNs: number; length: number }[] = [];
-  for (const row of rows) {
-    const length = mappings.length[row]!;
-    const start = startOf(row);
-    changes.push({ timeNs: start, length });
-    const end = mappings.endNs[row]!;
-    if (end >= 0) changes.push({ timeNs: Math.max(end, start), length: -length });
-  }
-  return changes.sort((a, b) => a.timeNs - b.timeNs || a.length - b.length);
-}
+const laneOf = (device: number, lane: number): number => device * DEVICE_STRIDE + LANE_BASE + lane;

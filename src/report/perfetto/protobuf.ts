@@ -1,14 +1,14 @@
 /**
  * Writes protocol buffers: just what a trace file needs.
  *
- * Idea: one growing buffer; a message inside a message gets four bytes for its length, filled in when it ends (a varint
- * may be longer than it must). What is finished is handed to `emit` in large pieces, so memory is flat.
+ * Idea: one growing buffer; a message inside a message gets one byte for its length, filled in when it ends: almost all are shorter
+ * than 128 bytes, and a longer one is moved up. What is finished is handed to `emit` in large pieces, so memory is flat.
  * Specified by: the Protocol Buffers encoding (protobuf.dev/programming-guides/encoding).
  */
 const FLUSH_BYTES = 1 << 20;
 const VARINT = 0;
 const BYTES = 2;
-/** Bytes of a nested length; the longest message is 2^28 - 1 bytes. */
+/** Bytes that the length of a message may have: the longest is 2^28 - 1 bytes. */
 const LENGTH_BYTES = 4;
 const encoder = new TextEncoder();
 
@@ -34,22 +34,30 @@ export class ProtoWriter {
   string(field: number, text: string): void {
     this.#reserve(20 + text.length * 3);
     this.#varint(field * 8 + BYTES);
-    const start = this.#at + LENGTH_BYTES;
+    const start = this.#at + 1;
     const { written } = encoder.encodeInto(text, this.#bytes.subarray(start));
-    this.#length(this.#at, written);
-    this.#at = start + written;
+    this.#end(this.#at, written);
+  }
+
+  /** Bytes as they are. */
+  bytes(field: number, value: Uint8Array): void {
+    this.#reserve(20 + value.length);
+    this.#varint(field * 8 + BYTES);
+    this.#varint(value.length);
+    this.#bytes.set(value, this.#at);
+    this.#at += value.length;
+    if (this.#depth === 0 && this.#at >= FLUSH_BYTES) this.finish();
   }
 
   /** A message that `fill` writes. */
   message(field: number, fill: () => void): void {
     this.#reserve(20);
     this.#varint(field * 8 + BYTES);
-    const lengthAt = this.#at;
-    this.#at += LENGTH_BYTES;
+    const lengthAt = this.#at++;
     this.#depth++;
     fill();
     this.#depth--;
-    this.#length(lengthAt, this.#at - lengthAt - LENGTH_BYTES);
+    this.#end(lengthAt, this.#at - lengthAt - 1);
     if (this.#depth === 0 && this.#at >= FLUSH_BYTES) this.finish();
   }
 
@@ -59,9 +67,16 @@ export class ProtoWriter {
     this.#at = 0;
   }
 
-  #length(at: number, length: number): void {
-    for (let i = 0; i < LENGTH_BYTES; i++)
-      this.#bytes[at + i] = ((length >>> (7 * i)) & 0x7f) | (i < LENGTH_BYTES - 1 ? 0x80 : 0);
+  /** A field of `length` bytes stands one byte behind `lengthAt`: says how long it is, with as many bytes as that takes. */
+  #end(lengthAt: number, length: number): void {
+    const more = length < 2 ** 7 ? 0 : length < 2 ** 14 ? 1 : length < 2 ** 21 ? 2 : 3;
+    if (more > 0) {
+      this.#reserve(LENGTH_BYTES);
+      this.#bytes.copyWithin(lengthAt + 1 + more, lengthAt + 1, lengthAt + 1 + length);
+    }
+    this.#at = lengthAt;
+    this.#varint(length);
+    this.#at += length;
   }
 
   #varint(value: number): void {

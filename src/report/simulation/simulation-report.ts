@@ -8,7 +8,9 @@ import { PLAIN, type Style } from "../text/style.ts";
 
 /** A seed whose machine broke a promise. */
 export interface BrokenPromise {
+  /** What repeats it. */
   readonly seed: number;
+  /** What was broken, by the shortest story. */
   readonly violation: Violation;
   /** As few steps as still break it. */
   readonly plan: SimulationPlan;
@@ -18,8 +20,11 @@ export interface BrokenPromise {
 
 /** All seeds of one run. */
 export interface SimulationResult {
+  /** Machines that were run. */
   readonly seeds: number;
+  /** Steps that did something, of all of them. */
   readonly events: number;
+  /** Bytes that devices moved, of all of them. */
   readonly bytesMoved: number;
   /** Machines that broke a promise. */
   readonly failed: number;

@@ -10,7 +10,18 @@ export function statsJson(
   result: TraceStats,
   selection?: Selection,
 ): object {
-  const { events, eventTotal, lost, durationNs, devices, failed, ambiguous, unknownStart, endNotRecorded } = result;
+  const {
+    events,
+    eventTotal,
+    lost,
+    durationNs,
+    devices,
+    failed,
+    ambiguous,
+    unknownStart,
+    endNotRecorded,
+    userMappings,
+  } = result;
   const about = {
     file,
     format,
@@ -25,6 +36,7 @@ export function statsJson(
     ambiguous,
     liveAtStart: unknownStart,
     endNotRecorded,
+    ...(userMappings && { userMappings }),
   };
   return { schema: "dmalink.stats/2", traces: [about] };
 }

@@ -1,10 +1,11 @@
 /** What a trace holds, for people: its events, and for each device how much was mapped, how, and for how long. */
 import type { DeviceStats, Selection, TraceStats } from "../../analysis/index.ts";
-import { bytes, count, duration } from "../../base/index.ts";
+import { bytes, count, duration, plural } from "../../base/index.ts";
 import type { Trace } from "../../trace/index.ts";
 import { PLAIN, type Style } from "../text/style.ts";
 import { textTable } from "../text/text-table.ts";
 import { endNotRecordedNote, lostWords, selectionWords } from "../wording.ts";
+import { userMappingsText } from "./user-mappings-text.ts";
 
 /** The whole answer for one file. */
 export function statsText(
@@ -25,17 +26,20 @@ export function statsText(
     ),
   ];
   for (const device of result.devices) lines.push("", ...deviceText(device, style));
+  if (result.userMappings) lines.push("", ...userMappingsText(result.userMappings, style));
   lines.push("");
   if (result.wentBack > 0)
     lines.push(
       `Times go back in this file, at ${count(result.wentBack)} events: several recordings, or another order of lines.`,
     );
   if (result.ambiguous > 0)
-    lines.push(`${count(result.ambiguous)} mappings are ambiguous: no event beside them names their device.`);
+    lines.push(
+      `${plural(result.ambiguous, "mapping")} ${result.ambiguous === 1 ? "is" : "are"} ambiguous: no event beside ${result.ambiguous === 1 ? "it names its" : "them names their"} device.`,
+    );
   if (result.endNotRecorded > 0) lines.push(endNotRecordedNote(result.endNotRecorded));
   if (result.unknownStart > 0)
     lines.push(
-      `${count(result.unknownStart)} teardowns of what was mapped before the recording began${trace.damage ? ", or in the part that is lost" : ""}.`,
+      `${plural(result.unknownStart, "teardown")} of what was mapped before the recording began${trace.damage ? ", or in the part that is lost" : ""}.`,
     );
   if (result.devices.some((device) => device.liveAtEnd > 0) && !("unmap" in result.events || "map" in result.events))
     lines.push("No iommu:* events: a direct mapping needs no unmap, so what is live at the end is no leak.");
@@ -52,6 +56,11 @@ function deviceText(device: DeviceStats, { paint }: Style): string[] {
       .map(([kind, n]) => `${kind} ${count(n)}`)
       .join(", ")}`,
     `  memory       ${bytes(device.bytesMapped)} in ${count(device.segments)} segments${device.peakBytes > 0 ? `, at most ${bytes(device.peakBytes)} of address space at once` : ""}`,
+    ...(device.deviceMemory
+      ? [
+          `  P2P          ${plural(device.deviceMemory.mappings, "mapping")} of device memory (${bytes(device.deviceMemory.bytes)}), not RAM`,
+        ]
+      : []),
     ...bounceText(device),
     ...failuresText(device),
     `  largest page 4 KiB fits ${count(pageSizes["4K"])} segments, 2 MiB ${count(pageSizes["2M"])}, 1 GiB ${count(pageSizes["1G"])}`,

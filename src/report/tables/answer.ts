@@ -6,7 +6,14 @@ import { TABLE_NAMES, TABLES } from "./columns.ts";
 
 /** What a database answered. */
 export interface Answer {
-  readonly columns: readonly { readonly name: string; readonly type: string }[];
+  /** What each value of a row is. */
+  readonly columns: readonly {
+    /** As the question named it. */
+    readonly name: string;
+    /** As the database calls it: `UBIGINT`, `VARCHAR`, … */
+    readonly type: string;
+  }[];
+  /** In the order of the answer, one value for each column. */
   readonly rows: readonly (readonly unknown[])[];
 }
 

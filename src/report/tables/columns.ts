@@ -10,8 +10,11 @@ export type ColumnType = "uint64" | "int64" | "int32" | "string" | "boolean";
 
 /** One column of a table. */
 export interface TableColumn {
+  /** As questions name it. */
   readonly name: string;
+  /** Which values it has. */
   readonly type: ColumnType;
+  /** A row may have none. */
   readonly nullable: boolean;
   /** In a few words, with the unit. */
   readonly meaning: string;

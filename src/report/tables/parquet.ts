@@ -89,6 +89,7 @@ function put(column: ColumnChunk, value: Value): void {
 
 /** A recording whose tables are written. */
 export interface ParquetResult {
+  /** What was written. */
   readonly recording: Recording;
   /** Rows of each table. */
   readonly rows: Readonly<Record<TableName, number>>;

@@ -26,21 +26,31 @@ type Fault = (typeof FAULTS)[number];
 export interface MappingConfig {
   /** Those of VT-d have its own unit with its queue, others a plain one. */
   readonly format: FormatName;
+  /** No IOMMU; or one, with invalidations at once or by a flush queue. */
   readonly mode: "direct" | "strict" | "lazy";
+  /** Devices look into the CPU's caches. */
   readonly coherent: boolean;
+  /** Memory is private but for what is converted, and devices reach shared memory only. */
   readonly confidential: boolean;
+  /** Every mapping goes through the bounce pool. */
   readonly forceBounce: boolean;
+  /** The unit remembers absent entries too. */
   readonly cachingMode: boolean;
   /** Devices with TLBs of their own (VT-d's unit only). */
   readonly ats: boolean;
+  /** Devices may be anybody's: they must reach nothing but what is mapped, to the byte. */
   readonly untrusted: boolean;
+  /** How many. */
   readonly devices: number;
   /** Slots of the bounce pool; 0: none. */
   readonly poolSlots: number;
   /** Highest address the devices can emit. */
   readonly mask: number;
+  /** Low bits of an address that bounce buffers keep. */
   readonly minAlignMask: number;
+  /** Longest segment of a list that devices take, bytes. */
   readonly maxSegmentSize: number;
+  /** What will go wrong, of the kinds that a run knows. */
   readonly faults: readonly Fault[];
 }
 
@@ -57,42 +67,152 @@ const WAYS = [
 ] as const;
 export type Way = (typeof WAYS)[number];
 
-/** One thing that a run does. */
+/** One thing that a run does: named by `do`, and by the numbers of the things it happens to. */
 export type Step =
   | {
+      /** A buffer, or a part of it, is mapped for a device. */
       readonly do: "map";
+      /** The number that the mapping gets. */
       readonly mapping: number;
+      /** Which device, by its number. */
       readonly device: number;
+      /** Which buffer, by its number. */
       readonly buffer: number;
+      /** Byte of the buffer where it begins. */
       readonly offset: number;
+      /** Bytes. */
       readonly length: number;
+      /** Who will write. */
       readonly direction: Direction;
+      /** By which calls. */
       readonly way: Way;
+      /** Part of it lies in the memory of another device. */
       readonly peer: boolean;
     }
-  | { readonly do: "unmap"; readonly mapping: number }
   | {
-      readonly do: "device writes";
+      /** A mapping ends. */
+      readonly do: "unmap";
+      /** Which mapping, by its number; nothing happens if there is none. */
       readonly mapping: number;
+    }
+  | {
+      /** The device writes through a mapping. */
+      readonly do: "device writes";
+      /** Which mapping, by its number; nothing happens if there is none. */
+      readonly mapping: number;
+      /** Byte of the mapping where it begins. */
       readonly offset: number;
+      /** Bytes. */
       readonly length: number;
+      /** Of the bytes that are written. */
       readonly seed: number;
     }
-  | { readonly do: "device reads"; readonly mapping: number }
-  | { readonly do: "turn"; readonly mapping: number; readonly seed: number }
-  | { readonly do: "fill"; readonly buffer: number; readonly seed: number }
-  | { readonly do: "relink"; readonly mapping: number; readonly page: number; readonly lazy: boolean }
-  | { readonly do: "free buffer"; readonly buffer: number }
-  | { readonly do: "stale access"; readonly nth: number; readonly access: "read" | "write" }
-  | { readonly do: "coherent"; readonly device: number; readonly length: number; readonly seed: number }
-  | { readonly do: "tick"; readonly ms: number }
-  | { readonly do: "lose doorbell"; readonly mapping: number; readonly seed: number }
-  | { readonly do: "fill pool"; readonly leave: number }
-  | { readonly do: "empty pool" }
-  | { readonly do: "fail table"; readonly nth: number }
-  | { readonly do: "pull out"; readonly device: number }
-  | { readonly do: "change ACS"; readonly port: number; readonly bits: number }
-  | { readonly do: "silence device"; readonly device: number };
+  | {
+      /** The device reads all of a mapping. */
+      readonly do: "device reads";
+      /** Which mapping, by its number; nothing happens if there is none. */
+      readonly mapping: number;
+    }
+  | {
+      /** The memory of a mapping is synced for the CPU, written by it, and synced for the device. */
+      readonly do: "turn";
+      /** Which mapping, by its number; nothing happens if there is none. */
+      readonly mapping: number;
+      /** Of the bytes that are written. */
+      readonly seed: number;
+    }
+  | {
+      /** The CPU writes what it owns of a buffer. */
+      readonly do: "fill";
+      /** Which buffer, by its number. */
+      readonly buffer: number;
+      /** Of the bytes that are written. */
+      readonly seed: number;
+    }
+  | {
+      /** A page of a two-step mapping is unlinked, and linked again. */
+      readonly do: "relink";
+      /** Which mapping, by its number; nothing happens if there is none. */
+      readonly mapping: number;
+      /** Which page, counted from the start of the mapping. */
+      readonly page: number;
+      /** The unlink leaves the invalidation for later. */
+      readonly lazy: boolean;
+    }
+  | {
+      /** A buffer is freed, and poisoned so that later writes are seen. */
+      readonly do: "free buffer";
+      /** Which buffer, by its number. */
+      readonly buffer: number;
+    }
+  | {
+      /** A device uses an address whose mapping has ended. */
+      readonly do: "stale access";
+      /** Which of the mappings that ended. */
+      readonly nth: number;
+      /** What it tries. */
+      readonly access: "read" | "write";
+    }
+  | {
+      /** Coherent memory is allocated, used and freed. */
+      readonly do: "coherent";
+      /** Which device, by its number. */
+      readonly device: number;
+      /** Bytes. */
+      readonly length: number;
+      /** Of the bytes that are written. */
+      readonly seed: number;
+    }
+  | {
+      /** Time passes. */
+      readonly do: "tick";
+      /** Milliseconds. */
+      readonly ms: number;
+    }
+  | {
+      /** A doorbell for a mapping is lost: the device does nothing, and nothing may have changed. */
+      readonly do: "lose doorbell";
+      /** Which mapping, by its number; nothing happens if there is none. */
+      readonly mapping: number;
+      /** Of the bytes that the device would have written. */
+      readonly seed: number;
+    }
+  | {
+      /** The bounce pool fills up. */
+      readonly do: "fill pool";
+      /** Slots that stay free. */
+      readonly leave: number;
+    }
+  | {
+      /** What filled the bounce pool is given back. */
+      readonly do: "empty pool";
+    }
+  | {
+      /** An allocation of a page-table page fails. */
+      readonly do: "fail table";
+      /** Which one, counted from here on. */
+      readonly nth: number;
+    }
+  | {
+      /** A device leaves the bus. */
+      readonly do: "pull out";
+      /** Which device, by its number. */
+      readonly device: number;
+    }
+  | {
+      /** A port gets other access control bits. */
+      readonly do: "change ACS";
+      /** The port above this device, by the device's number. */
+      readonly port: number;
+      /** The ACS control register (PCI Express base specification, 7.7.8.3). */
+      readonly bits: number;
+    }
+  | {
+      /** A device answers no invalidation of its TLB any more. */
+      readonly do: "silence device";
+      /** Which device, by its number. */
+      readonly device: number;
+    };
 
 export type MappingPlan = SimulationPlan<MappingConfig, Step>;
 

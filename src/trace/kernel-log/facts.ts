@@ -33,6 +33,7 @@ export type TableEntry = "absent" | "read-only" | "write-only" | "read-write";
 
 /** A device's request that the IOMMU refused. */
 export interface IommuFault<At> {
+  /** Tells it from other facts. */
   readonly kind: "fault";
   /** `undefined`: told by a trace event, which does not say. */
   readonly unit: UnitKind | undefined;
@@ -44,6 +45,7 @@ export interface IommuFault<At> {
   readonly stream: number | undefined;
   /** Exact, all 64 bits. VT-d gives the page, the others the byte. */
   readonly address: bigint | undefined;
+  /** What the device wanted there, as far as the line says. */
   readonly access: Access;
   /** The cause that the hardware gives, in words. */
   readonly reason: string;
@@ -53,6 +55,7 @@ export interface IommuFault<At> {
   readonly pasid: number | undefined;
   /** Number of the domain, as the unit counts. */
   readonly domain: number | undefined;
+  /** What the tables held for the address, where the kernel printed that too. */
   readonly entry: TableEntry | undefined;
   /** The unit has no tables for the device at all: it is attached to nothing. */
   readonly detached: boolean;
@@ -60,64 +63,91 @@ export interface IommuFault<At> {
   readonly permission: boolean | undefined;
   /** The line, without its front; cut at {@link SHOWN_CHARACTERS}. */
   readonly text: string;
+  /** Where the line stood. */
   readonly at: At;
 }
 
 /** Lines that the kernel kept back, by its rate limit. */
 export interface SuppressedLines<At> {
+  /** Tells it from other facts. */
   readonly kind: "suppressed";
   /** The function whose lines were kept back. */
   readonly by: string;
+  /** Lines. */
   readonly count: number;
+  /** Where the line that says so stood. */
   readonly at: At;
 }
 
 /** What the kernel's own DMA checks (CONFIG_DMA_API_DEBUG) found. */
 export interface DmaApiReport<At> {
+  /** Tells it from other facts. */
   readonly kind: "dma-api";
+  /** Which rule was broken. */
   readonly misuse: MisuseCode;
+  /** Of the device, where the line says. */
   readonly driver: string | undefined;
+  /** As the kernel names devices, where the line says. */
   readonly device: string | undefined;
+  /** That was mapped, unmapped or synced, where the line says; exact, all 64 bits. */
   readonly address: bigint | undefined;
   /** Bytes. */
   readonly size: number | undefined;
   /** Who mapped, innermost first, where "Mapped at:" follows. */
   readonly mappedAt: readonly string[];
+  /** The line, without its front; cut at {@link SHOWN_CHARACTERS}. */
   readonly text: string;
+  /** Where the line stood. */
   readonly at: At;
 }
 
 /** The pool of bounce buffers had no room, or the address would not have reached the device. */
 export interface BouncePoolFull<At> {
+  /** Tells it from other facts. */
   readonly kind: "bounce-full";
+  /** Of the device, where the line says. */
   readonly driver: string | undefined;
+  /** As the kernel names devices, where the line says. */
   readonly device: string | undefined;
   /** Bytes that were asked for. */
   readonly size: number;
   /** Slots of {@link BOUNCE_SLOT_BYTES}, where the line says. */
   readonly totalSlots: number | undefined;
+  /** Of those, in use; where the line says. */
   readonly usedSlots: number | undefined;
+  /** The line, without its front; cut at {@link SHOWN_CHARACTERS}. */
   readonly text: string;
+  /** Where the line stood. */
   readonly at: At;
 }
 
 /** A direct mapping that the device cannot reach: its address is wider than the mask. */
 export interface MaskOverflow<At> {
+  /** Tells it from other facts. */
   readonly kind: "mask-overflow";
+  /** Of the device, where the line says. */
   readonly driver: string | undefined;
+  /** As the kernel names devices, where the line says. */
   readonly device: string | undefined;
+  /** Where the mapping would begin for the device. */
   readonly address: bigint;
   /** Bytes. */
   readonly size: number;
+  /** The highest address that the device can emit. */
   readonly mask: bigint;
+  /** The line, without its front; cut at {@link SHOWN_CHARACTERS}. */
   readonly text: string;
+  /** Where the line stood. */
   readonly at: At;
 }
 
 /** A line that speaks of an IOMMU's trouble in words that are not known here. */
 export interface UnknownLine<At> {
+  /** Tells it from other facts. */
   readonly kind: "unknown";
+  /** The line, without its front; cut at {@link SHOWN_CHARACTERS}. */
   readonly text: string;
+  /** Where the line stood. */
   readonly at: At;
 }
 

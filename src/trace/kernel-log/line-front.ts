@@ -17,6 +17,7 @@ export interface LogFront {
   readonly kernel: boolean;
   /** Something of a front was there that only a kernel log has: a stamp, a level, `kernel:`; not a date alone. */
   readonly sure: boolean;
+  /** What its time counts from. */
   readonly clock: LogClock;
   /** Since boot, or since 1970; a date without a zone is taken as UTC, one without a year as of 2000. */
   readonly seconds: number;
@@ -26,6 +27,7 @@ export interface LogFront {
   readonly resolutionNs: number;
   /** 0 emergency to 7 debug; `undefined` where it is not printed. */
   readonly level: number | undefined;
+  /** What is left of the line. */
   readonly message: string;
 }
 

@@ -33,6 +33,7 @@ const CONSOLE = 1;
 /** A kernel log as a trace of `printk:console` events. */
 export class KernelLogTrace implements Trace {
   readonly format = "kernel log";
+  /** Lost events, and messages: `printk:console` with text, line and level. */
   readonly types: readonly EventType[] = [
     { id: -1, system: "", name: LOST_EVENTS, fields: [{ name: "count", kind: "signed" }] },
     {
@@ -75,6 +76,7 @@ export class KernelLogTrace implements Trace {
   #lastNs = 0;
   #read = false;
 
+  /** Reads nothing before {@link batches}. */
   constructor(chunks: AsyncIterable<Uint8Array>, batchSize: number) {
     this.#chunks = chunks;
     this.#batchSize = batchSize;

@@ -39,10 +39,12 @@ export class KernelMessages<At> {
   readonly #readers: readonly MessageReader<At>[];
   readonly #dmaApi: DmaApiReader<At>;
   readonly #emit: FactSink<At>;
-  /** Messages looked at, and those that one of the readers had. */
+  /** Messages looked at. */
   read = 0;
+  /** Those that one of the readers had. */
   understood = 0;
 
+  /** Facts go to `emit`, in the order in which they are complete. */
   constructor(emit: FactSink<At>) {
     this.#emit = emit;
     this.#dmaApi = new DmaApiReader(emit);

@@ -9,10 +9,11 @@ import {
   spend,
   type TableBudget,
   tableBudget,
+  unitTables,
 } from "../../../analysis/index.ts";
 import { DmaError, PAGE_SIZE } from "../../../base/index.ts";
 import { readText } from "../files/input.ts";
-import { parseRoot, readRegisters, readWhole, textHead, unitTables } from "../files/snapshot.ts";
+import { parseRoot, readRegisters, readWhole, textHead } from "../files/snapshot.ts";
 
 /** Lists of live mappings have a line of about 150 bytes each. */
 const DUMP_LIMIT = 256 * 1024 * 1024;

@@ -80,7 +80,8 @@ async function write(
     refuseUnknown(selected, recording.result.devices, recording.mappings.count + recording.result.findings.length);
     if (perfetto) {
       progress.say("writing the Perfetto trace");
-      const result = writeOutput(perfetto, (emit) => writePerfetto(recording, emit));
+      const { deflateSync } = await import("node:zlib");
+      const result = writeOutput(perfetto, (emit) => writePerfetto(recording, emit, (bytes) => deflateSync(bytes)));
       written.perfetto = { file: perfetto.name, ...result };
       said.push(
         `${perfetto.name}: ${plural(result.slices, "mapping")}, ${plural(result.instants, "finding")}; open it at https://ui.perfetto.dev`,

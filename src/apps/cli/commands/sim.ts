@@ -35,14 +35,14 @@ const scenarioNames = async (): Promise<string[]> =>
 
 export const sim: Command = command({
   name: "sim",
-  summary: "whole machines from seeds, with faults: mapping (default), nvme, rdma, tee or dmabuf",
+  summary: "whole machines from seeds, with faults: mapping (default), nvme, rdma, gpu, tee, dmabuf or vfio",
   description:
     "A seed makes a machine, a load and its faults; while it runs, the promises of the stack are watched. For each seed that " +
     "breaks one: the line that repeats it, and its shortest story. Exit code 1 if there is one.",
   arguments: [
     {
       name: "SCENARIO",
-      meaning: "mapping (default), nvme, rdma, tee or dmabuf",
+      meaning: "mapping (default), nvme, rdma, gpu, tee, dmabuf or vfio",
       optional: true,
       completes: scenarioNames,
     },

@@ -1,4 +1,4 @@
-/** `dmalink tables`: what every device of a VT-d unit could reach when the snapshot of its tables was taken. */
+/** `dmalink tables`: what every device behind an IOMMU could reach, from a snapshot of its tables or from what debugfs prints. */
 import { DmaError } from "../../../base/index.ts";
 import { type Command, command } from "../command.ts";
 import { flag, JSON_ANSWER, text } from "../options.ts";
@@ -26,9 +26,11 @@ export const tables: Command = command({
     "sudo cat /sys/kernel/debug/iommu/intel/domain_translation_struct > live.txt; dmalink tables live.txt",
   ],
   async run({ arguments: [path], options }) {
-    const { looksLikeDebugfsTables, readDebugfsTables, Snapshot } = await import("../../../analysis/index.ts");
+    const { looksLikeDebugfsTables, readDebugfsTables, Snapshot, unitTables } = await import(
+      "../../../analysis/index.ts"
+    );
     const { pageTablesText, writePageTablesJson } = await import("../../../report/index.ts");
-    const { bdfOf, parsePciAddress, parseRoot, readRegisters, readWhole, textHead, unitTables } = await import(
+    const { bdfOf, parsePciAddress, parseRoot, readRegisters, readWhole, textHead } = await import(
       "../files/snapshot.ts"
     );
     const file = path!;

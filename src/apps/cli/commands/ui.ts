@@ -13,7 +13,7 @@ export const ui: Command = command({
   options: {
     port: wholeNumber("the port; without it one that is free", 0),
     noOpen: flag("only say where the page is"),
-    follow: flag("read on while the traces grow"),
+    follow: flag("read on while the first trace grows, every two seconds"),
     json: JSON_ANSWER,
   },
   examples: ["dmalink ui trace.dat", "dmalink ui --no-open --port 8000 before.dat after.dat"],

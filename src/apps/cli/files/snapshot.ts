@@ -1,12 +1,6 @@
 /** A snapshot of page tables from a file, and what is known beside it: the registers that say where the root is. */
 import { readFile } from "node:fs/promises";
-import {
-  readSmmuTables,
-  readUnitTables,
-  type SmmuRegisters,
-  type Snapshot,
-  type UnitTables,
-} from "../../../analysis/index.ts";
+import { registersOf, type UnitRegisters } from "../../../analysis/index.ts";
 import { DmaError } from "../../../base/index.ts";
 import { openInput } from "./input.ts";
 
@@ -37,18 +31,8 @@ export async function readWhole(file: string): Promise<Uint8Array> {
   }
 }
 
-/** Registers of the unit whose tables a snapshot holds: those of VT-d, or those of an SMMU. */
-export interface Registers {
-  readonly root: bigint;
-  /** The unit is an SMMUv3: then `root` is 0. */
-  readonly smmu?: SmmuRegisters;
-  readonly isRegister?: boolean;
-  readonly capability?: bigint;
-  readonly status?: bigint;
-}
-
 /** `NAME.json` beside `NAME.snap` or `NAME.snap.gz`. */
-export async function readRegisters(file: string): Promise<Registers> {
+export async function readRegisters(file: string): Promise<UnitRegisters> {
   const path = `${file.replace(/\.gz$/, "").replace(/\.snap$/, "")}.json`;
   const cure = "give the root table's address with --root 0x…";
   let text: string;
@@ -57,47 +41,20 @@ export async function readRegisters(file: string): Promise<Registers> {
   } catch {
     throw badInput(`${path} is not there, which would say where the root table is: ${cure}`, { path });
   }
-  let registers: Record<string, unknown> | undefined;
+  let registers: UnitRegisters | undefined;
   try {
-    registers = (JSON.parse(text) as { registers?: Record<string, unknown> } | null)?.registers;
+    registers = registersOf(JSON.parse(text));
   } catch (error) {
     throw badInput(`${path} is not JSON (${(error as Error).message.replaceAll(/\s+/g, " ")}): mend it, or ${cure}`, {
       path,
     });
   }
-  const value = (name: string): bigint | undefined => {
-    const given = registers?.[name];
-    return typeof given === "string" && /^0x[0-9a-f]{1,16}$/i.test(given) ? BigInt(given) : undefined;
-  };
-  const [strtabBase, strtabBaseCfg] = [value("strtabBase"), value("strtabBaseCfg")];
-  if (strtabBase !== undefined && strtabBaseCfg !== undefined) return { root: 0n, smmu: { strtabBase, strtabBaseCfg } };
-  const root = value("rtaddr");
-  if (root === undefined)
+  if (registers === undefined)
     throw badInput(
       `${path} has neither registers.rtaddr like "0xdea400" nor an SMMU's strtabBase and strtabBaseCfg: mend it, or ${cure}`,
       { path },
     );
-  const capability = value("cap");
-  const status = value("gsts");
-  return {
-    root,
-    isRegister: true,
-    ...(capability !== undefined && { capability }),
-    ...(status !== undefined && { status }),
-  };
-}
-
-/** What the unit with these registers translates by; `device`: that one alone. */
-export function unitTables(
-  snapshot: Snapshot,
-  { smmu, ...registers }: Registers,
-  device?: ReturnType<typeof parsePciAddress>,
-): UnitTables {
-  if (smmu) return readSmmuTables(snapshot, smmu, device);
-  return readUnitTables(snapshot, {
-    ...registers,
-    ...(device && { device: { bus: device.bus, function: device.function }, segment: device.segment }),
-  });
+  return registers;
 }
 
 /** What --root says: an address, or the register's value. */

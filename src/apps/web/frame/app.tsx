@@ -20,6 +20,7 @@ export function App(): VNode {
       <Header current={shown.name} />
       <Work />
       <main id="main" tabIndex={-1} class={`view-${shown.name}`}>
+        <h1 class="hidden">{shown.title}</h1>
         {shown.ofTrace && !opened.value ? progress.value ? null : <Opener /> : <Shown />}
       </main>
     </div>

@@ -1,7 +1,19 @@
 /** Opening a trace: dropped anywhere, or chosen. */
 import type { VNode } from "preact";
 import { useEffect, useState } from "preact/hooks";
+import { isTables, openTables } from "../tables/session.ts";
+import { go } from "./route.ts";
 import { openFiles } from "./session.ts";
+
+/** Traces are opened where one is; page tables are shown in their own view. */
+function open(files: readonly File[]): void {
+  if (!files.some(isTables)) {
+    void openFiles(files);
+    return;
+  }
+  void openTables(files);
+  go("tables");
+}
 
 /** Takes files that are dropped on the page; whether some are held over it. */
 export function useDrop(): boolean {
@@ -17,7 +29,7 @@ export function useDrop(): boolean {
     const drop = (event: DragEvent): void => {
       event.preventDefault();
       setDragging(false);
-      openFiles([...(event.dataTransfer?.files ?? [])]);
+      open([...(event.dataTransfer?.files ?? [])]);
     };
     addEventListener("dragover", over);
     addEventListener("dragleave", leave);
@@ -35,7 +47,7 @@ export function useDrop(): boolean {
 export function Opener(): VNode {
   return (
     <section class="opener">
-      <h1>Drop a DMA trace here</h1>
+      <h2 class="message">Drop a DMA trace here</h2>
       <p>
         <label class="button">
           Choose files
@@ -43,7 +55,10 @@ export function Opener(): VNode {
             type="file"
             multiple
             class="hidden"
-            onChange={({ currentTarget }) => openFiles([...(currentTarget.files ?? [])])}
+            onChange={({ currentTarget }) => {
+              open([...(currentTarget.files ?? [])]);
+              currentTarget.value = ""; // so that the same file can be chosen again
+            }}
           />
         </label>
       </p>

@@ -39,8 +39,7 @@ export function linkTo(view: string, at: Readonly<Record<string, string | undefi
 
 /** Goes to a place, as a click does. */
 export function go(view: string, at: Readonly<Record<string, string | undefined>> = {}): void {
-  const link = linkTo(view, at);
-  if (link !== location.hash) location.hash = link;
+  location.hash = linkTo(view, at);
 }
 
 /** Changes where the current view is, and keeps what is not named; `undefined` takes a value out. No new entry in the history. */

@@ -3,7 +3,7 @@
  *
  * Promises: opening another trace ends the worker of the one before, and nothing of it is shown any more.
  */
-import { type ReadonlySignal, type Signal, signal } from "@preact/signals";
+import { type ReadonlySignal, signal } from "@preact/signals";
 import type { CheckAnswer, Overview } from "../trace/answers.ts";
 import type { OpenedFiles } from "../trace/open-trace.ts";
 import type { TraceCalls } from "../trace/worker.ts";
@@ -32,9 +32,6 @@ export const failure: ReadonlySignal<string | undefined> = trouble;
 /** Files that were given, of which one is open. */
 export const files: ReadonlySignal<readonly File[]> = offered;
 
-/** `dmalink ui` gave the files. */
-export const served: Signal<boolean> = signal(false);
-
 let current: WorkerCalls<TraceCalls> | undefined;
 
 /** Opens what was dropped, chosen or served: the first trace of `given`, with a kernel log beside it if there is one. */
@@ -46,6 +43,27 @@ export async function openFiles(given: readonly File[]): Promise<void> {
   const trace = given.find((file) => !isLog(file)) ?? first;
   const log = rest.length > 0 ? given.find((file) => file !== trace && isLog(file)) : undefined;
   await openTrace({ trace, ...(log && { kernelLog: log }) });
+}
+
+/** Reads a trace anew that has grown, in a worker of its own: what is shown stays until the longer one was judged. */
+export async function openLonger(trace: File): Promise<void> {
+  const before = session.value;
+  if (!before?.checked || work.value) return;
+  const worker = new WorkerCalls<TraceCalls>("trace");
+  try {
+    const chosen = { ...before.files, trace };
+    const overview = await worker.call("open", chosen);
+    const checked = await worker.call("check", undefined);
+    if (session.value !== before) {
+      worker.end(); // another trace was opened meanwhile
+      return;
+    }
+    current = worker;
+    session.value = { files: chosen, worker, overview, checked };
+    before.worker.end();
+  } catch {
+    worker.end(); // cut in the middle of what is being written: the next look has more
+  }
 }
 
 /** Opens one trace. */

@@ -2,7 +2,7 @@
 import { type ReadonlySignal, signal } from "@preact/signals";
 
 /** How the page looks. */
-type Theme = "light" | "dark";
+export type Theme = "light" | "dark";
 
 const KEY = "dmalink.theme";
 const system = matchMedia("(prefers-color-scheme: dark)");

@@ -6,11 +6,13 @@
  */
 import { readKernelLog, readStats } from "../../../analysis/index.ts";
 import { DmaError, plural } from "../../../base/index.ts";
-import { checkJson, type Recording, readRecording, statsJson } from "../../../report/index.ts";
+import { checkJson, readRecording, statsJson } from "../../../report/index.ts";
 import { openTrace, type Trace } from "../../../trace/index.ts";
 import type { Tell } from "../frame/calls.ts";
+import { Marks } from "../pictures/marks.ts";
 import type { CheckAnswer, Overview } from "./answers.ts";
 import { blobInput, unpacked } from "./open-file.ts";
+import { Pictures } from "./pictures.ts";
 
 /** The files of one session: a trace, and what lies beside it. */
 export interface OpenedFiles {
@@ -28,7 +30,7 @@ export class OpenTrace {
   /** What `stats` says. */
   readonly overview: Overview;
   #checked: Promise<CheckAnswer> | undefined;
-  #recording: Recording | undefined;
+  #pictures: Pictures | undefined;
 
   private constructor(files: OpenedFiles, blob: Blob, overview: Overview) {
     this.#files = files;
@@ -43,10 +45,12 @@ export class OpenTrace {
     const trace = await openBlob(file.name, blob);
     const result = await readStats(trace, { progress: telling(tell, "counting") });
     const { format, clock, cpus, system, timing, remarks, damage } = trace;
+    const json = statsJson(file.name, trace, result) as Overview["statsJson"];
     const overview: Overview = {
       name: file.name,
       sizeBytes: file.size,
-      stats: statsJson(file.name, trace, result) as Overview["stats"],
+      statsJson: json,
+      stats: json.traces[0],
       trace: { format, clock, cpus, system, timing, damage, remarks: [...remarks], timeBase: trace.timeBase },
       wentBack: result.wentBack,
       ...(cut !== undefined && { cut }),
@@ -59,27 +63,40 @@ export class OpenTrace {
     return this.#checked;
   }
 
-  /** Its mappings; known once it was checked. */
-  get recording(): Recording {
-    if (!this.#recording) throw new Error("the trace was not checked yet");
-    return this.#recording;
+  /** What pictures and tables show; known once it was checked. */
+  get pictures(): Pictures {
+    if (!this.#pictures) throw new Error("the trace was not checked yet");
+    return this.#pictures;
+  }
+
+  /** The trace again, from its beginning. */
+  again(): Promise<Trace> {
+    return openBlob(this.#files.trace.name, this.#blob);
   }
 
   async #check(tell: Tell): Promise<CheckAnswer> {
     const { trace: file, kernelLog } = this.#files;
     const log = kernelLog && (await readKernelLog(await this.#openLog(kernelLog, tell)));
     const trace = await openBlob(file.name, this.#blob);
-    this.#recording = await readRecording(trace, {
+    const marks = new Marks(trace);
+    const recording = await readRecording(trace, {
+      visit: marks.add,
       progress: telling(tell, "checking"),
       ...(log && { kernelLog: log }),
     });
-    const { result, firstNs, lastNs, mappings } = this.#recording;
+    tell("arranging the pictures");
+    this.#pictures = new Pictures(recording, marks);
+    const { result, firstNs, lastNs, mappings } = recording;
+    const { format, timeBase, clock, damage, remarks, timing } = trace;
+    const checked = { file: file.name, format, timeBase, clock, damage, remarks, timing, result };
     return {
-      check: checkJson(file.name, trace, result) as CheckAnswer["check"],
+      check: checkJson([checked]) as CheckAnswer["check"],
       findings: result.findings,
       firstNs,
       lastNs,
       mappings: mappings.count,
+      devices: this.#pictures.devices,
+      tracks: this.#pictures.tracks,
     };
   }
 

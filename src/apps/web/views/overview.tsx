@@ -6,6 +6,7 @@ import { linkTo } from "../frame/route.ts";
 import { Scroll } from "../frame/scroll.tsx";
 import { opened, type Session } from "../frame/session.ts";
 import type { StatsAnswer } from "../trace/answers.ts";
+import { SaveJson } from "./saves.tsx";
 
 export function OverviewView(): VNode | null {
   const session = opened.value;
@@ -17,6 +18,10 @@ export function OverviewView(): VNode | null {
       <Findings session={session} />
       <Devices stats={session.overview.stats} />
       <Events stats={session.overview.stats} />
+      <p class="saves">
+        <SaveJson name="stats" value={session.overview.statsJson} />
+        {session.checked ? <SaveJson name="check" value={session.checked.check} /> : null}
+      </p>
     </div>
   );
 }

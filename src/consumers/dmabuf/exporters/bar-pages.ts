@@ -13,6 +13,7 @@ export class BarPages implements PageAllocator {
   /** Free runs, in order, none touching the next. Pages. */
   readonly #free: { first: number; pages: number }[];
 
+  /** Gives out the pages of the provider's BAR; all are free at first. */
   constructor({ bar }: P2pProvider) {
     this.#free = [{ first: PhysPage.of(bar.phys), pages: bar.length / PAGE_SIZE }];
   }

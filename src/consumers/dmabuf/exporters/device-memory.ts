@@ -23,6 +23,7 @@ export type Place = "device" | "system";
 
 /** A device with memory, and the machine around it. */
 export interface DeviceMemoryBuffersOptions {
+  /** For reports. */
   readonly name: string;
   /** The device's memory as peers see it. */
   readonly provider: P2pProvider;
@@ -41,6 +42,7 @@ const COPY_BYTES = 65_536;
 export class DeviceMemoryBuffers {
   readonly #options: DeviceMemoryBuffersOptions;
 
+  /** Takes nothing yet: pages are taken by each allocation. */
   constructor(options: DeviceMemoryBuffersOptions) {
     this.#options = options;
   }
@@ -54,6 +56,7 @@ export class DeviceMemoryBuffers {
 
 /** A buffer whose parts move. */
 export class MigratingBuffer {
+  /** What importers attach to. */
   readonly buffer: DmaBuf;
   readonly #options: DeviceMemoryBuffersOptions;
   readonly #index = new ChunkIndex<P2pProvider | undefined>();

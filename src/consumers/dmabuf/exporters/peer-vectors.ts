@@ -11,14 +11,19 @@ import { lengthOf, type StorageVec } from "../storage.ts";
 
 /** A part of a BAR. Bytes. */
 export interface BarPart {
+  /** First byte in the BAR. */
   readonly offset: number;
+  /** How many. */
   readonly length: number;
 }
 
 /** What an exporter of peer memory is. */
 export interface PeerVectorsOptions {
+  /** For reports. */
   readonly name: string;
+  /** The BAR. */
   readonly provider: P2pProvider;
+  /** The buffer's bytes, in their order. */
   readonly parts: readonly BarPart[];
   /** Bytes; the sum of the parts unless said. */
   readonly lengthBytes?: number;

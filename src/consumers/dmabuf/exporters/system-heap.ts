@@ -30,6 +30,7 @@ export interface HeapRequest {
 
 /** How buffers of a heap are given out. */
 export interface SystemHeapOptions {
+  /** Where the RAM comes from. */
   readonly pages: PageAllocator;
   /** How importers see them. Default `vectors`; Linux 7.2: `scatter-table`. */
   readonly form?: Exporter["form"];
@@ -41,6 +42,7 @@ export interface SystemHeapOptions {
 export class SystemHeap {
   readonly #options: SystemHeapOptions;
 
+  /** Takes nothing yet: pages are taken by each allocation. */
   constructor(options: SystemHeapOptions) {
     this.#options = options;
   }

@@ -19,8 +19,11 @@ import type { StorageVec } from "../storage.ts";
 
 /** A part of a file that becomes part of a buffer. Bytes, whole pages. */
 export interface FilePart {
+  /** A memory file, sealed against shrinking and not against writing. */
   readonly file: OpenFile;
+  /** First byte of the file. */
   readonly offset: number;
+  /** How many. */
   readonly length: number;
 }
 
@@ -44,6 +47,7 @@ export interface UserMemoryOptions {
 export class UserMemoryBuffers {
   readonly #options: UserMemoryOptions;
 
+  /** Pins nothing yet: pages are pinned by each buffer. */
   constructor(options: UserMemoryOptions) {
     this.#options = options;
   }

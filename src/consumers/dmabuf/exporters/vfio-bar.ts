@@ -31,7 +31,9 @@ import { type BarPart, barVectors } from "./peer-vectors.ts";
 
 /** A part of a BAR as the call has it: 64 bits. */
 export interface RegionRange {
+  /** First byte in the region. */
   readonly offset: bigint;
+  /** How many. */
   readonly length: bigint;
 }
 
@@ -39,9 +41,11 @@ export interface RegionRange {
 export interface RegionExport {
   /** Number of the region: 0 to 5 are BARs. */
   readonly region: number;
+  /** Of the descriptor: bits of {@link OPEN_FLAGS}. */
   readonly openFlags: number;
   /** None is known. */
   readonly flags: number;
+  /** The buffer's bytes, in their order. */
   readonly ranges: readonly RegionRange[];
 }
 
@@ -62,6 +66,7 @@ const WRAP = 2n ** 64n;
 
 /** The memory of a VFIO device: exports it, and takes it back when the device stops answering. */
 export class VfioDeviceMemory {
+  /** For reports. */
   readonly name: string;
   readonly #regions: ReadonlyMap<number, BarRegion>;
   #buffers: DmaBuf[] = [];
@@ -72,7 +77,10 @@ export class VfioDeviceMemory {
   /** Events come one after the other: a device cannot come back while it is going. */
   readonly #events = new Reservation();
 
-  /** @param regions memory BARs by number */
+  /**
+   * The BARs answer, and nothing is exported yet.
+   * @param regions memory BARs by number
+   */
   constructor(name: string, regions: ReadonlyMap<number, BarRegion>) {
     this.name = name;
     this.#regions = regions;

@@ -13,6 +13,7 @@ import { contractOver, mixedPiece, peerNotBound, privateDeviceMemory, sharingDif
 
 /** What is to be mapped. */
 export interface MemoryTerms {
+  /** RAM, or memory of a device. */
   readonly kind: "ram" | "mmio";
   /** What the pages are. */
   readonly page: Sharing;
@@ -28,7 +29,13 @@ export type ContractAnswer =
   | "direct, T=0"
   | "translated, T=1"
   | "peer, T=1, if it is bound"
-  | { readonly refused: "EPERM" | "EINVAL" | "EOPNOTSUPP" };
+  | {
+      /**
+       * EPERM: the trust forbids it; EINVAL: what the mapping says and what the page is differ; EOPNOTSUPP: no way leads
+       * there.
+       */
+      readonly refused: "EPERM" | "EINVAL" | "EOPNOTSUPP";
+    };
 
 /** The table: trust and memory in, the way out. */
 export function contractAnswer(trust: "untrusted" | "trusted", memory: MemoryTerms): ContractAnswer {
@@ -60,6 +67,7 @@ export class Contract implements MappingContract {
   readonly #options: ContractOptions;
   #over: string | undefined;
 
+  /** Made by {@link TeeDevice.openDma}: holds until it is ended. */
   constructor(options: ContractOptions) {
     this.#options = options;
   }
@@ -74,6 +82,7 @@ export class Contract implements MappingContract {
     this.#over = undefined;
   }
 
+  /** It was ended: nothing more is mapped through its door. */
   get isOver(): boolean {
     return this.#over !== undefined;
   }

@@ -10,15 +10,17 @@ import type { MemoryEncryption } from "../../../platform/index.ts";
 
 /** What is live of a device. */
 export interface LiveMappings {
-  /** Pages mapped where they lie: private ones, shared ones. */
+  /** Private pages mapped where they lie. */
   readonly privatePages: number;
+  /** Shared pages mapped where they lie. */
   readonly sharedPages: number;
   /** Mappings through bounce buffers. */
   readonly bounces: number;
   /** Pages of memory that both sides use, converted for the device. */
   readonly convertedPages: number;
-  /** Entries in the device's page table, and ranges of addresses that are reserved. */
+  /** Leaves in the device's page table. */
   readonly tableEntries: number;
+  /** Ranges of its address space that are reserved. */
   readonly ranges: number;
 }
 

@@ -6,7 +6,10 @@ import type { Clock, MemoryEncryption, TranslationUnit } from "../../../platform
 /** The guest's own machine, unit, time and chance. */
 export interface TeeGuestOptions {
   /** The guest's own: memory as its CPU sees it, private pages, a bounce pool in shared memory, its book of pages. */
-  readonly machine: DmaMachine & { readonly encryption: MemoryEncryption };
+  readonly machine: DmaMachine & {
+    /** Which pages are private: the guest's own book. */
+    readonly encryption: MemoryEncryption;
+  };
   /** Translates requests inside the trust, by tables that the guest writes. */
   readonly unit: TranslationUnit;
   /** Time of what the guest waits for. */

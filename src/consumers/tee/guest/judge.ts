@@ -18,8 +18,11 @@ import { type AttestationPolicy, policyHex } from "./policy.ts";
 
 /** A BAR, as the guest sees it. Bytes. */
 export interface VisibleBar {
+  /** 0 to 5. */
   readonly index: number;
+  /** Where the guest sees its first byte. */
   readonly phys: number;
+  /** Bytes. */
   readonly length: number;
 }
 
@@ -41,14 +44,19 @@ export type ReasonCode =
 
 /** A reason, and its numbers in words. */
 export interface Reason {
+  /** Which check failed, by a name that stays. */
   readonly code: ReasonCode;
+  /** What is wrong, with the numbers. */
   readonly what: string;
 }
 
 /** A run of device memory, where the guest sees it. Bytes. */
 export interface InterfaceMemory {
+  /** BAR that it lies in. */
   readonly bar: number;
+  /** Where the guest sees its first byte. */
   readonly phys: number;
+  /** Bytes, whole pages. */
   readonly length: number;
   /** Part of the trusted interface. */
   readonly isTrusted: boolean;
@@ -56,7 +64,9 @@ export interface InterfaceMemory {
 
 /** What came of it. */
 export interface Judgement {
+  /** True if there is no reason against it. */
   readonly accepted: boolean;
+  /** Every reason against it. */
   readonly reasons: readonly Reason[];
   /** The device's memory, in the report's order; empty unless the report is believed. */
   readonly memory: readonly InterfaceMemory[];
@@ -64,10 +74,13 @@ export interface Judgement {
 
 /** All that a judgement is made from. */
 export interface JudgedDevice {
+  /** What the host carried: report, measurements, certificates. */
   readonly evidence: DeviceEvidence;
+  /** What the manager vouches for: the digests of that evidence. */
   readonly endorsement: Endorsement;
   /** What the guest gave when it asked. */
   readonly nonce: Uint8Array;
+  /** Where the guest sees the device's memory. */
   readonly bars: readonly VisibleBar[];
   /** As the manager digests. */
   readonly digest: (bytes: Uint8Array) => Uint8Array;

@@ -26,6 +26,7 @@ export type Trust = "none" | "starting" | "run" | "lost" | "stopping";
 
 /** What a device asks of the guest that it belongs to. */
 export interface OwningGuest {
+  /** What the guest has once, for all of its devices. */
   readonly options: TeeGuestOptions;
   /** The guest's device whose memory this is. */
   ownerOf(phys: PhysAddr): TeeDevice | undefined;
@@ -55,18 +56,23 @@ export type DoorOptions = Omit<
 
 /** What happened to a device's trust so far. */
 export interface TrustCounters {
+  /** Times that it was taken into the trust. */
   starts: number;
   /** Starts that failed, whatever the reason. */
   refusals: number;
+  /** Times that it was taken out again. */
   stops: number;
+  /** Times that trust was lost, by reason. */
   losses: Record<TrustLoss, number>;
-  /** From LOCK to RUN, the last time. */
+  /** From LOCK to RUN, ms, the last time. */
   lockToRunMs: number;
 }
 
 /** A device of a confidential guest, and how far it is inside the trust. */
 export class TeeDevice {
+  /** Its registers and configuration space, for its driver. */
   readonly device: PciDevice;
+  /** What happened to its trust so far. */
   readonly counters: TrustCounters = {
     starts: 0,
     refusals: 0,
@@ -94,10 +100,12 @@ export class TeeDevice {
     this.#contract = this.#newContract("untrusted");
   }
 
+  /** How far it is inside the trust, now. */
   get trust(): Trust {
     return this.#trust;
   }
 
+  /** Its BARs, where the guest sees them. */
   get bars(): readonly VisibleBar[] {
     return this.#options.bars();
   }

@@ -11,14 +11,17 @@ import { type OwningGuest, TeeDevice, type TeeDeviceOptions } from "./tee-device
 
 /** The guest's half of all its devices. */
 export class TeeGuest implements OwningGuest {
+  /** What the guest has once, for all of its devices. */
   readonly options: TeeGuestOptions;
   readonly #devices: TeeDevice[] = [];
   #domains = 0;
 
+  /** A guest without devices. */
   constructor(options: TeeGuestOptions) {
     this.options = options;
   }
 
+  /** Those that were added and not removed, in that order. */
   get devices(): readonly TeeDevice[] {
     return this.#devices;
   }

@@ -46,7 +46,9 @@ const UNUSED: SelectiveControl = {
 export class IdePort {
   /** `ssss:bb:dd.f` */
   readonly name: string;
+  /** segment × 65536 + bus × 256 + device × 8 + function. */
   readonly requester: number;
+  /** What its IDE capability says, as read when the port was found. */
   readonly capability: IdeCapability;
   /** Selective streams that can be used. */
   readonly streams: number;
@@ -57,6 +59,7 @@ export class IdePort {
   readonly #registers: IdeRegisters;
   readonly #used = new Set<number>();
 
+  /** Reads the capability and all register blocks; streams that nobody uses get the id that no stream ever has. */
   constructor(port: { readonly name: string; readonly requester: number; readonly registers: IdeRegisters }) {
     this.name = port.name;
     this.requester = port.requester;

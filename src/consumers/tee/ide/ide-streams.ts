@@ -25,12 +25,15 @@ const MAX_RANGES = 2;
 
 /** The streams below one host bridge. */
 export class IdeBridge {
+  /** For messages. */
   readonly name: string;
+  /** Streams that it can carry at once. */
   readonly streams: number;
   readonly #used = new Set<number>();
   readonly #ids = new Set<number>([PLACEHOLDER_STREAM]);
   readonly #registered = new Map<string, IdeStream>();
 
+  /** Nothing is in use yet: {@link adopt} its ports, for what firmware made. */
   constructor(name: string, streams: number = BRIDGE_STREAMS) {
     this.name = name;
     this.streams = streams;
@@ -110,12 +113,15 @@ export class IdeBridge {
 export type StreamStep = "allocated" | "set up" | "enabled" | "registered" | "released";
 
 interface End {
+  /** Which port. */
   readonly port: IdePort;
+  /** Which of the port's register blocks. */
   readonly index: number;
 }
 
 /** What is on a stream. */
 export interface StreamSetup {
+  /** 0 to 255, unique below the bridge. */
   readonly id: number;
   /** The endpoint's functions. Its own requester alone, unless said. */
   readonly requesters?: RequesterRange;
@@ -129,7 +135,9 @@ export interface StreamSetup {
 
 /** One selective stream, from its pools to its name. */
 export class IdeStream implements Disposable {
+  /** The stream at the device. */
   readonly endpoint: End;
+  /** The stream at the root port. */
   readonly rootPort: End;
   /** `stream`, and the indices at the bridge, the root port and the endpoint. */
   readonly name: string;
@@ -147,6 +155,7 @@ export class IdeStream implements Disposable {
     this.name = `stream${bridgeIndex}.${rootPort.index}.${endpoint.index}`;
   }
 
+  /** How far it is. */
   get step(): StreamStep {
     return this.#step;
   }

@@ -37,10 +37,20 @@ import { ReadWriteLock } from "./lock.ts";
 import { managerNumber, names } from "./manager-name.ts";
 
 /** What a guest may ask of its host about an interface. The core passes on the first two. */
-export const REQUEST_SCOPE = { info: 0, stateChange: 1, debugRead: 2, debugWrite: 3 } as const;
+export const REQUEST_SCOPE = {
+  /** Information; nothing changes. */
+  info: 0,
+  /** A change of the interface's state. */
+  stateChange: 1,
+  /** Reads for debugging; refused. */
+  debugRead: 2,
+  /** Writes for debugging; refused. */
+  debugWrite: 3,
+} as const;
 
 /** A manager that is registered. */
 export interface SecurityManager {
+  /** Its number: the lowest that was free. */
   readonly id: number;
   /** `tsm` and the number. */
   readonly name: string;
@@ -74,6 +84,7 @@ export class LinkCore {
   /** One for each managing function. */
   readonly #devices = new WeakMap<SecurityFunction, ReadWriteLock>();
 
+  /** No manager is registered yet. */
   constructor(options: LinkCoreOptions) {
     this.#options = options;
   }

@@ -44,6 +44,7 @@ export class LinkDriver implements LinkOperations {
   /** By the managing function. */
   readonly #links = new Map<SecurityFunction, Link>();
 
+  /** Does nothing before it is registered with a core. */
   constructor(options: LinkDriverOptions) {
     this.#firmware = options.firmware;
     const bridge = new IdeBridge("host bridge");

@@ -20,9 +20,11 @@ const OF_MANAGERS: ReadonlySet<LinkFile> = new Set(["tsm/connect", "tsm/disconne
 
 /** Files of all functions, over a core of their own. */
 export class LinkFiles {
+  /** What the files are about. */
   readonly core: LinkCore;
   readonly #visible = new Map<SecurityFunction, { readonly manages: boolean }>();
 
+  /** Makes the core, and follows what changes in it. */
   constructor(options: Omit<LinkCoreOptions, "onChange">) {
     this.core = new LinkCore({ ...options, onChange: (fn) => this.#update(fn) });
   }

@@ -50,6 +50,7 @@ export interface GroupHold {
 /** An open device. */
 export class DeviceFile implements OpenFile {
   readonly kind = "vfio-device";
+  /** What it is of. */
   readonly device: VfioDevice;
   readonly #group: GroupHold | undefined;
   readonly #migration: MigrationDoor;

@@ -20,6 +20,7 @@ const MOST_NAME_BYTES = 256;
 /** An open group. */
 export class GroupFile implements OpenFile, ContainerGroup {
   readonly kind = "vfio-group";
+  /** What it is of. */
   readonly group: VfioGroup;
   #container: ContainerFile | undefined;
   #iommufd: IommufdFile | undefined;
@@ -37,6 +38,7 @@ export class GroupFile implements OpenFile, ContainerGroup {
     return this.group.devices.map(({ model }) => model.hardware);
   }
 
+  /** The iommufd that it was put into; undefined: none. */
   get iommufd(): IommufdFile | undefined {
     return this.#iommufd;
   }

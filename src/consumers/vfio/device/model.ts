@@ -8,6 +8,7 @@ import { badState } from "../type1/errors.ts";
 
 /** A region: part of the device that a program reads, writes or maps. */
 export interface DeviceRegion {
+  /** How many. */
   readonly bytes: number;
   /** 1 readable, 2 writable, 4 can be mapped, 8 has capabilities. */
   readonly flags: number;
@@ -17,6 +18,7 @@ export interface DeviceRegion {
 
 /** A kind of interrupts. */
 export interface DeviceInterrupts {
+  /** How many. */
   readonly count: number;
   /** 1 by eventfd, 2 maskable, 4 masks itself, 8 cannot be resized. */
   readonly flags: number;
@@ -24,6 +26,7 @@ export interface DeviceInterrupts {
 
 /** What a device is. */
 export interface VfioDeviceModel {
+  /** `ssss:bb:dd.f` for PCI: programs open it in its group by this name. */
   readonly name: string;
   /** What iommufd and containers attach. */
   readonly hardware: UserDevice;
@@ -31,6 +34,7 @@ export interface VfioDeviceModel {
   readonly flags: number;
   /** By index; undefined: there is none of this index, though others follow. */
   readonly regions: readonly (DeviceRegion | undefined)[];
+  /** By index; undefined: there is none of this index. */
   readonly interrupts: readonly (DeviceInterrupts | undefined)[];
   /** Features that it has beside migration: directions of FEATURE_FLAGS by index. */
   readonly features?: ReadonlyMap<number, number>;
@@ -40,10 +44,14 @@ export interface VfioDeviceModel {
 
 /** A device, and who has it open. */
 export class VfioDevice {
+  /** What it is. */
   readonly model: VfioDeviceModel;
+  /** Devices that it cannot be kept apart from. */
   readonly group: VfioGroup;
+  /** A program has it: nobody else gets it meanwhile. */
   isOpen = false;
 
+  /** Enters the device in its group. */
   constructor(model: VfioDeviceModel, group: VfioGroup) {
     this.model = model;
     this.group = group;
@@ -53,25 +61,27 @@ export class VfioDevice {
 
 /** Devices that only move together. */
 export class VfioGroup {
+  /** In the order in which they came. */
   readonly devices: VfioDevice[] = [];
+  /** A program has it: nobody else gets it meanwhile. */
   isOpen = false;
   /** Devices that are open without the group. */
-  boundDevices = 0;
+  #boundDevices = 0;
 
   /** @throws DmaError EBUSY while it is open, or a device is bound without it */
   take(): void {
-    if (this.isOpen || this.boundDevices > 0) throw badState("EBUSY", "the group, or a device of it, is open");
+    if (this.isOpen || this.#boundDevices > 0) throw badState("EBUSY", "the group, or a device of it, is open");
     this.isOpen = true;
   }
 
   /** A device is to be bound without the group. @throws DmaError EBUSY while the group is open */
   block(): void {
     if (this.isOpen) throw badState("EBUSY", "the group has the device open");
-    this.boundDevices++;
+    this.#boundDevices++;
   }
 
   /** The end of one {@link block}. */
   unblock(): void {
-    this.boundDevices--;
+    this.#boundDevices--;
   }
 }

@@ -17,6 +17,7 @@ export interface SessionOwner {
 
 /** One end of a session's stream, as a program holds it. */
 export class DataFile {
+  /** Marks it among open files. */
   readonly kind = "vfio-migration";
   readonly #stream: SaveStream | LoadStream;
   readonly #owner: SessionOwner;

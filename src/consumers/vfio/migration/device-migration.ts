@@ -29,6 +29,7 @@ export class DeviceMigration implements SessionOwner {
   #resetWaits = false;
   #saysBeganAnew = false;
 
+  /** The device runs at first. */
   constructor(device: MigratableDevice, options: DeviceMigrationOptions = {}) {
     this.#device = device;
     this.#onStep = options.onStep;
@@ -39,6 +40,7 @@ export class DeviceMigration implements SessionOwner {
     return this.#device.migrationFlags;
   }
 
+  /** The last state that was reached. */
   get state(): MigrationState {
     return this.#state;
   }

@@ -19,7 +19,9 @@ const LAST = 2n ** 64n - 1n;
 
 /** A range as callers give it: any two numbers of 64 bits. Bytes. */
 export interface RangeToLog {
+  /** First address. */
   readonly iova: bigint;
+  /** How many. */
   readonly length: bigint;
 }
 
@@ -27,6 +29,7 @@ export interface RangeToLog {
 export class DmaLogging {
   readonly #logger: DmaLogger;
 
+  /** Nothing is logged at first. */
   constructor(logger: DmaLogger) {
     this.#logger = logger;
   }

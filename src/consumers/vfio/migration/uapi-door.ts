@@ -75,6 +75,7 @@ export class MigrationDoor {
   readonly #features: ReadonlyMap<number, Feature>;
   readonly #files: FileTable;
 
+  /** What is not given the device does not have: its calls are refused. */
   constructor({ migration, logging, files }: MigrationDoorOptions) {
     this.#files = files;
     this.#features = new Map([

@@ -25,6 +25,7 @@ export class ContainerFile implements OpenFile {
   readonly #groups = new Set<ContainerGroup>();
   #type1: Type1Container | undefined;
 
+  /** As open() does it: without a group, and without a type. */
   constructor(options: Omit<Type1Options, "v2"> = {}) {
     this.#options = options;
   }

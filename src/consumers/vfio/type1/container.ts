@@ -25,6 +25,11 @@ import { mapRuns, Type1Mapping, unmapFrom } from "./mapping.ts";
 export interface Type1Options {
   /** Type 3: no mapping is ever cut, and pieces that would be are refused. */
   readonly v2: boolean;
+  /**
+   * Beyond Linux: an unmap that would cut a mapping cuts it: large leaves on the way are split, and exactly what was asked goes. Each
+   * part that stays is an entry.
+   */
+  readonly unmapSplits?: boolean;
   /** Mappings that it takes: 65535 unless said. */
   readonly entryLimit?: number;
   /** Groups whose interrupts are not isolated are taken nevertheless. */
@@ -47,10 +52,13 @@ export const ENTRY_LIMIT = 65_535;
 
 /** Mappings, and the domains that they are in. */
 export class Type1Container {
+  /** Type 3: an unmap never cuts a mapping. */
   readonly v2: boolean;
+  /** By address. */
   readonly mappings: SortedRanges<Type1Mapping> = new SortedRanges<Type1Mapping>();
   readonly #entryLimit: number;
   readonly #allowUnsafeInterrupts: boolean;
+  readonly #unmapSplits: boolean;
   readonly #domains: Domain[] = [];
   #reserved = new Reservations();
   readonly #emulated = new Set<ContainerGroup>();
@@ -58,10 +66,12 @@ export class Type1Container {
   /** Every mapped page counts as written, and is reported. */
   isTracking = false;
 
+  /** Empty: the first group brings the first domain. */
   constructor(options: Type1Options) {
     this.v2 = options.v2;
     this.#entryLimit = options.entryLimit ?? ENTRY_LIMIT;
     this.#allowUnsafeInterrupts = options.allowUnsafeInterrupts ?? false;
+    this.#unmapSplits = options.unmapSplits ?? false;
   }
 
   /** Mappings that it would still take. */
@@ -69,6 +79,7 @@ export class Type1Container {
     return this.#entryLimit - this.mappings.length;
   }
 
+  /** One for each domain. */
   get tables(): readonly UserTable[] {
     return this.#domains.map(({ table }) => table);
   }
@@ -244,6 +255,7 @@ export class Type1Container {
    */
   unmap(iova: bigint, size: bigint, onRemove: (mapping: Type1Mapping) => void = () => {}): bigint {
     const last = this.checkRange(iova, size);
+    if (this.#unmapSplits) this.#split(iova, last, size);
     if (this.v2) this.#refuseCuts(iova, last, size);
     let bytes = 0n;
     this.#each(iova, last, (mapping) => {
@@ -257,8 +269,8 @@ export class Type1Container {
   /** Unmaps everything. Bytes. */
   unmapAll(): bigint {
     let bytes = 0n;
-    for (const mapping of [...this.mappings]) {
-      this.#remove(mapping);
+    for (const mapping of [...this.mappings].reverse()) {
+      this.#remove(mapping); // from the end: nothing has to move up
       bytes += mapping.size;
     }
     return bytes;
@@ -306,6 +318,27 @@ export class Type1Container {
     const tail = this.mappings.firstIn(last, last);
     if ((head && head.first !== iova) || (tail && tail.last !== last))
       throw badMap("EINVAL", iova, size, "it would cut a mapping");
+  }
+
+  /** @throws DmaError ENOSPC (no entry is left for a part), ENOMEM, EINVAL: nothing is cut then */
+  #split(iova: bigint, last: bigint, size: bigint): void {
+    const starts = [iova, last + 1n].filter((at) => {
+      const mapping = this.mappings.firstIn(at, at);
+      return mapping !== undefined && mapping.first !== at;
+    });
+    // What was asked goes in the end, and its entry with it.
+    if (this.entriesLeft < starts.length - 1) throw noEntryLeft(this.#entryLimit);
+    const { tables } = this;
+    for (const at of starts)
+      for (const table of tables) {
+        if (!table.splitAt) throw badMap("EINVAL", iova, size, "a table does not split leaves");
+        table.splitAt(Number(at / BigInt(table.unitBytes)));
+      }
+    for (const at of starts) {
+      const right = this.mappings.firstIn(at, at)!.cut(at, tables);
+      if (right.vaddrInvalid) this.#invalid++;
+      this.mappings.insert(right);
+    }
   }
 
   #remove(mapping: Type1Mapping): void {

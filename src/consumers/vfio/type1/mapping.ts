@@ -7,7 +7,7 @@
  * Specified by: behaviour of Linux 7.2 (vfio_pin_map_dma, vfio_unmap_unpin); judged by test/golden/type1.
  */
 import { assert, PAGE_SIZE, type PhysPage } from "../../../base/index.ts";
-import { UserAddr, type UserMemory, type UserProcess } from "../../../platform/index.ts";
+import { type PageEntry, UserAddr, type UserMemory, type UserProcess } from "../../../platform/index.ts";
 import { FrameRuns, type TableAccess, type UserTable, unreachable } from "../../iommufd/index.ts";
 import { overMemlock } from "./errors.ts";
 
@@ -17,20 +17,28 @@ const PIN_BATCH = 512;
 
 /** Memory at [first, last]. */
 export class Type1Mapping {
+  /** First address, bytes. */
   readonly first: bigint;
-  readonly last: bigint;
+  /** Last address, itself included. */
+  last: bigint;
+  /** Where it is in the process. */
   vaddr: bigint;
+  /** What devices may do there. */
   readonly access: TableAccess;
   /** The address in the process is not known just now; devices go on. */
   vaddrInvalid = false;
   /** Whose address space is charged, and by whose limit. */
   process: UserProcess;
+  /** The address space that has it, and is charged. */
   memory: UserMemory;
   #isPrivileged: boolean;
   #charged = 0;
+  /** Pages that are registers of a device, or may be: neither pinned nor charged. */
+  #registerPages = 0;
   /** It is in domains, and its pages are pinned. */
   isMapped = false;
 
+  /** Made by {@link Type1Container.map}; nothing is pinned yet. */
   constructor(first: bigint, size: bigint, vaddr: bigint, access: TableAccess, process: UserProcess) {
     this.first = first;
     this.last = first + size - 1n;
@@ -41,10 +49,12 @@ export class Type1Mapping {
     this.#isPrivileged = process.has("IPC_LOCK");
   }
 
+  /** Bytes. */
   get size(): bigint {
     return this.last - this.first + 1n;
   }
 
+  /** Of 4 KiB. */
   get pages(): number {
     return Number(this.size / PAGE);
   }
@@ -71,6 +81,22 @@ export class Type1Mapping {
     this.isMapped = true;
   }
 
+  /** The part of it from `at` on, as a mapping of its own; this one ends before. Tables stay as they are: no leaf reaches over it. */
+  cut(at: bigint, tables: readonly UserTable[]): Type1Mapping {
+    const right = new Type1Mapping(at, this.last - at + 1n, this.vaddr + (at - this.first), this.access, this.process);
+    right.memory = this.memory;
+    right.#isPrivileged = this.#isPrivileged;
+    right.vaddrInvalid = this.vaddrInvalid;
+    right.isMapped = this.isMapped;
+    right.#registerPages = this.#registerPages;
+    this.last = at - 1n;
+    if (this.isMapped) {
+      right.#charged = right.pages - right.#countRegisters(right.readBack(tables[0]!));
+      this.#charged -= right.#charged;
+    }
+    return right;
+  }
+
   #pin(runs: FrameRuns): void {
     const numbers = new Float64Array(Math.min(PIN_BATCH, this.pages));
     const limit = Math.floor(this.process.memlockBytes / PAGE_SIZE);
@@ -79,6 +105,13 @@ export class Type1Mapping {
       const wanted = Math.min(numbers.length, this.pages - runs.pages);
       if (this.memory.isGone || at >= 2n ** 47n) throw unreachable(at, wanted * PAGE_SIZE);
       const { write } = this.access;
+      const registers = this.#registersAt(Number(at), wanted);
+      if (registers) {
+        // As Linux follows them: neither pinned nor charged, and nobody says when they go.
+        runs.add(registers.page, registers.count);
+        this.#registerPages += registers.count;
+        continue;
+      }
       const count = this.memory.pin(UserAddr(Number(at)), wanted, numbers, 0, { write, longTerm: true });
       const { locked } = this.memory;
       for (let i = 0; i < count; i++) {
@@ -93,6 +126,36 @@ export class Type1Mapping {
     }
   }
 
+  /** Registers of a device that the process has at an address: their first page, and how many of `wanted` follow it there. */
+  #registersAt(address: number, wanted: number): { readonly page: number; readonly count: number } | undefined {
+    const { memory, access } = this;
+    const area = memory.areaAt(UserAddr(address));
+    if (area?.kind !== "io" || (access.write && !area.writable)) return undefined;
+    const entry: PageEntry = {
+      kind: "none",
+      page: 0 as PhysPage,
+      writable: false,
+      order: 0,
+      span: 1,
+      owner: undefined,
+    };
+    let [first, count] = [0, 0];
+    for (; count < wanted && address + count * PAGE_SIZE < area.end; count++) {
+      memory.entryAt(UserAddr(address + count * PAGE_SIZE), entry);
+      if (count === 0) first = entry.page;
+      if (entry.kind !== "special" || entry.page !== first + count) break;
+    }
+    return count > 0 ? { page: first, count } : undefined;
+  }
+
+  /** Pages among `runs` that are registers. */
+  #countRegisters(runs: FrameRuns): number {
+    if (this.#registerPages === 0) return 0;
+    let count = 0;
+    for (const page of runs.each()) if (this.memory.pages.kindOf(page as PhysPage) === "other") count++;
+    return count;
+  }
+
   /** Takes it out of all `tables`, unpins it and takes the charge back. */
   unmap(tables: readonly UserTable[]): void {
     if (!this.isMapped) return;
@@ -103,10 +166,16 @@ export class Type1Mapping {
   }
 
   #unpin(runs: FrameRuns): void {
-    for (let i = 0; i < runs.length; i++)
-      this.memory.pages.unpin(runs.frames[i]! as PhysPage, runs.counts[i]!, this.access.write);
-    this.memory.locked.pages -= this.#charged;
+    const { pages, locked } = this.memory;
+    const { write } = this.access;
+    if (this.#registerPages === 0)
+      for (let i = 0; i < runs.length; i++) pages.unpin(runs.frames[i]! as PhysPage, runs.counts[i]!, write);
+    else
+      for (const page of runs.each())
+        if (pages.kindOf(page as PhysPage) !== "other") pages.unpin(page as PhysPage, 1, write);
+    locked.pages -= this.#charged;
     this.#charged = 0;
+    this.#registerPages = 0;
   }
 
   /** Its pages, by the walk of a table that holds it. */
@@ -115,6 +184,11 @@ export class Type1Mapping {
     const perPage = PAGE_SIZE / table.unitBytes;
     const first = Number(this.first / BigInt(table.unitBytes));
     const units = this.pages * perPage;
+    if (perPage === 1 && table.readRuns) {
+      const count = table.readRuns(first, units, runs);
+      assert(count === units, "a mapping is not in the domain that holds it");
+      return runs;
+    }
     for (let done = 0; done < units; ) {
       const leaf = table.leafAt(first + done);
       assert(leaf !== undefined, "a mapping is not in the domain that holds it");

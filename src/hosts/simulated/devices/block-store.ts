@@ -93,6 +93,7 @@ export interface RandomAccessFile {
 export class FileStore implements BlockStore {
   readonly #file: RandomAccessFile;
 
+  /** Takes the file over as it is; the caller closes it. */
   constructor(file: RandomAccessFile) {
     this.#file = file;
   }

@@ -1,5 +1,6 @@
 /** Devices of the simulated machine. */
 export * from "./block-store.ts";
+export * from "./gpu/index.ts";
 export * from "./migratable/index.ts";
 export { CMB_BAR, type CmbUses } from "./nvme/cmb.ts";
 export * from "./nvme/faults.ts";

@@ -34,6 +34,11 @@ export class AddressSpace implements Space {
     this.id = frames.nextSpace();
   }
 
+  /** Somebody changes the areas, and has stopped in between. */
+  get isChanging(): boolean {
+    return this.#writer;
+  }
+
   /** Waits until nobody changes the areas, and keeps them still until {@link endRead}. */
   *beginRead(): Steps<void> {
     while (this.#writer) yield WAITING;

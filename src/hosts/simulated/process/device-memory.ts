@@ -10,6 +10,7 @@ import { PAGE_SIZE, PhysAddr, type PhysPage } from "../../../base/index.ts";
 import {
   type DeviceMemoryDriver,
   type DeviceMemoryPool,
+  type EvictionOptions,
   type FaultOutcome,
   finish,
   type MemoryOwner,
@@ -40,6 +41,8 @@ export interface DeviceMemoryOptions {
   readonly pages: number;
   /** Asked when the CPU needs a private page. Copies it back, unless said. */
   readonly driver?: DeviceMemoryDriver;
+  /** The bytes of private memory, where the device has them already: those of page `firstPage` begin at 0. */
+  readonly bytes?: Uint8Array;
 }
 
 /** Memory of a device as pages that processes can have, with an owner. */
@@ -55,13 +58,15 @@ export class SimulatedDeviceMemory implements DeviceMemoryPool, DeviceRegion {
   readonly #driver: DeviceMemoryDriver;
   readonly #used = new Map<PhysPage, Folio>();
 
+  /** All of it is free. */
   constructor(options: DeviceMemoryOptions) {
     const { frames, kind, owner, firstPage, pages, driver } = options;
     this.kind = kind;
     this.owner = owner;
     this.#frames = frames;
     this.#free = new Extents([[firstPage, firstPage + pages]]);
-    this.#bytes = kind === "device-private" ? new SimulatedMemory() : frames.memory;
+    const own = options.bytes && bytesFrom(options.bytes, firstPage * PAGE_SIZE);
+    this.#bytes = kind === "device-private" ? (own ?? new SimulatedMemory()) : frames.memory;
     this.#driver = driver ?? {
       bringBack: (memory, address, page, order) => this.copyBack(memory, address, page, order),
     };
@@ -83,6 +88,12 @@ export class SimulatedDeviceMemory implements DeviceMemoryPool, DeviceRegion {
     return frame;
   }
 
+  allocateApart(): PhysPage | undefined {
+    const first = this.allocate(HUGE_ORDER);
+    if (first !== undefined) this.#frames.split(this.#used.get(first)!);
+    return first;
+  }
+
   read(page: PhysPage, offset: number, into: Uint8Array): void {
     this.#bytes.read(PhysAddr(page * PAGE_SIZE + offset), into);
   }
@@ -94,6 +105,7 @@ export class SimulatedDeviceMemory implements DeviceMemoryPool, DeviceRegion {
   freed(folio: Folio): void {
     this.#used.delete(folio.frame);
     this.#free.give(folio.frame, folio.pages);
+    this.#driver.freed?.(folio.frame, folio.pages);
   }
 
   split(folio: Folio): void {
@@ -163,11 +175,11 @@ export class SimulatedDeviceMemory implements DeviceMemoryPool, DeviceRegion {
     return true;
   }
 
-  /** Brings all pages back to the system: the memory is given up. Pages that somebody holds stay. */
-  *evictSteps(): Steps<void> {
+  /** Brings pages back to the system: all, where the memory is given up. Pages that somebody holds stay. */
+  *evictSteps({ only, copy }: EvictionOptions = {}): Steps<void> {
     const going: Folio[] = [];
     for (const folio of [...this.#used.values()].sort((a, b) => a.frame - b.frame)) {
-      if (folio.locked) continue;
+      if (folio.locked || only?.(folio.frame) === false) continue;
       this.#frames.hold(folio);
       folio.locked = true;
       unmapToMove(folio, false);
@@ -176,16 +188,19 @@ export class SimulatedDeviceMemory implements DeviceMemoryPool, DeviceRegion {
     yield TAKEN;
     for (const folio of going) {
       const place = isFree(folio) ? this.#frames.allocate(folio.order) : undefined;
-      if (place) {
-        for (let i = 0; i < folio.pages; i++)
-          this.#copyTo((folio.frame + i) as PhysPage, (place.frame + i) as PhysPage);
-        place.become(folio);
-      }
-      restoreEntries(folio, place ?? folio);
+      const isCopied = place !== undefined && this.#copyFolio(folio, place, copy);
+      if (isCopied) place.become(folio);
+      restoreEntries(folio, isCopied ? place : folio);
       folio.locked = false;
       this.#frames.letGo(folio);
       if (place) this.#frames.release(place);
     }
+  }
+
+  #copyFolio(from: Folio, to: Folio, copy: EvictionOptions["copy"]): boolean {
+    if (copy) return copy(from.frame, to.frame, from.pages);
+    for (let i = 0; i < from.pages; i++) this.#copyTo((from.frame + i) as PhysPage, (to.frame + i) as PhysPage);
+    return true;
   }
 
   /** Brings all pages back to the system at once, as {@link SimulatedDeviceMemory.evictSteps} does in steps. */
@@ -199,6 +214,13 @@ export class SimulatedDeviceMemory implements DeviceMemoryPool, DeviceRegion {
     this.#frames.memory.write(PhysAddr(to * PAGE_SIZE), bytes);
   }
 }
+
+/** Memory that begins at an address. */
+const bytesFrom = (bytes: Uint8Array, start: number) => ({
+  read: (address: PhysAddr, into: Uint8Array): void =>
+    into.set(bytes.subarray(address - start, address - start + into.length)),
+  write: (address: PhysAddr, from: Uint8Array): void => bytes.set(from, address - start),
+});
 
 /** What a driver adds to the usual way back. */
 export interface CopyHooks {

@@ -37,8 +37,10 @@ export interface FileMemory {
 /** A file of memory (memfd): pages that several processes map. */
 export class SimulatedFile implements MemoryFile, MappedObject {
   readonly kind = "memory-file";
+  /** False: its pages are of 4 KiB. */
   readonly isHugetlb = false;
   readonly pageBytes: number = PAGE_SIZE;
+  /** For reports; it need not be unique. */
   readonly name: string;
   readonly medium: "memfd" | "tmpfs";
   readonly seals: Set<FileSeal> = new Set();
@@ -50,6 +52,7 @@ export class SimulatedFile implements MemoryFile, MappedObject {
   #length: number;
   #users = 1;
 
+  /** All of it is a hole. The caller holds it. */
   constructor(options: FileOptions) {
     this.name = options.name;
     this.medium = options.medium ?? "memfd";

@@ -43,7 +43,9 @@ export interface FramesOptions {
 
 /** Frames of memory of all processes: given out, counted, and given back with the last reference. */
 export class Frames implements FrameSource, UserPages {
+  /** What the system does of its own: huge pages, and when. */
   readonly settings: MemorySettings;
+  /** The bytes of the machine. */
   readonly memory: PhysicalMemory;
   readonly swap: SwapSpace<Folio> | undefined;
   readonly #limitPages: number;
@@ -101,6 +103,7 @@ export class Frames implements FrameSource, UserPages {
     return this.#oldest;
   }
 
+  /** The folio could not leave memory now: it becomes the youngest. */
   rotate(folio: Folio): void {
     if (this.#oldest.delete(folio)) this.#oldest.add(folio);
   }

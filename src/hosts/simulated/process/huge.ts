@@ -10,9 +10,10 @@ import type { Area, Space } from "./structures.ts";
 
 const down = (page: number): number => page - (page % HUGE_PAGES);
 
-/** Cuts the entry for the 2 MiB of `page`, if it is a huge one, and tells watchers in any case. */
+/** Cuts the entry for the 2 MiB of `page`, if it is a huge one, and tells watchers in any case (unless the system is set up otherwise). */
 export function splitHugeEntry(space: Space, page: number): void {
   const start = down(page);
+  if (space.frames.settings.quietSplits && space.table.huge(start) === undefined) return;
   space.notifiers.begin("clear", start, start + HUGE_PAGES);
   cutHugeEntry(space, page);
   space.notifiers.end();

@@ -39,6 +39,8 @@ class Migration implements PageMigration {
   readonly #items: Item[];
   /** The page for which the CPU waits: whoever began has locked it. */
   readonly #wanted: Folio | undefined;
+  /** Without it no destination becomes a page. */
+  #isMoved = false;
 
   /** Use {@link collect}. */
   constructor(space: Space, area: Area, request: MigrationRequest, wanted: Folio | undefined) {
@@ -105,6 +107,7 @@ class Migration implements PageMigration {
   *move(): Steps<void> {
     const { notifiers } = this.#space;
     let announced = false;
+    this.#isMoved = true;
     for (let i = 0; i < this.count; i++) {
       const item = this.#items[i]!;
       if (!item.destination) {
@@ -128,7 +131,7 @@ class Migration implements PageMigration {
     const { frames } = this.#space;
     for (const { source, destination, canMove } of this.#items) {
       if (source) {
-        const now = canMove && destination ? destination : source;
+        const now = this.#isMoved && canMove && destination ? destination : source;
         restoreEntries(source, now);
         if (source !== this.#wanted) source.locked = false;
         if (source !== this.#wanted) frames.letGo(source);

@@ -64,7 +64,10 @@ export class Notifiers {
   }
 
   watch(start: UserAddr, end: UserAddr, callback: InvalidationCallback, own?: MemoryOwner): IntervalNotifier {
+    // A change that is under way was announced to others: whoever comes now has to wait for its end as they do.
+    if (this.#active > 0 && this.sequence % 2 === 0) this.sequence++;
     const watch = new Watch(this, start, end, callback, own);
+    if (this.#active > 0) watch.sequence = this.sequence;
     this.#watches.add(watch);
     return watch;
   }

@@ -17,6 +17,7 @@ import {
   type PageAccount,
   type PageEntry,
   type PageMigration,
+  type PageRuns,
   type PinOptions,
   type Steps,
   USER_END,
@@ -37,6 +38,7 @@ import { giveAway } from "./give-away.ts";
 import { endSteps, mapSteps, unmapSteps } from "./map.ts";
 import { collect } from "./migrate.ts";
 import { ENTRY, HUGE_ORDER, HUGE_PAGES, HugeEntry, kindOf, MIDDLE_PAGES, WRITABLE } from "./page-table.ts";
+import { pinRunSteps } from "./pin-runs.ts";
 import { pinSteps } from "./pins.ts";
 import { protectSteps } from "./protect.ts";
 import { relocateSteps } from "./relocate.ts";
@@ -72,6 +74,7 @@ export interface MapOptions {
 
 /** What can be said of a page from outside. */
 export interface PagemapEntry {
+  /** An entry maps memory that the CPU reaches. */
   readonly present: boolean;
   /** In swap, or in memory that only a device reaches. */
   readonly swapped: boolean;
@@ -79,6 +82,15 @@ export interface PagemapEntry {
   readonly file: boolean;
   /** By one entry in all processes. */
   readonly mappedOnce: boolean;
+}
+
+/** An area as it was when it was last asked for. Pages. */
+interface KnownArea {
+  readonly flags: number;
+  readonly from: number;
+  readonly to: number;
+  readonly at: number;
+  readonly shown: UserArea;
 }
 
 const NOTHING: PagemapEntry = { present: false, swapped: false, file: false, mappedOnce: false };
@@ -104,7 +116,9 @@ const ENTRY_KINDS: readonly PageEntry["kind"][] = [
 export class ProcessMemory implements UserMemory {
   readonly #space: AddressSpace;
   readonly #frames: Frames;
+  readonly #known = new WeakMap<Area, KnownArea>();
 
+  /** Nothing is mapped; one process is in it. */
   constructor(frames: Frames) {
     this.#frames = frames;
     this.#space = new AddressSpace(frames, this);
@@ -132,7 +146,14 @@ export class ProcessMemory implements UserMemory {
   }
 
   /** Flags of the area at `address` (see AREA), and the name of the object behind it, for reports. */
-  areaInfo(address: UserAddr): { readonly flags: number; readonly object: string | undefined } | undefined {
+  areaInfo(address: UserAddr):
+    | {
+        /** See AREA. */
+        readonly flags: number;
+        /** Name of the object behind it; undefined: it is anonymous. */
+        readonly object: string | undefined;
+      }
+    | undefined {
     const area = this.#space.areas.at(Math.floor(address / PAGE_SIZE));
     return area && { flags: area.flags, object: area.object?.name };
   }
@@ -158,12 +179,26 @@ export class ProcessMemory implements UserMemory {
 
   areaAt(address: UserAddr): UserArea | undefined {
     const area = this.#space.areas.at(Math.floor(address / PAGE_SIZE));
-    return area && asUserArea(area);
+    return area && this.#shown(area);
   }
 
   areaFrom(address: UserAddr): UserArea | undefined {
     const area = this.#space.areas.from(Math.floor(address / PAGE_SIZE));
-    return area && asUserArea(area);
+    return area && this.#shown(area);
+  }
+
+  get areasAreStill(): boolean {
+    return !this.#space.isChanging;
+  }
+
+  /** What is known of the area outside: made once for each state of it, since walks ask for every fault of a device. */
+  #shown(area: Area): UserArea {
+    const known = this.#known.get(area);
+    if (known?.flags === area.flags && known.from === area.start && known.to === area.end && known.at === area.offset)
+      return known.shown;
+    const shown = asUserArea(area);
+    this.#known.set(area, { flags: area.flags, from: area.start, to: area.end, at: area.offset, shown });
+    return shown;
   }
 
   /**
@@ -344,6 +379,11 @@ export class ProcessMemory implements UserMemory {
   *pinSteps(address: UserAddr, count: number, into: Float64Array, at: number, options: PinOptions): Steps<number> {
     if (this.isGone) throw userGone();
     return yield* pinSteps(this.#space, Math.floor(address / PAGE_SIZE), count, into, at, options);
+  }
+
+  pinRuns(address: UserAddr, count: number, into: PageRuns, options: PinOptions): number {
+    if (this.isGone) throw userGone();
+    return finish(pinRunSteps(this.#space, Math.floor(address / PAGE_SIZE), count, into, options));
   }
 
   watch(start: UserAddr, end: UserAddr, callback: InvalidationCallback, own?: MemoryOwner): IntervalNotifier {

@@ -20,6 +20,7 @@ import { ProcessMemory } from "./process-memory.ts";
 
 /** Who runs the process, and what it may. */
 export interface ProcessOptions {
+  /** The next free number unless said. */
   readonly pid?: number;
   /** A user of its own unless said. */
   readonly user?: ProcessUser;
@@ -39,12 +40,14 @@ export class SimulatedProcess implements UserProcess {
   readonly pid: number;
   readonly user: ProcessUser;
   readonly descriptors: OpenFiles = new OpenFiles();
+  /** What it may do beyond others; may be changed. */
   readonly capabilities: Set<Capability>;
   memlockBytes: number;
   readonly #frames: Frames;
   #memory: ProcessMemory;
   #ended = false;
 
+  /** A process with no open files, in `memory`, which it takes over: new and empty unless given. */
   constructor(frames: Frames, options: ProcessOptions = {}, memory: ProcessMemory = new ProcessMemory(frames)) {
     this.#frames = frames;
     this.pid = options.pid ?? frames.nextProcess();

@@ -16,16 +16,23 @@ import type { SwapSpace } from "./swap.ts";
 
 /** What an area allows and how it behaves. */
 export const AREA = {
+  /** The process may read. */
   read: 1,
+  /** The process may write. */
   write: 2,
+  /** The process may run code there. */
   execute: 4,
+  /** Writes go to the object and are seen by whoever shares it. */
   shared: 8,
-  /** Huge pages wanted, or not wanted. */
+  /** Huge pages wanted. */
   huge: 0x10,
+  /** Huge pages not wanted. */
   noHuge: 0x20,
-  /** Not given to a child; given empty. */
+  /** Not given to a child. */
   dontFork: 0x40,
+  /** Given to a child empty. */
   wipeOnFork: 0x80,
+  /** Of a file with huge pages only. */
   hugetlb: 0x100,
   /** Registers or peer memory, mapped by number: nothing to pin. */
   io: 0x200,
@@ -378,6 +385,11 @@ export interface MemorySettings {
   readonly hugePages: "always" | "madvise" | "never";
   /** Pages of a file that one read fault brings along, if they are in memory. A power of two. */
   readonly faultAroundPages: number;
+  /**
+   * Watchers hear of a border within 2 MiB only where a huge entry is cut. Linux 7.2 tells them in any case, so that a munmap of one page costs
+   * whoever follows the memory up to 512. False unless said.
+   */
+  readonly quietSplits?: boolean;
 }
 
 /** Puts `item` behind all whose offset is not above its own. */

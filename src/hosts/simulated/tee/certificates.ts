@@ -13,7 +13,9 @@ import type { IdealKeys, KeyPair } from "./keys.ts";
 
 /** A certificate. */
 export interface Certificate {
+  /** Whom it certifies. */
   readonly subject: string;
+  /** That one's key. */
   readonly publicKey: Uint8Array;
 }
 
@@ -25,6 +27,7 @@ const signedPart = ({ subject, publicKey }: Certificate): Uint8Array =>
 
 /** Who makes devices, and says which ones it made. */
 export class Vendor {
+  /** For subjects and messages. */
   readonly name: string;
   /** The digest of its root: what a policy trusts. */
   readonly rootDigest: Uint8Array;
@@ -32,6 +35,7 @@ export class Vendor {
   readonly #root: KeyPair;
   readonly #rootCertificate: Uint8Array;
 
+  /** Makes the root's key by chance, and its certificate. */
   constructor(keys: IdealKeys, random: Random, name: string) {
     this.#keys = keys;
     this.name = name;

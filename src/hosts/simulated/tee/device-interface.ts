@@ -24,9 +24,11 @@ import { randomBytes } from "./keys.ts";
 
 /** A part of a BAR, as the interface's report says it. */
 export interface InterfaceRange {
+  /** 0 to 5. */
   readonly bar: number;
   /** Bytes in the BAR, both multiples of 4096. */
   readonly offset: number;
+  /** Bytes, a multiple of 4096. */
   readonly length: number;
   /** Bits: 1 MSI-X table, 2 pending bits, 4 not part of the trusted interface, 8 the guest may change that. Default 0: part of the trusted interface. */
   readonly attributes?: number;
@@ -36,17 +38,30 @@ export interface InterfaceRange {
 
 /** What of a function's configuration is locked. */
 export interface LockedConfiguration {
+  /** segment × 65536 + bus × 256 + device × 8 + function. */
   readonly requester: number;
+  /** Memory space enable, of the command register. */
   readonly decodesMemory: boolean;
+  /** Bus master enable, of the command register. */
   readonly busMaster: boolean;
-  readonly bars: readonly { readonly index: number; readonly phys: number; readonly length: number }[];
+  /** Where its BARs lie. */
+  readonly bars: readonly {
+    /** 0 to 5. */
+    readonly index: number;
+    /** First byte, as the CPU sees it. */
+    readonly phys: number;
+    /** Bytes. */
+    readonly length: number;
+  }[];
   /** Changes whenever the MSI-X table does. */
   readonly msixTable: number;
+  /** How many are enabled. */
   readonly virtualFunctions: number;
 }
 
 /** What an interface asks of the function around it. */
 export interface InterfaceHost {
+  /** Where its nonces come from. */
   readonly random: Random;
   /** What the function is set to now: compared with what it was when the interface was locked. */
   configuration(): LockedConfiguration;
@@ -58,6 +73,7 @@ export interface InterfaceHost {
   isPeerStream(stream: number): boolean;
   /** Stops all work and forgets everything that a guest brought. */
   scrub(): void;
+  /** What of its BARs the report names. */
   readonly ranges: readonly InterfaceRange[];
 }
 
@@ -66,18 +82,22 @@ export type InterfaceErrorCause = "configuration changed" | "stream insecure" | 
 
 /** Something that happened to an interface. */
 export interface InterfaceEvent {
+  /** What it became, or what was done to it. */
   readonly what: "locked" | "started" | "stopped" | "error" | "reset";
+  /** Of an error: why. */
   readonly cause?: InterfaceErrorCause;
 }
 
 /** A refusal, by the name of its TDISP error. */
 export interface Refused {
+  /** The error that the answer names. */
   readonly error: TdispErrorName;
 }
 const refused = (error: TdispErrorName): Refused => ({ error });
 
 /** One interface. */
 export class DeviceInterface {
+  /** Of its function: segment × 65536 + bus × 256 + device × 8 + function. */
   readonly requester: number;
   /** What happened, oldest first. */
   readonly events: InterfaceEvent[] = [];
@@ -92,12 +112,14 @@ export class DeviceInterface {
   #attributes: number[];
   readonly #peerStreams = new Set<number>();
 
+  /** Unlocked. */
   constructor(requester: number, host: InterfaceHost) {
     this.requester = requester;
     this.#host = host;
     this.#attributes = host.ranges.map(({ attributes = 0 }) => attributes);
   }
 
+  /** Where it stands, in the words of TDISP. */
   get state(): TdiState {
     return this.#state;
   }
@@ -115,7 +137,12 @@ export class DeviceInterface {
   // What a manager asks.
 
   /** Freezes the configuration, and gives the nonce for START. */
-  lock(parameters: LockParameters): { readonly nonce: Uint8Array } | Refused {
+  lock(parameters: LockParameters):
+    | {
+        /** 32 bytes: START must bring them. */
+        readonly nonce: Uint8Array;
+      }
+    | Refused {
     if (this.#state !== "configUnlocked") return refused("invalidInterfaceState");
     if ((parameters.flags & ~KNOWN_FLAGS) !== 0) return refused("invalidRequest");
     if (!this.#host.isQuiet()) return refused("busy");
@@ -131,7 +158,12 @@ export class DeviceInterface {
   }
 
   /** What it says of itself, while it is locked or runs. */
-  report(): { readonly report: InterfaceReport } | Refused {
+  report():
+    | {
+        /** As TDISP has it. */
+        readonly report: InterfaceReport;
+      }
+    | Refused {
     if (!this.#locked || (this.#state !== "configLocked" && this.#state !== "run"))
       return refused("invalidInterfaceState");
     const { parameters, configuration } = this.#locked;
@@ -231,7 +263,12 @@ export class DeviceInterface {
   // What may go in and out.
 
   /** The T bit of a request that the function sends to `address`; undefined if it may send none. */
-  departure(isShared: boolean): { readonly trusted: boolean } | undefined {
+  departure(isShared: boolean):
+    | {
+        /** The T bit. */
+        readonly trusted: boolean;
+      }
+    | undefined {
     if (this.#state === "error") return undefined;
     return { trusted: this.#state === "run" && !isShared };
   }

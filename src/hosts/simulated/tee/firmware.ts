@@ -53,6 +53,7 @@ export class SimulatedFirmware implements SecurityFirmware {
   readonly #parts: FirmwareParts;
   readonly #sessions = new Map<SecureFunction, FirmwareSession>();
 
+  /** Knows no device yet. Made by {@link TeeMachine}. */
   constructor(parts: FirmwareParts) {
     this.#parts = parts;
   }

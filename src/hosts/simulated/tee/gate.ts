@@ -25,11 +25,15 @@ const SHARED_PAGE = SHARED_BIT / 4096;
 
 /** An access that was refused. */
 export interface RefusedAccess {
+  /** Which rule it would have broken. */
   readonly rule: TeeRule;
+  /** What stood in the way. */
   readonly reason: RefusalReason;
   /** Who asked: a requester, or 0 for the host's CPU. */
   readonly requester: number;
+  /** Where it was to go, bytes: on the bus, or physical once it had arrived. */
   readonly address: number;
+  /** Its T bit. */
   readonly trusted: boolean;
 }
 
@@ -55,8 +59,9 @@ interface Assignment {
 export class TrustGate implements RequestGate {
   /** Oldest first. */
   readonly refused: RefusedAccess[] = [];
-  /** Requests that passed, and that were refused. */
+  /** Requests that passed, by their T bit. */
   readonly passed: TrafficCount = { plain: 0, trusted: 0 };
+  /** Requests that were refused, by their T bit. */
   readonly rejected: TrafficCount = { plain: 0, trusted: 0 };
   readonly #pages: GuestPages;
   readonly #wire: Wire;
@@ -64,6 +69,7 @@ export class TrustGate implements RequestGate {
   readonly #assigned = new Map<SecureFunction, Assignment>();
   readonly #roots = new Map<SimulatedPciNode, IdeEnd>();
 
+  /** Knows no device yet: requests of unknown ones are outside every trust. */
   constructor(options: { readonly pages: GuestPages; readonly wire: Wire }) {
     this.#pages = options.pages;
     this.#wire = options.wire;

@@ -18,6 +18,7 @@ const COMMAND_BITS = 0x06;
 export class GuestPciDevice implements PciDevice {
   readonly name: string;
   readonly requester: number;
+  /** The guest's own memory, as buffers. */
   readonly memory: HostMemory;
   readonly vectors: number;
   readonly #fn: SecureFunction;
@@ -25,6 +26,7 @@ export class GuestPciDevice implements PciDevice {
   readonly #guest: GuestNumber;
   #command: number;
 
+  /** Made by {@link TeeMachine.assigned}. */
   constructor(
     fn: SecureFunction,
     gate: TrustGate,

@@ -19,13 +19,7 @@ import {
   type TdispRequest,
   type TdispResponse,
 } from "../../../layouts/tdisp/index.ts";
-import type {
-  DeviceEvidence,
-  Endorsement,
-  TranslationTables,
-  TrustedInterface,
-  TrustLoss,
-} from "../../../platform/index.ts";
+import type { DeviceEvidence, TranslationTables, TrustedInterface, TrustLoss } from "../../../platform/index.ts";
 import type { InterfaceErrorCause } from "./device-interface.ts";
 import { sha256 } from "./digest.ts";
 import { badReport, interfaceRefused, memoryNotReported, notLocked, peerRefused } from "./errors.ts";
@@ -59,7 +53,9 @@ const PORTION_BYTES = 128;
 
 /** A guest's interface, by TDISP with its device. */
 export class GuestInterface implements TrustedInterface {
+  /** Its number in the guest. */
   readonly id: number;
+  /** Which function it is of. */
   readonly fn: SecureFunction;
   readonly #options: GuestInterfaceOptions;
   readonly #lost = new Set<(why: TrustLoss) => void>();
@@ -73,6 +69,7 @@ export class GuestInterface implements TrustedInterface {
   #isRevoked = false;
   readonly #forget: () => void;
 
+  /** Made by the firmware when a function is bound to a guest; unlocked. */
   constructor(options: GuestInterfaceOptions) {
     const { fn, vm, id, gate } = options;
     this.#options = options;
@@ -123,7 +120,7 @@ export class GuestInterface implements TrustedInterface {
     this.#nonce = answer.nonce;
   }
 
-  async evidence(nonce: Uint8Array): Promise<{ evidence: DeviceEvidence; endorsement: Endorsement }> {
+  async evidence(nonce: Uint8Array): Promise<Awaited<ReturnType<TrustedInterface["evidence"]>>> {
     const report = await this.#readReport();
     if (!decodeReport(report)) throw badReport(this.name);
     const { record: measurements } = await this.#options.spdm.measure(nonce);

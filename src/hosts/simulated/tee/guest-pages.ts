@@ -13,8 +13,11 @@ export type GuestNumber = number;
 
 /** What is known of a page. */
 export interface PageState {
+  /** 0 for the host, else the guest's number. */
   readonly owner: GuestNumber;
+  /** Only requests inside the owner's trust may touch it. */
   readonly isPrivate: boolean;
+  /** The guest has taken it; before that it is not usable. */
   readonly accepted: boolean;
 }
 
@@ -32,12 +35,14 @@ export class GuestPages {
   readonly #pages = new Map<PhysPage, PageState>();
   /** Conversions that will fail: for those who test what comes then. */
   failures = 0;
-  /** Changes of pages between private and shared so far, and those of device memory. */
+  /** Changes of RAM between private and shared so far, by the page. */
   conversions = 0;
+  /** Changes of device memory so far, by the page. */
   memoryConversions = 0;
   /** Each conversion makes every cache of translations forget the page. */
   shootdowns = 0;
 
+  /** All pages are the host's, and shared. */
   constructor(options: GuestPagesOptions) {
     this.#options = options;
   }

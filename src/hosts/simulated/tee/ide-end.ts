@@ -33,12 +33,17 @@ export type PacketKind = KeyPlace["kind"];
 
 /** A packet on a secure stream, as the wire shows it. */
 export interface SealedPacket {
+  /** Id of the stream, 0 to 255. */
   readonly stream: number;
+  /** What kind of request it is; each kind has keys of its own. */
   readonly kind: PacketKind;
+  /** Which of the two sets of keys it is sealed with. */
   readonly keySet: 0 | 1;
   /** The T bit. The check covers it. */
   readonly trusted: boolean;
+  /** The contents, as ciphertext. */
   readonly bytes: Uint8Array;
+  /** Over all of it; a packet with another one does not open. */
   readonly check: number;
 }
 
@@ -93,7 +98,9 @@ const keyName = (direction: KeyPlace["direction"], kind: PacketKind): string => 
 
 /** The IDE part of one port. */
 export class IdeEnd {
+  /** Of its port: segment × 65536 + bus × 256 + device × 8 + function. */
   readonly requester: number;
+  /** What its IDE capability says (PCI Express base specification 6.0, 7.9.26). */
   readonly capability: IdeCapability;
   /** Told when a stream that was secure is not any more. */
   onInsecure: ((stream: number, cause: InsecureCause) => void) | undefined;
@@ -102,6 +109,7 @@ export class IdeEnd {
   readonly #streams: Stream[];
   #flowThrough = 0;
 
+  /** No stream is on, and there are no keys. */
   constructor(options: IdeEndOptions) {
     const { streams = 4, associations = 2 } = options;
     this.requester = options.requester;

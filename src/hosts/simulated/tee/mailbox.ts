@@ -30,6 +30,7 @@ export class SimulatedMailbox implements Mailbox {
   sent = 0;
   readonly #options: SimulatedMailboxOptions;
 
+  /** Empty. Made with its device. */
   constructor(options: SimulatedMailboxOptions) {
     this.#options = options;
   }

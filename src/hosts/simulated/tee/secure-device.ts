@@ -48,13 +48,17 @@ export const firmwareDigest = (model: string): Uint8Array => sha256(textBytes(`f
 
 /** One function, and its interface. */
 export class SecureFunction implements SecurityFunction {
+  /** The device that it is of. */
   readonly device: SecureDevice;
+  /** The function as its driver sees it. */
   readonly pci: SimulatedPciDevice;
+  /** How far it is inside a guest's trust. */
   readonly interface: DeviceInterface;
   readonly parent: SecurityFunction | undefined;
   #msixTable = 0;
   #virtualFunctions = 0;
 
+  /** Made with its device. */
   constructor(device: SecureDevice, pci: SimulatedPciDevice, random: Random, parent: SecurityFunction | undefined) {
     this.device = device;
     this.pci = pci;
@@ -84,6 +88,7 @@ export class SecureFunction implements SecurityFunction {
     return this.pci.requester;
   }
 
+  /** Its place in the machine's tree. */
   get node(): SimulatedPciNode {
     return this.pci.node;
   }
@@ -108,7 +113,12 @@ export class SecureFunction implements SecurityFunction {
     return this.hasIde ? this.device.mailbox : undefined;
   }
 
-  get memory(): { readonly start: number; readonly end: number }[] {
+  get memory(): {
+    /** First byte. */
+    readonly start: number;
+    /** The byte after the last. */
+    readonly end: number;
+  }[] {
     return this.node.bars.map(({ busAddress, length }) => ({ start: busAddress, end: busAddress + length }));
   }
 
@@ -139,16 +149,22 @@ export class SecureFunction implements SecurityFunction {
 
 /** A device in a slot. */
 export class SecureDevice {
+  /** As it was made. */
   readonly options: SecureDeviceOptions;
+  /** One for each model, function 0 first. */
   readonly functions: readonly SecureFunction[];
+  /** The device's end of its streams. */
   readonly ide: IdeEnd;
+  /** Where managers leave messages for it. */
   readonly mailbox: SimulatedMailbox;
+  /** What answers those messages. */
   readonly responder: SpdmResponder;
   /** Told when a stream is lost, after the interfaces on it. */
   onStreamLost: ((stream: number) => void) | undefined;
   /** Changes with its firmware: what it runs is measured when it is asked. */
   measurements: readonly Measurement[];
 
+  /** Made by {@link TeeMachine.plug}, around functions that are plugged in already. */
   constructor(
     pci: readonly SimulatedPciDevice[],
     options: SecureDeviceOptions,

@@ -41,8 +41,9 @@ interface SignedMeasurements {
 
 /** A session with a device. */
 export class SpdmRequester {
-  /** Its certificate chain, and whom it certifies. */
+  /** Its certificate chain. */
   readonly chain: Uint8Array;
+  /** Whom that chain certifies. */
   readonly subject: string;
   readonly #name: string;
   readonly #mailbox: Mailbox;

@@ -74,6 +74,7 @@ export class SpdmResponder {
   /** Records that did not open. */
   ignored = 0;
 
+  /** No session is open. Made with its device. */
   constructor(options: SpdmResponderOptions) {
     this.#options = options;
   }

@@ -45,8 +45,14 @@ export type PlugOptions = Partial<
 
 /** What a guest's software is made on. */
 export interface GuestSide {
-  readonly machine: DmaMachine & { readonly encryption: MemoryEncryption };
+  /** Memory, pool and page book of the guest. */
+  readonly machine: DmaMachine & {
+    /** Which pages are private: the guest's own book. */
+    readonly encryption: MemoryEncryption;
+  };
+  /** Translates requests inside the trust, by tables that the guest writes. */
   readonly unit: TranslationUnit;
+  /** The machine's time. */
   readonly clock: Clock;
   /** True for pages that are RAM, not memory of a device. */
   readonly isRam: (page: PhysPage) => boolean;
@@ -56,7 +62,9 @@ export interface GuestSide {
 
 /** A function in a guest. */
 export interface AssignedFunction {
+  /** As the guest's driver sees it. */
   readonly device: GuestPciDevice;
+  /** Its place in the machine's tree. */
   readonly node: SimulatedPciNode;
   /** The way to its trusted interface; undefined where the device has none or is not bound to this guest. */
   readonly interface: () => TrustedInterface | undefined;
@@ -96,21 +104,30 @@ class SecurePort implements SecurityFunction {
 
 /** A simulated machine with confidential guests, and devices that can enter their trust. */
 export class TeeMachine {
+  /** The machine without its trust: memory, tree, devices, time. */
   readonly machine: SimulatedMachine;
+  /** What all its chance is drawn from. */
   readonly random: Random;
+  /** What stands for cryptography, for all of the machine. */
   readonly keys: IdealKeys = new IdealKeys();
+  /** Who owns each page. */
   readonly pages: GuestPages;
+  /** What crosses between ports, to be seen and changed. */
   readonly wire: Wire = new Wire();
+  /** The rules of the T bit. */
   readonly gate: TrustGate;
+  /** The security manager. */
   readonly firmware: SimulatedFirmware;
   /** Who made the devices, unless another vendor is named. */
   readonly vendor: Vendor;
+  /** Guests that were started, in that order. */
   readonly guests: Tvm[] = [];
   readonly #ports = new Map<SimulatedPciNode, SecurePort>();
   readonly #devices = new Map<SimulatedPciNode, SecureDevice>();
   readonly #isRam: (page: PhysPage) => boolean;
   #guestNumbers = 0;
 
+  /** A machine without guests and devices. */
   constructor(options: TeeMachineOptions = {}) {
     this.machine = new SimulatedMachine(options);
     const { machine } = this;

@@ -36,6 +36,7 @@ type EvidenceCarrier = (fn: SecureFunction, evidence: DeviceEvidence) => DeviceE
 
 /** A confidential guest: its memory, its pool, its unit. */
 export class Tvm {
+  /** 1 or more: the owner of its pages. */
   readonly number: GuestNumber;
   /** Private memory, as buffers. */
   readonly memory: HostMemory;

@@ -9,10 +9,13 @@ import type { IdeEnd, PacketKind, SealedPacket } from "./ide-end.ts";
 
 /** What a tap sees. */
 export interface WireSight {
-  /** Requesters of the two ports. */
+  /** Requester of the port that sent it. */
   readonly from: number;
+  /** Requester of the port that it is for. */
   readonly to: number;
+  /** What kind of request it is. */
   readonly kind: PacketKind;
+  /** Its T bit. */
   readonly trusted: boolean;
   /** The stream it is sealed for; undefined: it is as it is. */
   readonly stream: number | undefined;
@@ -32,8 +35,9 @@ export class Wire {
   onSight: ((sight: WireSight) => void) | undefined;
   /** May change a packet on its way: returns the one that arrives. */
   interposer: ((packet: SealedPacket) => SealedPacket) | undefined;
-  /** Packets that crossed: sealed, and as they were. */
+  /** Packets that crossed sealed. */
   sealed = 0;
+  /** Packets that crossed as they are. */
   plain = 0;
 
   /**

@@ -15,9 +15,13 @@ export type FaultReason = "not-attached" | "not-present" | "not-permitted";
 
 /** A request that the unit refused. */
 export interface Fault {
+  /** Who asked: segment × 65536 + bus × 256 + device × 8 + function. */
   readonly requester: Requester;
+  /** The page that it asked for. */
   readonly page: IovaPage;
+  /** What it wanted to do there. */
   readonly access: "read" | "write";
+  /** What was found there. */
   readonly reason: FaultReason;
 }
 
@@ -63,6 +67,7 @@ export class SimulatedUnit implements TranslationUnit {
   /** Walks of the tables, for those who count. */
   walks = 0;
 
+  /** Nothing is attached, and its IOTLB is empty. */
   constructor(options: UnitOptions = {}) {
     this.#cachingMode = options.cachingMode ?? false;
     this.#setsDirty = options.dirty ?? false;

@@ -26,6 +26,7 @@ export type BufferForm =
 
 /** How large a buffer is, and in how many pieces it lies. */
 export interface BufferShape {
+  /** Of 4 KiB. */
   readonly pages: number;
   /** Physically contiguous pieces. */
   readonly runs: number;

@@ -10,21 +10,27 @@ import { type BufferDirection, type BufferHost, DataBuffer } from "./data-buffer
 
 /** What buffers did and cost. */
 export class BufferCounters {
+  /** Buffers that were made. */
   built = 0;
+  /** Requests that got a kept one. */
   reused = 0;
+  /** Buffers that were given up. */
   freed = 0;
-  /** Bytes of bookkeeping of all buffers that are there, and the most they ever were. */
+  /** Bytes of bookkeeping of all buffers that are there. */
   metadataBytes = 0;
+  /** The most that those ever were. */
   metadataPeakBytes = 0;
 }
 
 /** The buffers of one device's sessions. */
 export class BufferPool {
+  /** What buffers did and cost so far. */
   readonly counters: BufferCounters = new BufferCounters();
   readonly #host: BufferHost;
   #kept: DataBuffer[] = [];
   #inUse = 0;
 
+  /** Empty: buffers are made when they are asked for. */
   constructor(host: BufferHost) {
     this.#host = host;
   }

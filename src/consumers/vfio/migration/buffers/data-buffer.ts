@@ -37,10 +37,13 @@ export interface DeviceKeys {
 
 /** Where buffers come from, and for whom they are. */
 export interface BufferHost {
+  /** By which they are mapped. */
   readonly dma: Dma;
+  /** Their bytes, as the CPU sees them. */
   readonly memory: PhysicalMemory;
   /** Pages may be given back in other portions than they were taken. */
   readonly pages: PageAllocator;
+  /** Where the device's names for them come from. */
   readonly keys: DeviceKeys;
   /** "page-list" unless said, as Linux 7.2 does. */
   readonly form?: BufferForm;
@@ -54,7 +57,9 @@ export interface BufferHost {
 
 /** Pages for a device's state, and what the device needs to reach them. */
 export class DataBuffer {
+  /** Who fills it; without a direction the device never sees it. */
   readonly direction: BufferDirection;
+  /** Pages of 4 KiB. */
   readonly pageCount: number;
   /** Physically contiguous pieces. */
   readonly runCount: number;
@@ -115,6 +120,7 @@ export class DataBuffer {
     this.#mapped = mapped;
   }
 
+  /** The device can reach it. */
   get isRegistered(): boolean {
     return this.#mapped !== undefined;
   }

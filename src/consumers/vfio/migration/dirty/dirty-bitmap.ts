@@ -4,9 +4,11 @@
  * Promises: setting and counting go by words; runs are found in ascending order. Not for: sharing with a kernel (user-bitmap.ts).
  */
 export class DirtyBitmap {
+  /** Pages that it has bits for. */
   readonly pageCount: number;
   readonly #words: Uint32Array;
 
+  /** All are clean. */
   constructor(pageCount: number) {
     this.pageCount = pageCount;
     this.#words = new Uint32Array(Math.ceil(pageCount / 32));
@@ -54,7 +56,17 @@ export class DirtyBitmap {
   }
 
   /** The next run of bits from `from` on, at most `most` long, which are cleared; undefined: there is none. */
-  takeRun(from: number, most: number): { readonly first: number; readonly count: number } | undefined {
+  takeRun(
+    from: number,
+    most: number,
+  ):
+    | {
+        /** Its first page. */
+        readonly first: number;
+        /** How many. */
+        readonly count: number;
+      }
+    | undefined {
     let first = from;
     while (first < this.pageCount && !this.has(first))
       first = this.#words[first >>> 5]! >>> (first & 31) === 0 ? ((first >>> 5) + 1) << 5 : first + 1;

@@ -14,6 +14,7 @@ export type MarkPages = (first: number, count: number) => void;
 
 /** Who knows of writes. */
 export interface DirtySource {
+  /** For messages. */
   readonly name: string;
   /** From now on writes are noted. @throws DmaError nothing is noted then */
   start(): void;

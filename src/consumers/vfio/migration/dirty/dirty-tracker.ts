@@ -23,6 +23,7 @@ export class DirtyTracker {
   readonly #counts = new Map<string, SourceCounts>();
   #started: DirtySource[] = [];
 
+  /** Nothing is tracked before it is started. */
   constructor(sources: readonly DirtySource[], ram: RamLayout) {
     this.#sources = sources;
     this.#ram = ram;

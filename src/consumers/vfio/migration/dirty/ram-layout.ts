@@ -8,7 +8,9 @@ import { badLayout } from "./errors.ts";
 
 /** Guest addresses, whole pages. Bytes. */
 export interface RamBlock {
+  /** First address. */
   readonly start: number;
+  /** How many. */
   readonly length: number;
 }
 
@@ -16,6 +18,7 @@ export interface RamBlock {
 export class RamLayout {
   /** Ascending, disjoint. */
   readonly blocks: readonly RamBlock[];
+  /** Pages of all blocks. */
   readonly pageCount: number;
   /** Pages before each block. */
   readonly #before: readonly number[];

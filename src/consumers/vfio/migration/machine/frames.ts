@@ -40,9 +40,11 @@ export const FRAME = {
 
 /** One frame, checked or to be sent. */
 export interface Frame {
+  /** What it holds, or asks. */
   readonly type: number;
   /** Number of a page or device, by the type. */
   readonly place: number;
+  /** What follows the header. */
   readonly payload: Uint8Array;
 }
 

@@ -4,6 +4,7 @@ import type { DirtySource, RamLayout } from "../dirty/index.ts";
 
 /** A guest's memory, by number of page. */
 export interface GuestRam {
+  /** Where it lies, and how its pages are numbered. */
   readonly layout: RamLayout;
   /** Fills `into`, whole pages, from page `first` on. */
   read(first: number, into: Uint8Array): void;
@@ -13,7 +14,9 @@ export interface GuestRam {
 
 /** A device that moves with its guest. */
 export interface MovableDevice {
+  /** The same on both sides: by it the state finds its device. */
   readonly name: string;
+  /** Its states, and its data. */
   readonly migration: DeviceMigration;
   /** Resets the device, and its migration with it: what VFIO_DEVICE_RESET does. Must not throw. */
   reset(): void;
@@ -33,8 +36,11 @@ export interface GuestProcessors {
 
 /** A whole virtual machine, as it is moved. */
 export interface MovableMachine {
+  /** Its memory. */
   readonly ram: GuestRam;
+  /** Those whose state moves, in the same order on both sides. */
   readonly devices: readonly MovableDevice[];
+  /** To be stopped and started. */
   readonly processors: GuestProcessors;
   /** Who knows of writes to memory. On the target: nobody needs to. */
   readonly dirty: readonly DirtySource[];

@@ -37,17 +37,21 @@ export interface MoveOptions {
 
 /** What was sent, and when. */
 export interface MoveCounts {
+  /** Times that dirty pages were collected and sent. */
   rounds: number;
-  /** Pages with their content; pages of zeros. One that is sent in two rounds counts twice. */
+  /** Pages sent with their content; one that is sent in two rounds counts twice. */
   pages: number;
+  /** Pages of zeros, sent as their number alone. */
   zeroPages: number;
   /** Bytes of devices' states. */
   deviceBytes: number;
-  /** Of these: after the stop. */
+  /** Pages, of either kind, sent after the stop. */
   pagesAfterStop: number;
+  /** Bytes of devices' states sent after the stop. */
   deviceBytesAfterStop: number;
-  /** All that went out, frames and all; and after the stop. */
+  /** All that went out, frames and all. */
   bytes: number;
+  /** Of those, after the stop. */
   bytesAfterStop: number;
   /** Rounds in which nobody could say what was written, and everything was sent. */
   untrustedRounds: number;
@@ -55,18 +59,31 @@ export interface MoveCounts {
 
 /** How a move ended. */
 export type MoveOutcome =
-  /** The machine runs on the other side; what is here is stopped, and may be thrown away. */
-  | { readonly outcome: "moved" }
-  /** It runs here as before. `broken`: devices that could not be brought to run, and need a reset. */
-  | { readonly outcome: "stayed"; readonly error: unknown; readonly broken: readonly string[] }
-  /** It was told to go, and nobody knows whether it runs there. Here it is stopped, with all it had. */
-  | { readonly outcome: "in-doubt"; readonly error: unknown };
+  | {
+      /** The machine runs on the other side; what is here is stopped, and may be thrown away. */
+      readonly outcome: "moved";
+    }
+  | {
+      /** It runs here as before. `broken`: devices that could not be brought to run, and need a reset. */
+      readonly outcome: "stayed";
+      /** What went wrong. */
+      readonly error: unknown;
+      /** Names of devices that could not be brought to run, and need a reset. */
+      readonly broken: readonly string[];
+    }
+  | {
+      /** It was told to go, and nobody knows whether it runs there. Here it is stopped, with all it had. */
+      readonly outcome: "in-doubt";
+      /** What went wrong. */
+      readonly error: unknown;
+    };
 
 /** Bytes that are read from a device at once. */
 const PIECE_BYTES: number = FRAME_MOST_BYTES;
 
 /** One move of one machine, on the side that it leaves. */
 export class MoveSource {
+  /** What was sent so far. */
   readonly counts: MoveCounts = {
     rounds: 0,
     pages: 0,
@@ -78,6 +95,7 @@ export class MoveSource {
     bytesAfterStop: 0,
     untrustedRounds: 0,
   };
+  /** Who wrote to memory meanwhile. */
   readonly tracker: DirtyTracker;
   readonly #machine: MovableMachine;
   readonly #link: FrameLink;
@@ -87,6 +105,7 @@ export class MoveSource {
   readonly #piece = new Uint8Array(PIECE_BYTES);
   #hasStopped = false;
 
+  /** Does nothing before {@link run}; good for one move. */
   constructor(machine: MovableMachine, link: ByteLink, options: MoveOptions) {
     this.#machine = machine;
     this.#link = new FrameLink(link);

@@ -15,10 +15,16 @@ import { runAll } from "./stop-order.ts";
 
 /** How a machine's coming ended. */
 export type ArrivalOutcome =
-  /** It runs here. */
-  | { readonly outcome: "running" }
-  /** It does not, and never did; its devices have been reset. */
-  | { readonly outcome: "failed"; readonly error: unknown };
+  | {
+      /** It runs here. */
+      readonly outcome: "running";
+    }
+  | {
+      /** It does not, and never did; its devices have been reset. */
+      readonly outcome: "failed";
+      /** What went wrong. */
+      readonly error: unknown;
+    };
 
 /** One move of one machine, on the side that it comes to. */
 export class MoveTarget {
@@ -27,6 +33,7 @@ export class MoveTarget {
   readonly #files: (DataFile | undefined)[] = [];
   #processors: Uint8Array | undefined;
 
+  /** Does nothing before {@link run}; good for one move. */
   constructor(machine: MovableMachine, link: ByteLink) {
     this.#machine = machine;
     this.#link = new FrameLink(link);

@@ -34,6 +34,7 @@ export function runAll(devices: readonly MovableDevice[]): void {
 
 /** Somebody stopped while a peer could still write to it. */
 export interface PeerStopFinding {
+  /** Who stopped. */
   readonly stopped: string;
   /** Who could still begin transfers to it. */
   readonly peer: string;
@@ -41,6 +42,7 @@ export interface PeerStopFinding {
 
 /** Watches devices that write to each other, and notes who stops too early. */
 export class PeerStopCheck {
+  /** So far, oldest first. */
   readonly findings: PeerStopFinding[] = [];
   readonly #states = new Map<string, MigrationState>();
 

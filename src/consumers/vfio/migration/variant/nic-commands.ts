@@ -59,6 +59,7 @@ export class NicCommands implements DeviceKeys {
     return this.#registers.read32(NIC_REGISTER.FLAGS);
   }
 
+  /** What one log of the card can hold. */
   get loggingLimits(): LoggingLimits {
     const word = this.#registers.read32(NIC_REGISTER.LOG_LIMITS);
     return {

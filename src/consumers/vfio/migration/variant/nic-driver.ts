@@ -77,6 +77,7 @@ export class NicDriver implements MigratableDevice, DmaLogger {
   #log: RunningLog | undefined;
   #isBroken = false;
 
+  /** Drives one function by the card's commands; the card itself must be there already. */
   constructor(options: NicDriverOptions) {
     const { commands } = options;
     this.#commands = commands;

@@ -8,7 +8,12 @@
 /** Bytes of a header. */
 export const RECORD_HEADER_BYTES = 16;
 /** What follows a header. */
-export const RECORD_TAG = { IMAGE: 0, STOP_COPY_SIZE: 1 } as const;
+export const RECORD_TAG = {
+  /** The next piece of the device's image. */
+  IMAGE: 0,
+  /** Bytes that stopping and copying would move. */
+  STOP_COPY_SIZE: 1,
+} as const;
 const OPTIONAL = 1;
 
 /** What a header says of the bytes behind it. */
@@ -17,6 +22,7 @@ export interface RecordHeader {
   readonly bytes: number;
   /** Who does not know the tag skips the record. */
   readonly isOptional: boolean;
+  /** What follows: one of {@link RECORD_TAG}, or one that is not known here. */
   readonly tag: number;
 }
 

@@ -15,26 +15,48 @@ import type { RequestTranslator } from "../../fabric.ts";
 
 /** A run of addresses that the engine was given. Bytes. */
 export interface EngineSegment {
+  /** First byte, as the engine puts it on the bus. */
   readonly address: DmaAddr;
+  /** Bytes. */
   readonly length: number;
 }
 
 /** What the engine does next. */
 export type EngineStep =
-  /** Reads all segments into its buffer, one after the other, and `beyond` bytes past the end of the last. */
-  | { readonly do: "gather"; readonly segments: readonly EngineSegment[]; readonly beyond?: number }
-  /** Writes `bytes`, or its buffer, to the segments. */
   | {
-      readonly do: "scatter";
+      /** Reads all segments into its buffer, one after the other, and `beyond` bytes past the end of the last. */
+      readonly do: "gather";
+      /** What is read. */
       readonly segments: readonly EngineSegment[];
-      readonly bytes?: Uint8Array;
+      /** Bytes past the end of the last segment that are read too; 0 unless said. */
       readonly beyond?: number;
     }
-  | { readonly do: "wait"; readonly ms: number }
-  | { readonly do: "interrupt"; readonly vector: number };
+  | {
+      /** Writes `bytes`, or its buffer, to the segments. */
+      readonly do: "scatter";
+      /** Where it is written. */
+      readonly segments: readonly EngineSegment[];
+      /** What is written; what the engine has in its buffer unless said. */
+      readonly bytes?: Uint8Array;
+      /** Bytes past the end of the last segment that are written too; 0 unless said. */
+      readonly beyond?: number;
+    }
+  | {
+      /** Waits. */
+      readonly do: "wait";
+      /** Milliseconds of the machine's time. */
+      readonly ms: number;
+    }
+  | {
+      /** Sends an interrupt. */
+      readonly do: "interrupt";
+      /** Which one, from 0 on. */
+      readonly vector: number;
+    };
 
 /** How a gather or scatter of a script went. */
 export interface EngineResult {
+  /** Which step. */
   readonly step: EngineStep;
   /** False if a page was refused; the step ended there. */
   readonly ok: boolean;

@@ -34,14 +34,27 @@ export class BareDevice implements MigratableDevice, DmaLogger {
   readonly migrationFlags: number;
   loggingLimits: LoggingLimits;
   /** What is logged now, as it was asked to; undefined: nothing. */
-  logged: { readonly ranges: readonly LoggedRange[]; readonly pageBytes: bigint } | undefined;
+  logged:
+    | {
+        /** As they were asked for. */
+        readonly ranges: readonly LoggedRange[];
+        /** Bytes of a page of the log. */
+        readonly pageBytes: bigint;
+      }
+    | undefined;
   /** Every report that it was asked for. */
-  readonly reports: { readonly iova: bigint; readonly length: bigint }[] = [];
+  readonly reports: {
+    /** First address asked about. */
+    readonly iova: bigint;
+    /** Bytes asked about. */
+    readonly length: bigint;
+  }[] = [];
   /** From now on its log cannot be read. */
   isLogBroken = false;
   readonly #stopCopyBytes: number;
   #written: LoggedRange[] = [];
 
+  /** A device that runs, and logs nothing. */
   constructor(options: BareDeviceOptions = {}) {
     this.migrationFlags = options.migrationFlags ?? ALL_FLAGS;
     this.#stopCopyBytes = options.stopCopyBytes ?? 0;

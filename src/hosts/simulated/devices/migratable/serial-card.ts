@@ -44,6 +44,7 @@ export class SerialCard implements MigratableDevice, DmaLogger {
   #saving: CardSave | undefined;
   #loading: CardLoad | undefined;
 
+  /** A card to plug into a machine, its ports as after a reset. */
   constructor(options: SerialCardOptions = {}) {
     this.ports = Array.from({ length: options.ports ?? 2 }, () => new Uart());
     this.#remembersBadHeader = options.remembersBadHeader ?? false;

@@ -45,6 +45,7 @@ export class Uart {
   readonly state: Uint8Array = new Uint8Array(UART_STATE_BYTES);
   readonly #interrupt: () => void;
 
+  /** As after a reset. `interrupt` is called when its interrupt line rises. */
   constructor(interrupt: () => void = () => {}) {
     this.#interrupt = interrupt;
     this.state[AT.fifoSize] = FIFO_BYTES;

@@ -13,9 +13,11 @@ export const CMB_BAR = 4;
 
 /** What it may be used for; everything unless said. */
 export interface CmbUses {
+  /** Submission queues may lie in it. */
   readonly submissionQueues?: boolean;
-  /** Data that the device writes there (reads), and that it takes from there (writes). */
+  /** Data that the controller writes to memory (reads) may go there. */
   readonly readData?: boolean;
+  /** Data that the controller takes from memory (writes) may come from there. */
   readonly writeData?: boolean;
 }
 

@@ -48,10 +48,14 @@ export class NvmeController implements DeviceModel {
   /** Mass storage, non-volatile memory, NVM Express. */
   readonly classCode = 0x01_0802;
   readonly bars: readonly BarModel[];
+  /** As it was made. */
   readonly options: NvmeModelOptions;
+  /** Its disks, by NSID. */
   readonly namespaces: Map<number, Namespace> = new Map();
   readonly vectors: number;
+  /** SGL support, as Identify tells it (SGLS). */
   readonly sgls: number;
+  /** What fetches commands and posts completions. */
   readonly engine: QueueEngine;
   readonly #memory: ControllerMemory;
   #plug: DevicePort | undefined;
@@ -110,6 +114,7 @@ export class NvmeController implements DeviceModel {
     return this.engine.faults;
   }
 
+  /** The plan is asked for each command that is fetched from then on; undefined: nothing goes wrong. */
   set faults(plan: FaultPlan | undefined) {
     this.engine.faults = plan;
   }
@@ -124,23 +129,28 @@ export class NvmeController implements DeviceModel {
     return this.#memory.bytes;
   }
 
+  /** Entries of the longest queue (CAP.MQES + 1). */
   get maxQueueEntries(): number {
     return this.options.maxQueueEntries ?? 1024;
   }
 
+  /** I/O queue pairs that it has. */
   get ioQueues(): number {
     return this.options.ioQueues ?? 8;
   }
 
+  /** Longest transfer of one command, bytes (MDTS). */
   get maxTransferBytes(): number {
     const shift = this.options.maxTransferShift ?? 0;
     return shift === 0 ? Number.MAX_SAFE_INTEGER : 2 ** shift * CONTROLLER_PAGE;
   }
 
+  /** CSTS.RDY: it takes commands. */
   get ready(): boolean {
     return (this.#status & STATUS_REGISTER.ready) !== 0;
   }
 
+  /** CSTS.CFS: it stopped, and only a reset helps. */
   get fatal(): boolean {
     return (this.#status & STATUS_REGISTER.fatal) !== 0;
   }

@@ -29,7 +29,7 @@ export function movePieces(
     const from = Math.max(0, offset - start);
     const to = Math.min(length, offset + bytes.length - start);
     if (from < to) {
-      if (!regions.allows(key, domain, asked, address, length, true)) return "denied";
+      if (!regions.allows(key, { domain }, asked, address, length)) return "denied";
       const part = bytes.subarray(start + from - offset, start + to - offset);
       const outcome =
         way === "gather" ? regions.read(key, address + from, part) : regions.write(key, address + from, part);

@@ -6,9 +6,19 @@
  * Specified by: the rules of key checks of Linux 7.2's software adapter (behaviour of rxe_mr, rxe_resp); layouts/rdma/page-list.ts.
  */
 import type { DmaAddr } from "../../../../base/index.ts";
-import { KEY, KLM_BYTES, LOCAL_DMA_KEY, MTT, MTT_BYTES, readKlm, readMtt } from "../../../../layouts/rdma/index.ts";
-import type { RegionContext } from "../../../../platform/index.ts";
+import {
+  KEY,
+  KLM_BYTES,
+  LOCAL_DMA_KEY,
+  MTT,
+  MTT_BYTES,
+  readKlm,
+  readMtt,
+  type WorkEntry,
+} from "../../../../layouts/rdma/index.ts";
+import type { QueuePairContext, RegionContext } from "../../../../platform/index.ts";
 import type { DevicePort } from "../../device.ts";
+import { RnicWindows } from "./windows.ts";
 
 /** How an access went. */
 export type Outcome =
@@ -28,6 +38,13 @@ export interface MissingBlock {
   readonly write: boolean;
 }
 
+/** On whose behalf memory is accessed. */
+export interface Accessor {
+  readonly domain: number;
+  /** A peer's access: by this queue pair. Without it, it is this side's own, for which windows are no keys. */
+  readonly queuePair?: number;
+}
+
 interface Block {
   readonly address: number;
   readonly flags: number;
@@ -45,6 +62,7 @@ const MOST_ASKED = 2 ** 18;
 
 /** Regions by key, and accesses by them. */
 export class RnicRegions {
+  readonly windows: RnicWindows = new RnicWindows();
   readonly #known = new Map<number, Known>();
   readonly #port: () => DevicePort;
   readonly #entry = new Uint8Array(KLM_BYTES);
@@ -75,17 +93,20 @@ export class RnicRegions {
   }
 
   clear(): void {
+    this.windows.clear();
     this.#known.clear();
   }
 
   /**
-   * May a queue pair of `domain` do this by the key? A range of no bytes needs no key.
+   * May this be done by the key? A range of no bytes needs no key.
    *
-   * @param asked access bits that the region must have
+   * @param asked access bits that the region, or the window, must have
    */
-  allows(key: number, domain: number, asked: number, address: number, length: number, isLocal: boolean): boolean {
+  allows(key: number, { domain, queuePair }: Accessor, asked: number, address: number, length: number): boolean {
     if (length === 0) return true;
-    if (isLocal && key === LOCAL_DMA_KEY) return true;
+    if (queuePair === undefined) {
+      if (key === LOCAL_DMA_KEY) return true;
+    } else if (this.windows.has(key)) return this.windows.allows(key, queuePair, asked, address, length);
     const context = this.#find(key);
     if (context?.domain !== domain || (context.access & asked) !== asked) return false;
     return address >= context.virt && length <= context.length && address - context.virt <= context.length - length;
@@ -94,12 +115,20 @@ export class RnicRegions {
   /** Fills `into` from where the region begins at `address`. {@link allows} has been asked. */
   read(key: number, address: number, into: Uint8Array): Outcome {
     const port = this.#port();
-    return this.#access(key, address, into, false, (at, piece) => port.read(at, piece));
+    const place = this.windows.placeOf(key, address);
+    return this.#access(place.key, place.address, into, false, (at, piece) => port.read(at, piece));
   }
 
   write(key: number, address: number, from: Uint8Array): Outcome {
     const port = this.#port();
-    return this.#access(key, address, from, true, (at, piece) => port.write(at, piece));
+    const place = this.windows.placeOf(key, address);
+    return this.#access(place.key, place.address, from, true, (at, piece) => port.write(at, piece));
+  }
+
+  /** Binds a window as the work request says. @returns false if it cannot be bound so; it is as before then */
+  bind(work: WorkEntry, { number, domain }: QueuePairContext): boolean {
+    const region = work.pieces[0] && this.#find(work.pieces[0].key);
+    return this.windows.bind(work, number, domain, region);
   }
 
   #find(key: number): RegionContext | undefined {

@@ -128,7 +128,20 @@ export class Requester {
     else if (current.entry.work === WORK.read) this.#readAnswered(current, packet);
   }
 
+  /** Requests that are about keys, and need nobody else. */
+  #doHere(entry: WorkEntry): void {
+    const { regions, context } = this.#core;
+    const isBind = entry.work === WORK.bindWindow;
+    const isDone = isBind ? regions.bind(entry, context) : regions.windows.invalidate(entry.remoteKey, context.number);
+    if (!isDone) this.#fails(entry, STATUS.windowBind);
+    else if (entry.signaled) this.#complete(entry, STATUS.success, 0);
+  }
+
   #start(entry: WorkEntry): void {
+    if (entry.work === WORK.bindWindow || entry.work === WORK.invalidate) {
+      this.#doHere(entry);
+      return;
+    }
     const { mtuBytes, retries, notReadyRetries } = this.#core.connection;
     const isAtomic = entry.work === WORK.compareSwap || entry.work === WORK.fetchAdd;
     const length = isAtomic ? 8 : piecesLength(entry.pieces);

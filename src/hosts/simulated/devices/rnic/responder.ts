@@ -19,9 +19,10 @@ import {
   WORK,
   type WorkEntry,
 } from "../../../../layouts/rdma/index.ts";
+import type { QueuePairContext } from "../../../../platform/index.ts";
 import type { QueuePairCore } from "./core.ts";
 import { movePieces, piecesLength } from "./pieces.ts";
-import type { Outcome } from "./regions.ts";
+import type { Accessor, Outcome } from "./regions.ts";
 
 const O = OPERATION;
 /** Results of atomic operations that are kept for doubles. */
@@ -56,6 +57,9 @@ interface Incoming {
   readonly length: number;
   received: number;
 }
+
+/** The peer, as who accesses memory. */
+const peerOf = ({ domain, number }: QueuePairContext): Accessor => ({ domain, queuePair: number });
 
 /** Answers packets of the peer. */
 export class Responder {
@@ -180,8 +184,7 @@ export class Responder {
     }
     const { address, key, length } = remote!;
     const { regions, context } = this.#core;
-    if (!regions.allows(key, context.domain, ACCESS.remoteWrite, Number(address), length, false))
-      return REFUSAL.remoteAccess;
+    if (!regions.allows(key, peerOf(context), ACCESS.remoteWrite, Number(address), length)) return REFUSAL.remoteAccess;
     return { kind: "write", address: Number(address), key, length, received: 0 };
   }
 
@@ -244,7 +247,7 @@ export class Responder {
   #read(packet: Packet): boolean {
     const { address, key, length } = packet.remote!;
     const { regions, context, connection } = this.#core;
-    if (!regions.allows(key, context.domain, ACCESS.remoteRead, Number(address), length, false)) {
+    if (!regions.allows(key, peerOf(context), ACCESS.remoteRead, Number(address), length)) {
       this.#refuse(packet, REFUSAL.remoteAccess);
       return false;
     }
@@ -277,7 +280,7 @@ export class Responder {
       this.#refuse(packet, REFUSAL.invalidRequest);
       return false;
     }
-    if (!regions.allows(remote!.key, context.domain, ACCESS.remoteAtomic, address, 8, false)) {
+    if (!regions.allows(remote!.key, peerOf(context), ACCESS.remoteAtomic, address, 8)) {
       this.#refuse(packet, REFUSAL.remoteAccess);
       return false;
     }

@@ -29,6 +29,7 @@ import type { Wire } from "./wire.ts";
 
 /** An adapter to plug into a machine. */
 export interface RnicOptions {
+  /** What it speaks to others over. */
   readonly wire: Wire;
   /** Its address on the wire. */
   readonly address: number;
@@ -47,9 +48,11 @@ const MOST_PIECES = 30;
 
 /** What an adapter counts. */
 export interface RnicCounts {
+  /** Packets that arrived. */
   packets: number;
   /** Packets that are none, or for nobody. */
   dropped: number;
+  /** Answers that did not come in time. */
   timeouts: number;
 }
 
@@ -65,7 +68,9 @@ export class Rnic implements DeviceModel, RdmaAdapter {
   readonly blockSizes: number;
   readonly maxPieces: number = MOST_PIECES;
   readonly maxMessageBytes: number;
+  /** Packets and time-outs so far. */
   readonly counts: RnicCounts = { packets: 0, dropped: 0, timeouts: 0 };
+  /** Regions that it has been told of. */
   readonly regions: RnicRegions = new RnicRegions(() => this.#plugged);
   readonly #faults: RnicFaults;
   readonly #completions: RnicCompletions;
@@ -74,6 +79,7 @@ export class Rnic implements DeviceModel, RdmaAdapter {
   readonly #onCompletion = new Set<(queue: number) => void>();
   #devicePort: DevicePort | undefined;
 
+  /** An adapter to plug into a machine; it is on the wire at once. */
   constructor(options: RnicOptions) {
     const { wire, address, blockSizes = DEFAULT_SIZES, maxMessageBytes = 2 ** 30, faultLatencyMs = 0.005 } = options;
     this.#wire = wire;
@@ -115,6 +121,16 @@ export class Rnic implements DeviceModel, RdmaAdapter {
   }
   forgetBlocks(key: number, first: number, end: number): void {
     this.regions.forget(key, first, end);
+  }
+
+  putWindow(key: number, domain: number): void {
+    this.regions.windows.put(key, domain);
+  }
+  removeWindow(key: number): void {
+    this.regions.windows.remove(key);
+  }
+  windowsOn(key: number): number {
+    return this.regions.windows.on(key);
   }
 
   putCompletionQueue(number: number, ring: AdapterRing): void {

@@ -14,18 +14,35 @@ export interface WireOptions {
   readonly seed?: number;
   /** How long a packet takes, ms. 0.001 unless said. */
   readonly delayMs?: number;
+  /** Never comes. */
   readonly lost?: number;
   /** Comes later than those behind it. */
   readonly late?: number;
+  /** Comes twice. */
   readonly doubled?: number;
+  /** Comes with a bit changed. */
   readonly damaged?: number;
 }
 
 /** Connects adapters by their addresses. */
 export class Wire {
+  /** The time of the wire, and of all adapters on it. */
   readonly clock: Clock;
-  /** Packets and bytes that were put on it, and what became of them. */
-  readonly counts: { sent: number; bytes: number; lost: number; late: number; doubled: number; damaged: number } = {
+  /** What was put on it, and what became of that. */
+  readonly counts: {
+    /** Packets that were put on it. */
+    sent: number;
+    /** Bytes that were put on it. */
+    bytes: number;
+    /** Packets that never came. */
+    lost: number;
+    /** Packets that came later than those behind them. */
+    late: number;
+    /** Packets that came twice. */
+    doubled: number;
+    /** Packets that came with a bit changed. */
+    damaged: number;
+  } = {
     sent: 0,
     bytes: 0,
     lost: 0,
@@ -37,6 +54,7 @@ export class Wire {
   readonly #random: Random;
   readonly #ends = new Map<number, (from: number, packet: Uint8Array) => void>();
 
+  /** Nobody is on it yet; adapters attach themselves. */
   constructor(options: WireOptions) {
     this.clock = options.clock;
     this.#options = options;

@@ -49,15 +49,22 @@ interface Domain {
 
 /** See the head of the file. */
 export class SimulatedVirtioIommu implements VirtioIommuQueues {
+  /** What its configuration space says (virtio 1.3, 5.13.4). */
   readonly config: VirtioIommuConfig;
   faultsLost = 0;
   /** Requests by type and how often the driver told of some. */
   readonly counts: {
+    /** ATTACH requests. */
     attach: number;
+    /** DETACH requests. */
     detach: number;
+    /** MAP requests. */
     map: number;
+    /** UNMAP requests. */
     unmap: number;
+    /** Requests that are none, or too short. */
     invalid: number;
+    /** Times that the driver told of requests. */
     submissions: number;
   } = {
     attach: 0,
@@ -78,6 +85,7 @@ export class SimulatedVirtioIommu implements VirtioIommuQueues {
   #mappings = 0;
   #faults: Uint8Array[] = [];
 
+  /** No endpoint has a domain. */
   constructor(options: SimulatedVirtioOptions = {}) {
     const { pageSizes = 2n ** 64n - 4096n, inputBits = 64 } = options;
     this.config = {

@@ -12,6 +12,7 @@ export type DeviceTlbManners = "obeys" | "ignores" | "silent";
 
 /** A device's own translations (PCIe ATS): kept until the unit tells it to forget. */
 export class DeviceTlb {
+  /** How it behaves when it is told to forget. */
   manners: DeviceTlbManners = "obeys";
   /** Invalidations that it was sent. */
   invalidations = 0;

@@ -12,16 +12,23 @@ import type { TableMemory } from "../../../../platform/index.ts";
 
 /** What a device asks. */
 export interface PageRequest {
+  /** Who asks: segment × 65536 + bus × 256 + device × 8 + function. */
   readonly requester: number;
   /** -1: without. */
   readonly pasid: number;
+  /** Which page it needs. */
   readonly page: number;
+  /** The device's number for the group, 0 to 511. */
   readonly group: number;
   /** No more of this group follow: the device waits for the answer. */
   readonly last: boolean;
+  /** It wants to read there. */
   readonly read: boolean;
+  /** It wants to write there. */
   readonly write: boolean;
+  /** It wants to fetch instructions there. False unless said. */
   readonly execute?: boolean;
+  /** It asks as a supervisor. False unless said. */
   readonly privileged?: boolean;
 }
 

@@ -54,6 +54,7 @@ export interface QueueCounts {
   submissions: number;
   /** Descriptors executed, by type (bits 3:0). */
   readonly descriptors: number[];
+  /** Wait descriptors executed. */
   waits: number;
 }
 

@@ -37,10 +37,13 @@ export interface SimulatedVtdOptions extends VtdTraits {
 
 /** An answer to a group of page requests, as the device gets it. */
 export interface PageResponse {
+  /** The device that it goes to: segment × 65536 + bus × 256 + device × 8 + function. */
   readonly requester: number;
   /** -1: without. */
   readonly pasid: number;
+  /** The device's number for the group, 0 to 511. */
   readonly group: number;
+  /** PCIe's: 0 success, 1 invalid, 15 failure. */
   readonly code: number;
 }
 
@@ -54,6 +57,7 @@ const POLL_MS = 0.001;
 export class SimulatedVtdUnit implements VtdRegisters {
   readonly capability: bigint;
   readonly extendedCapability: bigint;
+  /** Times that software asked for a write-buffer flush. */
   writeBufferFlushes = 0;
   readonly #clock: Clock;
   readonly #translator: Translator;
@@ -66,6 +70,7 @@ export class SimulatedVtdUnit implements VtdRegisters {
   #status = 0;
   #rootAddress = 0n;
 
+  /** As after power-on: it does not translate, and its queue is off. */
   constructor(options: SimulatedVtdOptions) {
     const { memory, clock, deviceTimeoutMs = 1 } = options;
     const { capability, extended } = capabilityWords(options);
@@ -129,6 +134,7 @@ export class SimulatedVtdUnit implements VtdRegisters {
     return this.#translator.staleTables;
   }
 
+  /** What goes wrong in its queue on request; may be set at any time. */
   get misbehaviour(): QueueMisbehaviour {
     return this.#queue.misbehaviour;
   }

@@ -58,8 +58,16 @@ export class NetworkCard implements DeviceModel {
   readonly bars: readonly BarModel[];
   /** To be plugged in beside it, in order. */
   readonly functions: readonly NicFunction[];
-  /** The next so many commands of a kind fail with this status, whatever they ask: for tests. */
-  readonly failing: Map<number, { status: number; count: number }> = new Map();
+  /** The next so many commands of a kind fail with a status, whatever they ask: for tests. By command. */
+  readonly failing: Map<
+    number,
+    {
+      /** What the command says it came to. */
+      status: number;
+      /** How many are still to fail. */
+      count: number;
+    }
+  > = new Map();
   readonly #options: Required<NetworkCardOptions>;
   readonly #keys = new KeyTable();
   readonly #images: readonly FunctionImages[];
@@ -71,6 +79,7 @@ export class NetworkCard implements DeviceModel {
   #status = 0;
   #port: DevicePort | undefined;
 
+  /** Makes its functions too: plug {@link functions} in beside it. */
   constructor(options: NetworkCardOptions = {}) {
     this.#options = {
       functions: 1,

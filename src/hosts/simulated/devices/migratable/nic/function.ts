@@ -76,6 +76,7 @@ export class NicFunction implements DeviceModel {
     this.bars = [{ index: 0, length: BAR_BYTES, target }];
   }
 
+  /** Pages of {@link memory}. */
   get memoryPages(): number {
     return this.memory.length / PAGE_SIZE;
   }
@@ -133,18 +134,18 @@ export class NicFunction implements DeviceModel {
     [this.#control, this.#ringPages, this.anew] = [registers[0]!, registers[1]!, registers[2]!];
     [this.#ring, this.#received, this.#peer] = [pair(0), pair(1), pair(2)];
     this.memory.set(memory);
-    this.markAll();
+    this.#markAll();
   }
 
   /** The next image has every page. */
-  markAll(): void {
+  #markAll(): void {
     for (let page = 0; page < this.memoryPages; page++) this.changed.add(page);
     this.isTouched = true;
   }
 
   /** Pages for an image, as they are now; from here on changes count anew. */
   takePages(isFull: boolean): Image["pages"] {
-    if (isFull) this.markAll();
+    if (isFull) this.#markAll();
     const pages = [...this.changed]
       .sort((a, b) => a - b)
       .map((index) => ({ index, bytes: this.memory.slice(index * PAGE_SIZE, (index + 1) * PAGE_SIZE) }));
@@ -161,7 +162,7 @@ export class NicFunction implements DeviceModel {
     this.#peer = 0;
     this.memory.fill(0);
     this.anew++;
-    this.markAll();
+    this.#markAll();
   }
 
   #read(offset: number): number {

@@ -28,7 +28,13 @@ export interface Image {
   readonly registers: Uint32Array;
   /** Pages that the function's memory has. */
   readonly memoryPages: number;
-  readonly pages: readonly { readonly index: number; readonly bytes: Uint8Array }[];
+  /** In ascending order. */
+  readonly pages: readonly {
+    /** Its number in the function's memory. */
+    readonly index: number;
+    /** What it holds. */
+    readonly bytes: Uint8Array;
+  }[];
 }
 
 /** Bytes of an image with `pages` pages. */
