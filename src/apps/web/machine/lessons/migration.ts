@@ -66,7 +66,8 @@ console.log(differs().length === 0 ? "both sides are equal" : "LOST: pages " + d
   breakages: [
     {
       title: "The IOTLB is not told",
-      sentence: "The bits are cleared behind the unit's back: it believes that they are set, notes nothing, and a page is lost.",
+      sentence:
+        "The bits are cleared behind the unit's back: it believes that they are set, notes nothing, and a page is lost.",
       find: "const text = new TextEncoder();",
       put: "host.tablesUnit.invalidateRange = () => {};\nconst text = new TextEncoder();",
     },

@@ -59,13 +59,15 @@ far?.unmap();
   breakages: [
     {
       title: "Access control from the start",
-      sentence: "With redirection there is no direct way, and this root complex routes none: the neighbour's map is refused with EREMOTEIO.",
+      sentence:
+        "With redirection there is no direct way, and this root complex routes none: the neighbour's map is refused with EREMOTEIO.",
       find: "switch: [{}, {}]",
       put: "switch: [{ acsControl: 0x1c }, { acsControl: 0x1c }]",
     },
     {
       title: "A root complex that passes requests on",
-      sentence: "The stranger's map succeeds: by an entry of its own table that leads to the BAR, so it costs what RAM costs.",
+      sentence:
+        "The stranger's map succeeds: by an entry of its own table that leads to the BAR, so it costs what RAM costs.",
       find: "bridges: [{ rootPorts:",
       put: `bridges: [{ cpu: { vendor: "AMD", family: 0x19 }, rootPorts:`,
     },

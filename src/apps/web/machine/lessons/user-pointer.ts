@@ -80,7 +80,8 @@ told();
   breakages: [
     {
       title: "More than the program may pin",
-      sentence: "RLIMIT_MEMLOCK is 64 KiB: the map of the huge pages is refused with ENOMEM, and nothing of it is left.",
+      sentence:
+        "RLIMIT_MEMLOCK is 64 KiB: the map of the huge pages is refused with ENOMEM, and nothing of it is left.",
       find: "memlockBytes: 64 * MiB",
       put: "memlockBytes: 65536",
     },
