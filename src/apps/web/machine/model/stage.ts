@@ -16,7 +16,7 @@ import { lineIn, type Program, type ProgramTools } from "./program.ts";
 import { Watched } from "./watched.ts";
 
 /** A step that waits to be taken. */
-export interface StepAhead {
+interface StepAhead {
   readonly title: string;
   /** What to see once it was taken. */
   readonly sentence: string;
