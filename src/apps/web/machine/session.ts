@@ -4,14 +4,14 @@
  * Idea: what was done is a list; the machine is what its program and that list make of it. So going back is doing all but the last again, in
  * a new worker, and nothing can be left over. The lesson and the number of steps are in the URL.
  */
-import { computed, type ReadonlySignal, signal } from "@preact/signals";
+import { batch, computed, type ReadonlySignal, signal } from "@preact/signals";
 import { type CallError, WorkerCalls } from "../frame/calls.ts";
 import { go, move, route } from "../frame/route.ts";
 import { programOf } from "./lessons/lesson.ts";
 import { LESSONS } from "./lessons/lessons.ts";
 import type { Action } from "./model/actions.ts";
 import { LINES_BEFORE, sourceOf } from "./model/program.ts";
-import type { Standing, StepAhead, Trouble } from "./model/stage.ts";
+import type { Standing, Trouble } from "./model/stage.ts";
 import type { MachineCalls } from "./worker.ts";
 
 /** A program has so long from one step to the next. */
@@ -59,8 +59,10 @@ export function beginFromRoute(): void {
   const name = LESSONS.find((each) => each.name === at["lesson"])?.name ?? LESSONS[0]!.name;
   const number = at["broken"] === undefined ? undefined : Number(at["broken"]);
   const steps = Math.max(0, Math.min(200, Math.trunc(Number(at["step"] ?? 0)) || 0));
+  const place = placeOf(name, number, steps);
+  if (place === told) return;
+  told = place;
   const same = name === lessonName.value && number === broken.value && standing.value !== undefined;
-  if (same && steps === stepsDone()) return;
   lessonName.value = name;
   broken.value = number;
   if (!same) text.value = programOf(lesson.value, number);
@@ -68,6 +70,17 @@ export function beginFromRoute(): void {
 }
 
 const stepsDone = (): number => done.value.filter(({ input }) => input === "next").length;
+
+/** The place that the URL was last told of, or said: one that is here already is not gone to. */
+let told: string | undefined;
+const placeOf = (name: string, number: number | undefined, steps: number): string => [name, number, steps].join();
+
+/** Says in the URL where one is. */
+function tell(): void {
+  const steps = stepsDone();
+  told = placeOf(lessonName.value, broken.value, steps);
+  move({ lesson: lessonName.value, step: steps > 0 ? String(steps) : undefined });
+}
 
 /** Another lesson, from its beginning. */
 export function choose(name: string, breakage?: number): void {
@@ -79,29 +92,51 @@ async function restart(inputs: readonly Input[] = []): Promise<void> {
   const own = ++generation;
   calls?.end();
   calls = new WorkerCalls<MachineCalls>("machine", sourceOf(text.value));
-  done.value = [];
-  before.value = undefined;
   const lines = text.value.split("\n").length;
   let now = await ask(own, (worker) => worker.call("begin", { lines }));
+  let from: Standing | undefined;
+  const all: Done[] = [];
+  let failed = now === undefined;
   for (const input of inputs) {
-    if (!now || own !== generation || (input === "next" && !now.ahead)) break;
-    now = await take(own, input, now);
+    if (!now || (input === "next" && !now.ahead)) break;
+    const after = await ask(own, asking(input));
+    failed = after === undefined;
+    if (!after) break;
+    all.push(doneOf(input, now, after));
+    [from, now] = [now, after];
   }
+  if (own !== generation) return;
+  show(all, from, failed ? undefined : now);
 }
 
 /** Does one thing. */
-async function take(own: number, input: Input, from: Standing): Promise<Standing | undefined> {
-  const ahead: StepAhead | undefined = from.ahead;
-  const now = await ask(own, (worker) =>
-    input === "next" ? worker.call("next", undefined) : worker.call("act", input),
-  );
-  if (!now || own !== generation) return undefined;
-  before.value = from;
-  const title = input === "next" ? (ahead?.title ?? "") : (now.written ?? input.do);
-  done.value = [...done.value, { input, title, sentence: input === "next" ? (ahead?.sentence ?? "") : "" }];
-  const steps = stepsDone();
-  move({ lesson: lessonName.value, step: steps > 0 ? String(steps) : undefined });
-  return now;
+async function take(input: Input, from: Standing): Promise<void> {
+  const own = generation;
+  const now = await ask(own, asking(input));
+  if (now && own === generation) show([...done.value, doneOf(input, from, now)], from, now);
+}
+
+const asking =
+  (input: Input) =>
+  (worker: WorkerCalls<MachineCalls>): Promise<Standing> =>
+    input === "next" ? worker.call("next", undefined) : worker.call("act", input);
+
+function doneOf(input: Input, from: Standing, now: Standing): Done {
+  if (input !== "next") return { input, title: now.written ?? input.do, sentence: "" };
+  return { input, title: from.ahead?.title ?? "", sentence: from.ahead?.sentence ?? "" };
+}
+
+/** All at once: what lies between is not shown. Without `now` the worker is gone, and said why. */
+function show(all: readonly Done[], from: Standing | undefined, now: Standing | undefined): void {
+  batch(() => {
+    done.value = all;
+    before.value = from;
+    if (now) {
+      standing.value = now;
+      trouble.value = now.trouble;
+    }
+    tell();
+  });
 }
 
 /** One call of the worker, within the limit of time. */
@@ -118,14 +153,12 @@ async function ask(
   }, LIMIT_MS);
   try {
     const now = await call(worker);
-    if (own !== generation) return undefined;
-    standing.value = now;
-    trouble.value = now.trouble;
-    return now;
+    return own === generation ? now : undefined;
   } catch (error) {
     if (own !== generation) return undefined;
     const { message, line } = error as CallError;
     running.value = false;
+    if (standing.value) standing.value = { ...standing.value, ahead: undefined };
     trouble.value = {
       message: late
         ? `no next step within ${LIMIT_MS / 1000} seconds: the program was ended`
@@ -144,13 +177,13 @@ async function ask(
 /** The program's next step. */
 export async function next(): Promise<void> {
   const from = standing.value;
-  if (from?.ahead && !busy.value) await take(generation, "next", from);
+  if (from?.ahead && !busy.value) await take("next", from);
 }
 
 /** A button. */
 export async function press(action: Action): Promise<void> {
   const from = standing.value;
-  if (from && !busy.value) await take(generation, action, from);
+  if (from && !busy.value) await take(action, from);
 }
 
 /** As it was before the last thing that was done. */
@@ -162,7 +195,6 @@ export function back(): void {
 /** From the beginning. */
 export function again(): void {
   running.value = false;
-  move({ step: undefined });
   restart();
 }
 

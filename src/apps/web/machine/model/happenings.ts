@@ -110,8 +110,12 @@ export class Happenings {
       iotlbSynced: (start, last) => say("iotlb", `IOTLB invalidated: ${hex(start)} to ${hex(last)}`),
       domainInvalidated: () => say("iotlb", "IOTLB invalidated: the whole address space"),
       ...this.#copies(say),
-      dmaCalled: ({ name, address, length = 0, phys }) => {
-        const where = address === undefined ? "failed" : hex(address);
+      dmaCalled: ({ name, address, addresses, length = 0, phys, errno }) => {
+        if (addresses !== undefined) {
+          say("call", `${name} ${addresses.map((each) => hex(each)).join(", ")}`);
+          return;
+        }
+        const where = address === undefined ? `failed${errno === undefined ? "" : `, ${errno}`}` : hex(address);
         if (name === "dma_map_phys" && address !== undefined && phys !== undefined) {
           book.direct.set(address, { lengthBytes: length, phys });
           this.touch(Math.floor(phys / PAGE_SIZE));

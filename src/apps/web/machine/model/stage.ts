@@ -16,7 +16,7 @@ import { lineIn, type Program, type ProgramTools } from "./program.ts";
 import { Watched } from "./watched.ts";
 
 /** A step that waits to be taken. */
-export interface StepAhead {
+interface StepAhead {
   readonly title: string;
   /** What to see once it was taken. */
   readonly sentence: string;
@@ -43,6 +43,8 @@ export interface Standing {
   readonly written: string | undefined;
 }
 
+/** Frames of an error: the program's own is the outermost. */
+const DEEP_STACK = 60;
 /** Characters of one line that a program prints. */
 const LONGEST_LINE = 2000;
 
@@ -64,6 +66,7 @@ export class Stage {
 
   /** Runs `program` to its first step. */
   begin(program: Program): Promise<Standing> {
+    Error.stackTraceLimit = DEEP_STACK;
     const tools: ProgramTools = {
       step: (title, sentence = "") => this.#wait(String(title), String(sentence)),
       console: this.#console(),

@@ -103,6 +103,16 @@ export class Watched {
     };
   }
 
+  /** Why an access did not go through, as far as it can be told at once. */
+  #reason({ machine, tablesUnit }: SimulatedHost, requester: number, address: number): string {
+    const node = machine.tree.node(requester);
+    if (!node) return "pulled out";
+    if (!node.busMaster) return "it may not start requests";
+    const fault = tablesUnit?.faults.at(-1);
+    const isIts = fault?.requester === requester && fault.page === Math.floor(address / PAGE_SIZE);
+    return isIts ? fault.reason : "nothing answers there";
+  }
+
   #accessed(host: SimulatedHost, { requester, address, length, access, wentThrough }: DeviceAccess): void {
     const { fabric, tree } = host.machine;
     const device = tree.node(requester)?.name ?? hex(requester);
@@ -115,7 +125,7 @@ export class Watched {
     this.#walks = walks;
     this.#turned = fabric.turnedAround;
     this.#passed = fabric.passedOn;
-    const reason = wentThrough ? undefined : (host.tablesUnit?.faults.at(-1)?.reason ?? "refused");
+    const reason = wentThrough ? undefined : this.#reason(host, requester, address);
     if (this.accesses.length < MOST_ACCESSES)
       this.accesses.push({ device, address, lengthBytes: length, access, way, reason });
     this.happenings.say(

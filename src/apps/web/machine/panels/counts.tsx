@@ -45,7 +45,9 @@ export function Counts(): VNode {
                 </tr>
               ))}
               <tr class="machine-price">
-                <th scope="row">price</th>
+                <th scope="row">
+                  {now.bouncedBytes + now.cacheOperations > 0 ? "price, copies not counted" : "price"}
+                </th>
                 <td class="number">{duration(Math.round(priceNs))}</td>
                 <td class="number machine-delta">
                   {priceNs > (then?.priceNs ?? 0) ? `+${duration(Math.round(priceNs - (then?.priceNs ?? 0)))}` : ""}

@@ -87,7 +87,7 @@ export function TablesPicture({ spaces }: { readonly spaces: readonly SpacePictu
         </label>
       ) : null}
       {space ? (
-        <Scroll name="page table">
+        <Scroll name="tables, level by level">
           <svg
             width={width}
             height={height}
