@@ -38,12 +38,16 @@ export class SmallLeaves {
   add(iova: number, phys: number, length: number, fromNs: number, toNs: number): void {
     const distance = phys - iova;
     const end = phys + length;
-    for (let at = phys; at < end; ) {
-      const next = Math.min(end, Math.floor(at / LARGE) * LARGE + LARGE);
-      if (next - at === LARGE) this.#found(at - distance, at, distance);
-      else this.#part(Math.floor(at / LARGE), at % LARGE, next - at, distance, fromNs, toNs);
-      at = next;
+    const first = Math.ceil(phys / LARGE) * LARGE;
+    const last = Math.floor(end / LARGE) * LARGE;
+    if (last < first) {
+      this.#part(Math.floor(phys / LARGE), phys % LARGE, length, distance, fromNs, toNs);
+      return;
     }
+    if (first > phys) this.#part(Math.floor(phys / LARGE), phys % LARGE, first - phys, distance, fromNs, toNs);
+    // Not one by one: a damaged trace may say exabytes.
+    if (last > first) this.#found(first - distance, first, distance, (last - first) / LARGE);
+    if (end > last) this.#part(last / LARGE, 0, end - last, distance, fromNs, toNs);
   }
 
   #part(number: number, offset: number, length: number, distance: number, fromNs: number, toNs: number): void {
@@ -76,12 +80,12 @@ export class SmallLeaves {
     }
     if (block.pages < PAGES) return;
     this.#blocks.delete(number);
-    this.#found(number * LARGE - distance, number * LARGE, distance);
+    this.#found(number * LARGE - distance, number * LARGE, distance, 1);
   }
 
-  #found(iova: number, phys: number, distance: number): void {
-    if (distance % LARGE === 0) this.fits++;
-    else this.misplaced++;
+  #found(iova: number, phys: number, distance: number, blocks: number): void {
+    if (distance % LARGE === 0) this.fits += blocks;
+    else this.misplaced += blocks;
     this.first ??= { iova, phys };
   }
 }
