@@ -18,6 +18,8 @@ export function bytesPerCall(calls: number, call: (i: number) => void, enough: n
   for (let attempt = 0; attempt < 20 && best >= enough; attempt++) {
     for (let i = 0; i < 60; i++) stretch();
     best = Math.min(best, Array.from({ length: 61 }, stretch).sort((x, y) => x - y)[30]!);
+    // The compiler has a thread of its own: on a machine with much to do it is given a moment.
+    if (best >= enough) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 10 * attempt);
   }
   return best;
 }
