@@ -100,9 +100,11 @@ if (command === "start") {
   build();
   process.env.DMALINK_EFFORT ??= "10";
   process.env.DMALINK_SEED ??= "random";
+  const options = rest.filter((word) => word.startsWith("-"));
+  const named = rest.filter((word) => !word.startsWith("-"));
   const where =
-    rest.length > 0
-      ? rest
+    named.length > 0
+      ? named
       : [
           ...[
             "test/fuzz",
@@ -116,7 +118,9 @@ if (command === "start") {
           ...["test/golden/one-truth", "test/golden/compare", "test/cli/machine", "test/cli/killed"],
           ...["src/consumers", "src/iova"],
         ];
-  process.exit(run(process.execPath, ["node_modules/vitest/vitest.mjs", "run", "--project", "promises", ...where]));
+  process.exit(
+    run(process.execPath, ["node_modules/vitest/vitest.mjs", "run", "--project", "promises", ...options, ...where]),
+  );
 } else if (command === "test:page") {
   // The page in a real browser: skipped with a reason where there is none.
   build();
