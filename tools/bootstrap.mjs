@@ -115,7 +115,13 @@ if (command === "start") {
             "test/rdma",
             "test/report/perfetto",
           ],
-          ...["test/golden/one-truth", "test/golden/compare", "test/cli/machine", "test/cli/killed"],
+          ...[
+            "test/golden/one-truth",
+            "test/golden/compare",
+            "test/golden/traces",
+            "test/cli/machine",
+            "test/cli/killed",
+          ],
           ...["src/consumers", "src/iova"],
         ];
   process.exit(
