@@ -78,6 +78,11 @@ export interface PageEntry {
   owner: MemoryOwner | undefined;
 }
 
+/** An entry to be filled in, of a hole yet. */
+export function newPageEntry(): PageEntry {
+  return { kind: "none", page: 0 as PhysPage, writable: false, order: 0, span: 1, owner: undefined };
+}
+
 /** Why an access of the process ends in a signal, or cannot be repaired. */
 export type FaultOutcome =
   | "done"

@@ -4,6 +4,7 @@
  * Idea: the counts that folios keep (who maps them, who has them alone) are compared with what all page tables say; nothing else knows
  * both. At the end every process exits, and not one page may be left.
  */
+
 import { DmaError, PAGE_SIZE, type PhysPage, Random } from "../../src/base/index.ts";
 import { SimulatedMachine } from "../../src/hosts/simulated/index.ts";
 import {
@@ -15,7 +16,7 @@ import {
   SimulatedFile,
   SimulatedProcess,
 } from "../../src/hosts/simulated/process/index.ts";
-import { finish, type MigrationRequest, type PageEntry, UserAddr } from "../../src/platform/index.ts";
+import { finish, type MigrationRequest, newPageEntry, type PageEntry, UserAddr } from "../../src/platform/index.ts";
 
 /** Pages of the part of each address space that is used: five times 2 MiB. */
 const ARENA_PAGES = 2560;
@@ -151,14 +152,7 @@ export class ProcessHistory {
   /** Compares what folios count with what tables say. */
   check(): void {
     const maps = new Map<PhysPage, { pages: number; huge: number; writers: number }>();
-    const entry: PageEntry = {
-      kind: "none",
-      page: 0 as PhysPage,
-      writable: false,
-      order: 0,
-      span: 1,
-      owner: undefined,
-    };
+    const entry: PageEntry = newPageEntry();
     for (const { memory } of this.#processes) {
       let end = 0;
       for (const area of memory.areas) {

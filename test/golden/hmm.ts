@@ -4,6 +4,7 @@
  * The file says only what changed. Here the whole state that it implies is kept, and compared with dmalink's after every line: the
  * word, the snapshot byte of each device, page map, device tables, shared pages, areas, and the notifier calls.
  */
+
 import { DmaError, ERRNO, PAGE_SIZE, type PhysPage } from "../../src/base/index.ts";
 import { HMM, PfnWords, rangeFault } from "../../src/consumers/hmm/index.ts";
 import { SimulatedMachine } from "../../src/hosts/simulated/index.ts";
@@ -21,6 +22,7 @@ import {
   finish,
   type IntervalNotifier,
   type MemoryOwner,
+  newPageEntry,
   USER_END,
   UserAddr,
 } from "../../src/platform/index.ts";
@@ -471,14 +473,7 @@ class Replay {
     );
     const states = new PageStates(this.#pages);
     const frames: [number, PhysPage][] = [];
-    const entry = {
-      kind: "none" as const,
-      page: 0 as PhysPage,
-      writable: false,
-      order: 0,
-      span: 1 as const,
-      owner: undefined,
-    };
+    const entry = newPageEntry();
     for (let page = 0; page < this.#pages; page++) {
       const address = this.#address(page);
       let snap = 0;

@@ -4,6 +4,7 @@
  * Everything is dmalink's own simulated machine. Files give memory at fixed addresses; what is behind them (scattered, contiguous)
  * is made so here.
  */
+
 import { PAGE_SIZE, type PhysAddr, type PhysPage } from "../../src/base/index.ts";
 import type { RangeBuffer } from "../../src/consumers/iommufd/index.ts";
 import { SimulatedMachine } from "../../src/hosts/simulated/index.ts";
@@ -19,6 +20,7 @@ import {
   type FileSeal,
   finish,
   type MemoryFile,
+  newPageEntry,
   type OpenFile,
   type PageEntry,
   type ProcessUser,
@@ -158,7 +160,7 @@ class OtherFile implements OpenFile {
   release(): void {}
 }
 
-const ENTRY: PageEntry = { kind: "none", page: 0 as PhysPage, writable: false, order: 0, span: 1, owner: undefined };
+const ENTRY: PageEntry = newPageEntry();
 
 /** Processes, memory and files of one recording. */
 export class World {

@@ -5,13 +5,14 @@
  * The process is the simulated one, the DMA API is dmalink's as Linux is (`linuxCompatible`, unchecked). Compared are results, lists, words,
  * accounts, notifier calls, what a child gets at a fork, and every event of the IOMMU, of the pool and of the DMA API.
  */
-import { DmaError, type DmaEvent, PAGE_SIZE, type PhysPage } from "../../src/base/index.ts";
+
+import { DmaError, type DmaEvent, PAGE_SIZE } from "../../src/base/index.ts";
 import { HMM } from "../../src/consumers/hmm/index.ts";
 import { BufferMemory, bestPageSize, OnDemandMemory, PinnedMemory } from "../../src/consumers/rdma/index.ts";
 import type { Dma, DmaVec } from "../../src/dma/index.ts";
 import { type Access, Frames, SimulatedFile, SimulatedProcess } from "../../src/hosts/simulated/process/index.ts";
 import type { PageEntry } from "../../src/platform/index.ts";
-import { UserAddr } from "../../src/platform/index.ts";
+import { newPageEntry, UserAddr } from "../../src/platform/index.ts";
 import { Differences, type Header, type Judge, judgeLines, known, type Line, type Verdict } from "./judge.ts";
 import { KernelMachine } from "./kernel-machine.ts";
 import { accessOf, HeapBuffer, PlainPages } from "./umem-memory.ts";
@@ -481,7 +482,7 @@ class UmemJudge {
   }
 }
 
-const entry: PageEntry = { kind: "none", page: 0 as PhysPage, writable: false, order: 0, span: 1, owner: undefined };
+const entry: PageEntry = newPageEntry();
 
 /** The page that a process has there. */
 function pageAt(process: SimulatedProcess, address: UserAddr): number | undefined {

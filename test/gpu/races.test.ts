@@ -1,9 +1,17 @@
 /** Page faults of GPUs, moves and everything a process does, in orders that a seed picks. */
+
 import { describe, expect, test } from "vitest";
 import { DmaError, KiB, PAGE_SIZE, Random } from "../../src/base/index.ts";
 import { GPU_PAGES_FOUND, type GpuSpace, type ReservationPolicy } from "../../src/consumers/gpu/index.ts";
 import { gpuPlace } from "../../src/layouts/gpu/index.ts";
-import { type GpuWorkResult, type PageEntry, type Steps, type UserAddr, WAITING } from "../../src/platform/index.ts";
+import {
+  type GpuWorkResult,
+  newPageEntry,
+  type PageEntry,
+  type Steps,
+  type UserAddr,
+  WAITING,
+} from "../../src/platform/index.ts";
 import { many } from "../effort.ts";
 import { interleave, type Piece } from "../models/interleaver.ts";
 import { at, gpuRig, mapPages, type Rig, START } from "./rig.ts";
@@ -13,7 +21,7 @@ const PAGES = 48;
 /** Whatever a GPU may use is what the process has there, with no more rights, and a page of a device is mapped for nobody on the bus. */
 function checkTable(rig: Rig, space: GpuSpace): void {
   const { dma, memory: own, model } = rig.gpu;
-  const entry: PageEntry = { kind: "none", page: 0 as never, writable: false, order: 0, span: 1, owner: undefined };
+  const entry: PageEntry = newPageEntry();
   for (let page = 0; page < PAGES; page++) {
     const found = space.table.entryAt(START / PAGE_SIZE + page);
     if (!found) continue;

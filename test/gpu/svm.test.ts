@@ -1,10 +1,11 @@
 /** Shared virtual memory: page faults of a GPU in a process, what changes meanwhile, and where its pages are. */
+
 import { describe, expect, test } from "vitest";
 import { type Counters, DmaError, KiB, MiB, PAGE_SIZE, PhysPage } from "../../src/base/index.ts";
 import type { ReservationPolicy, SvmOptions } from "../../src/consumers/gpu/index.ts";
 import { DmaEngine } from "../../src/hosts/simulated/index.ts";
 import { SimulatedFile } from "../../src/hosts/simulated/process/index.ts";
-import { finish, type GpuWork, type UserMemory } from "../../src/platform/index.ts";
+import { finish, type GpuWork, newPageEntry, type UserMemory } from "../../src/platform/index.ts";
 import { at, bytesAt, gpuRig, isSame, mapPages, pattern, type Rig, type RigOptions, START } from "./rig.ts";
 
 const code = (run: () => unknown): string => {
@@ -39,9 +40,7 @@ const SMALL = { chunks: [64 * KiB, PAGE_SIZE] } as const;
 
 /** Is the page in the memory of the GPU? */
 function isInGpu(memory: UserMemory, page: number): boolean {
-  const entry = { kind: "none", page: 0, writable: false, order: 0, span: 1, owner: undefined } as never as Parameters<
-    UserMemory["entryAt"]
-  >[1];
+  const entry = newPageEntry();
   memory.entryAt(at(page), entry);
   return entry.kind === "device-private";
 }

@@ -1,4 +1,5 @@
 /** A machine whose VT-d unit nests, a guest with tables of its own in its memory, and what its device reaches through both. */
+
 import { type IovaPage, PAGE_SIZE, type PhysPage } from "../../src/base/index.ts";
 import {
   type BoundDevice,
@@ -14,7 +15,7 @@ import { SimulatedVtdUnit, UnitMemory } from "../../src/hosts/simulated/units/vt
 import { VtdUnit } from "../../src/iommu/index.ts";
 import { vtdSecondStage } from "../../src/layouts/pagetable/index.ts";
 import { Arena } from "../../src/pagetable/index.ts";
-import { UserAddr } from "../../src/platform/index.ts";
+import { newPageEntry, UserAddr } from "../../src/platform/index.ts";
 import { MiB, VA } from "./stand.ts";
 
 /** Bits of a first-stage entry: present, writable, for users, accessed, dirty. */
@@ -120,7 +121,7 @@ export class NestingStand {
 
   /** The page of the machine behind a page of the guest. */
   pageOf(guestPhysical: number): number {
-    const entry = { kind: "none", page: 0, writable: false, order: 0, span: 1, owner: undefined };
+    const entry = newPageEntry();
     this.process.memory.entryAt(UserAddr(VA + guestPhysical), entry as never);
     return entry.page;
   }

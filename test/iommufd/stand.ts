@@ -1,4 +1,5 @@
 /** A machine for tests of user mappings: processes with memory, an IOMMU of any format, devices behind it, and what reaches what. */
+
 import { type IovaPage, PAGE_SIZE, type PhysPage } from "../../src/base/index.ts";
 import { type FailureStep, type IsolationGroup, UnitDevice, UnitIommu } from "../../src/consumers/iommufd/index.ts";
 import { SimulatedMachine, SimulatedUnit } from "../../src/hosts/simulated/index.ts";
@@ -10,12 +11,12 @@ import {
   SimulatedProcess,
 } from "../../src/hosts/simulated/process/index.ts";
 import { type TableLayout, vtdSecondStage } from "../../src/layouts/pagetable/index.ts";
-import { finish, type PageEntry, UserAddr } from "../../src/platform/index.ts";
+import { finish, newPageEntry, type PageEntry, UserAddr } from "../../src/platform/index.ts";
 
 export const MiB: number = 2 ** 20;
 /** Where tests map memory. */
 export const VA = 0x10_0000_0000;
-const ENTRY: PageEntry = { kind: "none", page: 0 as PhysPage, writable: false, order: 0, span: 1, owner: undefined };
+const ENTRY: PageEntry = newPageEntry();
 
 /** One machine. */
 export class Stand {

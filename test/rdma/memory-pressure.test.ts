@@ -5,12 +5,19 @@
  * Oracles: every page says what a shadow says; frames that are free hold poison, which nobody must ever read; between two invalidations an
  * entry of the IOMMU is written once; the adapter's list leads to pages that the process has, with no more rights.
  */
+
 import { describe, expect, test } from "vitest";
-import { type IovaPage, MiB, PAGE_SIZE, PhysAddr, type PhysPage, Random } from "../../src/base/index.ts";
+import { type IovaPage, MiB, PAGE_SIZE, PhysAddr, Random } from "../../src/base/index.ts";
 import type { MemoryRegion, OnDemandBacking } from "../../src/consumers/rdma/index.ts";
 import type { SimulatedProcess } from "../../src/hosts/simulated/process/index.ts";
 import { ACCESS, MTT } from "../../src/layouts/rdma/index.ts";
-import { type IntervalNotifier, type PageAllocator, type PageEntry, UserAddr } from "../../src/platform/index.ts";
+import {
+  type IntervalNotifier,
+  newPageEntry,
+  type PageAllocator,
+  type PageEntry,
+  UserAddr,
+} from "../../src/platform/index.ts";
 import { LONG } from "../effort.ts";
 import { ALL, at, Pair, type Side, type SideOptions, START } from "./stand.ts";
 
@@ -59,14 +66,7 @@ class Run {
   readonly #region: MemoryRegion;
   readonly #local: MemoryRegion;
   readonly #children: { process: SimulatedProcess; shadow: Uint32Array }[] = [];
-  readonly #entry: PageEntry = {
-    kind: "none",
-    page: 0 as PhysPage,
-    writable: false,
-    order: 0,
-    span: 1,
-    owner: undefined,
-  };
+  readonly #entry: PageEntry = newPageEntry();
   readonly #watch: IntervalNotifier;
   /** Mapped pages that an invalidation took away, counted before the region hears of it. */
   #taken = 0;

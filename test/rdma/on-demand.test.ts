@@ -1,4 +1,5 @@
 /** Regions on demand: faults, rights that come later, invalidations, races, and what they cost. */
+
 import { describe, expect, test } from "vitest";
 import { DmaError, type IovaPage, PAGE_SIZE, type PhysAddr, type PhysPage, Random } from "../../src/base/index.ts";
 import {
@@ -10,7 +11,7 @@ import {
 import { Dma } from "../../src/dma/index.ts";
 import type { SimulatedProcess } from "../../src/hosts/simulated/process/index.ts";
 import { ACCESS, KEY, MTT } from "../../src/layouts/rdma/index.ts";
-import { type PageEntry, UserAddr, type UserMemory, type UserProcess } from "../../src/platform/index.ts";
+import { newPageEntry, type PageEntry, UserAddr, type UserMemory, type UserProcess } from "../../src/platform/index.ts";
 import { orderSeeds } from "../effort.ts";
 import { everyOrder, interleave, type Piece } from "../models/interleaver.ts";
 import { ALL, at, firstDifference, Pair, type Side, type SideOptions, START } from "./stand.ts";
@@ -50,7 +51,7 @@ function connected(options: { b?: SideOptions; access?: number; notReadyRetries?
 
 /** What the adapter may use must be what the process has, with no more rights. */
 function checkEntries(side: Side, region: MemoryRegion): void {
-  const entry: PageEntry = { kind: "none", page: 0 as PhysPage, writable: false, order: 0, span: 1, owner: undefined };
+  const entry: PageEntry = newPageEntry();
   const backing = backingOf(region);
   for (let i = 0; i < backing.memory.pages; i++) {
     const { address, flags } = backing.entry(i)!;
@@ -172,14 +173,7 @@ describe("a region on demand", () => {
     const before = a.dma.counters.snapshot();
     a.device.advise(a.pd, { kind: "write", pieces: [{ key: region.key, address: where, length: 2 * huge }] });
     expect(a.dma.counters.since(before).leavesWritten).toBe(2);
-    const entry: PageEntry = {
-      kind: "none",
-      page: 0 as PhysPage,
-      writable: false,
-      order: 0,
-      span: 1,
-      owner: undefined,
-    };
+    const entry: PageEntry = newPageEntry();
     for (const i of [0, 1]) {
       a.process.memory.entryAt(UserAddr(where + i * huge), entry);
       const { address } = backingOf(region).entry(i)!;

@@ -1,8 +1,9 @@
 /** Pages that are in GPUs come back to the system, because the process's own faults bring them. */
-import { PAGE_SIZE, type PhysPage } from "../../base/index.ts";
+import { PAGE_SIZE } from "../../base/index.ts";
 import {
   type IntervalNotifier,
   type MemoryOwner,
+  newPageEntry,
   type PageEntry,
   type Steps,
   UserAddr,
@@ -37,14 +38,7 @@ export function* bringRangeBack(
 
 /** The pages of `owner` that are left in [start, end), where there may be holes. What cannot come back stays. */
 export function* bringDevicePagesBack(memory: UserMemory, owner: MemoryOwner, start: number, end: number): Steps<void> {
-  const entry: PageEntry = {
-    kind: "none",
-    page: 0 as PhysPage,
-    writable: false,
-    order: 0,
-    span: 1,
-    owner: undefined,
-  };
+  const entry: PageEntry = newPageEntry();
   for (let at = start; at < end; at += PAGE_SIZE) {
     memory.entryAt(UserAddr(at), entry);
     if (entry.kind !== "device-private" || entry.owner !== owner) continue;

@@ -1,19 +1,10 @@
 /** Where the pages of a range are, and whether it can move at all: asked before anything is taken out. */
-import { PAGE_SIZE, type PhysPage } from "../../base/index.ts";
-import { type PageEntry, UserAddr, type UserMemory } from "../../platform/index.ts";
+import { PAGE_SIZE } from "../../base/index.ts";
+import { newPageEntry, UserAddr, type UserMemory } from "../../platform/index.ts";
 import { cannotMigrate } from "./errors.ts";
 
 /** `here`: all. `partly`: some. `group`: none, and all that there are in another GPU of the group. `elsewhere`: none. */
 type Residence = "here" | "partly" | "group" | "elsewhere";
-
-const emptyEntry = (): PageEntry => ({
-  kind: "none",
-  page: 0 as PhysPage,
-  writable: false,
-  order: 0,
-  span: 1,
-  owner: undefined,
-});
 
 /** @throws DmaError ERR_DMA_GPU_MIGRATE: ENOENT nothing mapped, EINVAL not one area, EBUSY not anonymous */
 export function checkRange(memory: UserMemory, start: number, end: number): void {
@@ -32,7 +23,7 @@ export function residence(
   end: number,
   isHere: (page: number) => boolean,
 ): Residence {
-  const entry = emptyEntry();
+  const entry = newPageEntry();
   let [here, others, rest] = [0, 0, 0];
   for (let at = start; at < end; at += PAGE_SIZE) {
     memory.entryAt(UserAddr(at), entry);
@@ -47,7 +38,7 @@ export function residence(
 
 /** Every page of [start, end) is in the CPU's page table. */
 export function isPresent(memory: UserMemory, start: number, end: number): boolean {
-  const entry = emptyEntry();
+  const entry = newPageEntry();
   for (let at = start; at < end; at += PAGE_SIZE) {
     memory.entryAt(UserAddr(at), entry);
     if (entry.kind !== "present") return false;

@@ -8,7 +8,7 @@ import { SimulatedMachine, SimulatedUnit, VirtualClock } from "../../hosts/simul
 import { Frames, SimulatedDeviceMemory, SimulatedProcess } from "../../hosts/simulated/process/index.ts";
 import { DmaDomain } from "../../iommu/index.ts";
 import { vtdSecondStage } from "../../layouts/pagetable/index.ts";
-import { finish, type PageEntry, UserAddr, type UserMemory } from "../../platform/index.ts";
+import { finish, newPageEntry, type PageEntry, UserAddr, type UserMemory } from "../../platform/index.ts";
 import { HMM, HmmDmaMap, Mirror, type MirrorOptions, PfnWords } from "./index.ts";
 
 const START = UserAddr(2 ** 32);
@@ -53,7 +53,7 @@ type SetUp = ReturnType<typeof setUp>;
 
 /** Whatever the device may use must be what the process has, with no more rights. */
 function checkShown({ shown, memory, domain }: SetUp): void {
-  const entry: PageEntry = { kind: "none", page: 0 as never, writable: false, order: 0, span: 1, owner: undefined };
+  const entry: PageEntry = newPageEntry();
   for (const [index, { address, writable }] of shown.entries) {
     memory.entryAt(at(index), entry);
     const reached = domain.table.lookup((address / PAGE_SIZE) as IovaPage);

@@ -9,10 +9,11 @@
  * Not for: mapping the pages for a device (dma-map.ts); the whole protocol with its retries (mirror.ts).
  * Specified by: behaviour of Linux 7.2 hmm_range_fault; judged by test/golden (hmm).
  */
-import { PAGE_SIZE, type PhysPage } from "../../base/index.ts";
+import { PAGE_SIZE } from "../../base/index.ts";
 import {
   type IntervalNotifier,
   type MemoryOwner,
+  newPageEntry,
   type PageEntry,
   type Steps,
   UserAddr,
@@ -96,14 +97,7 @@ const NEED_WRITE = 2;
 
 class Walk {
   #request: RangeFault;
-  readonly #entry: PageEntry = {
-    kind: "none",
-    page: 0 as PhysPage,
-    writable: false,
-    order: 0,
-    span: 1,
-    owner: undefined,
-  };
+  readonly #entry: PageEntry = newPageEntry();
   /** Where the walk stopped, to bring pages up to `#bringEnd`. */
   last: UserAddr;
   isWaiting = false;

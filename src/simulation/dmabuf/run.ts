@@ -4,7 +4,7 @@
  * The oracles: every device and the CPU always read what was written last, wherever the bytes are; no address that a device had leads
  * anywhere once its mapping is gone, in lazy mode too; refusals have a reason; and all is given back at the end.
  */
-import { type DmaAddr, DmaError, PAGE_SIZE, PhysAddr, PhysPage } from "../../base/index.ts";
+import { type DmaAddr, DmaError, PAGE_SIZE } from "../../base/index.ts";
 import {
   type Attachment,
   BarPages,
@@ -15,8 +15,8 @@ import {
 import type { Dma } from "../../dma/index.ts";
 import { DmaEngine, SimulatedHost } from "../../hosts/simulated/index.ts";
 import type { P2pProvider } from "../../p2p/index.ts";
-import { type PageAllocator, type Steps, WAITING } from "../../platform/index.ts";
-import { POISON, pattern, readPieces, writePieces } from "../bytes.ts";
+import { type Steps, WAITING } from "../../platform/index.ts";
+import { pattern, poisoningPages, readPieces, writePieces } from "../bytes.ts";
 import { Broken, type RunOptions, type RunResult, type Violation, violationOf } from "../scenario.ts";
 import type { DmabufPlan, DmabufStep, SharerKind } from "./plan.ts";
 
@@ -75,8 +75,8 @@ class DmabufRun {
     });
     machine.rebase();
     this.#ownPages = new BarPages(provider);
-    const devicePages = this.#poisoned(this.#ownPages);
-    const systemPages = this.#poisoned(machine.pages);
+    const devicePages = poisoningPages(this.#ownPages, machine.memory);
+    const systemPages = poisoningPages(machine.pages, machine.memory);
     const buffers = new DeviceMemoryBuffers({ name, provider, devicePages, systemPages, memory: machine.memory });
     this.#migrating = buffers.allocate(pages * PAGE_SIZE, "system");
     this.#content = new Uint8Array(pages * PAGE_SIZE);
@@ -309,28 +309,6 @@ class DmabufRun {
     const [pci] = this.#host.plug(slot, engine);
     pci!.setBusMaster(true);
     return { engine, name: pci!.name, provider: this.#host.peers.add(pci!.node, pci!.node.bars[0]!) };
-  }
-
-  /** What is given back is poison, and what is given out is zeroed. */
-  #poisoned(pages: PageAllocator): PageAllocator {
-    const { memory } = this.#host.machine;
-    const poison = new Uint8Array(PAGE_SIZE);
-    for (let at = 0; at < PAGE_SIZE; at += POISON.length) poison.set(POISON, at);
-    const zeroes = new Uint8Array(PAGE_SIZE);
-    const fill = (first: PhysPage, count: number, bytes: Uint8Array): void => {
-      for (let i = 0; i < count; i++) memory.write(PhysAddr(PhysPage.start(first) + i * PAGE_SIZE), bytes);
-    };
-    return {
-      allocatePages: (count, lastPage) => {
-        const first = pages.allocatePages(count, lastPage);
-        if (first !== undefined) fill(first, count, zeroes);
-        return first;
-      },
-      freePages: (first, count) => {
-        fill(first, count, poison);
-        pages.freePages(first, count);
-      },
-    };
   }
 }
 

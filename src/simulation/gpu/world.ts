@@ -1,5 +1,5 @@
 /** The machine of a run of GPUs: host, process, GPUs with memory of their own, shared memory and a user pointer; and what is true of it. */
-import { MiB, PAGE_SIZE, PhysAddr, PhysPage, Random } from "../../base/index.ts";
+import { MiB, PAGE_SIZE, PhysPage, Random } from "../../base/index.ts";
 import {
   GpuDevice,
   GpuGroup,
@@ -12,8 +12,8 @@ import type { Dma } from "../../dma/index.ts";
 import { GpuInterconnect, SimulatedGpu, SimulatedHost } from "../../hosts/simulated/index.ts";
 import { Frames, SimulatedDeviceMemory, SimulatedProcess } from "../../hosts/simulated/process/index.ts";
 import { gpuPlace } from "../../layouts/gpu/index.ts";
-import { type PageAllocator, type PageEntry, UserAddr } from "../../platform/index.ts";
-import { POISON } from "../bytes.ts";
+import { newPageEntry, type PageEntry, UserAddr } from "../../platform/index.ts";
+import { poisoningPages } from "../bytes.ts";
 import { Broken, type RunOptions } from "../scenario.ts";
 import { type GpuPlan, POINTER, THREADS } from "./plan.ts";
 
@@ -42,14 +42,7 @@ export class GpuWorld {
   readonly gpus: readonly SimulationGpu[];
   readonly pointer: UserPointer;
   readonly #plan: GpuPlan;
-  readonly #entry: PageEntry = {
-    kind: "none",
-    page: 0 as PhysPage,
-    writable: false,
-    order: 0,
-    span: 1,
-    owner: undefined,
-  };
+  readonly #entry: PageEntry = newPageEntry();
 
   constructor(plan: GpuPlan, options: RunOptions) {
     const { config, seed } = plan;
@@ -64,7 +57,7 @@ export class GpuWorld {
       ...(options.observer && { observer: options.observer }),
     });
     this.frames = new Frames({
-      pages: this.#poisoned(this.host.machine.pages),
+      pages: poisoningPages(this.host.machine.pages, this.host.machine.memory),
       memory: this.host.machine.memory,
       settings: { hugePages: config.hugePages, quietSplits: config.quietSplits },
     });
@@ -212,27 +205,5 @@ export class GpuWorld {
 
   #poolOf(page: number): SimulatedDeviceMemory {
     return this.gpus.find(({ memory }) => memory.holds(page))!.pool;
-  }
-
-  /** What is given back is poison, and what is given out is zeroed. */
-  #poisoned(pages: PageAllocator): PageAllocator {
-    const { memory } = this.host.machine;
-    const poison = new Uint8Array(PAGE_SIZE);
-    for (let at = 0; at < PAGE_SIZE; at += POISON.length) poison.set(POISON, at);
-    const zeroes = new Uint8Array(PAGE_SIZE);
-    const fill = (first: PhysPage, count: number, bytes: Uint8Array): void => {
-      for (let i = 0; i < count; i++) memory.write(PhysAddr(PhysPage.start(first) + i * PAGE_SIZE), bytes);
-    };
-    return {
-      allocatePages: (count, lastPage) => {
-        const first = pages.allocatePages(count, lastPage);
-        if (first !== undefined) fill(first, count, zeroes);
-        return first;
-      },
-      freePages: (first, count) => {
-        fill(first, count, poison);
-        pages.freePages(first, count);
-      },
-    };
   }
 }

@@ -6,7 +6,7 @@
  */
 import { PAGE_SIZE, type PhysAddr, PhysPage, type Random } from "../../base/index.ts";
 import type { PhysVec } from "../../dma/index.ts";
-import { isPoison, POISON, pattern } from "../bytes.ts";
+import { isPoison, POISON_PAGE, pattern } from "../bytes.ts";
 import { Broken } from "../scenario.ts";
 import type { LiveMapping } from "./live-mapping.ts";
 import { BUFFER_PAGES, BUFFERS } from "./plan.ts";
@@ -111,9 +111,8 @@ export class Buffers {
 
   free(buffer: number): void {
     const one = this.#buffers[buffer]!;
-    const poison = Uint8Array.from({ length: PAGE_SIZE }, (_, i) => POISON[i % POISON.length]!);
     for (const page of one.pages) {
-      this.#world.machine.memory.write(PhysPage.start(page), poison);
+      this.#world.machine.memory.write(PhysPage.start(page), POISON_PAGE);
       this.#world.machine.pages.freePages(page, 1);
     }
     one.pages = [];

@@ -13,7 +13,7 @@ import { VtdUnit } from "../../iommu/index.ts";
 import { vtdSecondStage } from "../../layouts/pagetable/index.ts";
 import { HWPT_FLAGS } from "../../layouts/uapi/index.ts";
 import { Arena } from "../../pagetable/index.ts";
-import { UserAddr } from "../../platform/index.ts";
+import { newPageEntry, UserAddr } from "../../platform/index.ts";
 
 const VA = 2 ** 32;
 const RAM_PAGES = 4096;
@@ -155,14 +155,7 @@ function storm(make: (machine: Machine) => Way): (units: number) => Result {
   };
 }
 
-const ENTRY = {
-  kind: "none" as const,
-  page: 0 as PhysPage,
-  writable: false,
-  order: 0,
-  span: 1 as const,
-  owner: undefined,
-} as Parameters<SimulatedProcess["memory"]["entryAt"]>[1];
+const ENTRY = newPageEntry();
 
 export const benches: readonly Bench[] = [
   {

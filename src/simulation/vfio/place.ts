@@ -20,7 +20,7 @@ import { Frames, newUser, SimulatedFile, SimulatedProcess } from "../../hosts/si
 import type { PagingDomain } from "../../iommu/index.ts";
 import { NIC_FUNCTION_REGISTER } from "../../layouts/nic/index.ts";
 import { layoutNamed } from "../../layouts/pagetable/index.ts";
-import { type PageEntry, UserAddr } from "../../platform/index.ts";
+import { newPageEntry, UserAddr } from "../../platform/index.ts";
 import type { RunOptions } from "../scenario.ts";
 import type { VfioConfig, VfioPlan } from "./plan.ts";
 
@@ -310,4 +310,4 @@ export class Place {
   }
 }
 
-const ENTRY = { kind: "none", page: 0, writable: false, order: 0, span: 1, owner: undefined } as unknown as PageEntry;
+const ENTRY = newPageEntry();

@@ -7,7 +7,7 @@
  * Specified by: behaviour of Linux 7.2 (vfio_pin_map_dma, vfio_unmap_unpin); judged by test/golden/type1.
  */
 import { assert, PAGE_SIZE, type PhysPage } from "../../../base/index.ts";
-import { type PageEntry, UserAddr, type UserMemory, type UserProcess } from "../../../platform/index.ts";
+import { newPageEntry, type PageEntry, UserAddr, type UserMemory, type UserProcess } from "../../../platform/index.ts";
 import { FrameRuns, type TableAccess, type UserTable, unreachable } from "../../iommufd/index.ts";
 import { overMemlock } from "./errors.ts";
 
@@ -131,14 +131,7 @@ export class Type1Mapping {
     const { memory, access } = this;
     const area = memory.areaAt(UserAddr(address));
     if (area?.kind !== "io" || (access.write && !area.writable)) return undefined;
-    const entry: PageEntry = {
-      kind: "none",
-      page: 0 as PhysPage,
-      writable: false,
-      order: 0,
-      span: 1,
-      owner: undefined,
-    };
+    const entry: PageEntry = newPageEntry();
     let [first, count] = [0, 0];
     for (; count < wanted && address + count * PAGE_SIZE < area.end; count++) {
       memory.entryAt(UserAddr(address + count * PAGE_SIZE), entry);

@@ -1,7 +1,7 @@
 /** What the system does to memory that nobody asked it to touch: pages go to swap and come back, move, are joined and cut. */
 import { describe, expect, test } from "vitest";
 import { PAGE_SIZE, type PhysPage, Random } from "../../../base/index.ts";
-import { finish, type Invalidation, type PageEntry, UserAddr } from "../../../platform/index.ts";
+import { finish, type Invalidation, newPageEntry, type PageEntry, UserAddr } from "../../../platform/index.ts";
 import { SimulatedMachine } from "../index.ts";
 import { Frames, type FramesOptions, SimulatedDeviceMemory, SimulatedFile, SimulatedProcess } from "./index.ts";
 
@@ -25,7 +25,7 @@ const byteAt = (process: SimulatedProcess, page: number): number => {
 const fill = (process: SimulatedProcess, page: number, value: number, pages = 1): number =>
   process.memory.write(at(page), new Uint8Array(pages * PAGE_SIZE).fill(value));
 const entry = (process: SimulatedProcess, page: number): PageEntry => {
-  const into: PageEntry = { kind: "none", page: 0 as PhysPage, writable: false, order: 0, span: 1, owner: undefined };
+  const into: PageEntry = newPageEntry();
   process.memory.entryAt(at(page), into);
   return into;
 };

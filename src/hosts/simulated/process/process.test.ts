@@ -1,7 +1,7 @@
 /** Memory of processes: what a program does to it, what a device may hold of it, and who pays. */
 import { describe, expect, test } from "vitest";
 import { MiB, PAGE_SIZE, type PhysPage } from "../../../base/index.ts";
-import { finish, UserAddr } from "../../../platform/index.ts";
+import { finish, newPageEntry, UserAddr } from "../../../platform/index.ts";
 import { SimulatedMachine } from "../index.ts";
 import { Frames, type FramesOptions, SimulatedDeviceMemory, SimulatedFile, SimulatedProcess } from "./index.ts";
 
@@ -40,14 +40,7 @@ describe("memory of a process", () => {
     memory.advise(at(0), 3 * MiB, "hugepage");
     memory.touch(at(1), true);
     memory.touch(at(600), true);
-    const entry = {
-      kind: "none" as const,
-      page: 0 as PhysPage,
-      writable: false,
-      order: 0,
-      span: 1 as const,
-      owner: undefined,
-    };
+    const entry = newPageEntry();
     memory.entryAt(at(0), entry);
     expect([entry.kind, entry.order]).toEqual(["present", 9]);
     memory.entryAt(at(600), entry);
@@ -144,14 +137,7 @@ describe("a pin", () => {
       fill(process, 0, 1, 2);
       const [page] = pinned(process, 0, 1, write);
       const child = process.fork();
-      const entry = {
-        kind: "none" as const,
-        page: 0 as PhysPage,
-        writable: false,
-        order: 0,
-        span: 1 as const,
-        owner: undefined,
-      };
+      const entry = newPageEntry();
       memory.entryAt(at(0), entry);
       expect([entry.page, entry.writable]).toEqual([page, true]);
       child.memory.entryAt(at(0), entry);
