@@ -24,7 +24,6 @@ import { checkAccess, DEFAULT_ACCESS, type RegionCapabilities } from "./access.t
 import { type Advice, advised } from "./advise.ts";
 import type { BringOptions, RegionBacking } from "./backing.ts";
 import { BufferBacking } from "./buffer-backing.ts";
-import type { BufferLife } from "./buffer-memory.ts";
 import {
   badAccess,
   badArgument,
@@ -40,7 +39,7 @@ import { Keys } from "./keys.ts";
 import { OnDemandBacking } from "./on-demand-backing.ts";
 import { PinnedBacking } from "./pinned-backing.ts";
 import { MemoryRegion, MemoryWindow, type ProtectionDomain } from "./region.ts";
-import type { SharedBuffer } from "./shared-buffer.ts";
+import type { BufferRequest, RegionChange, RegionRequest } from "./region-request.ts";
 
 /** A device: an adapter with its front door, or software. */
 export interface RdmaDeviceOptions {
@@ -59,51 +58,6 @@ export interface RdmaDeviceOptions {
   readonly implicitPartBytes?: number;
   /** One invalidation of the IOMMU for all pages of an event. True unless said; Linux 7.2: each page. */
   readonly batched?: boolean;
-}
-
-/** Memory of a process to register. */
-export interface RegionRequest {
-  /** Whose memory. */
-  readonly process: UserProcess;
-  /** First byte, in the process. */
-  readonly address: number;
-  /** How many bytes. */
-  readonly length: number;
-  /** Where it begins, as its users count: `address` unless said. Both must agree in their low 12 bits. */
-  readonly virt?: number;
-  /** {@link ACCESS} bits: those say, too, whether it is pinned or on demand. */
-  readonly access: number;
-  /**
-   * Pages that the device cannot reach may be copied for it. Beyond Linux, pinned memory only: whoever asks says with
-   * `PinnedMemory.toDevice` and `fromDevice` when, and the two sides must not use it at once.
-   */
-  readonly mayBounce?: boolean;
-}
-
-/** A part of another driver's buffer to register. */
-export interface BufferRequest {
-  /** Which buffer. */
-  readonly buffer: SharedBuffer;
-  /** How long its mapping lives. */
-  readonly life: BufferLife;
-  /** First byte of the buffer. */
-  readonly offset: number;
-  /** How many bytes. */
-  readonly length: number;
-  /** `offset` unless said. */
-  readonly virt?: number;
-  /** {@link ACCESS} bits. */
-  readonly access: number;
-}
-
-/** What of a region is to be changed. What is not named stays. */
-export interface RegionChange {
-  /** The protection domain that may use it. */
-  readonly domain?: ProtectionDomain;
-  /** {@link ACCESS} bits. */
-  readonly access?: number;
-  /** Other memory under the same key. */
-  readonly translation?: Omit<RegionRequest, "access" | "mayBounce">;
 }
 
 /** The length that, from address 0 on, means all of an address space. */

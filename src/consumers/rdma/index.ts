@@ -15,6 +15,7 @@ export * from "./page-size.ts";
 export { PinnedMemory, type PinnedMemoryOptions } from "./pinned-memory.ts";
 export * from "./queue-pair.ts";
 export * from "./region.ts";
+export * from "./region-request.ts";
 export { RegistrationPool, type RegistrationPoolOptions, type TransferRegions } from "./registration-pool.ts";
 export * from "./shared-buffer.ts";
 export * from "./transfer.ts";

@@ -11,7 +11,6 @@ import {
   finish,
   type IntervalNotifier,
   type InvalidationCallback,
-  type MemoryFile,
   type MemoryOwner,
   type MigrationRequest,
   type PageAccount,
@@ -36,6 +35,7 @@ import { forkSpace } from "./fork.ts";
 import type { Frames } from "./frames.ts";
 import { giveAway } from "./give-away.ts";
 import { endSteps, mapSteps, unmapSteps } from "./map.ts";
+import type { Access, MapOptions } from "./map-options.ts";
 import { collect } from "./migrate.ts";
 import { ENTRY, HUGE_ORDER, HUGE_PAGES, HugeEntry, kindOf, MIDDLE_PAGES, WRITABLE } from "./page-table.ts";
 import { pinRunSteps } from "./pin-runs.ts";
@@ -44,33 +44,6 @@ import { protectSteps } from "./protect.ts";
 import { relocateSteps } from "./relocate.ts";
 import { remapSteps } from "./remap.ts";
 import { AREA, type Area } from "./structures.ts";
-
-/** What a program may do with memory: "none", or letters of r (read), w (write), x (execute). */
-export type Access = "none" | "r" | "rw" | "rwx" | "rx" | "w" | "x" | "wx";
-
-/** What to map, in bytes. */
-export interface MapOptions {
-  /** Chosen from the top down, unless said. */
-  readonly address?: UserAddr;
-  /** Bytes, more than 0; rounded up to whole pages. */
-  readonly length: number;
-  /** "rw" unless said. */
-  readonly access?: Access;
-  /** Writes are seen by others that map the same, and by a child. False unless said. */
-  readonly shared?: boolean;
-  /** Anonymous memory unless said. */
-  readonly file?: MemoryFile;
-  /** Where in the file the mapping begins, bytes, whole pages; 0 unless said. */
-  readonly offset?: number;
-  /** Pages of 2 MiB that were set aside. */
-  readonly hugetlb?: boolean;
-  /** Registers of a device from this page on. */
-  readonly io?: PhysPage;
-  /** Peer memory from this page on: pages that devices may be given. */
-  readonly peer?: PhysPage;
-  /** What is mapped there goes. */
-  readonly replace?: boolean;
-}
 
 /** What can be said of a page from outside. */
 export interface PagemapEntry {
