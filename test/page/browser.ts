@@ -5,6 +5,7 @@
  * a test can say that there was none.
  */
 import { readFileSync } from "node:fs";
+import { createRequire } from "node:module";
 import { type Browser, chromium, type Page } from "playwright-core";
 import { expect } from "vitest";
 import { CHROMIUM, NO_BROWSER, PAGE_ON_DISK } from "./chromium.ts";
@@ -74,4 +75,18 @@ export function expectQuiet({ requests, complaints }: WatchedPage, own = "file:"
   expect(
     requests.filter((url) => !url.startsWith(own) && !url.startsWith("blob:") && !url.startsWith("data:")),
   ).toEqual([]);
+}
+
+const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+
+/** What axe-core finds wrong on the page as it is. The page's own policy lets nobody add a script: it is run from outside. */
+export async function violations({ page }: WatchedPage): Promise<string[]> {
+  await page.evaluate(AXE);
+  return page.evaluate(async () => {
+    const { axe } = globalThis as unknown as {
+      axe: { run(options: object): Promise<{ violations: { id: string; nodes: { html: string }[] }[] }> };
+    };
+    const found = await axe.run({ preload: false });
+    return found.violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html.slice(0, 120)).join(" | ")}`);
+  });
 }

@@ -1,25 +1,18 @@
 /** The machine, driven by mouse and by keyboard in a real browser, from a disk. */
-import { readFileSync } from "node:fs";
-import { createRequire } from "node:module";
 import type { Browser } from "playwright-core";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import { CHROMIUM, expectQuiet, PAGE_ON_DISK, startBrowser, type WatchedPage, watchedPage } from "./browser.ts";
-
-const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+import {
+  CHROMIUM,
+  expectQuiet,
+  PAGE_ON_DISK,
+  startBrowser,
+  violations,
+  type WatchedPage,
+  watchedPage,
+} from "./browser.ts";
 
 /** Workers start, and others work beside. */
 const SLOW = { timeout: 15_000 };
-
-async function violations({ page }: WatchedPage): Promise<string[]> {
-  await page.evaluate(AXE);
-  return page.evaluate(async () => {
-    const { axe } = globalThis as unknown as {
-      axe: { run(options: object): Promise<{ violations: { id: string; nodes: { html: string }[] }[] }> };
-    };
-    const found = await axe.run({ preload: false });
-    return found.violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html.slice(0, 120)).join(" | ")}`);
-  });
-}
 
 describe.skipIf(CHROMIUM === undefined)("the machine", () => {
   let browser: Browser;

@@ -1,6 +1,5 @@
 /** Each view of the page, driven by mouse and by keyboard as a user does; and what must not happen, whatever is opened. */
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { gunzipSync } from "node:zlib";
@@ -14,6 +13,7 @@ import {
   openInPage,
   PAGE_ON_DISK,
   startBrowser,
+  violations,
   type WatchedPage,
   watchedPage,
 } from "./browser.ts";
@@ -21,19 +21,6 @@ import {
 const TRACE = "test/golden/traces/strict-inflight.dat.gz";
 const FAULT = "test/golden/faults/fault-use-after-unmap.dat.gz";
 const SNAPSHOT = ["legacy-iommufd-2m.snap.gz", "legacy-iommufd-2m.json"].map((name) => `test/golden/snapshots/${name}`);
-const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
-
-/** What axe-core finds wrong on the page as it is. The page's own policy lets nobody add a script: it is run from outside. */
-async function violations({ page }: WatchedPage): Promise<string[]> {
-  await page.evaluate(AXE);
-  return page.evaluate(async () => {
-    const { axe } = globalThis as unknown as {
-      axe: { run(options: object): Promise<{ violations: { id: string; nodes: { html: string }[] }[] }> };
-    };
-    const found = await axe.run({ preload: false });
-    return found.violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html.slice(0, 120)).join(" | ")}`);
-  });
-}
 
 describe.skipIf(CHROMIUM === undefined)("the page", () => {
   let browser: Browser;
