@@ -5,11 +5,13 @@
  *     npm run bench -- --against c03a2f2 --only pagetable --rounds 41
  *
  * Idea: both revisions' contenders live in processes of their own and take turns in short rounds, so that what else the machine
- * does meets both. The ratio is of each pair of neighbouring rounds; printed are the median and the middle half of them: if
- * that lies on both sides of 1, nothing has been shown. What is in one revision only is named.
+ * does meets both; and both stay on one core: where others use a machine, its cores differ by more than revisions do. The ratio is of
+ * each pair of neighbouring rounds; printed are the median and the middle half of them: if that lies on both sides of 1, nothing has
+ * been shown. What is in one revision only is named.
  */
-import { type ChildProcess, fork } from "node:child_process";
+import { type ChildProcess, fork, spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
+import { cpus } from "node:os";
 import { join } from "node:path";
 import { benchFiles, TOP, withRevision } from "./bench-trees.ts";
 import type { Answer, Order } from "./bench-worker.ts";
@@ -91,8 +93,15 @@ async function compare(
   return `${ours}${theirs}${middle!.toFixed(3).padStart(8)}  ${spread}  ${verdict.padEnd(6)}  ${order.bench}: ${order.contender}${differs}`;
 }
 
+/** Keeps this process, and those that it starts, on one core; false where nobody can. */
+function onOneCore(): boolean {
+  return spawnSync("taskset", ["-cp", String(cpus().length - 1), String(process.pid)]).status === 0;
+}
+
 /** Prints the table, a line as soon as it is known. */
 export async function against(revision: string, { only, rounds }: AgainstOptions): Promise<void> {
+  if (!onOneCore())
+    process.stderr.write("no taskset here, so the two may run on cores that differ: a ratio may be theirs\n");
   await withRevision(revision, async (tree, commit) => {
     process.stdout.write(`   ns here${commit.slice(0, 8).padStart(10)}   ratio  middle half\n`);
     for (const file of benchFiles(TOP)) {
